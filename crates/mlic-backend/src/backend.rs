@@ -1,0 +1,170 @@
+//! What a device offers to the codec.
+
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_model::{Model, ModelError};
+
+/// A stage cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The backend cannot be used on this machine.
+    #[error("backend {backend} is not available: {reason}")]
+    NotAvailable {
+        /// Which backend.
+        backend: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// An input does not have the shape that the stage needs.
+    #[error("{stage}: input of {got} elements, {need} needed")]
+    Shape {
+        /// Which stage.
+        stage: Stage,
+        /// Elements given.
+        got: usize,
+        /// Elements needed.
+        need: usize,
+    },
+    /// A pass was asked for out of order.
+    #[error("{pass} is not the next pass")]
+    Order {
+        /// The pass asked for.
+        pass: Pass,
+    },
+    /// The model lacks an operator that the walk needs: a defect of the package reader.
+    #[error("the model has no operator {name}")]
+    Operator {
+        /// The operator.
+        name: String,
+    },
+    /// The model's part for this stage cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device failed.
+    #[error("{stage} on {backend}: {message}")]
+    Device {
+        /// Which backend.
+        backend: &'static str,
+        /// Which stage.
+        stage: Stage,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// A stage of the codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Analysis: image to y.
+    Analysis,
+    /// Hyper analysis: y to z.
+    HyperAnalysis,
+    /// Hyper synthesis: z to `hyper_params`.
+    HyperSynthesis,
+    /// The networks of the passes.
+    Passes,
+    /// Entropy coding.
+    Rans,
+    /// Synthesis: `y_hat` to image.
+    Synthesis,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Analysis => "g_a",
+            Self::HyperAnalysis => "h_a",
+            Self::HyperSynthesis => "h_s",
+            Self::Passes => "passes",
+            Self::Rans => "rans",
+            Self::Synthesis => "g_s",
+        })
+    }
+}
+
+/// A float tensor, channels first: `[channels][height][width]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planes {
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Elements; the length is the product of the three.
+    pub data: Vec<f32>,
+}
+
+/// What the entropy model predicts for one pass: the Gaussian of each symbol, in coding order
+/// (row, packed column, channel).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassParameters {
+    /// Means in latent fixed point.
+    pub means: Vec<i32>,
+    /// Scale indices.
+    pub scale_indices: Vec<u8>,
+}
+
+/// The entropy model of one image, advanced pass by pass: [`Self::parameters`], then [`Self::commit`], for each pass in order.
+pub trait EntropySession {
+    /// Runs the networks up to the parameters of this pass.
+    ///
+    /// # Errors
+    /// [`BackendError::Order`] when it is not this pass's turn, or what the device says.
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError>;
+
+    /// Takes the symbols of the pass (as many as [`PassParameters::means`], in the same order), reconstructs this half of the
+    /// latent slice and adds the latent residual prediction.
+    ///
+    /// # Errors
+    /// [`BackendError::Order`], [`BackendError::Shape`], or what the device says.
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError>;
+
+    /// `y_hat` of the latent slices that are complete, then zeros: `[height][width][M]` in latent fixed point.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn y_hat(&self) -> Result<Map<i32>, BackendError>;
+}
+
+/// A device with a model on it.
+pub trait Backend: Send + Sync {
+    /// Short name: `reference`, `tract`, `cuda`.
+    fn name(&self) -> &'static str;
+
+    /// What runs a stage, for reports: processor and instruction set, or GPU.
+    fn device(&self, stage: Stage) -> String;
+
+    /// The model.
+    fn model(&self) -> &Model;
+
+    /// Float analysis: `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError>;
+
+    /// Float hyper analysis: y to z `[N, H/64, W/64]`.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError>;
+
+    /// Float synthesis: `y_hat` (after the inverse gain) to the reconstruction `[3, H, W]`.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError>;
+
+    /// Exact: starts the entropy model from the symbols of z (channels last) and runs the hyper synthesis.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`], or what the device says.
+    fn entropy<'a>(
+        &'a self,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+    ) -> Result<Box<dyn EntropySession + 'a>, BackendError>;
+}

@@ -1,0 +1,451 @@
+//! The contract suite: a backend is right when [`check`] holds it against the reference.
+//!
+//! The entropy sessions of both backends get the same symbols, chosen here and not by a picture, so that saturation and every
+//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`. Float stages must be
+//! close. Calls that the traits forbid must be refused with the error that the traits name.
+//!
+//! [`crate::backend_contract!`] makes a test of it.
+
+use mlic_core::limits::MAX_SYMBOL;
+use mlic_core::schedule::{LatentSize, Pass, passes};
+use mlic_model::Model;
+
+use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+
+/// Largest difference of float stages, relative to the largest magnitude of the expected tensor.
+pub const FLOAT_TOLERANCE: f64 = 2e-3;
+
+/// Sizes of pictures: the least, odd shapes of several z positions, wider than high and higher than wide.
+const SIZES: [(u32, u32); 4] = [(1, 1), (130, 64), (64, 200), (129, 129)];
+
+/// Integer pseudo-random numbers (splitmix64) for contracts and conformance vectors: the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    #[must_use]
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`; 0 when that is 0.
+    #[must_use]
+    pub const fn below(&mut self, limit: u32) -> u32 {
+        ((self.next() >> 32) * limit as u64 >> 32) as u32
+    }
+
+    /// An integer of -magnitude to magnitude.
+    #[must_use]
+    pub const fn within(&mut self, magnitude: i32) -> i32 {
+        self.below(2 * magnitude.unsigned_abs() + 1) as i32 - magnitude
+    }
+}
+
+/// How symbols are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// All zero.
+    Zero,
+    /// Small, as pictures have them: most within ±2.
+    Small,
+    /// Every bit length up to that of the largest symbol.
+    Lengths,
+    /// Plus or minus the largest symbol.
+    Extreme,
+    /// The largest symbol.
+    Largest,
+    /// Minus the largest symbol.
+    Smallest,
+}
+
+impl Fill {
+    /// All ways.
+    pub const ALL: [Self; 6] = [Self::Zero, Self::Small, Self::Lengths, Self::Extreme, Self::Largest, Self::Smallest];
+
+    /// One symbol.
+    #[must_use]
+    pub const fn symbol(self, random: &mut Random) -> i32 {
+        match self {
+            Self::Zero => 0,
+            Self::Small => random.within(2) * random.within(2) / 2,
+            Self::Lengths => {
+                let magnitude = MAX_SYMBOL >> random.below(16);
+                random.within(magnitude)
+            }
+            Self::Extreme => {
+                if random.below(2) == 0 {
+                    -MAX_SYMBOL
+                } else {
+                    MAX_SYMBOL
+                }
+            }
+            Self::Largest => MAX_SYMBOL,
+            Self::Smallest => -MAX_SYMBOL,
+        }
+    }
+
+    /// Symbols.
+    #[must_use]
+    pub fn symbols(self, random: &mut Random, count: usize) -> Vec<i32> {
+        (0..count).map(|_| self.symbol(random)).collect()
+    }
+}
+
+/// One comparison of the exact part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Width of the picture.
+    pub width: u32,
+    /// Height of the picture.
+    pub height: u32,
+    /// Quality.
+    pub quality: u8,
+    /// Symbols.
+    pub fill: Fill,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{} at quality {}, {:?} symbols", self.width, self.height, self.quality, self.fill)
+    }
+}
+
+/// How a backend breaks its contract.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContractError {
+    /// The two backends do not have the same model.
+    #[error("the backends have different models, {got} and {expected}")]
+    Model {
+        /// Model of the backend.
+        got: String,
+        /// Model of the other.
+        expected: String,
+    },
+    /// A backend failed at something that it must do.
+    #[error("{what}: {backend} failed")]
+    Failed {
+        /// What it was to do.
+        what: String,
+        /// Which of the two.
+        backend: &'static str,
+        /// What it said.
+        source: BackendError,
+    },
+    /// Exact numbers differ.
+    #[error("{what}: element {index} is {got}, must be {expected}")]
+    Exact {
+        /// Case, pass and tensor.
+        what: String,
+        /// Index of the first element that differs.
+        index: usize,
+        /// The backend's value, or length if the lengths differ.
+        got: i64,
+        /// The other's.
+        expected: i64,
+    },
+    /// A float stage differs by too much.
+    #[error("{stage}: relative difference {got:e}, at most {limit:e} is allowed")]
+    Close {
+        /// Which stage.
+        stage: Stage,
+        /// Largest difference, relative to the largest magnitude.
+        got: f64,
+        /// [`FLOAT_TOLERANCE`].
+        limit: f64,
+    },
+    /// A float stage gives a tensor of another shape.
+    #[error("{stage}: shape {got:?}, must be {expected:?}")]
+    Shape {
+        /// Which stage.
+        stage: Stage,
+        /// Channels, height and width.
+        got: [usize; 3],
+        /// Channels, height and width.
+        expected: [usize; 3],
+    },
+    /// A forbidden call was not refused, or with another error than the trait names.
+    #[error("{what}: must be refused as {expected}, but {got}")]
+    Refusal {
+        /// The call.
+        what: &'static str,
+        /// The error that is right.
+        expected: &'static str,
+        /// What happened.
+        got: String,
+    },
+}
+
+/// Holds a backend against another one that is right: the reference.
+///
+/// # Errors
+/// The first breach of the contract.
+pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
+    let (got, expected) = (backend.model().id().to_string(), against.model().id().to_string());
+    if got != expected {
+        return Err(ContractError::Model { got, expected });
+    }
+    check_order(backend)?;
+    check_shapes(backend)?;
+    cases(backend.model()).try_for_each(|case| check_case(backend, against, case))?;
+    check_floats(backend, against)
+}
+
+/// Every fill at every size, with the qualities spread over them; extremes of quality at least once for each fill.
+pub fn cases(model: &Model) -> impl Iterator<Item = Case> {
+    let steps = model.quality_steps();
+    let qualities = [0, steps, steps / 2, steps / 3];
+    let at = move |fill: usize, size: usize| Case {
+        width: SIZES[size].0,
+        height: SIZES[size].1,
+        quality: qualities[(fill + size) % qualities.len()],
+        fill: Fill::ALL[fill],
+    };
+    (0..Fill::ALL.len()).flat_map(move |fill| (0..SIZES.len()).map(move |size| at(fill, size)))
+}
+
+/// Symbols of z for a size.
+#[must_use]
+pub fn z_count(model: &Model, size: &LatentSize) -> usize {
+    size.z[0] * size.z[1] * model.config().hyper
+}
+
+fn size_of(width: u32, height: u32) -> LatentSize {
+    LatentSize::of_image(width, height).unwrap_or(LatentSize { padded: [64, 64], y: [4, 4], z: [1, 1] })
+}
+
+/// Turns a backend's error into ours.
+fn failed(what: impl std::fmt::Display, backend: &dyn Backend) -> impl FnOnce(BackendError) -> ContractError {
+    let (what, backend) = (what.to_string(), backend.name());
+    move |source| ContractError::Failed { what, backend, source }
+}
+
+/// The first element that differs.
+fn equal<T: Copy + Into<i64>>(what: &dyn Fn() -> String, got: &[T], expected: &[T]) -> Result<(), ContractError> {
+    let values = got.iter().zip(expected).map(|(g, e)| ((*g).into(), (*e).into())).enumerate();
+    let differs = |(index, (got, expected)): (usize, (i64, i64))| ContractError::Exact { what: what(), index, got, expected };
+    if got.len() != expected.len() {
+        return Err(differs((got.len().min(expected.len()), (got.len() as i64, expected.len() as i64))));
+    }
+    values.filter(|(_, (got, expected))| got != expected).map(differs).next().map_or(Ok(()), Err)
+}
+
+fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Result<(), ContractError> {
+    let (model, size) = (backend.model(), size_of(case.width, case.height));
+    let mut random = Random(u64::from(case.width) << 32 | u64::from(case.height) << 8 | u64::from(case.quality));
+    let z = case.fill.symbols(&mut random, z_count(model, &size));
+    let mut one = backend.entropy(size, case.quality, &z).map_err(failed(case, backend))?;
+    let mut other = against.entropy(size, case.quality, &z).map_err(failed(case, against))?;
+    for pass in passes(model.config().slices) {
+        let got = one.parameters(pass).map_err(failed(case, backend))?;
+        let expected = other.parameters(pass).map_err(failed(case, against))?;
+        check_parameters(case, pass, &got, &expected)?;
+        let symbols = case.fill.symbols(&mut random, expected.means.len());
+        one.commit(pass, &symbols).map_err(failed(case, backend))?;
+        other.commit(pass, &symbols).map_err(failed(case, against))?;
+        check_y_hat(case, pass, one.as_ref(), other.as_ref(), [backend, against])?;
+    }
+    Ok(())
+}
+
+fn check_parameters(case: Case, pass: Pass, got: &PassParameters, expected: &PassParameters) -> Result<(), ContractError> {
+    equal(&|| format!("{case}: {pass}: means"), &got.means, &expected.means)?;
+    equal(&|| format!("{case}: {pass}: scale indices"), &got.scale_indices, &expected.scale_indices)
+}
+
+fn check_y_hat(
+    case: Case,
+    pass: Pass,
+    got: &dyn EntropySession,
+    expected: &dyn EntropySession,
+    [backend, against]: [&dyn Backend; 2],
+) -> Result<(), ContractError> {
+    let got = got.y_hat().map_err(failed(case, backend))?;
+    let expected = expected.y_hat().map_err(failed(case, against))?;
+    let shape = |map: &mlic_kernels::Map<i32>| [map.height, map.width, map.channels].map(|n| n as i64);
+    equal(&|| format!("{case}: y_hat after {pass}: shape"), &shape(&got), &shape(&expected))?;
+    equal(&|| format!("{case}: y_hat after {pass}"), &got.data, &expected.data)
+}
+
+/// That a call was refused rightly.
+fn refused<T>(
+    what: &'static str,
+    expected: &'static str,
+    is: fn(&BackendError) -> bool,
+    result: Result<T, BackendError>,
+) -> Result<(), ContractError> {
+    match result {
+        Err(error) if is(&error) => Ok(()),
+        Err(error) => Err(ContractError::Refusal { what, expected, got: format!("the error is: {error}") }),
+        Ok(_) => Err(ContractError::Refusal { what, expected, got: "it was accepted".into() }),
+    }
+}
+
+const fn is_order(error: &BackendError) -> bool {
+    matches!(error, BackendError::Order { .. })
+}
+
+const fn is_shape(error: &BackendError) -> bool {
+    matches!(error, BackendError::Shape { .. })
+}
+
+/// Passes out of order are refused and leave the session as it was.
+fn check_order(backend: &dyn Backend) -> Result<(), ContractError> {
+    let (model, size) = (backend.model(), size_of(64, 64));
+    let order: Vec<Pass> = passes(model.config().slices + 1).collect();
+    let slice_passes = 2 * model.config().slices;
+    let zeros = vec![0; size.half_len() * model.config().slice_channels()];
+    let z = vec![0; z_count(model, &size)];
+    let mut session = backend.entropy(size, 0, &z).map_err(failed("start of a session", backend))?;
+    for (index, pass) in order.iter().enumerate().take(slice_passes) {
+        refused("commit before parameters", "order", is_order, session.commit(*pass, &zeros))?;
+        for other in order.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, pass)| *pass) {
+            refused("parameters of a pass that is not the next", "order", is_order, session.parameters(other))?;
+        }
+        session.parameters(*pass).map_err(failed(pass, backend))?;
+        for other in order.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, pass)| *pass) {
+            refused("commit of a pass that is not the next", "order", is_order, session.commit(other, &zeros))?;
+        }
+        session.commit(*pass, &zeros).map_err(failed(pass, backend))?;
+    }
+    Ok(())
+}
+
+/// Symbols of the wrong number are refused.
+fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
+    let (model, size) = (backend.model(), size_of(65, 1));
+    let (z_len, y_len) = (z_count(model, &size), size.half_len() * model.config().slice_channels());
+    for len in [0, z_len - 1, z_len + 1] {
+        refused("z of a wrong length", "shape", is_shape, backend.entropy(size, 0, &vec![0; len]).map(|_| ()))?;
+    }
+    for len in [0, y_len - 1, y_len + 1] {
+        let mut session = backend.entropy(size, 0, &vec![0; z_len]).map_err(failed("start of a session", backend))?;
+        let Some(first) = passes(model.config().slices).next() else { continue };
+        session.parameters(first).map_err(failed(first, backend))?;
+        refused("symbols of a wrong length", "shape", is_shape, session.commit(first, &vec![0; len]))?;
+    }
+    Ok(())
+}
+
+/// A float tensor of values of -1 to 1, or 0 to 1.
+fn planes(random: &mut Random, channels: usize, [height, width]: [usize; 2], signed: bool) -> Planes {
+    let scale = if signed { (-1.0, 2.0) } else { (0.0, 1.0) };
+    let value = |_| scale.0 + scale.1 * (random.below(1 << 24) as f32 / 16_777_216.0);
+    Planes { channels, height, width, data: (0..channels * height * width).map(value).collect() }
+}
+
+fn check_floats(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
+    let config = backend.model().config();
+    let mut random = Random(7);
+    for (width, height) in SIZES {
+        let size = size_of(width, height);
+        let x = planes(&mut random, 3, size.padded, false);
+        let y = planes(&mut random, config.latent, size.y, true);
+        close(Stage::Analysis, backend, against, |b| b.analysis(&x))?;
+        close(Stage::HyperAnalysis, backend, against, |b| b.hyper_analysis(&y))?;
+        close(Stage::Synthesis, backend, against, |b| b.synthesis(&y))?;
+    }
+    Ok(())
+}
+
+fn close(
+    stage: Stage,
+    backend: &dyn Backend,
+    against: &dyn Backend,
+    run: impl Fn(&dyn Backend) -> Result<Planes, BackendError>,
+) -> Result<(), ContractError> {
+    let got = run(backend).map_err(failed(stage, backend))?;
+    let expected = run(against).map_err(failed(stage, against))?;
+    let shape = |p: &Planes| [p.channels, p.height, p.width];
+    if shape(&got) != shape(&expected) || got.data.len() != expected.data.len() {
+        return Err(ContractError::Shape { stage, got: shape(&got), expected: shape(&expected) });
+    }
+    let largest = expected.data.iter().fold(1e-6, |m: f64, v| m.max(f64::from(v.abs())));
+    // A NaN on either side must not pass: `max` would drop it.
+    let differences = got.data.iter().zip(&expected.data).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / largest);
+    let worst = differences.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+    if worst <= FLOAT_TOLERANCE { Ok(()) } else { Err(ContractError::Close { stage, got: worst, limit: FLOAT_TOLERANCE }) }
+}
+
+/// Whether `MLIC_REQUIRE` (names with commas between) says that what is called `name` has to be there.
+#[must_use]
+pub fn is_required(name: &str) -> bool {
+    std::env::var("MLIC_REQUIRE").is_ok_and(|list| list.split(',').any(|entry| entry.trim() == name))
+}
+
+/// What a test with [`backend_contract!`](crate::backend_contract) comes to; none when all is well.
+///
+/// A backend that is not available is reported on standard error, and a failure only if [`is_required`].
+#[must_use]
+pub fn verdict<B: Backend, R: Backend>(
+    name: &str,
+    backend: Result<B, BackendError>,
+    against: Result<R, BackendError>,
+) -> Option<String> {
+    match (backend, against) {
+        (Err(BackendError::NotAvailable { reason, .. }), _) if !is_required(name) => {
+            eprintln!("contract of {name}: not run: {reason}");
+            None
+        }
+        (Err(error), _) | (_, Err(error)) => Some(format!("contract of {name}: {error}")),
+        (Ok(backend), Ok(against)) => check(&backend, &against).err().map(|error| describe(name, &error)),
+    }
+}
+
+fn describe(name: &str, error: &ContractError) -> String {
+    let source = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+    format!("contract of {name}: {error}{source}")
+}
+
+/// A test that holds a backend to its contract.
+///
+/// `backend_contract!(test_name, "name", backend, against)`: `backend` and `against` are expressions of type
+/// `Result<impl Backend, BackendError>`. A backend that is [`BackendError::NotAvailable`] is printed as not run, unless
+/// `MLIC_REQUIRE` lists its name.
+#[macro_export]
+macro_rules! backend_contract {
+    ($test:ident, $name:expr, $backend:expr, $against:expr) => {
+        #[test]
+        fn $test() {
+            if let Some(breach) = $crate::contract::verdict($name, $backend, $against) {
+                panic!("{breach}");
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_are_those_of_splitmix() {
+        let mut random = Random(1_234_567);
+        assert_eq!([random.next(), random.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        assert!((0..1000).all(|_| random.below(7) < 7 && (-3..=3).contains(&random.within(3))));
+        assert_eq!((random.below(0), random.within(0)), (0, 0));
+    }
+
+    #[test]
+    fn fills_stay_within_the_largest_symbol() {
+        let mut random = Random(1);
+        for fill in Fill::ALL {
+            assert!(fill.symbols(&mut random, 1000).iter().all(|s| s.abs() <= MAX_SYMBOL), "{fill:?}");
+        }
+        let lengths = Fill::Lengths.symbols(&mut random, 4000);
+        assert!((0..=15).all(|bits| lengths.iter().any(|s| 32 - s.unsigned_abs().leading_zeros() == bits)));
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let what = || "x".to_owned();
+        assert!(equal(&what, &[1_u8, 2], &[1, 2]).is_ok());
+        let error = equal(&what, &[1, 2, 3], &[1, 5, 6]).unwrap_err();
+        assert!(matches!(error, ContractError::Exact { index: 1, got: 2, expected: 5, .. }));
+        assert!(matches!(equal(&what, &[1], &[1, 2]), Err(ContractError::Exact { got: 1, expected: 2, .. })));
+    }
+}

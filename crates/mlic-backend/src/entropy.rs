@@ -1,0 +1,259 @@
+//! MEM++: what is predicted from what, written once for every kind of arithmetic (SPEC 5.3).
+//!
+//! This is the published forward pass with the contexts computed only where they are used: entropy parameters, window
+//! attention and the intra context at one checkerboard half. The operators decide the numbers.
+
+use mlic_core::checkerboard::Parity;
+use mlic_core::schedule::Pass;
+use mlic_model::layout::{GlobalContextIds, LayerId, Layout, LocalContextIds, QuantizerId, SliceIds};
+
+use crate::backend::BackendError;
+use crate::ops::Ops;
+
+/// Scale and mean of each symbol of a pass, packed.
+#[derive(Debug, Clone)]
+pub struct Gaussian<L> {
+    /// Scale of the conditional Gaussian.
+    pub scale: L,
+    /// Mean of the conditional Gaussian.
+    pub mean: L,
+}
+
+/// What has been computed of the latent slice in progress.
+struct SliceState<O: Ops> {
+    channel: Option<O::Map>,
+    inter: Option<O::Map>,
+    mean: Option<O::Latent>,
+    /// `y_hat` at the anchors, packed, after their residual.
+    anchors: Option<O::Latent>,
+}
+
+/// The entropy model of one image on one set of operators.
+pub struct EntropyModel<'m, O: Ops> {
+    layout: &'m Layout,
+    ops: O,
+    hyper: O::Map,
+    hyper_halves: [O::Map; 2],
+    slices: Vec<O::Map>,
+    y_hat: Vec<O::Latent>,
+    state: SliceState<O>,
+    next: usize,
+}
+
+const fn half(parity: Parity) -> usize {
+    match parity {
+        Parity::Anchor => 0,
+        Parity::NonAnchor => 1,
+    }
+}
+
+impl<'m, O: Ops> EntropyModel<'m, O> {
+    /// Starts from the hyper-latent, in latent fixed point after its inverse gain: runs the hyper synthesis.
+    ///
+    /// # Errors
+    /// What the operators say.
+    pub fn new(layout: &'m Layout, mut ops: O, z: &O::Latent) -> Result<Self, BackendError> {
+        let ids = &layout.h_s;
+        let mut map = ops.quantize(QuantizerId::Z, z)?;
+        for (conv, up) in [(ids.conv0, ids.up0), (ids.conv1, ids.up1)] {
+            map = ops.layer(conv, &[&map])?;
+            map = ops.layer(up, &[&map])?;
+            map = ops.shuffle(&map)?;
+        }
+        let hyper = ops.layer(ids.out, &[&map])?;
+        let hyper_halves = [ops.pack(&hyper, Parity::Anchor)?, ops.pack(&hyper, Parity::NonAnchor)?];
+        let (slices, y_hat) = (Vec::new(), Vec::new());
+        Ok(Self { layout, ops, hyper, hyper_halves, slices, y_hat, state: SliceState::new(), next: 0 })
+    }
+
+    /// The operators.
+    pub const fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// The operators, to be changed.
+    pub const fn ops_mut(&mut self) -> &mut O {
+        &mut self.ops
+    }
+
+    /// `y_hat` of the complete latent slices.
+    pub fn y_hat(&self) -> &[O::Latent] {
+        &self.y_hat
+    }
+
+    /// `hyper_params`: the output of the hyper synthesis.
+    pub const fn hyper_params(&self) -> &O::Map {
+        &self.hyper
+    }
+
+    /// Global inter and channel context of the slice in progress.
+    pub fn contexts(&self) -> [Option<&O::Map>; 2] {
+        [self.state.inter.as_ref(), self.state.channel.as_ref()]
+    }
+
+    /// `y_hat` at the anchors of the slice in progress.
+    pub fn anchors(&self) -> Option<&O::Latent> {
+        self.state.anchors.as_ref()
+    }
+
+    fn slice_ids(&self, pass: Pass) -> Result<&'m SliceIds, BackendError> {
+        let layout = self.layout;
+        let in_turn = self.next == pass.index();
+        layout.slices.get(pass.slice_index).filter(|_| in_turn).ok_or(BackendError::Order { pass })
+    }
+
+    /// Runs the networks up to the Gaussians of a pass.
+    ///
+    /// # Errors
+    /// [`BackendError::Order`], or what the operators say.
+    pub fn parameters(&mut self, pass: Pass) -> Result<Gaussian<O::Latent>, BackendError> {
+        let ids = self.slice_ids(pass)?;
+        let mut inputs = Vec::with_capacity(5);
+        match pass.parity {
+            Parity::Anchor => {
+                self.state = SliceState::new();
+                let previous: Vec<&O::Map> = self.slices.iter().collect();
+                self.state.channel = chain(&mut self.ops, &ids.channel, &previous)?;
+                self.state.inter = ids.inter.as_ref().map(|c| inter_context(&mut self.ops, c, &previous)).transpose()?;
+            }
+            Parity::NonAnchor => {
+                let anchors = self.state.anchors.as_ref().ok_or(BackendError::Order { pass })?;
+                let full = self.ops.merge(anchors, None)?;
+                let anchors = self.ops.quantize(QuantizerId::y(pass.slice_index), &full)?;
+                inputs.push(local_context(&mut self.ops, &ids.local, &anchors)?);
+                if let (Some(intra), Some(previous)) = (&ids.intra, self.slices.last()) {
+                    inputs.push(intra_context(&mut self.ops, intra, previous, &anchors)?);
+                }
+            }
+        }
+        for context in [&self.state.inter, &self.state.channel].into_iter().flatten() {
+            inputs.push(self.ops.pack(context, pass.parity)?);
+        }
+        let mut terms: Vec<&O::Map> = inputs.iter().collect();
+        terms.push(&self.hyper_halves[half(pass.parity)]);
+        let (scale, mean) = gaussians(&mut self.ops, &ids.entropy_parameters[half(pass.parity)], &terms)?;
+        self.state.mean = Some(mean.clone());
+        Ok(Gaussian { scale, mean })
+    }
+
+    /// Takes the symbols of a pass; its half of the latent slice is reconstructed and gets its residual.
+    ///
+    /// # Errors
+    /// [`BackendError::Order`], or what the operators say.
+    pub fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        let ids = self.slice_ids(pass)?;
+        let mean = self.state.mean.take().ok_or(BackendError::Order { pass })?;
+        let y = self.ops.reconstruct(&mean, symbols)?;
+        let id = QuantizerId::y(pass.slice_index);
+        let anchors = self.state.anchors.clone();
+        let full = match (pass.parity, &anchors) {
+            (Parity::Anchor, _) => self.ops.merge(&y, None)?,
+            (Parity::NonAnchor, Some(anchors)) => self.ops.merge(anchors, Some(&y))?,
+            (Parity::NonAnchor, None) => return Err(BackendError::Order { pass }),
+        };
+        let current = self.ops.quantize(id, &full)?;
+        let residual = self.residual(&ids.lrp[half(pass.parity)], &current, pass.parity)?;
+        let y = self.ops.add(&y, &residual)?;
+        match anchors {
+            Some(anchors) if pass.parity == Parity::NonAnchor => {
+                let full = self.ops.merge(&anchors, Some(&y))?;
+                self.slices.push(self.ops.quantize(id, &full)?);
+                self.y_hat.push(full);
+            }
+            _ => self.state.anchors = Some(y),
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Latent residual prediction at one half.
+    fn residual(&mut self, ids: &[LayerId], current: &O::Map, parity: Parity) -> Result<O::Latent, BackendError> {
+        let mut inputs: Vec<&O::Map> = vec![&self.hyper];
+        inputs.extend(&self.slices);
+        inputs.push(current);
+        let (last, hidden) = ids.split_last().ok_or_else(|| missing("latent residual prediction"))?;
+        let hidden = chain(&mut self.ops, hidden, &inputs)?.ok_or_else(|| missing("latent residual prediction"))?;
+        self.ops.residual_layer_at(*last, &[&hidden], parity)
+    }
+}
+
+impl<O: Ops> SliceState<O> {
+    const fn new() -> Self {
+        Self { channel: None, inter: None, mean: None, anchors: None }
+    }
+}
+
+fn missing(name: &str) -> BackendError {
+    BackendError::Operator { name: name.to_owned() }
+}
+
+/// Layers one after the other; none for an empty chain.
+fn chain<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<Option<O::Map>, BackendError> {
+    let Some((first, rest)) = ids.split_first() else { return Ok(None) };
+    let mut map = ops.layer(*first, inputs)?;
+    for id in rest {
+        map = ops.layer(*id, &[&map])?;
+    }
+    Ok(Some(map))
+}
+
+/// Entropy parameters: scale and mean.
+fn gaussians<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<(O::Latent, O::Latent), BackendError> {
+    let (last, hidden) = ids.split_last().ok_or_else(|| missing("entropy parameters"))?;
+    let hidden = chain(ops, hidden, inputs)?.ok_or_else(|| missing("entropy parameters"))?;
+    ops.gaussian_layer(*last, &[&hidden])
+}
+
+/// A full map with zeros everywhere but in one half.
+fn only<O: Ops>(ops: &mut O, map: &O::Map, parity: Parity) -> Result<O::Map, BackendError> {
+    let packed = ops.pack(map, parity)?;
+    ops.unpack(&packed, parity)
+}
+
+/// Checkerboard window attention at the non-anchors, from the anchors of this slice.
+fn local_context<O: Ops>(ops: &mut O, ids: &LocalContextIds, anchors: &O::Map) -> Result<O::Map, BackendError> {
+    let normed = ops.norm(ids.norm1, anchors)?;
+    let [queries, keys, values] = ids.qkv;
+    let (queries, keys) = (ops.layer(queries, &[&normed])?, ops.layer(keys, &[&normed])?);
+    let values = ops.layer(values, &[&normed])?;
+    let attended = ops.local_attention(ids.attention, [&queries, &keys, &values])?;
+    let fused = ops.layer(ids.fusion, &[&attended])?;
+    let normed = ops.norm(ids.norm2, &fused)?;
+    let hidden = ops.layer(ids.fc1, &[&normed])?;
+    ops.layer(ids.out, &[&hidden, &fused])
+}
+
+/// Global inter context at all positions, from the latent slices before this one.
+fn inter_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &[&O::Map]) -> Result<O::Map, BackendError> {
+    let mut project = |i: usize| {
+        let pointwise = ops.layer(ids.projections.pointwise[i], previous)?;
+        ops.layer(ids.projections.depthwise[i], &[&pointwise])
+    };
+    let (queries, keys, values) = (project(0)?, project(1)?, project(2)?);
+    let attended = ops.linear_attention(ids.attention, [&queries, &keys, &values])?;
+    let attended = ops.layer(ids.reprojection, &[&attended])?;
+    let hidden = ops.layer(ids.mlp[0], &[&attended])?;
+    let hidden = ops.layer(ids.mlp[1], &[&hidden])?;
+    ops.layer(ids.out, &[&hidden, &attended])
+}
+
+/// Global intra context at the non-anchors: the previous slice's non-anchors ask, its anchors are the keys, the anchors of this
+/// slice the values.
+fn intra_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &O::Map, anchors: &O::Map) -> Result<O::Map, BackendError> {
+    let asked = only(ops, previous, Parity::NonAnchor)?;
+    let known = only(ops, previous, Parity::Anchor)?;
+    let mut project = |i: usize, input: &O::Map, parity: Parity| {
+        let pointwise = ops.layer(ids.projections.pointwise[i], &[input])?;
+        ops.layer_at(ids.projections.depthwise[i], &[&pointwise], parity)
+    };
+    let queries = project(0, &asked, Parity::NonAnchor)?;
+    let keys = project(1, &known, Parity::Anchor)?;
+    let values = project(2, anchors, Parity::Anchor)?;
+    let attended = ops.linear_attention(ids.attention, [&queries, &keys, &values])?;
+    let attended = ops.unpack(&attended, Parity::NonAnchor)?;
+    let attended = ops.layer(ids.reprojection, &[&attended])?;
+    let hidden = ops.layer(ids.mlp[0], &[&attended])?;
+    let hidden = ops.layer_at(ids.mlp[1], &[&hidden], Parity::NonAnchor)?;
+    let attended = ops.pack(&attended, Parity::NonAnchor)?;
+    ops.layer(ids.out, &[&hidden, &attended])
+}

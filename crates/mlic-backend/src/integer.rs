@@ -1,0 +1,214 @@
+//! The exact operators on this CPU: the reference definition or the fast ones, behind one type.
+
+use mlic_core::checkerboard::Parity;
+use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::cpu::Isa;
+use mlic_kernels::fast::{self, Positions};
+use mlic_kernels::function::scale_index;
+use mlic_kernels::reference::{self, LocalAttentionShape};
+use mlic_kernels::Map;
+use mlic_model::Model;
+use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
+use mlic_model::model::LayerView;
+use mlic_model::parameters::{Functions, Requant};
+
+use crate::backend::{BackendError, EntropySession, PassParameters, Stage};
+use crate::entropy::EntropyModel;
+use crate::ops::Ops;
+
+/// Which implementation of the operators runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// The definition.
+    Reference,
+    /// Threads and vector code.
+    Fast(Isa),
+}
+
+/// Integer operators of one model at one level of activation scales.
+#[derive(Debug, Clone, Copy)]
+pub struct IntegerOps<'m> {
+    model: &'m Model,
+    level: usize,
+    kernels: Kernels,
+}
+
+impl<'m> IntegerOps<'m> {
+    /// Operators for a quality.
+    #[must_use]
+    pub fn new(model: &'m Model, quality: u8, kernels: Kernels) -> Self {
+        Self { model, level: model.config().scale_level(quality), kernels }
+    }
+
+    fn view(&self, id: LayerId) -> Result<LayerView<'m>, BackendError> {
+        self.model.layer(id, self.level).ok_or_else(|| BackendError::Operator { name: format!("layer {}", id.0) })
+    }
+
+    fn functions(&self) -> &'m Functions {
+        &self.model.parameters().functions
+    }
+
+    /// Parameters of one operator at this level.
+    fn find<T>(&self, what: &str, index: usize, found: Option<T>) -> Result<T, BackendError> {
+        found.ok_or_else(|| BackendError::Operator { name: format!("{what} {index} at level {}", self.level) })
+    }
+}
+
+impl Ops for IntegerOps<'_> {
+    type Map = Map<i16>;
+    type Latent = Map<i32>;
+
+    fn quantize(&mut self, id: QuantizerId, latent: &Map<i32>) -> Result<Map<i16>, BackendError> {
+        let parameters = self.find("quantizer", id.0, self.model.parameters().quantizers.get(id.0))?;
+        let requant = *self.find("quantizer", id.0, parameters.levels.get(self.level))?;
+        Ok(match self.kernels {
+            Kernels::Reference => reference::quantize(latent, requant, parameters.max),
+            Kernels::Fast(_) => fast::quantize(latent, requant, parameters.max),
+        })
+    }
+
+    fn layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<Map<i16>, BackendError> {
+        let view = self.view(id)?;
+        Ok(match self.kernels {
+            Kernels::Reference => reference::layer(&view, self.functions(), inputs),
+            Kernels::Fast(isa) => fast::layer(isa, &view, self.functions(), inputs, Positions::All),
+        })
+    }
+
+    fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>, BackendError> {
+        let view = self.view(id)?;
+        Ok(match self.kernels {
+            Kernels::Reference => reference::layer(&view, self.functions(), inputs).pack(parity),
+            Kernels::Fast(isa) => fast::layer(isa, &view, self.functions(), inputs, Positions::Half(parity)),
+        })
+    }
+
+    fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>), BackendError> {
+        let view = self.view(id)?;
+        let both = match self.kernels {
+            Kernels::Reference => reference::latent_layer(&view, inputs),
+            Kernels::Fast(isa) => fast::latent_layer(isa, &view, inputs),
+        };
+        let half = both.channels / 2;
+        Ok((both.select(0, half), both.select(half, half)))
+    }
+
+    fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>, BackendError> {
+        let view = self.view(id)?;
+        Ok(match self.kernels {
+            Kernels::Reference => reference::residual_layer(&view, self.functions(), inputs).pack(parity),
+            Kernels::Fast(isa) => fast::residual_layer(isa, &view, self.functions(), inputs, Positions::Half(parity)),
+        })
+    }
+
+    fn shuffle(&mut self, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
+        Ok(map.shuffle())
+    }
+
+    fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
+        let norm = self.model.parameters().norms.get(id.0).and_then(|n| n.epsilon.get(self.level));
+        let epsilon = *self.find("norm", id.0, norm)?;
+        Ok(match self.kernels {
+            Kernels::Reference => reference::layer_norm(map, epsilon),
+            Kernels::Fast(_) => fast::layer_norm(map, epsilon),
+        })
+    }
+
+    fn linear_attention(&mut self, id: LinearAttentionId, qkv: [&Map<i16>; 3]) -> Result<Map<i16>, BackendError> {
+        let spec = self.find("linear attention", id.0, self.model.layout().linear_attentions.get(id.0))?;
+        let parameters = self.find("linear attention", id.0, self.model.parameters().linear_attentions.get(id.0))?;
+        let level = *self.find("linear attention", id.0, parameters.levels.get(self.level))?;
+        let run = match self.kernels {
+            Kernels::Reference => reference::linear_attention,
+            Kernels::Fast(_) => fast::linear_attention,
+        };
+        Ok(run(self.functions(), level, parameters.max, spec.heads, qkv))
+    }
+
+    fn local_attention(&mut self, id: LocalAttentionId, qkv: [&Map<i16>; 3]) -> Result<Map<i16>, BackendError> {
+        let parameters = self.find("local attention", id.0, self.model.parameters().local_attentions.get(id.0))?;
+        let slice = self.find("local attention", id.0, self.model.layout().slices.get(id.0))?;
+        let requant: Requant = *self.find("local attention", id.0, parameters.levels.get(self.level))?;
+        let config = self.model.config();
+        let max = self.view(slice.local.qkv[2])?.max;
+        let shape = LocalAttentionShape { requant, bias: &parameters.bias, window: config.window, heads: config.heads, max };
+        Ok(match self.kernels {
+            Kernels::Reference => reference::local_attention(self.functions(), &shape, qkv),
+            Kernels::Fast(_) => fast::local_attention(self.functions(), &shape, qkv),
+        })
+    }
+
+    fn pack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>, BackendError> {
+        Ok(map.pack(parity))
+    }
+
+    fn unpack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>, BackendError> {
+        Ok(map.unpack(parity))
+    }
+
+    fn merge(&mut self, anchors: &Map<i32>, non_anchors: Option<&Map<i32>>) -> Result<Map<i32>, BackendError> {
+        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |n| Map::merge(anchors, n)))
+    }
+
+    fn reconstruct(&mut self, mean: &Map<i32>, symbols: &[i32]) -> Result<Map<i32>, BackendError> {
+        if symbols.len() != mean.data.len() {
+            return Err(BackendError::Shape { stage: Stage::Passes, got: symbols.len(), need: mean.data.len() });
+        }
+        let value = |(mean, symbol): (&i32, &i32)| saturate(i64::from(*mean) + i64::from(*symbol) * i64::from(LATENT_ONE), LATENT_MAX);
+        Ok(Map { data: mean.data.iter().zip(symbols).map(value).collect(), ..*mean })
+    }
+
+    fn add(&mut self, a: &Map<i32>, b: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        let sum = |(a, b): (&i32, &i32)| saturate(i64::from(*a) + i64::from(*b), LATENT_MAX);
+        Ok(Map { data: a.data.iter().zip(&b.data).map(sum).collect(), ..*a })
+    }
+}
+
+/// The entropy model of one image on this CPU.
+pub struct IntegerSession<'m> {
+    model: &'m Model,
+    size: LatentSize,
+    entropy: EntropyModel<'m, IntegerOps<'m>>,
+}
+
+impl<'m> IntegerSession<'m> {
+    /// Starts from the symbols of z (channels last).
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] when their number is not that of the image's z.
+    pub fn new(model: &'m Model, size: LatentSize, quality: u8, z_symbols: &[i32], kernels: Kernels) -> Result<Self, BackendError> {
+        let [height, width] = size.z;
+        let need = height * width * model.config().hyper;
+        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
+        let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
+        let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, quality, kernels), &z)?;
+        Ok(Self { model, size, entropy })
+    }
+}
+
+impl EntropySession for IntegerSession<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let gaussian = self.entropy.parameters(pass)?;
+        let thresholds = &self.model.parameters().thresholds;
+        let scale_indices = gaussian.scale.data.iter().map(|s| scale_index(thresholds, *s)).collect();
+        Ok(PassParameters { means: gaussian.mean.data, scale_indices })
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        self.entropy.commit(pass, symbols)
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
+        let config = self.model.config();
+        let [height, width] = self.size.y;
+        let mut out = Map::zeros(height, width, config.latent);
+        let channels = config.slice_channels();
+        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
+            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.data.chunks_exact(channels)) {
+                to[i * channels..(i + 1) * channels].copy_from_slice(from);
+            }
+        }
+        Ok(out)
+    }
+}

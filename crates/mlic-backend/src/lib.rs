@@ -1,0 +1,16 @@
+//! The stages of MLIC++ on a device.
+//!
+//! [`Backend`] is what a device offers; [`entropy::EntropyModel`] is MEM++ written once over the operators of [`ops::Ops`],
+//! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`walk`] is the one loop over the
+//! passes that encoding, decoding and measuring share; [`contract`] is the suite that makes a backend right.
+
+pub mod backend;
+pub mod contract;
+pub mod digest;
+pub mod entropy;
+pub mod integer;
+pub mod ops;
+pub mod walk;
+
+pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+pub use walk::{PassSink, walk};

@@ -1,0 +1,44 @@
+//! The one loop over the passes. Encoding, decoding and measuring differ in their [`PassSink`].
+
+use mlic_core::schedule::{Pass, passes};
+
+use crate::backend::{BackendError, EntropySession, PassParameters};
+
+/// What is done with the symbols of a pass.
+pub trait PassSink {
+    /// Why it may stop.
+    type Error: From<BackendError>;
+
+    /// Fills in the symbols of one pass (they come as zeros), in coding order: row, packed column, channel.
+    ///
+    /// # Errors
+    /// Whatever ends the walk.
+    fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Self::Error>;
+}
+
+/// Takes an entropy model through all passes.
+///
+/// # Errors
+/// The first error of the model or of the sink.
+pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, sink: &mut S) -> Result<(), S::Error> {
+    for pass in passes(slice_count) {
+        let parameters = session.parameters(pass)?;
+        let mut symbols = vec![0; parameters.means.len()];
+        sink.pass(pass, &parameters, &mut symbols)?;
+        session.commit(pass, &symbols)?;
+    }
+    Ok(())
+}
+
+/// What an encoder codes: `round(y - mean)`, and zero where the scale index says that nothing is coded (SPEC 5.4).
+///
+/// `y` holds this half of the latent slice in latent fixed point, in coding order.
+pub fn choose_symbols(y: &[i32], parameters: &PassParameters, skip_below: u8, symbols: &mut [i32]) {
+    use mlic_core::fixed::latent_to_symbol;
+    use mlic_core::limits::MAX_SYMBOL;
+    let predicted = parameters.means.iter().zip(&parameters.scale_indices);
+    for ((symbol, y), (mean, scale_index)) in symbols.iter_mut().zip(y).zip(predicted) {
+        let nearest = latent_to_symbol(y.saturating_sub(*mean)).clamp(-MAX_SYMBOL, MAX_SYMBOL);
+        *symbol = if *scale_index < skip_below { 0 } else { nearest };
+    }
+}

@@ -1,0 +1,287 @@
+//! From an export and calibration images to a package.
+
+use std::collections::BTreeMap;
+
+use mlic_backend::Planes;
+use mlic_kernels::Map;
+use mlic_model::graph::{Dtype, Graph};
+use mlic_model::model::{Gain, Metadata, Parts};
+use mlic_model::{Config, Model};
+use mlic_tract::PlaneTransform;
+
+use crate::calibrate::{self, Sample, to_map, to_planes};
+use crate::cost;
+use crate::error::BuildError;
+use crate::export::Export;
+use crate::float::{FloatModel, Record};
+use crate::quantize::{self, NARROW_MAX, Quantized, WIDE_MAX, Widths};
+
+/// Which activations are int8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activations {
+    /// int8 wherever the calibration images say that it costs next to nothing, int16 elsewhere.
+    Auto,
+    /// int8 everywhere.
+    Narrow,
+    /// int16 everywhere.
+    Wide,
+}
+
+/// Choices of a build.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Widths of activations.
+    pub activations: Activations,
+    /// Growth of the bits, as a fraction, that [`Activations::Auto`] may spend on int8.
+    pub budget: f64,
+    /// Element type of the stored float transforms.
+    pub transform_dtype: Dtype,
+    /// Threads for the float transforms.
+    pub threads: usize,
+    /// Recorded in the package.
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// The float stages before the entropy model.
+pub struct Encoder {
+    g_a: PlaneTransform,
+    h_a: PlaneTransform,
+    threads: usize,
+}
+
+impl Encoder {
+    /// Prepares the transforms.
+    ///
+    /// # Errors
+    /// [`BuildError::Transform`] when one cannot be prepared.
+    pub fn new(g_a: Graph, h_a: Graph, threads: usize) -> Result<Self, BuildError> {
+        Ok(Self { g_a: PlaneTransform::new(g_a)?, h_a: PlaneTransform::new(h_a)?, threads })
+    }
+
+    /// y of an image, before any gain.
+    ///
+    /// # Errors
+    /// [`BuildError::Transform`] when the transform fails.
+    pub fn analysis(&self, x: &Planes) -> Result<Planes, BuildError> {
+        Ok(self.g_a.run(x, self.threads)?)
+    }
+
+    /// What the entropy model gets at a quality level (a real number of gain levels).
+    ///
+    /// # Errors
+    /// [`BuildError::Transform`] when the transform fails.
+    pub fn sample(&self, gains: &RealGains, medians: &[f64], y: &Planes, level: f64) -> Result<Sample, BuildError> {
+        let y = scale_channels(y, &gains.of(Gain::Y, level));
+        let z = scale_channels(&self.h_a.run(&y, self.threads)?, &gains.of(Gain::Z, level));
+        let z = to_map(&z);
+        let inverse = gains.of(Gain::InverseZ, level);
+        let symbol = |(i, v): (usize, &f32)| (f64::from(*v) - medians[i % z.channels]).round() as i32;
+        let z_symbols: Vec<i32> = z.data.iter().enumerate().map(symbol).collect();
+        let value = |(i, s): (usize, &i32)| (f64::from(*s) + medians[i % z.channels]) as f32 * inverse[i % z.channels];
+        let data = z_symbols.iter().enumerate().map(value).collect();
+        Ok(Sample { y: to_map(&y), z_hat: Map { data, ..z }, z_symbols })
+    }
+}
+
+/// Multiplies each channel by its gain.
+#[must_use]
+pub fn scale_channels(planes: &Planes, gains: &[f32]) -> Planes {
+    let area = (planes.height * planes.width).max(1);
+    let scaled = planes.data.chunks_exact(area).zip(gains).flat_map(|(plane, gain)| plane.iter().map(move |v| v * gain));
+    Planes { data: scaled.collect(), ..*planes }
+}
+
+/// Gains of the checkpoint in real units.
+#[derive(Debug, Clone)]
+pub struct RealGains {
+    config: Config,
+    by_kind: [Vec<f32>; 4],
+}
+
+impl RealGains {
+    /// Loads the gains of an export; all one for a fixed rate.
+    ///
+    /// # Errors
+    /// [`BuildError::Tensor`] for missing tensors.
+    pub fn load(export: &Export) -> Result<Self, BuildError> {
+        let (levels, m, n) = (export.config.gain_levels, export.config.latent, export.config.hyper);
+        let load = |name: &str, channels: usize| {
+            if levels == 0 { Ok(Vec::new()) } else { export.tensor(name, &[levels, channels]).map(|t| t.data) }
+        };
+        let by_kind =
+            [load("gain", m)?, load("inverse_gain", m)?, load("hyper_gain", n)?, load("inverse_hyper_gain", n)?];
+        Ok(Self { config: export.config.clone(), by_kind })
+    }
+
+    /// Gain of each channel at a real level.
+    #[must_use]
+    pub fn of(&self, which: Gain, level: f64) -> Vec<f32> {
+        let (values, channels) = match which {
+            Gain::Y => (&self.by_kind[0], self.config.latent),
+            Gain::InverseY => (&self.by_kind[1], self.config.latent),
+            Gain::Z => (&self.by_kind[2], self.config.hyper),
+            Gain::InverseZ => (&self.by_kind[3], self.config.hyper),
+        };
+        if values.is_empty() {
+            return vec![1.0; channels];
+        }
+        let level = level.clamp(0.0, (self.config.gain_levels - 1) as f64);
+        let low = (level.floor() as usize).min(self.config.gain_levels - 2);
+        let t = (level - low as f64) as f32;
+        let row = |i: usize| &values[i * channels..(i + 1) * channels];
+        row(low).iter().zip(row(low + 1)).map(|(a, b)| (a + (b - a) * t).exp()).collect()
+    }
+}
+
+/// The real level of a quality.
+#[must_use]
+pub fn level_of(config: &Config, quality: u8) -> f64 {
+    if config.quality_steps == 0 {
+        return 0.0;
+    }
+    f64::from(quality) * (config.gain_levels - 1) as f64 / f64::from(config.quality_steps)
+}
+
+/// Builds a package.
+///
+/// `images` are `[3, H, W]` in 0..1 with sides that are multiples of 64. `log` gets one line per step.
+///
+/// # Errors
+/// Any [`BuildError`].
+pub fn build(export: &Export, images: &[Planes], options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Vec<u8>, BuildError> {
+    if images.is_empty() {
+        return Err(BuildError::NoImages);
+    }
+    let float = FloatModel::load(export)?;
+    let session = Session::new(export, &float, images, options, log)?;
+    let widths = session.widths(options, log)?;
+    session.package(&widths, options)
+}
+
+/// State shared by the steps of a build.
+struct Session<'a> {
+    export: &'a Export,
+    float: &'a FloatModel,
+    records: Vec<Record>,
+    /// Samples on which widths are chosen, with their quality.
+    trials: Vec<(u8, Sample)>,
+    transforms: [Vec<u8>; 3],
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        export: &'a Export,
+        float: &'a FloatModel,
+        images: &[Planes],
+        options: &BuildOptions,
+        log: &mut dyn FnMut(&str),
+    ) -> Result<Self, BuildError> {
+        let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), options.threads)?;
+        let (gains, medians) = (RealGains::load(export)?, crate::bottleneck::z_tables(export)?.0);
+        let latents: Vec<Planes> = images.iter().map(|x| encoder.analysis(x)).collect::<Result<_, _>>()?;
+        let mut records = Vec::new();
+        for level in 0..export.config.scale_levels {
+            // A stream of any quality uses the scales of its nearest level: both ends of that range are seen.
+            let reach = [-0.5, 0.0, 0.5].map(|d| level as f64 + d);
+            let reach = if export.config.gain_levels == 0 { &reach[1..2] } else { &reach[..] };
+            let mut samples = Vec::new();
+            for y in &latents {
+                for real in reach {
+                    samples.push(encoder.sample(&gains, &medians, y, *real)?);
+                }
+            }
+            records.push(calibrate::record(float, &samples)?);
+            log(&format!("calibrated level {} of {} on {} images", level + 1, export.config.scale_levels, images.len()));
+        }
+        let mut trials = Vec::new();
+        let steps = export.config.quality_steps;
+        let mut qualities = vec![steps / 7, steps / 2, steps];
+        qualities.dedup();
+        for y in latents.iter().take(4) {
+            for quality in &qualities {
+                trials.push((*quality, encoder.sample(&gains, &medians, y, level_of(&export.config, *quality))?));
+            }
+        }
+        let transforms = [&export.g_s, &export.g_a, &export.h_a].map(|g| g.write(options.transform_dtype));
+        Ok(Self { export, float, records, trials, transforms })
+    }
+
+    fn parts(&self, widths: &Widths, provenance: BTreeMap<String, String>) -> Result<Parts, BuildError> {
+        let Quantized { parameters, weights } = quantize::quantize(self.export, self.float, &self.records, widths)?;
+        let [synthesis, analysis, hyper_analysis] = self.transforms.clone();
+        let metadata = Metadata { name: self.export.name.clone(), provenance };
+        Ok(Parts { config: self.export.config.clone(), parameters, weights, synthesis, analysis, hyper_analysis, metadata })
+    }
+
+    /// The package, verified by loading it.
+    fn package(&self, widths: &Widths, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+        let mut provenance = options.provenance.clone();
+        let narrow = widths.values().filter(|max| **max <= NARROW_MAX).count();
+        provenance.insert("activations".into(), format!("{narrow} of {} tensors int8, the others int16", widths.len()));
+        let package = self.parts(widths, provenance)?.to_package()?;
+        Model::from_bytes(package.clone())?;
+        Ok(package)
+    }
+
+    fn uniform(&self, max: i32) -> Widths {
+        let all = quantize::tensors(&self.float.layout, self.float.config.slices);
+        all.into_iter().map(|source| (source, max)).collect()
+    }
+
+    /// Bits of the trials with these widths.
+    fn bits(&self, widths: &Widths) -> Result<f64, BuildError> {
+        let model = Model::from_bytes(self.parts(widths, BTreeMap::new())?.to_package()?)?;
+        let of = |(quality, sample): &(u8, Sample)| cost::integer(&model, *quality, sample).map(|c| c.bits);
+        Ok(self.trials.iter().map(of).sum::<Result<f64, _>>()?)
+    }
+
+    fn widths(&self, options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
+        match options.activations {
+            Activations::Narrow => Ok(self.uniform(NARROW_MAX)),
+            Activations::Wide => Ok(self.uniform(WIDE_MAX)),
+            Activations::Auto => self.choose_widths(options.budget, log),
+        }
+    }
+
+    /// int8 for one family of tensors after the other, cheapest first, until the budget is spent.
+    fn choose_widths(&self, budget: f64, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
+        let wide = self.uniform(WIDE_MAX);
+        let base = self.bits(&wide)?;
+        let mut families: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for source in wide.keys() {
+            families.entry(quantize::family(&self.float.layout, *source)).or_default().push(*source);
+        }
+        let mut costs = Vec::with_capacity(families.len());
+        for (name, sources) in &families {
+            let mut widths = wide.clone();
+            widths.extend(sources.iter().map(|s| (*s, NARROW_MAX)));
+            let growth = self.bits(&widths)? / base - 1.0;
+            log(&format!("int8 in {name}: {:+.4} % bits", 100.0 * growth));
+            costs.push((growth, name));
+        }
+        costs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut widths = wide;
+        for (growth, name) in costs {
+            if growth > budget {
+                break;
+            }
+            let mut tried = widths.clone();
+            tried.extend(families[name].iter().map(|s| (*s, NARROW_MAX)));
+            let total = self.bits(&tried)? / base - 1.0;
+            let kept = total <= budget;
+            log(&format!("with {name}: {:+.4} % bits, {}", 100.0 * total, if kept { "int8" } else { "stays int16" }));
+            if kept {
+                widths = tried;
+            }
+        }
+        Ok(widths)
+    }
+}
+
+/// Synthesis of `y_hat` (before the inverse gain) to an image.
+///
+/// # Errors
+/// [`BuildError::Transform`] when the transform fails.
+pub fn synthesize(g_s: &PlaneTransform, gains: &[f32], y_hat: &Map<f32>, threads: usize) -> Result<Planes, BuildError> {
+    Ok(g_s.run(&scale_channels(&to_planes(y_hat), gains), threads)?)
+}

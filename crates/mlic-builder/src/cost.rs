@@ -1,0 +1,115 @@
+//! What integers cost: the same latents through the float and the integer entropy networks, both coded with the same tables.
+
+use mlic_backend::integer::{IntegerSession, Kernels};
+use mlic_backend::walk::choose_symbols;
+use mlic_backend::{BackendError, PassParameters, PassSink, walk};
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_kernels::cpu::Isa;
+use mlic_kernels::function::scale_index;
+use mlic_model::Model;
+use mlic_model::config::Config;
+
+use crate::calibrate::{FloatPass, Sample, run_float, slice_half};
+use crate::float::{FloatModel, FloatOps};
+
+/// Bits of y and the reconstructed latents of one image.
+#[derive(Debug, Clone)]
+pub struct Coded {
+    /// Information content of the symbols of y, by the package's tables.
+    pub bits: f64,
+    /// Reconstructed y before the inverse gain, `[height][width][M]`.
+    pub y_hat: Map<f32>,
+}
+
+/// Bits of symbols under the tables of their scale indices; symbols that are skipped cost nothing.
+fn bits(model: &Model, scale_indices: &[u8], symbols: &[i32]) -> u64 {
+    let tables = model.y_cdfs();
+    let coded = scale_indices.iter().zip(symbols).filter(|(index, _)| **index >= model.config().skip_below);
+    coded.filter_map(|(index, symbol)| tables.get(usize::from(*index)).map(|t| u64::from(t.cost(*symbol)))).sum()
+}
+
+fn to_bits(q16: u64) -> f64 {
+    q16 as f64 / 65_536.0
+}
+
+/// Latent fixed point of a real value.
+#[must_use]
+pub fn to_latent(v: f32) -> i32 {
+    let limit = f64::from(mlic_core::fixed::LATENT_MAX);
+    (f64::from(v) * 4_096.0).round().clamp(-limit, limit) as i32
+}
+
+struct Measure<'a> {
+    model: &'a Model,
+    y: Map<i32>,
+    bits_q16: u64,
+}
+
+impl PassSink for Measure<'_> {
+    type Error = BackendError;
+
+    fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), BackendError> {
+        let config: &Config = self.model.config();
+        let y = slice_half(&self.y, config, pass.slice_index, pass.parity);
+        choose_symbols(&y.data, parameters, config.skip_below, symbols);
+        self.bits_q16 += bits(self.model, &parameters.scale_indices, symbols);
+        Ok(())
+    }
+}
+
+/// Codes a sample with the integer networks of a package.
+///
+/// # Errors
+/// What the backend says.
+pub fn integer(model: &Model, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
+    let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
+    let size = LatentSize {
+        padded: [16 * y.height, 16 * y.width],
+        y: [y.height, y.width],
+        z: [sample.z_hat.height, sample.z_hat.width],
+    };
+    let mut session = IntegerSession::new(model, size, quality, &sample.z_symbols, Kernels::Fast(Isa::best()))?;
+    let mut sink = Measure { model, y, bits_q16: 0 };
+    walk(&mut session, model.config().slices, &mut sink)?;
+    let y_hat = mlic_backend::EntropySession::y_hat(&session)?;
+    let data = y_hat.data.iter().map(|v| *v as f32 / 4_096.0).collect();
+    Ok(Coded { bits: to_bits(sink.bits_q16), y_hat: Map { data, ..empty(&sample.y) } })
+}
+
+fn empty<A, B>(like: &Map<A>) -> Map<B> {
+    Map { height: like.height, width: like.width, channels: like.channels, data: Vec::new() }
+}
+
+/// Codes a sample with the float networks, scales and symbols going through the tables of a package.
+///
+/// # Errors
+/// What the operators say.
+pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded, BackendError> {
+    let (thresholds, skip_below) = (&model.parameters().thresholds, model.config().skip_below);
+    let mut total = 0;
+    let code = |pass: &FloatPass| {
+        let indices: Vec<u8> = pass.scale.data.iter().map(|s| scale_index(thresholds, to_latent(*s))).collect();
+        let nearest = pass.y.data.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32);
+        let symbols: Vec<i32> = nearest.zip(&indices).map(|(s, i)| if *i < skip_below { 0 } else { s }).collect();
+        total += bits(model, &indices, &symbols);
+        symbols
+    };
+    let entropy = run_float(float, FloatOps::new(float), sample, code)?;
+    let mut y_hat = Map::zeros(sample.y.height, sample.y.width, sample.y.channels);
+    let channels = model.config().slice_channels();
+    for (i, slice) in entropy.y_hat().iter().enumerate() {
+        for (to, from) in y_hat.data.chunks_exact_mut(sample.y.channels).zip(slice.data.chunks_exact(channels)) {
+            to[i * channels..(i + 1) * channels].copy_from_slice(from);
+        }
+    }
+    Ok(Coded { bits: to_bits(total), y_hat })
+}
+
+/// Bits of the symbols of z, the same in both.
+#[must_use]
+pub fn z_bits(model: &Model, sample: &Sample) -> f64 {
+    let tables = model.z_cdfs();
+    let symbols = sample.z_symbols.chunks(tables.len().max(1)).flat_map(|at| at.iter().zip(tables));
+    to_bits(symbols.map(|(symbol, table)| u64::from(table.cost(*symbol))).sum())
+}

@@ -1,0 +1,61 @@
+//! Why a package cannot be built.
+
+use std::path::PathBuf;
+
+/// A step of building a package failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A file of the export cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file of the export is not what it should be.
+    #[error("{path}: {message}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A tensor is missing or has another shape than the configuration says.
+    #[error("tensor {name}: {problem}")]
+    Tensor {
+        /// Name in the checkpoint.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A transform cannot be imported.
+    #[error("{path}: {source}")]
+    Import {
+        /// The ONNX file.
+        path: PathBuf,
+        /// The cause.
+        source: crate::onnx::ImportError,
+    },
+    /// No images to calibrate on, or none usable.
+    #[error("calibration needs at least one image")]
+    NoImages,
+    /// A scale cannot be represented.
+    #[error("{operator}: scale {value:e} cannot be represented in integers")]
+    Scale {
+        /// The operator.
+        operator: String,
+        /// The ratio.
+        value: f64,
+    },
+    /// The package that came out is not valid.
+    #[error(transparent)]
+    Model(#[from] mlic_model::ModelError),
+    /// A stage failed.
+    #[error(transparent)]
+    Backend(#[from] mlic_backend::BackendError),
+    /// A float transform failed.
+    #[error(transparent)]
+    Transform(#[from] mlic_tract::TractError),
+}

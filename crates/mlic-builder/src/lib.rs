@@ -1,0 +1,21 @@
+//! From a trained MLIC++ checkpoint to a model package.
+//!
+//! `models/export.py` turns a PyTorch checkpoint into a folder: the transforms as ONNX, the entropy networks as safetensors.
+//! [`Export`] reads it, [`float::FloatOps`] runs the same walk as the product in float, [`calibrate`] watches activations over
+//! images, [`quantize`] makes integers of everything, and [`cost`] measures what that costs in bits.
+
+pub mod bottleneck;
+pub mod build;
+pub mod calibrate;
+pub mod cost;
+pub mod error;
+pub mod export;
+pub mod float;
+pub mod onnx;
+pub mod quantize;
+pub mod tables;
+
+pub use build::{BuildOptions, build};
+pub use error::BuildError;
+pub use export::Export;
+pub use mlic_tract::PlaneTransform;

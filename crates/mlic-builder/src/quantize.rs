@@ -1,0 +1,321 @@
+//! Float parameters to integers: weights, widths, scales and multipliers.
+
+use std::collections::HashMap;
+
+use mlic_model::layout::{Epilogue, LayerSpec, Layout, QuantizerId, Source};
+use mlic_model::parameters::{
+    Gains, LayerLevel, LayerParameters, LinearAttentionLevel, LinearAttentionParameters, LocalAttentionParameters,
+    NormParameters, Parameters, QuantizerParameters, Requant,
+};
+use mlic_model::proof::{ATTENTION_FRAC_BITS, LOGIT_MAX};
+
+use crate::bottleneck;
+use crate::error::BuildError;
+use crate::export::Export;
+use crate::float::{FloatLayer, FloatModel, NORM_EPSILON, Record};
+use crate::tables;
+
+/// Largest int8 activation.
+pub const NARROW_MAX: i32 = 127;
+/// Largest activation where int8 costs bits: 14 bits leave room in every accumulator of the published shapes, and the
+/// squares of a layer normalization and the dot products of an attention stay within their words.
+pub const WIDE_MAX: i32 = 8191;
+/// Room above the largest activation that calibration saw, for tensors wide enough to afford it.
+const HEADROOM: f64 = 1.25;
+
+/// Largest magnitude of every tensor's activations.
+pub type Widths = HashMap<Source, i32>;
+
+/// Every tensor that has a width of its own.
+#[must_use]
+pub fn tensors(layout: &Layout, slices: usize) -> Vec<Source> {
+    let quantizers = (0..=slices).map(|i| Source::Quantizer(QuantizerId(i)));
+    let layers = layout.layers.iter().enumerate().filter(|(_, l)| matches!(l.epilogue, Epilogue::Linear | Epilogue::Gelu));
+    let layers = layers.map(|(i, _)| Source::Layer(mlic_model::layout::LayerId(i)));
+    let attentions = (0..layout.linear_attentions.len()).map(|i| Source::LinearAttention(mlic_model::layout::LinearAttentionId(i)));
+    quantizers.chain(layers).chain(attentions).collect()
+}
+
+/// A name for the kind of network a tensor belongs to: widths are chosen per kind.
+#[must_use]
+pub fn family(layout: &Layout, source: Source) -> String {
+    match source {
+        Source::Quantizer(QuantizerId::Z) => "z".into(),
+        Source::Quantizer(_) => "y_hat".into(),
+        Source::LinearAttention(id) => layout.linear_attentions.get(id.0).map_or_else(String::new, |a| strip(&a.name)),
+        Source::Layer(id) => layout.layers.get(id.0).map_or_else(String::new, |l| strip(&l.name)),
+        Source::Norm(_) | Source::LocalAttention(_) => String::new(),
+    }
+}
+
+/// The name without its slice: `slice3.channel_context.0` to `channel_context.0`.
+fn strip(name: &str) -> String {
+    name.split_once('.').filter(|(first, _)| first.starts_with("slice")).map_or(name, |(_, rest)| rest).to_owned()
+}
+
+/// A positive ratio as multiplier and shift.
+fn requant(operator: &str, ratio: f64) -> Result<Requant, BuildError> {
+    let fail = || BuildError::Scale { operator: operator.to_owned(), value: ratio };
+    if !ratio.is_finite() || ratio <= 0.0 {
+        return Err(fail());
+    }
+    let mut shift = 30 - ratio.log2().floor() as i32;
+    let mut multiplier = (ratio * f64::from(shift).exp2()).round();
+    if multiplier > f64::from(i32::MAX) {
+        multiplier /= 2.0;
+        shift -= 1;
+    }
+    if shift > 62 {
+        multiplier = (ratio * 62.0_f64.exp2()).round();
+        shift = 62;
+    }
+    if shift < 0 || multiplier < 1.0 {
+        return Err(fail());
+    }
+    Ok(Requant { multiplier: multiplier.round() as i32, shift: shift as u32 })
+}
+
+/// Real units per integer step of every tensor, per level.
+struct Scales {
+    by_level: Vec<HashMap<Source, f64>>,
+}
+
+impl Scales {
+    fn new(layout: &Layout, records: &[Record], widths: &Widths) -> Self {
+        let of_level = |record: &Record| {
+            let scale = |(source, max): (&Source, &i32)| {
+                let clip = record.get(source).map_or(1.0, |h| {
+                    if *max > 1000 { f64::from(h.largest()).max(1e-3) * HEADROOM } else { h.best_clip(*max).max(1e-3) }
+                });
+                (*source, clip / f64::from(*max))
+            };
+            let mut scales: HashMap<Source, f64> = widths.iter().map(scale).collect();
+            for (i, _) in layout.norms.iter().enumerate() {
+                scales.insert(Source::Norm(mlic_model::layout::NormId(i)), 1.0 / 4096.0);
+            }
+            for (i, slice) in layout.slices.iter().enumerate() {
+                let values = scales.get(&Source::Layer(slice.local.qkv[2])).copied().unwrap_or(1.0);
+                scales.insert(Source::LocalAttention(mlic_model::layout::LocalAttentionId(i)), values);
+            }
+            scales
+        };
+        Self { by_level: records.iter().map(of_level).collect() }
+    }
+
+    fn of(&self, level: usize, source: Source) -> f64 {
+        self.by_level.get(level).and_then(|s| s.get(&source)).copied().unwrap_or(1.0)
+    }
+
+    fn levels(&self) -> std::ops::Range<usize> {
+        0..self.by_level.len()
+    }
+}
+
+/// Weights of one layer in int8, and the real value of one step per term and output.
+struct QuantizedWeights {
+    weights: Vec<i8>,
+    steps: Vec<Vec<f64>>,
+}
+
+fn quantize_weights(spec: &LayerSpec, layer: &FloatLayer) -> QuantizedWeights {
+    let mut out = QuantizedWeights { weights: Vec::with_capacity(spec.macs_per_position()), steps: Vec::new() };
+    for (term, weights) in layer.weights.iter().enumerate() {
+        let len = spec.weights_per_output(term);
+        if len == 0 {
+            out.steps.push(vec![1.0; spec.outputs]);
+            continue;
+        }
+        let mut steps = Vec::with_capacity(spec.outputs);
+        for row in weights.chunks_exact(len) {
+            let step = best_step(row);
+            out.weights.extend(row.iter().map(|w| (f64::from(*w) / step).round().clamp(-127.0, 127.0) as i8));
+            steps.push(step);
+        }
+        out.steps.push(steps);
+    }
+    out
+}
+
+/// Widths reduced to what the 32-bit accumulators of every reader hold.
+fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> Widths {
+    let mut widths = widths.clone();
+    for (spec, layer) in layout.layers.iter().zip(quantized) {
+        let mut rest = layer.weights.as_slice();
+        for (i, term) in spec.terms.iter().enumerate() {
+            let len = spec.weights_per_output(i);
+            let (own, tail) = rest.split_at(len * spec.outputs);
+            rest = tail;
+            let sums = own.chunks_exact(len.max(1)).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum::<i64>());
+            let limit = i64::from(i32::MAX) / sums.max().unwrap_or(1).max(1);
+            widths.entry(term.source).and_modify(|max| *max = i64::from(*max).min(limit) as i32);
+        }
+    }
+    widths
+}
+
+/// The step of a row of weights with the least squared error.
+fn best_step(row: &[f32]) -> f64 {
+    let largest = row.iter().fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
+    if largest < 1e-12 {
+        return 1e-12;
+    }
+    let error = |step: f64| -> f64 {
+        row.iter().map(|w| (f64::from(*w) - step * (f64::from(*w) / step).round().clamp(-127.0, 127.0)).powi(2)).sum()
+    };
+    let steps = (0..12).map(|i| largest / 127.0 * (1.0 - 0.04 * f64::from(i)));
+    steps.map(|s| (error(s), s)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(largest / 127.0, |(_, s)| s)
+}
+
+/// Multipliers of a layer's sums into units of `unit`, all with one shift.
+fn layer_level(
+    spec: &LayerSpec,
+    layer: &FloatLayer,
+    steps: &[Vec<f64>],
+    inputs: &[f64],
+    unit: f64,
+    output: Requant,
+) -> Result<LayerLevel, BuildError> {
+    let ratios: Vec<Vec<f64>> =
+        steps.iter().zip(inputs).map(|(steps, input)| steps.iter().map(|s| s * input / unit).collect()).collect();
+    let largest = ratios.iter().flatten().copied().fold(0.0, f64::max);
+    let bias = layer.bias.iter().fold(0.0_f64, |m, b| m.max((f64::from(*b) / unit).abs()));
+    // Multipliers below 2^27 keep eleven terms of 32-bit accumulators within 63 bits; the bias must fit likewise.
+    let by_multiplier = 26 - largest.log2().floor() as i32;
+    let by_bias = 60 - bias.max(1.0).log2().ceil() as i32;
+    let shift = by_multiplier.min(by_bias).min(60);
+    if !largest.is_finite() || shift < 1 {
+        return Err(BuildError::Scale { operator: spec.name.clone(), value: largest });
+    }
+    let factor = f64::from(shift).exp2();
+    let multipliers = ratios.iter().map(|r| r.iter().map(|r| (r * factor).round() as i32).collect()).collect();
+    let bias = layer.bias.iter().map(|b| (f64::from(*b) / unit * factor).round() as i64).collect();
+    Ok(LayerLevel { shift: shift as u32, multipliers, bias, output })
+}
+
+/// Everything integer of a model.
+#[derive(Debug, Clone)]
+pub struct Quantized {
+    /// Scales, multipliers, tables.
+    pub parameters: Parameters,
+    /// Weights in layout order.
+    pub weights: Vec<i8>,
+}
+
+/// Quantizes a model with these widths; `records` are the activations per level.
+///
+/// # Errors
+/// [`BuildError::Scale`] when a ratio of scales has no integer form; [`BuildError::Tensor`] for missing tensors.
+pub fn quantize(export: &Export, model: &FloatModel, records: &[Record], widths: &Widths) -> Result<Quantized, BuildError> {
+    let layout = &model.layout;
+    let quantized: Vec<QuantizedWeights> =
+        layout.layers.iter().zip(&model.layers).map(|(spec, layer)| quantize_weights(spec, layer)).collect();
+    let widths = &limited(layout, &quantized, widths);
+    let scales = Scales::new(layout, records, widths);
+    let width = |source: Source| widths.get(&source).copied().unwrap_or(WIDE_MAX);
+    let mut weights = Vec::with_capacity(mlic_model::parameters::weights_len(layout));
+    let mut layers = Vec::with_capacity(layout.layers.len());
+    for (i, ((spec, layer), quantized)) in layout.layers.iter().zip(&model.layers).zip(quantized).enumerate() {
+        let own = Source::Layer(mlic_model::layout::LayerId(i));
+        let levels = scales.levels().map(|level| {
+            let inputs: Vec<f64> = spec.terms.iter().map(|t| scales.of(level, t.source)).collect();
+            let out = scales.of(level, own);
+            let none = Requant { multiplier: 0, shift: 0 };
+            let (unit, output) = match spec.epilogue {
+                Epilogue::Linear => (out, none),
+                Epilogue::Gelu => (1.0 / 16_384.0, requant(&spec.name, 1.0 / 16_384.0 / out)?),
+                Epilogue::Latent => (1.0 / 4_096.0, none),
+                Epilogue::HalfTanh => (1.0 / 16_384.0, none),
+            };
+            layer_level(spec, layer, &quantized.steps, &inputs, unit, output)
+        });
+        layers.push(LayerParameters { max: width(own), levels: levels.collect::<Result<_, _>>()? });
+        weights.extend(quantized.weights);
+    }
+    let (medians, z_cdfs) = bottleneck::z_tables(export)?;
+    let parameters = Parameters {
+        layers,
+        quantizers: quantizers(model, &scales, &width)?,
+        norms: norms(layout, &scales),
+        linear_attentions: linear_attentions(layout, &scales, &width)?,
+        local_attentions: local_attentions(model, &scales)?,
+        functions: tables::functions(),
+        gains: gains(export)?,
+        thresholds: tables::thresholds(),
+        y_cdfs: tables::y_cdfs(),
+        z_cdfs,
+        medians: medians.iter().map(|m| (m * 4_096.0).round() as i32).collect(),
+    };
+    Ok(Quantized { parameters, weights })
+}
+
+fn quantizers(model: &FloatModel, scales: &Scales, width: &dyn Fn(Source) -> i32) -> Result<Vec<QuantizerParameters>, BuildError> {
+    let of = |i: usize| {
+        let source = Source::Quantizer(QuantizerId(i));
+        let level = |l| requant("latent quantizer", 1.0 / 4_096.0 / scales.of(l, source));
+        Ok(QuantizerParameters { max: width(source), levels: scales.levels().map(level).collect::<Result<_, _>>()? })
+    };
+    (0..=model.config.slices).map(of).collect()
+}
+
+/// `epsilon n^2 / step^2` in units of 2^-16: the integer variance of SPEC 4.6 is in those units.
+fn norms(layout: &Layout, scales: &Scales) -> Vec<NormParameters> {
+    let of = |spec: &mlic_model::layout::NormSpec| {
+        let n = spec.channels as f64;
+        let level = |l| ((NORM_EPSILON * n * n / scales.of(l, spec.source).powi(2) * 65_536.0).round() as i64).clamp(1, 1 << 60);
+        NormParameters { epsilon: scales.levels().map(level).collect() }
+    };
+    layout.norms.iter().map(of).collect()
+}
+
+fn linear_attentions(
+    layout: &Layout,
+    scales: &Scales,
+    width: &dyn Fn(Source) -> i32,
+) -> Result<Vec<LinearAttentionParameters>, BuildError> {
+    let of = |(i, spec): (usize, &mlic_model::layout::LinearAttentionSpec)| {
+        let own = Source::LinearAttention(mlic_model::layout::LinearAttentionId(i));
+        let level = |l| {
+            let [query, key, value] = spec.inputs.map(|id| scales.of(l, Source::Layer(id)));
+            let fraction = f64::from(1_u32 << ATTENTION_FRAC_BITS);
+            Ok(LinearAttentionLevel {
+                query: requant(&spec.name, query * 1024.0)?,
+                key: requant(&spec.name, key * 1024.0)?,
+                output: requant(&spec.name, value / fraction / scales.of(l, own))?,
+            })
+        };
+        Ok(LinearAttentionParameters { max: width(own), levels: scales.levels().map(level).collect::<Result<_, BuildError>>()? })
+    };
+    layout.linear_attentions.iter().enumerate().map(of).collect()
+}
+
+fn local_attentions(model: &FloatModel, scales: &Scales) -> Result<Vec<LocalAttentionParameters>, BuildError> {
+    let head_channels = (model.config.slice_channels() / model.config.heads) as f64;
+    let of = |(slice, bias): (&mlic_model::layout::SliceIds, &Vec<f32>)| {
+        let level = |l| {
+            let [query, key, _] = slice.local.qkv.map(|id| scales.of(l, Source::Layer(id)));
+            requant("local attention", query * key / head_channels.sqrt() * 1024.0)
+        };
+        let limit = f64::from(LOGIT_MAX);
+        let bias = bias.iter().map(|b| (f64::from(*b) * 1024.0).round().clamp(-limit, limit) as i32).collect();
+        Ok(LocalAttentionParameters { bias, levels: scales.levels().map(level).collect::<Result<_, BuildError>>()? })
+    };
+    model.layout.slices.iter().zip(&model.position_bias).map(of).collect()
+}
+
+/// Natural logarithms of the checkpoint to base-2 logarithms in Q16.
+fn gains(export: &Export) -> Result<Gains, BuildError> {
+    let (levels, m, n) = (export.config.gain_levels, export.config.latent, export.config.hyper);
+    if levels == 0 {
+        return Ok(Gains::default());
+    }
+    let log2 = |name: &str, channels: usize| -> Result<Vec<i32>, BuildError> {
+        let values = export.tensor(name, &[levels, channels])?.data;
+        Ok(values.iter().map(|v| (f64::from(*v) * std::f64::consts::LOG2_E * 65_536.0).round() as i32).collect())
+    };
+    Ok(Gains {
+        gain: log2("gain", m)?,
+        inverse_gain: log2("inverse_gain", m)?,
+        hyper_gain: log2("hyper_gain", n)?,
+        inverse_hyper_gain: log2("inverse_hyper_gain", n)?,
+    })
+}

@@ -1,0 +1,219 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mlic::BackendChoice;
+use mlic::image::{OutputFormat, ReadOptions};
+use mlic::metadata::MetadataPolicy;
+
+use crate::exit::EXIT_CODES;
+use crate::model::ModelCommand;
+
+/// Encode, decode, inspect and measure MLIC++ streams.
+///
+/// A stream decodes to the same symbols on every machine, with the model that wrote it.
+#[derive(Debug, Parser)]
+#[command(name = "mlic", after_help = EXIT_CODES, disable_version_flag = true, infer_subcommands = false)]
+pub(crate) struct Arguments {
+    /// Print the version, and the name and id of the model
+    #[arg(short = 'V', long)]
+    pub(crate) version: bool,
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Threads, 0 for one per core
+    #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, global = true)]
+    pub(crate) threads: usize,
+    /// Model package to use instead of the embedded one
+    #[arg(long, value_name = "PACKAGE", global = true)]
+    pub(crate) model: Option<PathBuf>,
+    /// What runs the networks
+    #[arg(long, value_enum, default_value_t = Backend::Auto, global = true)]
+    pub(crate) backend: Backend,
+    /// Say what was done and how long it took
+    #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Print errors only
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// Overwrite the output file if it exists
+    #[arg(long, global = true)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Encode a PNG, JPEG, WebP, PPM or PGM picture
+    Encode(EncodeArgs),
+    /// Decode a stream to PNG, PPM or PGM
+    Decode(DecodeArgs),
+    /// Print the header of a stream, or what a model package holds
+    Info(InfoArgs),
+    /// Measure rate, quality and time over pictures
+    Eval(EvalArgs),
+    /// Build, inspect and check model packages
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    /// Picture, `-` for standard input
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// Stream, `-` for standard output [default: IN with the extension .mlic; - if IN is -]
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Quality, 0 to 100 [default: 50]
+    #[arg(short, long, value_name = "Q", value_parser = percent)]
+    pub(crate) quality: Option<f32>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// What becomes of ICC profile, EXIF and XMP
+    #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
+    pub(crate) metadata: MetadataArg,
+}
+
+/// Leave to change a picture so that a stream can carry it.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// Flatten alpha onto this colour, as RRGGBB
+    #[arg(long, value_name = "RRGGBB", value_parser = color)]
+    background: Option<[u8; 3]>,
+    /// Round 16-bit samples to 8 bits
+    #[arg(long)]
+    reduce_depth: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// Stream, `-` for standard input
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// Picture, `-` for standard output [default: IN with the extension of the format; - if IN is -]
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Format of the picture where OUT's extension does not say [default: png]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Stream or model package, `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Pictures, and directories of pictures
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Qualities, 0 to 100, with commas between
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = percent, default_value = "0,20,40,60,80,100")]
+    pub(crate) qualities: Vec<f32>,
+    /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) anchor: Option<PathBuf>,
+    /// Codec of the anchor file [default: each of them]
+    #[arg(long, value_name = "NAME", requires = "anchor")]
+    pub(crate) anchor_codec: Option<String>,
+    /// Print JSON, with everything that was measured
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Backend {
+    /// The fastest that is available
+    Auto,
+    /// Float transforms on tract, integer entropy networks
+    Tract,
+    /// The scalar definition: slow
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MetadataArg {
+    /// All of it, or fail
+    Keep,
+    /// Leave out, with a note, what does not fit or cannot be read
+    Fit,
+    /// Leave out all of it
+    Strip,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// PNG, with metadata
+    Png,
+    /// PPM, or PGM for gray pictures; no metadata
+    #[value(alias = "pgm", alias = "pnm")]
+    Ppm,
+}
+
+impl From<Backend> for BackendChoice {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Tract => Self::Tract,
+            Backend::Reference => Self::Reference,
+        }
+    }
+}
+
+impl From<MetadataArg> for MetadataPolicy {
+    fn from(metadata: MetadataArg) -> Self {
+        match metadata {
+            MetadataArg::Keep => Self::Keep,
+            MetadataArg::Fit => Self::Fit,
+            MetadataArg::Strip => Self::Strip,
+        }
+    }
+}
+
+impl From<Format> for OutputFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Png => Self::Png,
+            Format::Ppm => Self::Ppm,
+        }
+    }
+}
+
+impl ReadArgs {
+    pub(crate) fn options(&self, metadata: MetadataPolicy) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.background = self.background;
+        options.reduce_depth = self.reduce_depth;
+        options.metadata = metadata;
+        options
+    }
+}
+
+fn percent(text: &str) -> Result<f32, String> {
+    let value = text.trim().parse::<f32>().ok().filter(|value| (0.0..=100.0).contains(value));
+    value.ok_or_else(|| "a number from 0 to 100 is needed".into())
+}
+
+fn color(text: &str) -> Result<[u8; 3], String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    let value = if digits.len() == 6 { u32::from_str_radix(digits, 16).ok() } else { None };
+    let [_, r, g, b] = value.ok_or("six hexadecimal digits are needed")?.to_be_bytes();
+    Ok([r, g, b])
+}

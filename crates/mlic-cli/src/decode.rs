@@ -1,0 +1,79 @@
+//! `mlic decode`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use mlic::Truncation;
+use mlic::image::{Image, OutputFormat, write_image};
+use mlic::output::Output;
+
+use crate::args::{DecodeArgs, Global};
+use crate::console;
+use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
+    let name = files::input_name(&args.input);
+    let format = output_format(args)?;
+    let output = files::output(&args.input, args.output.as_deref(), format.extension(), global)?;
+    let stream = files::read_stream(&args.input)?;
+    let codec = files::codec(global)?;
+    let start = Instant::now();
+    let progress = Progress::new(global);
+    let decoded =
+        codec.decode(&stream, &|event| progress.event(event)).map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
+    drop(progress);
+    let (width, height) = (decoded.image.width, decoded.image.height);
+    write_picture(decoded.image, format, &output, args.output.as_deref(), global)?;
+    console::verbose(
+        global,
+        format_args!("{name}: {width}x{height}, {} bytes, {:.3} s", stream.len(), start.elapsed().as_secs_f64()),
+    );
+    for time in &decoded.report.stages {
+        console::verbose(global, format_args!("{}: {:.3} s on {}", time.stage, time.seconds, time.device));
+    }
+    decoded.truncation.map_or(Ok(()), |truncation| Err(truncated(&name, &truncation, &output)))
+}
+
+/// The format by the extension of the output, by `--format`, or PNG; the two must not contradict each other.
+fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
+    let asked = args.format.map(OutputFormat::from);
+    let Some(path) = args.output.as_deref().filter(|path| path.extension().is_some()) else {
+        return Ok(asked.unwrap_or(OutputFormat::Png));
+    };
+    match (OutputFormat::from_path(path), asked) {
+        (Some(named), Some(asked)) if named != asked => {
+            Err(Failure::usage(path.display(), format_args!("the name says {named}, --format says {asked}")))
+        }
+        (Some(format), _) | (None, Some(format)) => Ok(format),
+        (None, None) => Err(Failure::usage(path.display(), "pictures are written as .png, .ppm, .pgm or .pnm, or give --format")),
+    }
+}
+
+fn write_picture(
+    mut image: Image,
+    format: OutputFormat,
+    output: &Output,
+    path: Option<&Path>,
+    global: &Global,
+) -> Result<(), Failure> {
+    for kind in format.cannot_keep(&image.metadata) {
+        console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it"));
+        image.metadata.set(kind, None);
+    }
+    let is_pgm = path.and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("pgm"));
+    if is_pgm && !image.gray {
+        console::note(global, output.destination(), "the picture has colours: this is a PPM file");
+    }
+    let bytes = write_image(&image, format)
+        .map_err(|error| Failure::from_error(Exit::Output, "cannot write", output.destination(), &error))?;
+    files::write(output, &bytes)
+}
+
+fn truncated(name: &str, truncation: &Truncation, output: &Output) -> Failure {
+    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
+    let cause = format!("truncated: {have_bytes} of {need_bytes} bytes, {whole_slices} of {slice_count} slices whole");
+    Failure::new(Exit::Truncated, "incomplete picture", name, cause)
+        .hint(format!("{} has the picture of these slices", output.destination()))
+}

@@ -1,0 +1,41 @@
+//! `mlic encode`.
+
+use std::time::Instant;
+
+use mlic::quality_from_percent;
+
+use crate::args::{EncodeArgs, Global};
+use crate::console;
+use crate::exit::Failure;
+use crate::files;
+use crate::progress::Progress;
+
+const DEFAULT_QUALITY: f32 = 50.0;
+
+pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
+    let name = files::input_name(&args.input);
+    let output = files::output(&args.input, args.output.as_deref(), "mlic", global)?;
+    let image = files::read_picture(&args.input, &args.read.options(args.metadata.into()), global)?;
+    let codec = files::codec(global)?;
+    let steps = codec.model().quality_steps();
+    let percent = args.quality.unwrap_or(DEFAULT_QUALITY);
+    let quality = quality_from_percent(percent, steps).ok_or_else(|| Failure::usage("-q", "a number from 0 to 100 is needed"))?;
+    if steps == 0 && args.quality.is_some() {
+        console::note(global, "-q", "this model has one quality only");
+    }
+    let start = Instant::now();
+    let progress = Progress::new(global);
+    let encoded = codec
+        .encode(&image, quality, &|event| progress.event(event))
+        .map_err(|e| Failure::from_codec("cannot encode", &name, &e))?;
+    drop(progress);
+    files::write(&output, &encoded.stream)?;
+    let bpp = 8.0 * encoded.stream.len() as f64 / image.pixels() as f64;
+    let (len, seconds) = (encoded.stream.len(), start.elapsed().as_secs_f64());
+    console::verbose(global, format_args!("{name}: {}x{}, quality {quality} of {steps}", image.width, image.height));
+    console::verbose(global, format_args!("{}: {len} bytes, {bpp:.4} bpp, {seconds:.3} s", output.destination()));
+    for time in &encoded.report.stages {
+        console::verbose(global, format_args!("{}: {:.3} s on {}", time.stage, time.seconds, time.device));
+    }
+    Ok(())
+}

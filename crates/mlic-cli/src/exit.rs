@@ -1,0 +1,140 @@
+//! Exit codes, and the one form of an error message.
+//!
+//! | code | when |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | any other failure |
+//! | 2 | wrong usage |
+//! | 3 | the input cannot be read, or is not a picture that can be coded |
+//! | 4 | not a stream, or one of a version that is not supported |
+//! | 5 | damaged stream: a checksum, a forbidden value, a desync |
+//! | 6 | truncated stream; the picture of its whole slices is written, if there is any |
+//! | 7 | stream for another model |
+//! | 8 | model package refused |
+//! | 9 | output cannot be written, or exists |
+//! | 10 | backend not available |
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::process::ExitCode;
+
+use mlic::ErrorKind;
+
+/// The table of this module for `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  any other failure
+   2  wrong usage
+   3  the input cannot be read, or is not a picture that can be coded
+   4  not a stream, or one of a version that is not supported
+   5  damaged stream: a checksum, a forbidden value, a desync
+   6  truncated stream; the picture of its whole slices is written, if there is any
+   7  stream for another model
+   8  model package refused
+   9  output cannot be written, or exists
+  10  backend not available";
+
+/// How the program ends. The discriminant is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Success = 0,
+    Other = 1,
+    Usage = 2,
+    Input = 3,
+    NotAStream = 4,
+    Damaged = 5,
+    Truncated = 6,
+    WrongModel = 7,
+    Model = 8,
+    Output = 9,
+    Backend = 10,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Image => Self::Input,
+            ErrorKind::NotAStream => Self::NotAStream,
+            ErrorKind::Damaged => Self::Damaged,
+            ErrorKind::Truncated => Self::Truncated,
+            ErrorKind::WrongModel => Self::WrongModel,
+            ErrorKind::Model => Self::Model,
+            ErrorKind::Backend => Self::Backend,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a command failed: one line, `WHAT: WHERE: CAUSE (HINT)`.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    what: &'static str,
+    place: String,
+    cause: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// `what` could not be done with `place`.
+    pub(crate) fn new(exit: Exit, what: &'static str, place: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self { exit, what, place: place.to_string(), cause: cause.to_string(), hint: None }
+    }
+
+    /// The same, with an error and all its sources.
+    pub(crate) fn from_error(exit: Exit, what: &'static str, place: impl fmt::Display, error: &dyn StdError) -> Self {
+        Self::new(exit, what, place, chain(error))
+    }
+
+    /// A failure of the codec.
+    pub(crate) fn from_codec(what: &'static str, place: impl fmt::Display, error: &mlic::Error) -> Self {
+        let failure = Self::from_error(error.kind().into(), what, place, error);
+        if error.kind() == ErrorKind::WrongModel { failure.hint("give that model with --model PACKAGE") } else { failure }
+    }
+
+    /// A command line that makes no sense.
+    pub(crate) fn usage(place: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, "wrong usage", place, cause)
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.what, self.place, self.cause)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error and its sources with colons between, each once.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}

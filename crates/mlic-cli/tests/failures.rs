@@ -1,0 +1,174 @@
+//! What fails: by which exit code, with which words, and that nothing is left behind.
+
+mod common;
+
+use common::{Place, is_file, png_with, ppm};
+use mlic_core::container::{self, ModelId, Section};
+
+#[test]
+fn wrong_usage_is_2() {
+    let place = Place::new();
+    for arguments in [
+        ["encode"].as_slice(),
+        &["frobnicate"],
+        &[],
+        &["encode", "in.ppm", "-q", "101"],
+        &["encode", "in.ppm", "-q", "nan"],
+        &["encode", "in.ppm", "--background", "red"],
+        &["encode", "in.ppm", "--quiet", "-v"],
+        &["eval", "in.ppm", "--anchor-codec", "x"],
+        &["decode", "in.ppm", "--backend", "abacus"],
+    ] {
+        let ended = place.run(arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("error: "), "{}", ended.stderr);
+    }
+    place.fails(&["decode", "x.mlic", "-o", "out.jpg"], 2, &["wrong usage: out.jpg: ", ".png, .ppm, .pgm or .pnm"]);
+    place.fails(&["decode", "x.mlic", "-o", "out.png", "--format", "ppm"], 2, &["the name says png, --format says ppm"]);
+    place.fails(&["encode", "in.ppm", "-o", "in.ppm", "--force"], 2, &["in.ppm: it is the input too"]);
+    assert_eq!(place.get("in.ppm"), ppm(48, 40));
+}
+
+#[test]
+fn input_that_is_no_usable_picture_is_3() {
+    let place = Place::new();
+    place.fails(&["encode", "absent.png"], 3, &["cannot read: absent.png: ", "No such file"]);
+    place.fails(&["decode", "absent.mlic"], 3, &["cannot read: absent.mlic: ", "No such file"]);
+    place.put("text.png", b"hello");
+    place.fails(&["encode", "text.png"], 3, &["cannot read: text.png: not a PNG, JPEG, WebP, PPM or PGM file"]);
+    place.put("half.ppm", &ppm(48, 40)[..1000]);
+    place.fails(&["encode", "half.ppm"], 3, &["half.ppm: truncated PNM file: 1000 bytes"]);
+    place.put("big.ppm", b"P6 70000 1 255\n");
+    place.fails(&["encode", "big.ppm"], 3, &["big.ppm: 70000x1 is too large: at most 65535 pixels per side"]);
+    place.put("alpha.png", &png_with(6, 8, &[9, 8, 7, 100], None));
+    place.fails(&["encode", "alpha.png"], 3, &["alpha.png: the alpha channel is not opaque", "(--background RRGGBB)"]);
+    place.put("deep.png", &png_with(0, 16, &[1, 2], None));
+    place.fails(&["encode", "deep.png"], 3, &["deep.png: 16 bits per sample", "(--reduce-depth)"]);
+    place.put("moving.png", &png_with(2, 8, &[1, 2, 3], Some((b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]))));
+    place.fails(&["encode", "moving.png"], 3, &["moving.png: animated PNG"]);
+    place.put("profile.png", &png_with(2, 8, &[1, 2, 3], Some((b"iCCP", b"x\0\0damaged"))));
+    place.fails(
+        &["encode", "profile.png"],
+        3,
+        &["the ICC profile is there and cannot be read", "(--metadata fit leaves it out)"],
+    );
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.fails(&["eval", "empty"], 3, &["cannot read: empty: no file ends in png"]);
+    place.put("anchor.json", b"{}");
+    place.fails(&["eval", "in.ppm", "--anchor", "anchor.json"], 3, &["anchor.json: not a file of anchors"]);
+}
+
+#[test]
+fn what_is_no_stream_is_4() {
+    let place = Place::new();
+    place.fails(&["decode", "in.ppm", "-o", "out.png"], 4, &["cannot decode: in.ppm: not an MLIC++ stream"]);
+    place.fails(&["info", "in.ppm"], 4, &["in.ppm: neither a stream nor a model package"]);
+    let mut stream = place.stream();
+    stream[3] = 99;
+    place.put("later.mlic", &stream);
+    place.fails(&["decode", "later.mlic"], 4, &["later.mlic: ", "version 99"]);
+}
+
+#[test]
+fn a_damaged_stream_is_5_wherever_it_is_damaged() {
+    let place = Place::new();
+    let stream = place.stream();
+    let header_len = container::parse(&stream).unwrap().header_len;
+    for (name, at) in [("header", 12), ("start", header_len), ("middle", stream.len() / 2), ("end", stream.len() - 1)] {
+        let mut damaged = stream.clone();
+        damaged[at] ^= 0x10;
+        place.put("bad.mlic", &damaged);
+        place.fails(&["decode", "bad.mlic"], 5, &["cannot decode: bad.mlic: ", "checksum"]);
+        assert_eq!(place.run(&["info", "bad.mlic"]).code, 5, "{name}");
+    }
+    place.put("bad.mlic", &[stream.as_slice(), b"more"].concat());
+    place.fails(&["decode", "bad.mlic"], 5, &["4 bytes follow the end"]);
+}
+
+#[test]
+fn a_truncated_stream_gives_a_picture_and_6() {
+    let place = Place::new();
+    let stream = place.stream();
+    place.put("cut.mlic", &stream[..stream.len() - 5]);
+    let ended = place.run(&["decode", "cut.mlic"]);
+    assert_eq!(ended.code, 6, "{}", ended.stderr);
+    ended.has_error(&["incomplete picture: cut.mlic: truncated: ", " slices whole", "cut.png has the picture"]);
+    assert_eq!(common::png_size(&place.get("cut.png")), (48, 40, 2));
+    let piped = place.run_with(&["decode", "-"], &stream[..stream.len() - 5]);
+    assert_eq!((piped.code, &piped.stdout), (6, &place.get("cut.png")));
+    assert_eq!(place.run(&["info", "cut.mlic"]).code, 6);
+}
+
+#[test]
+fn a_stream_that_ends_in_its_header_is_6_without_a_picture() {
+    let place = Place::new();
+    let stream = place.stream();
+    place.put("cut.mlic", &stream[..10]);
+    place.fails(&["decode", "cut.mlic"], 6, &["cannot decode: cut.mlic: ", "ends in the model id"]);
+}
+
+#[test]
+fn a_stream_for_another_model_is_7_and_names_it() {
+    let place = Place::new();
+    let stream = place.stream();
+    let parsed = container::parse(&stream).unwrap();
+    let header = container::Header { model_id: ModelId([0xab; 6]), ..parsed.header };
+    let sections: Vec<Section<'_>> = parsed.sections;
+    place.put("other.mlic", &container::write(&header, parsed.payload, &sections).unwrap());
+    place.fails(&["decode", "other.mlic"], 7, &["cannot decode: other.mlic: ", "abababababab", "--model PACKAGE"]);
+}
+
+#[test]
+fn a_model_package_that_is_none_is_8() {
+    let place = Place::new();
+    place.put("model", b"not a package");
+    place.fails(&["encode", "in.ppm", "--model", "model"], 8, &["cannot use model: model: "]);
+    place.fails(&["encode", "in.ppm", "--model", "absent"], 8, &["cannot use model: absent: "]);
+    place.fails(&["model", "verify", "model"], 8, &["cannot use model: model: "]);
+    place.fails(&["--version", "--model", "model"], 8, &["cannot use model: model: "]);
+}
+
+#[test]
+fn output_that_exists_or_cannot_be_written_is_9() {
+    let place = Place::new();
+    let stream = place.stream();
+    place.put("in.png", b"precious");
+    place.fails(&["decode", "in.mlic"], 9, &["cannot write: in.png: the file exists", "(--force overwrites it)"]);
+    assert_eq!(place.get("in.png"), b"precious");
+    place.fails(&["encode", "in.ppm"], 9, &["in.mlic: the file exists"]);
+    assert_eq!(place.get("in.mlic"), stream);
+    place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
+    std::fs::create_dir(place.path("taken.png")).unwrap();
+    place.fails(&["decode", "in.mlic", "-o", "taken.png", "--force"], 9, &["taken.png: it is a directory"]);
+}
+
+#[test]
+fn a_failure_leaves_the_old_output_in_place() {
+    let place = Place::new();
+    let mut stream = place.stream();
+    let last = stream.len() - 1;
+    stream[last] ^= 1;
+    place.put("in.mlic", &stream);
+    place.put("in.png", b"precious");
+    place.fails(&["decode", "in.mlic", "--force"], 5, &["checksum"]);
+    assert_eq!(place.get("in.png"), b"precious");
+    assert!(is_file(&place.path("in.png")));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_9_and_devices_are_not_replaced() {
+    let place = Place::new();
+    place.stream();
+    place.fails(&["decode", "in.mlic", "-o", "/dev/full"], 9, &["cannot write: /dev/full: ", "No space left"]);
+    place.ok(&["decode", "in.mlic", "-o", "/dev/null"]);
+    assert!(!is_file(std::path::Path::new("/dev/null")));
+}
+
+#[cfg(unix)]
+#[test]
+fn control_characters_of_a_name_do_not_reach_the_terminal() {
+    let place = Place::new();
+    let ended = place.run(&["encode", "a\x1b[31m\nb.png"]);
+    ended.has_error(&["a\\u{1b}[31m\\nb.png"]);
+}

@@ -1,0 +1,185 @@
+//! What works: names, formats, pipes, metadata, information, measurement.
+
+mod common;
+
+use common::{Place, pgm, png_size, png_with, ppm};
+
+#[test]
+fn names_follow_the_input_and_pictures_keep_their_size() {
+    let place = Place::new();
+    let ended = place.ok(&["encode", "in.ppm"]);
+    assert_eq!((ended.stdout.as_slice(), ended.stderr.as_str()), (b"".as_slice(), ""));
+    place.ok(&["decode", "in.mlic"]);
+    assert_eq!(png_size(&place.get("in.png")), (48, 40, 2));
+    place.ok(&["decode", "in.mlic", "-o", "out.pnm"]);
+    assert!(place.get("out.pnm").starts_with(b"P6\n48 40\n255\n"));
+    assert_eq!(place.get("out.pnm").len(), ppm(48, 40).len());
+    assert_eq!(place.names(), ["gray.pgm", "in.mlic", "in.png", "in.ppm", "out.pnm"]);
+}
+
+#[test]
+fn gray_stays_gray() {
+    let place = Place::new();
+    place.ok(&["encode", "gray.pgm", "-q", "80"]);
+    place.ok(&["decode", "gray.mlic"]);
+    assert_eq!(png_size(&place.get("gray.png")), (40, 33, 0));
+    place.ok(&["decode", "gray.mlic", "-o", "out.pgm"]);
+    assert_eq!(place.get("out.pgm").len(), pgm(40, 33).len());
+}
+
+#[test]
+fn pipes_carry_the_same_bytes_as_files() {
+    let place = Place::new();
+    let stream = place.stream();
+    place.ok(&["decode", "in.mlic"]);
+    let piped = place.run_with(&["encode", "-"], &ppm(48, 40));
+    assert_eq!((piped.code, &piped.stdout), (0, &stream));
+    let piped = place.run_with(&["decode", "-", "-o", "-"], &stream);
+    assert_eq!((piped.code, &piped.stdout), (0, &place.get("in.png")));
+    let piped = place.run_with(&["decode", "-", "--format", "ppm"], &stream);
+    assert!(piped.stdout.starts_with(b"P6\n48 40\n255\n"));
+    assert_eq!(place.run_with(&["info", "-"], &stream).stdout, place.ok(&["info", "in.mlic"]).stdout);
+}
+
+#[test]
+fn threads_and_repetition_change_nothing() {
+    let place = Place::new();
+    let stream = place.stream();
+    place.ok(&["-j", "1", "encode", "in.ppm", "-o", "one.mlic"]);
+    place.ok(&["encode", "in.ppm", "-o", "three.mlic", "-j", "3"]);
+    assert_eq!(place.get("one.mlic"), stream);
+    assert_eq!(place.get("three.mlic"), stream);
+}
+
+#[test]
+fn force_overwrites_and_leaves_nothing_else() {
+    let place = Place::new();
+    place.put("out.mlic", b"precious");
+    place.ok(&["encode", "in.ppm", "-o", "out.mlic", "--force"]);
+    assert_eq!(place.get("out.mlic"), place.stream());
+    assert_eq!(place.names(), ["gray.pgm", "in.mlic", "in.ppm", "out.mlic"]);
+}
+
+#[test]
+fn exif_travels_through_the_stream() {
+    let place = Place::new();
+    place.put("in.png", &png_with(2, 8, &[9, 8, 7], Some((b"eXIf", b"II*\0turned left"))));
+    place.ok(&["encode", "in.png"]);
+    assert_eq!(place.ok(&["info", "--json", "in.mlic"]).json()["sections"]["exif_bytes"], 15);
+    place.ok(&["decode", "in.mlic", "-o", "out.png"]);
+    assert!(place.get("out.png").windows(19).any(|w| w == b"eXIfII*\0turned left"));
+    let ended = place.ok(&["decode", "in.mlic", "-o", "out.ppm"]);
+    assert_eq!(ended.stderr, "mlic: note: out.ppm: EXIF left out: ppm cannot carry it\n");
+    let ended = place.ok(&["encode", "in.png", "-o", "bare.mlic", "--metadata", "strip"]);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(place.ok(&["info", "--json", "bare.mlic"]).json()["sections"], serde_json::json!({}));
+}
+
+#[test]
+fn leave_to_change_a_picture_is_taken_and_noted() {
+    let place = Place::new();
+    place.put("alpha.png", &png_with(6, 8, &[9, 8, 7, 100], None));
+    let ended = place.ok(&["encode", "alpha.png", "--background", "ffffff"]);
+    assert_eq!(ended.stderr, "mlic: note: alpha.png: alpha flattened onto #ffffff\n");
+    place.put("deep.png", &png_with(0, 16, &[1, 2], None));
+    assert_eq!(place.ok(&["encode", "deep.png", "--reduce-depth", "--quiet"]).stderr, "");
+    place.put("opaque.png", &png_with(6, 8, &[9, 8, 7, 255], None));
+    assert!(place.ok(&["encode", "opaque.png"]).stderr.contains("opaque everywhere: left out"));
+}
+
+#[test]
+fn info_names_the_header_and_the_model() {
+    let place = Place::new();
+    let len = place.stream().len();
+    let json = place.ok(&["info", "--json", "in.mlic"]).json();
+    assert_eq!((&json["kind"], &json["width"], &json["height"]), (&"stream".into(), &48.into(), &40.into()));
+    assert_eq!((&json["bytes"], &json["gray"], &json["damage"]), (&len.into(), &false.into(), &serde_json::Value::Null));
+    let version = place.ok(&["--version"]);
+    assert!(version.text().starts_with("mlic "));
+    assert!(version.text().contains(json["model"].as_str().unwrap()), "{}", version.text());
+    let text = place.ok(&["info", "in.mlic"]);
+    assert!(text.text().contains("\nwidth: 48\n"), "{}", text.text());
+    let model = place.ok(&["model", "info", "--json"]).json();
+    assert_eq!(model["id"], json["model"]);
+    assert!(place.ok(&["model", "verify"]).text().starts_with("ok: "));
+}
+
+#[test]
+fn verbose_tells_sizes_and_times_on_standard_error() {
+    let place = Place::new();
+    let ended = place.ok(&["-v", "encode", "in.ppm"]);
+    assert!(ended.stdout.is_empty());
+    assert!(ended.stderr.contains("in.ppm: 48x40, quality "), "{}", ended.stderr);
+    assert!(ended.stderr.contains(" bpp, "), "{}", ended.stderr);
+}
+
+#[test]
+fn help_lists_commands_and_exit_codes() {
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    for text in ["encode", "decode", "info", "eval", "model", "10  backend not available", "6  truncated stream"] {
+        assert!(help.text().contains(text), "{text}");
+    }
+}
+
+#[test]
+fn a_closed_standard_output_is_no_panic() {
+    let place = Place::new();
+    place.stream();
+    for arguments in
+        [["info", "in.mlic"].as_slice(), &["decode", "in.mlic", "-o", "-"], &["--help"], &["eval", "in.ppm", "-q", "50"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command(arguments).stdout(writer).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!stderr.contains("panick"), "{stderr}");
+        let code = if arguments[0] == "decode" { 9 } else { 0 };
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    }
+}
+
+const ANCHOR: &str = r#"{"_about": "x", "codecs": {
+    "near": {"bpp": [0.01, 1, 10, 100], "psnr_rgb": [1, 20, 50, 90]},
+    "far": {"bpp": [1, 2, 3, 4], "psnr_rgb": [901, 902, 903, 904]}}}"#;
+
+#[test]
+fn eval_measures_files_and_directories() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("set")).unwrap();
+    place.put("set/a.ppm", &ppm(176, 164));
+    place.put("set/readme.txt", b"no picture");
+    place.put("anchor.json", ANCHOR.as_bytes());
+    let arguments = ["eval", "--json", "set", "in.ppm", "-q", "90,0,30,60", "--anchor", "anchor.json"];
+    let json = place.ok(&arguments).json();
+    let images = json["images"].as_array().unwrap();
+    assert_eq!(images.len(), 2);
+    assert_eq!(images[0]["path"], "set/a.ppm");
+    let means = json["means"].as_array().unwrap();
+    assert_eq!(means.len(), 4);
+    for pair in means.windows(2) {
+        assert!(pair[0]["bpp"].as_f64().unwrap() < pair[1]["bpp"].as_f64().unwrap(), "{pair:?}");
+    }
+    for point in images.iter().flat_map(|image| image["points"].as_array().unwrap()) {
+        let bits: f64 = point["bits"].as_array().unwrap().iter().map(|part| part["bits"].as_f64().unwrap()).sum();
+        let stream_bits = 8.0 * point["bytes"].as_f64().unwrap();
+        assert!((bits - stream_bits).abs() < 0.05 * stream_bits + 512.0, "parts {bits}, stream {stream_bits}");
+    }
+    assert!(images[0]["points"][0]["ms_ssim"].is_f64());
+    assert!(images[1]["points"][0]["ms_ssim"].is_null() && means[0]["ms_ssim"].is_null());
+    let rates = json["bd_rates"].as_array().unwrap();
+    assert_eq!((&rates[0]["anchor"], &rates[1]["anchor"]), (&"far".into(), &"near".into()));
+    assert!(rates[0]["error"].as_str().unwrap().contains("no common quality"));
+    assert!(rates[1]["percent"].is_f64(), "{}", rates[1]);
+}
+
+#[test]
+fn eval_prints_a_table() {
+    let place = Place::new();
+    place.put("anchor.json", ANCHOR.as_bytes());
+    let ended = place.ok(&["eval", "in.ppm", "gray.pgm", "-q", "10,90", "--anchor", "anchor.json", "--anchor-codec", "near"]);
+    for text in ["in.ppm", "48x40", "mean of 2", "MS-SSIM", "near: none: 2 rate-distortion points of the test", "at q 90"] {
+        assert!(ended.text().contains(text), "`{text}` is not in\n{}", ended.text());
+    }
+    assert!(!ended.text().contains("far:"));
+}

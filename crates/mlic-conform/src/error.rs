@@ -1,0 +1,135 @@
+//! What keeps a suite from being read, run or made.
+
+use std::path::PathBuf;
+
+use mlic_backend::BackendError;
+use mlic_core::container::ContainerError;
+use mlic_core::rans::RansError;
+use mlic_model::ModelError;
+use thiserror::Error;
+
+/// Why a suite cannot be used. None of this is ever a pass.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConformError {
+    /// A file cannot be read or written.
+    #[error("{}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The data has no such file.
+    #[error("there is no file {file}")]
+    Missing {
+        /// Path within the conformance data.
+        file: String,
+    },
+    /// There is no such suite.
+    #[error("there is no suite {name} (there is: {known})")]
+    UnknownSuite {
+        /// The name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The suite has no such vector.
+    #[error("there is no vector {name}")]
+    UnknownVector {
+        /// The name.
+        name: String,
+    },
+    /// A manifest is not of the form that this program reads.
+    #[error("{file}: {problem}")]
+    Manifest {
+        /// Path within the conformance data.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file is not the one that the manifest means.
+    #[error("{file} has SHA-256 {got}, the manifest says {expected}")]
+    FileDigest {
+        /// Path within the conformance data.
+        file: String,
+        /// Of the file.
+        got: String,
+        /// Of the manifest.
+        expected: String,
+    },
+    /// No model at hand has the id that is wanted.
+    #[error("model {wanted} ({name}) is not at hand; there is {have}")]
+    NoModel {
+        /// Its id.
+        wanted: String,
+        /// Its name.
+        name: String,
+        /// Ids at hand.
+        have: String,
+    },
+    /// A vector cannot be made as its recipe says.
+    #[error("{vector}: {problem}")]
+    Recipe {
+        /// The vector.
+        vector: String,
+        /// Why.
+        problem: String,
+    },
+    /// A blessed suite does not pass.
+    #[error("{suite} does not pass on {backend} after blessing: {problem}")]
+    Blessing {
+        /// The suite.
+        suite: String,
+        /// The backend.
+        backend: String,
+        /// Verdicts that are not pass.
+        problem: String,
+    },
+    /// The codec failed.
+    #[error(transparent)]
+    Codec(#[from] mlic::Error),
+    /// A backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A model package cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Symbols cannot be coded.
+    #[error(transparent)]
+    Rans(#[from] RansError),
+    /// A stream cannot be written.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// A reference picture cannot be read or written.
+    #[error(transparent)]
+    Image(#[from] mlic::image::ImageError),
+}
+
+impl ConformError {
+    /// The error of a file.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Io { path, source }
+    }
+
+    /// The message with all its sources.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and its sources with colons between, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}

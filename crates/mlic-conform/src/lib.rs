@@ -1,0 +1,50 @@
+//! Does a decoder read MLIC++ streams as `docs/SPEC.md` says?
+//!
+//! A suite is a folder of streams with a [`manifest`]: for each stream either the digests of everything that its decoding
+//! determines, or the error that it must give. [`run()`] takes any [`mlic_backend::Backend`] through a suite and says where it
+//! first departs from it: level, pass and tensor. [`bless()`] makes the suites anew.
+//!
+//! | level | compares |
+//! |---|---|
+//! | L0 | the container: header fields, sections, or the container's error |
+//! | L1 | symbols of z and of each pass |
+//! | L2 | means and scale indices of each pass |
+//! | L3 | `y_hat` |
+//! | L4 | the picture, within the tolerance that the vector states |
+//!
+//! ```
+//! use std::sync::Arc;
+//! use mlic_conform::{Models, Options, Store, run};
+//! use mlic_tract::CpuBackend;
+//!
+//! let store = Store::embedded();
+//! for name in store.suites().iter().filter(|name| *name == "smoke") {
+//!     let suite = store.suite(name)?;
+//!     let model = Models::default().find(&store, &suite.manifest.model)?;
+//!     let report = run(&suite, Arc::new(CpuBackend::tract(model, 1)?), &Options::default());
+//!     assert!(report.is_pass());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod bless;
+pub mod check;
+pub mod craft;
+pub mod damage;
+pub mod error;
+pub mod explain;
+pub mod manifest;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod scene;
+pub mod store;
+pub mod suites;
+pub mod verdict;
+
+pub use bless::bless;
+pub use error::ConformError;
+pub use manifest::{Level, Manifest};
+pub use run::{Options, run};
+pub use store::{Models, Store, Suite};
+pub use verdict::Verdict;

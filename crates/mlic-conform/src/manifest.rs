@@ -1,0 +1,351 @@
+//! The form of `conformance/<suite>/manifest.json`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use mlic_backend::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The form that this program reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// How far a decoder is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum Level {
+    /// Container.
+    L0,
+    /// Symbols.
+    L1,
+    /// Means and scale indices.
+    L2,
+    /// `y_hat`.
+    L3,
+    /// Pixels.
+    L4,
+}
+
+impl Level {
+    /// All levels, lowest first.
+    pub const ALL: [Self; 5] = [Self::L0, Self::L1, Self::L2, Self::L3, Self::L4];
+}
+
+impl From<Level> for u8 {
+    fn from(level: Level) -> Self {
+        level as Self
+    }
+}
+
+impl TryFrom<u8> for Level {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        Self::ALL.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is not a level, 0 to 4"))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "L{}", *self as u8)
+    }
+}
+
+/// A suite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Name of the suite: that of its folder.
+    pub suite: String,
+    /// What the suite is for.
+    pub why: String,
+    /// The model of all its streams.
+    pub model: ModelRef,
+    /// How the expectations came about.
+    pub blessed: Blessed,
+    /// The streams.
+    pub vectors: Vec<Vector>,
+}
+
+/// A model package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// Model id as streams carry it, in hexadecimal.
+    pub id: String,
+    /// Name, for people.
+    pub name: String,
+    /// Path of the package within the conformance data; none for the model that is part of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+}
+
+/// Who agreed on the expectations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blessed {
+    /// Version of the program.
+    pub version: String,
+    /// Backends that agreed, with what ran the passes.
+    pub backends: Vec<String>,
+}
+
+/// A stream and what must come of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vector {
+    /// Name, unique in the suite.
+    pub name: String,
+    /// What it is for.
+    pub why: String,
+    /// The stream.
+    pub stream: FileRef,
+    /// What must come of it.
+    pub expect: Expect,
+}
+
+/// A file of the suite's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// Name: letters, digits, `-`, `_` and `.`.
+    pub file: String,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// What must come of a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expect {
+    /// It decodes, to this.
+    Decodes(Box<Decodes>),
+    /// It is refused.
+    Refused(Refused),
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// `mlic::Error::code()`.
+    pub code: String,
+    /// The lowest level at which the refusal can be seen: 0 if the container alone gives it, else 1.
+    pub level: Level,
+}
+
+/// Everything that a decoding determines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decodes {
+    /// L0.
+    pub header: HeaderFields,
+    /// For a truncated stream, latent slices whose symbols are all there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_slices: Option<usize>,
+    /// L1: digest of the symbols of z.
+    pub z: HexDigest,
+    /// L1 and L2, in walk order.
+    pub passes: Vec<PassDigests>,
+    /// L3.
+    pub y_hat: HexDigest,
+    /// L4; none where float arithmetic determines nothing useful.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureRef>,
+}
+
+/// Fields of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderFields {
+    /// Model id in hexadecimal.
+    pub model: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Quality.
+    pub quality: u8,
+    /// Whether the picture is gray.
+    pub gray: bool,
+    /// Binary logarithm of the lane count.
+    pub lanes_log2: u8,
+    /// Checksum of the symbols.
+    pub symbol_checksum: u32,
+    /// Length of the payload as declared, in bytes.
+    pub payload_bytes: usize,
+    /// Kind and length in bytes of each section that is there.
+    pub sections: Vec<(u8, usize)>,
+}
+
+/// Digests of one pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassDigests {
+    /// The pass, for people: the order decides.
+    pub pass: String,
+    /// Means.
+    pub means: HexDigest,
+    /// Scale indices.
+    pub scale_indices: HexDigest,
+    /// Symbols.
+    pub symbols: HexDigest,
+}
+
+/// A picture and how close another must be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PictureRef {
+    /// PNG.
+    pub image: FileRef,
+    /// Largest difference of a sample.
+    pub max_difference: u8,
+    /// Largest mean of the differences.
+    pub mean_difference: f64,
+    /// Why there is a tolerance.
+    pub reason: String,
+}
+
+/// A [`Digest`] in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HexDigest(pub String);
+
+impl From<Digest> for HexDigest {
+    fn from(digest: Digest) -> Self {
+        Self(digest.to_string())
+    }
+}
+
+impl fmt::Display for HexDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Expect {
+    /// The lowest level at which the vector can be judged.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Decodes(_) => Level::L0,
+            Self::Refused(refused) => refused.level,
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads and validates a manifest.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| e.to_string())?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        require(self.format == FORMAT, || format!("format {}, this program reads {FORMAT}", self.format))?;
+        require(!self.vectors.is_empty(), || "no vectors".into())?;
+        require(is_hex(&self.model.id, 12), || format!("model id {:?} is not 12 hexadecimal digits", self.model.id))?;
+        if let Some(package) = &self.model.package {
+            let plain = package.split('/').count() == 2 && package.split('/').all(is_plain);
+            require(plain, || format!("package {package:?} is not FOLDER/FILE"))?;
+        }
+        let mut names = BTreeSet::new();
+        self.vectors.iter().try_for_each(|vector| {
+            require(names.insert(&vector.name), || format!("two vectors are called {}", vector.name))?;
+            vector.validate().map_err(|problem| format!("vector {}: {problem}", vector.name))
+        })
+    }
+
+    /// A vector by its name.
+    #[must_use]
+    pub fn vector(&self, name: &str) -> Option<&Vector> {
+        self.vectors.iter().find(|vector| vector.name == name)
+    }
+}
+
+impl Vector {
+    fn validate(&self) -> Result<(), String> {
+        require(is_plain(&self.name), || "a name has letters, digits, - _ and . only".into())?;
+        check_file(&self.stream.file, &self.stream.sha256)?;
+        match &self.expect {
+            Expect::Decodes(decodes) => decodes.validate(),
+            Expect::Refused(refused) => {
+                require(!refused.code.is_empty(), || "no error code".into())?;
+                require(refused.level <= Level::L1, || "a refusal is seen at level 0 or 1".into())
+            }
+        }
+    }
+}
+
+impl Decodes {
+    fn validate(&self) -> Result<(), String> {
+        let even = !self.passes.is_empty() && self.passes.len().is_multiple_of(2);
+        require(even, || format!("{} passes, each latent slice has two", self.passes.len()))?;
+        let whole = self.whole_slices.unwrap_or(0);
+        require(whole <= self.passes.len() / 2, || format!("{whole} whole slices of {}", self.passes.len() / 2))?;
+        let in_pass = |p: &PassDigests| [p.means.clone(), p.scale_indices.clone(), p.symbols.clone()];
+        let digests = self.passes.iter().flat_map(in_pass).chain([self.z.clone(), self.y_hat.clone()]);
+        for digest in digests {
+            require(is_hex(&digest.0, 32), || format!("digest {:?} is not 32 hexadecimal digits", digest.0))?;
+        }
+        self.picture.as_ref().map_or(Ok(()), |p| {
+            require(p.mean_difference >= 0.0, || "a mean difference is not negative".into())?;
+            check_file(&p.image.file, &p.image.sha256)
+        })
+    }
+}
+
+fn require(ok: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if ok { Ok(()) } else { Err(problem()) }
+}
+
+fn check_file(file: &str, sha256: &str) -> Result<(), String> {
+    require(is_plain(file), || format!("file {file:?}: letters, digits, - _ and . only"))?;
+    require(is_hex(sha256, 64), || format!("SHA-256 {sha256:?} is not 64 hexadecimal digits"))
+}
+
+/// A name that stays within its folder.
+fn is_plain(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        for name in ["", ".", "..", "a/b", "../a", ".hidden", "a b", "a\\b"] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+        assert!(is_plain("flat-1x1_q0.mlic"));
+    }
+
+    #[test]
+    fn levels_are_numbers() {
+        assert_eq!(serde_json::to_string(&Level::L3).unwrap(), "3");
+        assert_eq!(serde_json::from_str::<Level>("4").unwrap(), Level::L4);
+        assert!(serde_json::from_str::<Level>("5").is_err());
+        assert!(Level::L1 < Level::L2);
+    }
+}

@@ -1,0 +1,134 @@
+//! A backend that notes what passes through it, so that a decoding that ends in an error still shows where it went astray.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mlic_backend::digest::Digest;
+use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_model::Model;
+
+/// What one pass decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassRecord {
+    /// The pass.
+    pub pass: Pass,
+    /// Means and scale indices.
+    pub parameters: PassParameters,
+    /// Symbols; none when the pass did not come to its end.
+    pub symbols: Option<Vec<i32>>,
+}
+
+/// What a decoding decided, as far as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// Symbols of z.
+    pub z: Option<Vec<i32>>,
+    /// Passes, in walk order.
+    pub passes: Vec<PassRecord>,
+}
+
+impl PassRecord {
+    /// Digest of the means.
+    #[must_use]
+    pub fn means(&self) -> Digest {
+        Digest::of_i32(&self.parameters.means)
+    }
+
+    /// Digest of the scale indices.
+    #[must_use]
+    pub fn scale_indices(&self) -> Digest {
+        Digest::of_bytes(&self.parameters.scale_indices)
+    }
+
+    /// Digest of the symbols.
+    #[must_use]
+    pub fn symbols(&self) -> Option<Digest> {
+        self.symbols.as_deref().map(Digest::of_i32)
+    }
+}
+
+/// A backend and the recording of its latest entropy session.
+pub struct Recorder {
+    backend: Arc<dyn Backend>,
+    recording: Arc<Mutex<Recording>>,
+}
+
+fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    recording.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recorder {
+    /// Records a backend.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, recording: Arc::default() }
+    }
+
+    /// What has been recorded.
+    #[must_use]
+    pub fn recording(&self) -> Recording {
+        lock(&self.recording).clone()
+    }
+}
+
+impl Backend for Recorder {
+    fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn device(&self, stage: Stage) -> String {
+        self.backend.device(stage)
+    }
+
+    fn model(&self) -> &Model {
+        self.backend.model()
+    }
+
+    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
+        self.backend.analysis(x)
+    }
+
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
+        self.backend.hyper_analysis(y)
+    }
+
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
+        self.backend.synthesis(y_hat)
+    }
+
+    fn entropy<'a>(
+        &'a self,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+    ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
+        *lock(&self.recording) = Recording { z: Some(z_symbols.to_vec()), passes: Vec::new() };
+        let session = self.backend.entropy(size, quality, z_symbols)?;
+        Ok(Box::new(Session { session, recording: &self.recording }))
+    }
+}
+
+struct Session<'a> {
+    session: Box<dyn EntropySession + 'a>,
+    recording: &'a Mutex<Recording>,
+}
+
+impl EntropySession for Session<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let parameters = self.session.parameters(pass)?;
+        lock(self.recording).passes.push(PassRecord { pass, parameters: parameters.clone(), symbols: None });
+        Ok(parameters)
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        if let Some(record) = lock(self.recording).passes.last_mut() {
+            record.symbols = Some(symbols.to_vec());
+        }
+        self.session.commit(pass, symbols)
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
+        self.session.y_hat()
+    }
+}

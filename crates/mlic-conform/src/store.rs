@@ -1,0 +1,194 @@
+//! Where suites and models are read from: a folder, the program itself, or memory.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mlic_model::Model;
+use mlic_model::package::hex;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::ConformError;
+use crate::manifest::{FileRef, Manifest, ModelRef};
+
+/// Path and contents of everything in `conformance/` when the program was built.
+static EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+/// Longest file that is read: a model package.
+const MAX_FILE_LEN: u64 = 1 << 30;
+
+/// Conformance data. Paths within it have the form `FOLDER/FILE`.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A folder like `conformance/`.
+    Folder(PathBuf),
+    /// What was built into the program.
+    Embedded,
+    /// In memory, in front of another store.
+    Memory {
+        /// Files.
+        files: BTreeMap<String, Vec<u8>>,
+        /// Asked for all others.
+        behind: Box<Store>,
+    },
+}
+
+/// Name of the manifest in a suite's folder.
+pub const MANIFEST: &str = "manifest.json";
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+impl Store {
+    /// What was built into the program.
+    #[must_use]
+    pub const fn embedded() -> Self {
+        Self::Embedded
+    }
+
+    /// A file.
+    ///
+    /// # Errors
+    /// [`ConformError::Missing`] or [`ConformError::Io`].
+    pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>, ConformError> {
+        let missing = || ConformError::Missing { file: path.to_owned() };
+        match self {
+            Self::Folder(root) => read_file(&root.join(path)).map(Cow::Owned),
+            Self::Embedded => {
+                let found = EMBEDDED.iter().find(|(name, _)| *name == path);
+                found.map(|(_, bytes)| Cow::Borrowed(*bytes)).ok_or_else(missing)
+            }
+            Self::Memory { files, behind } => match files.get(path) {
+                Some(bytes) => Ok(Cow::Borrowed(bytes.as_slice())),
+                None => behind.read(path),
+            },
+        }
+    }
+
+    /// Names of the suites: folders with a manifest, sorted.
+    #[must_use]
+    pub fn suites(&self) -> Vec<String> {
+        let of_path = |path: &str| path.strip_suffix(MANIFEST)?.strip_suffix('/').map(str::to_owned);
+        let names: BTreeSet<String> = match self {
+            Self::Folder(root) => {
+                let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+                let suites = entries.filter(|entry| entry.path().join(MANIFEST).is_file());
+                suites.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+            }
+            Self::Embedded => EMBEDDED.iter().filter_map(|(path, _)| of_path(path)).collect(),
+            Self::Memory { files, behind } => {
+                files.keys().filter_map(|path| of_path(path)).chain(behind.suites()).collect()
+            }
+        };
+        names.into_iter().collect()
+    }
+
+    /// A suite.
+    ///
+    /// # Errors
+    /// [`ConformError::UnknownSuite`], or [`ConformError::Manifest`] when its manifest is damaged.
+    pub fn suite(&self, name: &str) -> Result<Suite<'_>, ConformError> {
+        let known = self.suites();
+        if !known.iter().any(|suite| suite == name) {
+            return Err(ConformError::UnknownSuite { name: name.to_owned(), known: known.join(", ") });
+        }
+        let file = format!("{name}/{MANIFEST}");
+        let bytes = self.read(&file)?;
+        let damaged = |problem| ConformError::Manifest { file: file.clone(), problem };
+        let manifest = Manifest::parse(&bytes).map_err(damaged)?;
+        if manifest.suite != name {
+            return Err(damaged(format!("the suite calls itself {}", manifest.suite)));
+        }
+        Ok(Suite { manifest, store: self })
+    }
+}
+
+fn read_file(path: &std::path::Path) -> Result<Vec<u8>, ConformError> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(ConformError::io(path))?;
+    file.take(MAX_FILE_LEN).read_to_end(&mut bytes).map_err(ConformError::io(path))?;
+    Ok(bytes)
+}
+
+/// A manifest and where its files are.
+#[derive(Debug, Clone)]
+pub struct Suite<'a> {
+    /// The manifest.
+    pub manifest: Manifest,
+    store: &'a Store,
+}
+
+impl Suite<'_> {
+    /// A file of the suite; it is the one that the manifest means.
+    ///
+    /// # Errors
+    /// [`ConformError::FileDigest`] when it is not, or what [`Store::read`] says.
+    pub fn read(&self, file: &FileRef) -> Result<Vec<u8>, ConformError> {
+        let path = format!("{}/{}", self.manifest.suite, file.file);
+        let bytes = self.store.read(&path)?.into_owned();
+        let got = sha256(&bytes);
+        if got == file.sha256 {
+            Ok(bytes)
+        } else {
+            Err(ConformError::FileDigest { file: path, got, expected: file.sha256.clone() })
+        }
+    }
+}
+
+/// Model packages given by the user, looked at before the data's own and the program's.
+#[derive(Debug, Clone, Default)]
+pub struct Models {
+    given: Vec<Arc<Model>>,
+}
+
+/// The model that is part of the program.
+///
+/// # Errors
+/// [`ConformError::Model`] when it is refused, [`ConformError::Missing`] when the program was built without one.
+pub fn embedded_model() -> Result<Arc<Model>, ConformError> {
+    #[cfg(feature = "embedded-model")]
+    return Ok(Arc::new(mlic::embedded_model()?));
+    #[cfg(not(feature = "embedded-model"))]
+    Err(ConformError::Missing { file: "of an embedded model: this program was built without one".into() })
+}
+
+impl Models {
+    /// Opens packages.
+    ///
+    /// # Errors
+    /// [`ConformError::Model`] when one is refused.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, ConformError> {
+        let given = paths.iter().map(|path| Ok(Arc::new(Model::open(path)?))).collect::<Result<_, ConformError>>()?;
+        Ok(Self { given })
+    }
+
+    /// The first that the user gave.
+    #[must_use]
+    pub fn first(&self) -> Option<Arc<Model>> {
+        self.given.first().cloned()
+    }
+
+    /// The model that a suite needs.
+    ///
+    /// # Errors
+    /// [`ConformError::NoModel`] when nothing at hand has its id; [`ConformError::Model`] when a package is refused.
+    pub fn find(&self, store: &Store, wanted: &ModelRef) -> Result<Arc<Model>, ConformError> {
+        let is_it = |model: &&Arc<Model>| model.id().to_string() == wanted.id;
+        if let Some(model) = self.given.iter().find(is_it) {
+            return Ok(Arc::clone(model));
+        }
+        let own = match &wanted.package {
+            Some(package) => Arc::new(Model::from_bytes(store.read(package)?.into_owned())?),
+            None => embedded_model()?,
+        };
+        if is_it(&&own) {
+            return Ok(own);
+        }
+        let have: Vec<String> = self.given.iter().chain([&own]).map(|model| model.id().to_string()).collect();
+        Err(ConformError::NoModel { wanted: wanted.id.clone(), name: wanted.name.clone(), have: have.join(", ") })
+    }
+}

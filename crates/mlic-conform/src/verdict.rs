@@ -1,0 +1,159 @@
+//! What comes of a vector.
+
+use std::fmt;
+
+use mlic_core::schedule::Pass;
+use serde::Serialize;
+
+use crate::manifest::Level;
+
+/// What comes of a vector. Only [`Verdict::Pass`] counts as a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// All that the level asks for is as expected.
+    Pass,
+    /// Something is not.
+    Fail(Divergence),
+    /// The vector could not be judged: its files are damaged, or the backend failed.
+    Error(String),
+    /// No result in the time given, in seconds.
+    Timeout(u64),
+    /// It was not tried.
+    NotRun(String),
+    /// This machine or program cannot do it.
+    NotSupported(String),
+}
+
+impl Verdict {
+    /// Name in reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail(_) => "fail",
+            Self::Error(_) => "error",
+            Self::Timeout(_) => "timeout",
+            Self::NotRun(_) => "not run",
+            Self::NotSupported(_) => "not supported",
+        }
+    }
+
+    /// All names, in the order in which reports count them.
+    pub const NAMES: [&'static str; 6] = ["pass", "fail", "error", "timeout", "not run", "not supported"];
+
+    /// Whether it is a pass.
+    #[must_use]
+    pub const fn is_pass(&self) -> bool {
+        matches!(self, Self::Pass)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.write_str(self.name()),
+            Self::Fail(divergence) => write!(f, "fail: {divergence}"),
+            Self::Timeout(seconds) => write!(f, "timeout: no result after {seconds} s"),
+            Self::Error(reason) | Self::NotRun(reason) | Self::NotSupported(reason) => write!(f, "{}: {reason}", self.name()),
+        }
+    }
+}
+
+/// Where a decoder first departs from a vector, in walk order: z, then for each pass means, scale indices, symbols, then `y_hat`
+/// and the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// The level to which the first difference belongs.
+    pub level: Level,
+    /// The first difference.
+    pub place: Place,
+    /// What was expected there.
+    pub expected: String,
+    /// What there was.
+    pub got: String,
+    /// How the decoding ended, if in an error.
+    pub error: Option<String>,
+}
+
+/// A place of a first difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A field of the header.
+    Header(&'static str),
+    /// Symbols of z.
+    Z,
+    /// A tensor of a pass.
+    Pass {
+        /// The pass.
+        pass: Pass,
+        /// The tensor.
+        tensor: Tensor,
+    },
+    /// How far a truncated stream goes.
+    WholeSlices,
+    /// How the decoding ended.
+    Outcome,
+    /// `y_hat`.
+    YHat,
+    /// The picture.
+    Picture,
+}
+
+/// What a pass decides, in the order in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tensor {
+    /// Means.
+    Means,
+    /// Scale indices.
+    ScaleIndices,
+    /// Symbols.
+    Symbols,
+}
+
+impl Tensor {
+    /// The level that compares it.
+    #[must_use]
+    pub const fn level(self) -> Level {
+        match self {
+            Self::Means | Self::ScaleIndices => Level::L2,
+            Self::Symbols => Level::L1,
+        }
+    }
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Means => "means",
+            Self::ScaleIndices => "scale_indices",
+            Self::Symbols => "symbols",
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(field) => write!(f, "header, {field}"),
+            Self::Z => f.write_str("z, symbols"),
+            Self::Pass { pass, tensor } => write!(f, "pass {} ({pass}), {tensor}", pass.index()),
+            Self::WholeSlices => f.write_str("whole slices"),
+            Self::Outcome => f.write_str("outcome"),
+            Self::YHat => f.write_str("y_hat"),
+            Self::Picture => f.write_str("picture"),
+        }
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: expected {}, got {}", self.level, self.place, self.expected, self.got)?;
+        match &self.error {
+            Some(error) => write!(f, "; the decoding ended in: {error}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Interleaved rANS over one sequence of words (SPEC 6.3).
+//!
+//! States are 48-bit, in `2^32..2^48` when normalized; words are 16-bit, little-endian. Coded interval number j (bypass
+//! intervals count) belongs to lane `j mod lanes`. All lanes share one sequence of words, in the order in which the
+//! decoder needs them. A payload is one initial decoder state (6 bytes, little-endian) per lane, then the words.
+//!
+//! A normalized state is at least 2^16 times the probability denominator, so that rounding in it costs next to nothing
+//! (`tests/redundancy.rs`), and a state never lacks more than one word.
+//!
+//! A lane that falls below 2^32 is renormalized *before its next interval is taken*, not after the last one. The order of
+//! the words is the same either way, but this way every symbol that the bytes determine is returned before
+//! [`RansError::Exhausted`] is: a prefix of the bytes yields a prefix of the symbols, never a wrong one.
+
+use crate::cdf::{CdfTable, ESCAPE_LEN_BITS, Interval, MAX_ESCAPE_LEN, PROB_BITS};
+use crate::limits::MAX_SYMBOL;
+use alloc::vec::Vec;
+
+/// Most lanes, as a power of two.
+pub const MAX_LANES_LOG2: u8 = 6;
+/// Most lanes that [`Encoder::finish`] chooses, as a power of two.
+pub const MAX_CHOSEN_LANES_LOG2: u8 = 5;
+/// Fewest intervals per lane, as a power of two, once [`lanes_log2_for`] chooses more than one lane.
+pub const INTERVALS_PER_LANE_LOG2: u32 = 16;
+
+const MAX_LANES: usize = 1 << MAX_LANES_LOG2;
+const WORD_BITS: u32 = 16;
+const WORD_LEN: usize = 2;
+const STATE_LEN: usize = 6;
+/// Smallest normalized state is 2^32.
+const STATE_MIN_BITS: u32 = 32;
+/// Smallest normalized state; the state of every lane after the last symbol.
+const STATE_MIN: u64 = 1 << STATE_MIN_BITS;
+/// Smallest number that is no state.
+const STATE_END: u64 = STATE_MIN << WORD_BITS;
+
+const _: () = assert!(PROB_BITS == WORD_BITS, "one word renormalizes a state: freq * (state >> 16) is at least 2^16");
+const _: () = assert!(STATE_END == 1 << (8 * STATE_LEN), "the bytes of a state hold no number that is too large");
+
+/// Why symbols could not be encoded or decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RansError {
+    /// The lane count is beyond what the format allows.
+    #[error("2^{got} lanes, at most 2^{limit} are allowed")]
+    LaneCount {
+        /// Binary logarithm of the lane count.
+        got: u8,
+        /// [`MAX_LANES_LOG2`].
+        limit: u8,
+    },
+    /// The next symbol needs bytes beyond the end of the payload.
+    #[error("payload of {have} bytes ends before the next symbol, which needs {need}")]
+    Exhausted {
+        /// Length of the payload, in bytes.
+        have: usize,
+        /// Length of the payload that the symbol needs, in bytes.
+        need: usize,
+    },
+    /// An initial state is below 2^32; six bytes hold none above the range.
+    #[error("initial state {state:#x} of lane {lane} is below 2^32")]
+    BadState {
+        /// Lane of the state.
+        lane: usize,
+        /// The state.
+        state: u64,
+    },
+    /// The length of an escape is beyond what a symbol can need.
+    #[error("escape of {got} bits, at most {limit} are allowed")]
+    BadEscape {
+        /// Number of bits that the escape declares.
+        got: u32,
+        /// [`MAX_ESCAPE_LEN`].
+        limit: u32,
+    },
+    /// A symbol is outside ±[`MAX_SYMBOL`].
+    #[error("symbol {got} is outside ±{limit}")]
+    SymbolRange {
+        /// The symbol.
+        got: i32,
+        /// [`MAX_SYMBOL`].
+        limit: i32,
+    },
+    /// A lane does not end in the state 2^32 in which the encoder began: the symbols are not those that were encoded.
+    #[error("lane {lane} ends in state {state:#x}, not in 2^32")]
+    NotSealed {
+        /// Lane of the state.
+        lane: usize,
+        /// The state after the last symbol.
+        state: u64,
+    },
+    /// Bytes are left after the last symbol.
+    #[error("{count} bytes are left after the last symbol")]
+    Unread {
+        /// Number of bytes.
+        count: usize,
+    },
+}
+
+impl RansError {
+    /// A stable name of the variant, for conformance manifests.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::LaneCount { .. } => "rans-lane-count",
+            Self::Exhausted { .. } => "rans-exhausted",
+            Self::BadState { .. } => "rans-bad-state",
+            Self::BadEscape { .. } => "rans-bad-escape",
+            Self::SymbolRange { .. } => "rans-symbol-range",
+            Self::NotSealed { .. } => "rans-not-sealed",
+            Self::Unread { .. } => "rans-unread",
+        }
+    }
+}
+
+/// What a walk over the symbols of a stream does with each of them: encode, decode or measure.
+pub trait SymbolCoder {
+    /// Codes one symbol: [`Encoder`] and [`Cost`] read it, [`Decoder`] writes it.
+    ///
+    /// # Errors
+    /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
+    fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
+}
+
+/// Binary logarithm of the lane count for a number of coded intervals.
+///
+/// One lane below 2 * 2^[`INTERVALS_PER_LANE_LOG2`] intervals, then twice the lanes for twice the intervals, at most
+/// 2^[`MAX_CHOSEN_LANES_LOG2`]. A lane costs about 5 bytes, so that more lanes never cost more than 0.0006 bits per
+/// interval. A rule of the encoder only: a stream declares its lanes.
+#[must_use]
+pub const fn lanes_log2_for(interval_count: usize) -> u8 {
+    let Some(log2) = (interval_count >> INTERVALS_PER_LANE_LOG2).checked_ilog2() else { return 0 };
+    if log2 < MAX_CHOSEN_LANES_LOG2 as u32 { log2 as u8 } else { MAX_CHOSEN_LANES_LOG2 }
+}
+
+/// Encoded symbols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Binary logarithm of the lane count, which the decoder must be told.
+    pub lanes_log2: u8,
+    /// Initial states, then words.
+    pub bytes: Vec<u8>,
+}
+
+/// Records symbols in decoding order; encodes them, last to first, at the end.
+#[derive(Debug, Clone, Default)]
+pub struct Encoder {
+    intervals: Vec<Interval>,
+}
+
+impl Encoder {
+    /// An encoder without symbols.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { intervals: Vec::new() }
+    }
+
+    /// Number of intervals so far: one per symbol, up to two more per escape.
+    #[must_use]
+    pub const fn interval_count(&self) -> usize {
+        self.intervals.len()
+    }
+
+    /// Appends a symbol.
+    ///
+    /// # Errors
+    /// [`RansError::SymbolRange`] when it is outside ±[`MAX_SYMBOL`].
+    pub fn push(&mut self, table: &CdfTable, symbol: i32) -> Result<(), RansError> {
+        check_symbol(symbol)?;
+        let bin = table.bin_of_symbol(symbol);
+        self.intervals.extend(table.interval(bin.unwrap_or(table.escape_bin())));
+        if bin.is_none() {
+            self.push_escape(table.escape_number(symbol) as u32);
+        }
+        Ok(())
+    }
+
+    /// The number behind an escape: its length without the leading one, then that many bits.
+    fn push_escape(&mut self, number: u32) {
+        let len = number.ilog2();
+        self.intervals.push(Interval::uniform(len, ESCAPE_LEN_BITS));
+        if len > 0 {
+            self.intervals.push(Interval::uniform(number - (1 << len), len));
+        }
+    }
+
+    /// The payload, with the lane count of [`lanes_log2_for`].
+    #[must_use]
+    pub fn finish(self) -> Payload {
+        let lanes_log2 = lanes_log2_for(self.intervals.len());
+        Payload { lanes_log2, bytes: encode(&self.intervals, lanes_log2) }
+    }
+
+    /// The payload with a given lane count.
+    ///
+    /// # Errors
+    /// [`RansError::LaneCount`] when `lanes_log2` is above [`MAX_LANES_LOG2`].
+    pub fn finish_with_lanes(self, lanes_log2: u8) -> Result<Payload, RansError> {
+        check_lanes(lanes_log2)?;
+        Ok(Payload { lanes_log2, bytes: encode(&self.intervals, lanes_log2) })
+    }
+}
+
+impl SymbolCoder for Encoder {
+    fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError> {
+        self.push(table, *symbol)
+    }
+}
+
+/// Encodes from the last interval to the first; `lanes_log2` is at most [`MAX_LANES_LOG2`].
+#[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
+fn encode(intervals: &[Interval], lanes_log2: u8) -> Vec<u8> {
+    let lanes = 1usize << lanes_log2;
+    let mut states = [STATE_MIN; MAX_LANES];
+    let mut words = Vec::with_capacity(intervals.len() / 8);
+    for (j, interval) in intervals.iter().enumerate().rev() {
+        let state = &mut states[j & (lanes - 1) & (MAX_LANES - 1)];
+        let freq = u64::from(interval.freq());
+        if *state >> STATE_MIN_BITS >= freq {
+            words.push(*state as u16);
+            *state >>= WORD_BITS;
+        }
+        *state = ((*state / freq) << PROB_BITS) + *state % freq + u64::from(interval.start());
+    }
+    let mut bytes = Vec::with_capacity(lanes * STATE_LEN + words.len() * WORD_LEN);
+    bytes.extend(states.iter().take(lanes).flat_map(|state| state.to_le_bytes().into_iter().take(STATE_LEN)));
+    bytes.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+    bytes
+}
+
+/// Decodes symbols from a payload, or from any prefix of one.
+#[derive(Debug, Clone)]
+pub struct Decoder<'a> {
+    payload: &'a [u8],
+    /// Offset in `payload` of the next word; never beyond its end.
+    at: usize,
+    /// Lane of the next interval, below the lane count.
+    lane: usize,
+    /// Lane count minus one, below `MAX_LANES`.
+    lane_mask: usize,
+    /// In 2^16..2^48 each; below `STATE_MIN` until the lane's next interval is taken.
+    states: [u64; MAX_LANES],
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder at the first symbol.
+    ///
+    /// # Errors
+    /// [`RansError::LaneCount`], [`RansError::Exhausted`] when the initial states are cut off, or
+    /// [`RansError::BadState`].
+    pub fn new(payload: &'a [u8], lanes_log2: u8) -> Result<Self, RansError> {
+        check_lanes(lanes_log2)?;
+        let lanes = 1usize << lanes_log2;
+        let need = lanes * STATE_LEN;
+        let initial = payload.get(..need).ok_or(RansError::Exhausted { have: payload.len(), need })?;
+        let mut states = [STATE_MIN; MAX_LANES];
+        for (state, &[a, b, c, d, e, f]) in states.iter_mut().zip(initial.as_chunks::<STATE_LEN>().0) {
+            *state = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        }
+        if let Some((lane, &state)) = states.iter().enumerate().find(|&(_, &state)| state < STATE_MIN) {
+            return Err(RansError::BadState { lane, state });
+        }
+        Ok(Self { payload, at: need, lane: 0, lane_mask: lanes - 1, states })
+    }
+
+    /// The next symbol.
+    ///
+    /// # Errors
+    /// [`RansError::Exhausted`] when the symbol is not determined by the bytes that are there; all symbols returned
+    /// before are right. [`RansError::BadEscape`] or [`RansError::SymbolRange`] when the bytes are no symbol. After an
+    /// error every further call returns an error.
+    #[inline]
+    pub fn pull(&mut self, table: &CdfTable) -> Result<i32, RansError> {
+        let state = self.renormalize()?;
+        let (bin, interval) = table.find(state as u16);
+        self.advance(state, interval);
+        match table.symbol_of_bin(bin) {
+            Some(symbol) => Ok(symbol),
+            None => self.pull_escape(table),
+        }
+    }
+
+    /// Checks that the last symbol was the last: all lanes are back in the state 2^32, all bytes are read.
+    ///
+    /// # Errors
+    /// [`RansError::NotSealed`], [`RansError::Unread`], or [`RansError::Exhausted`] when only the last words are missing.
+    pub fn seal(mut self) -> Result<(), RansError> {
+        for _ in 0..=self.lane_mask {
+            let (lane, state) = (self.lane, self.renormalize()?);
+            if state != STATE_MIN {
+                return Err(RansError::NotSealed { lane, state });
+            }
+            self.lane = (self.lane + 1) & self.lane_mask;
+        }
+        match self.payload.len() - self.at {
+            0 => Ok(()),
+            count => Err(RansError::Unread { count }),
+        }
+    }
+
+    /// The normalized state of the current lane, with a word more if that was missing. Changes nothing but the offset.
+    #[inline]
+    #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
+    fn renormalize(&mut self) -> Result<u64, RansError> {
+        let state = self.states[self.lane & (MAX_LANES - 1)];
+        if state >= STATE_MIN {
+            return Ok(state);
+        }
+        let Some(word) = self.payload.get(self.at..).and_then(|rest| rest.first_chunk::<WORD_LEN>()) else {
+            return Err(RansError::Exhausted { have: self.payload.len(), need: self.at + WORD_LEN });
+        };
+        self.at += WORD_LEN;
+        Ok((state << WORD_BITS) | u64::from(u16::from_le_bytes(*word)))
+    }
+
+    /// Takes an interval out of the current lane, whose state is `state`, and goes to the next lane.
+    ///
+    /// The new state is `freq * k + (slot - start)`: at least 2^16, because `k = state >> 16` is; and below 2^48, because
+    /// `slot - start < freq < 2^16` and `k < 2^32`.
+    #[inline]
+    #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
+    fn advance(&mut self, state: u64, interval: Interval) {
+        let inside = u64::from((state as u16).wrapping_sub(interval.start()));
+        self.states[self.lane & (MAX_LANES - 1)] = u64::from(interval.freq()) * (state >> PROB_BITS) + inside;
+        self.lane = (self.lane + 1) & self.lane_mask;
+    }
+
+    /// Uniform bits, 1 to 16 of them.
+    fn pull_bits(&mut self, bits: u32) -> Result<u32, RansError> {
+        let state = self.renormalize()?;
+        let value = u32::from(state as u16) >> (PROB_BITS - bits);
+        self.advance(state, Interval::uniform(value, bits));
+        Ok(value)
+    }
+
+    /// The symbol behind an escape.
+    #[cold]
+    fn pull_escape(&mut self, table: &CdfTable) -> Result<i32, RansError> {
+        let len = self.pull_bits(ESCAPE_LEN_BITS)?;
+        if len > MAX_ESCAPE_LEN {
+            return Err(self.poison(RansError::BadEscape { got: len, limit: MAX_ESCAPE_LEN }));
+        }
+        let low = if len > 0 { self.pull_bits(len)? } else { 0 };
+        let symbol = table.symbol_of_escape((1 << len) + low);
+        check_symbol(symbol).map_err(|error| self.poison(error))?;
+        Ok(symbol)
+    }
+
+    /// Lets every further call fail for want of a word: after an error nothing that follows is a symbol.
+    fn poison(&mut self, error: RansError) -> RansError {
+        self.at = self.payload.len();
+        self.states = [STATE_MIN >> WORD_BITS; MAX_LANES];
+        error
+    }
+}
+
+impl SymbolCoder for Decoder<'_> {
+    #[inline]
+    fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError> {
+        *symbol = self.pull(table)?;
+        Ok(())
+    }
+}
+
+/// Measures what symbols would cost, per part of a stream (a pass, a plane), in units of 2^-16 bits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cost {
+    parts: Vec<u64>,
+}
+
+impl Cost {
+    /// A measure without parts.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { parts: Vec::new() }
+    }
+
+    /// Begins a part; the first begins by itself with the first symbol.
+    pub fn begin_part(&mut self) {
+        self.parts.push(0);
+    }
+
+    /// The cost of each part, in units of 2^-16 bits.
+    #[must_use]
+    pub fn parts_q16(&self) -> &[u64] {
+        &self.parts
+    }
+
+    /// The cost of all parts, in units of 2^-16 bits.
+    #[must_use]
+    pub fn total_q16(&self) -> u64 {
+        self.parts.iter().sum()
+    }
+}
+
+impl SymbolCoder for Cost {
+    fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError> {
+        check_symbol(*symbol)?;
+        if self.parts.is_empty() {
+            self.begin_part();
+        }
+        if let Some(part) = self.parts.last_mut() {
+            *part += u64::from(table.cost(*symbol));
+        }
+        Ok(())
+    }
+}
+
+fn check_symbol(got: i32) -> Result<(), RansError> {
+    if (-MAX_SYMBOL..=MAX_SYMBOL).contains(&got) { Ok(()) } else { Err(RansError::SymbolRange { got, limit: MAX_SYMBOL }) }
+}
+
+fn check_lanes(got: u8) -> Result<(), RansError> {
+    if got <= MAX_LANES_LOG2 { Ok(()) } else { Err(RansError::LaneCount { got, limit: MAX_LANES_LOG2 }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn table() -> CdfTable {
+        CdfTable::new(-2, &[0, 100, 20_000, 60_000, 65_000, 65_535]).unwrap()
+    }
+
+    fn encoded(symbols: &[i32], lanes_log2: u8) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        for &symbol in symbols {
+            encoder.push(&table(), symbol).unwrap();
+        }
+        encoder.finish_with_lanes(lanes_log2).unwrap().bytes
+    }
+
+    /// A payload that holds the given intervals, for what [`Encoder::push`] would refuse to write.
+    fn forged(intervals: &[Interval]) -> Vec<u8> {
+        encode(intervals, 0)
+    }
+
+    #[test]
+    fn no_symbols_are_only_states() {
+        assert_eq!(encoded(&[], 1), [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]);
+        Decoder::new(&encoded(&[], 6), 6).unwrap().seal().unwrap();
+    }
+
+    #[test]
+    fn bytes_are_what_the_definition_gives() {
+        // from 2^32, symbol 0 (start 20000, freq 40000): 107374 * 2^16 + 7296 + 20000 = 0x1_a36e_6aa0
+        assert_eq!(encoded(&[0], 0), [0xa0, 0x6a, 0x6e, 0xa3, 0x01, 0x00]);
+        // before it symbol 2 (start 65000, freq 535): 13153064 * 535 + 520, so 13153064 * 2^16 + 65520 = 0xc8_b328_fff0
+        assert_eq!(encoded(&[2, 0], 0), [0xf0, 0xff, 0x28, 0xb3, 0xc8, 0x00]);
+        // before it an escape bin (freq 1): the low word 0xfff0 goes out, the state is 0xc8_b328 * 2^16 + 65535
+        let escape = table().interval(5).unwrap();
+        let intervals = [escape, table().interval(4).unwrap(), table().interval(2).unwrap()];
+        assert_eq!(forged(&intervals), [0xff, 0xff, 0x28, 0xb3, 0xc8, 0x00, 0xf0, 0xff]);
+    }
+
+    #[test]
+    fn every_escape_returns_on_every_lane_count() {
+        let symbols: Vec<i32> = (0..15)
+            .flat_map(|n| [(1 << n) - 1, 1 << n, (1 << n) + 1])
+            .flat_map(|v| [v, -v])
+            .chain([-MAX_SYMBOL, MAX_SYMBOL])
+            .collect();
+        for lanes_log2 in 0..=MAX_LANES_LOG2 {
+            let bytes = encoded(&symbols, lanes_log2);
+            let mut decoder = Decoder::new(&bytes, lanes_log2).unwrap();
+            for &symbol in &symbols {
+                assert_eq!(decoder.pull(&table()), Ok(symbol));
+            }
+            decoder.seal().unwrap();
+        }
+    }
+
+    #[test]
+    fn bad_escapes_are_named_and_final() {
+        let escape = table().interval(5).unwrap();
+        for len in MAX_ESCAPE_LEN + 1..32 {
+            let bytes = forged(&[escape, Interval::uniform(len, ESCAPE_LEN_BITS), escape]);
+            let mut decoder = Decoder::new(&bytes, 0).unwrap();
+            assert_eq!(decoder.pull(&table()), Err(RansError::BadEscape { got: len, limit: MAX_ESCAPE_LEN }));
+            assert_eq!(decoder.pull(&table()).unwrap_err().code(), "rans-exhausted");
+        }
+        let bytes = forged(&[escape, Interval::uniform(16, ESCAPE_LEN_BITS), Interval::uniform(0xffff, 16)]);
+        let mut decoder = Decoder::new(&bytes, 0).unwrap();
+        assert_eq!(decoder.pull(&table()), Err(RansError::SymbolRange { got: 65_538, limit: MAX_SYMBOL }));
+        assert!(decoder.pull(&table()).is_err());
+    }
+
+    #[test]
+    fn out_of_range_symbols_are_refused() {
+        for symbol in [i32::MIN, -MAX_SYMBOL - 1, MAX_SYMBOL + 1, i32::MAX] {
+            assert_eq!(Encoder::new().push(&table(), symbol).unwrap_err().code(), "rans-symbol-range");
+            assert_eq!(Cost::new().code(&table(), &mut { symbol }).unwrap_err().code(), "rans-symbol-range");
+        }
+    }
+
+    #[test]
+    fn bad_starts_are_refused() {
+        assert_eq!(Decoder::new(&[0; 512], 7).unwrap_err(), RansError::LaneCount { got: 7, limit: 6 });
+        assert_eq!(Encoder::new().finish_with_lanes(7).unwrap_err().code(), "rans-lane-count");
+        assert_eq!(Decoder::new(&[0; 11], 1).unwrap_err(), RansError::Exhausted { have: 11, need: 12 });
+        let states = [0, 0, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        assert_eq!(Decoder::new(&states, 1).unwrap_err(), RansError::BadState { lane: 1, state: 0xffff_ffff });
+        assert!(Decoder::new(&[0xff; 6], 0).is_ok());
+    }
+
+    #[test]
+    fn the_seal_sees_what_is_left() {
+        let bytes = encoded(&[0, 1, 0], 0);
+        assert_eq!(Decoder::new(&bytes, 0).unwrap().seal().unwrap_err().code(), "rans-not-sealed");
+        let longer = [bytes.as_slice(), &[0]].concat();
+        let mut decoder = Decoder::new(&longer, 0).unwrap();
+        for _ in 0..3 {
+            decoder.pull(&table()).unwrap();
+        }
+        assert_eq!(decoder.seal(), Err(RansError::Unread { count: 1 }));
+    }
+
+    #[test]
+    fn a_cut_after_the_last_symbol_shows_in_the_seal() {
+        // the last interval has frequency 1, so the last word is needed by the seal only
+        let table = CdfTable::new(0, &[0, 65_535]).unwrap();
+        let one = CdfTable::new(0, &[0, 1]).unwrap();
+        let mut encoder = Encoder::new();
+        encoder.push(&table, 0).unwrap();
+        encoder.push(&one, 0).unwrap();
+        let bytes = encoder.finish().bytes;
+        let mut decoder = Decoder::new(&bytes[..bytes.len() - 1], 0).unwrap();
+        assert_eq!((decoder.pull(&table), decoder.pull(&one)), (Ok(0), Ok(0)));
+        assert_eq!(decoder.seal(), Err(RansError::Exhausted { have: 7, need: 8 }));
+    }
+
+    #[test]
+    fn lanes_grow_with_intervals() {
+        let k = 1 << INTERVALS_PER_LANE_LOG2;
+        let counts = [0, 1, k, 2 * k - 1, 2 * k, 4 * k - 1, 4 * k, 16 * k, 32 * k - 1, 32 * k, usize::MAX];
+        assert_eq!(counts.map(lanes_log2_for), [0, 0, 0, 0, 1, 1, 2, 4, 4, 5, 5]);
+    }
+
+    #[test]
+    fn costs_are_kept_by_part() {
+        let mut cost = Cost::new();
+        for (part, symbols) in [vec![0, 1], vec![], vec![2, 9]].into_iter().enumerate() {
+            if part > 0 {
+                cost.begin_part();
+            }
+            for mut symbol in symbols {
+                cost.code(&table(), &mut symbol).unwrap();
+            }
+        }
+        let of = |symbol| u64::from(table().cost(symbol));
+        assert_eq!(cost.parts_q16(), [of(0) + of(1), 0, of(2) + of(9)]);
+        assert_eq!(cost.total_q16(), of(0) + of(1) + of(2) + of(9));
+    }
+}

@@ -1,0 +1,85 @@
+//! The one place that chooses the instruction set. `MLIC_CPU` forces it down, never up.
+
+use std::sync::OnceLock;
+
+/// Instruction sets that the fast operators are compiled for, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// What the target guarantees; no further instructions.
+    Scalar,
+    /// x86-64 with AVX2.
+    Avx2,
+    /// x86-64 with AVX-512 and its dot product instructions.
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// All instruction sets, weakest first.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+
+    /// Name in `MLIC_CPU` and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// Whether this processor has it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512Vnni => false,
+        }
+    }
+
+    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names.
+    #[must_use]
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::choose(std::env::var("MLIC_CPU").ok().as_deref()))
+    }
+
+    /// The best available instruction set that is not above the one named; an unknown name is reported and means scalar.
+    #[must_use]
+    pub fn choose(limit: Option<&str>) -> Self {
+        let ceiling = match limit.filter(|l| !l.is_empty()) {
+            None => Self::Avx512Vnni,
+            Some(name) => Self::ALL.into_iter().find(|isa| isa.name() == name).unwrap_or_else(|| {
+                let known = Self::ALL.map(Self::name).join(", ");
+                eprintln!("mlic: warning: MLIC_CPU={name} is not one of {known}; using scalar");
+                Self::Scalar
+            }),
+        };
+        Self::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Self::Scalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Isa;
+
+    #[test]
+    fn the_outside_forces_down_only() {
+        assert_eq!(Isa::choose(Some("scalar")), Isa::Scalar);
+        assert_eq!(Isa::choose(Some("nonsense")), Isa::Scalar);
+        assert!(Isa::choose(Some("avx2")) <= Isa::Avx2);
+        assert!(Isa::choose(Some("avx512vnni")).is_available());
+        assert_eq!(Isa::choose(None), Isa::choose(Some("avx512vnni")));
+    }
+}

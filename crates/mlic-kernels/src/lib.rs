@@ -1,0 +1,14 @@
+//! The integer operators of the MLIC++ entropy networks.
+//!
+//! [`mod@reference`] is the definition: scalar, naive, readable, and the same as `docs/SPEC.md` clause 4 line by line. [`fast`]
+//! computes the same numbers with threads and vector instructions; property tests hold the two together. No float type
+//! occurs in this crate.
+#![deny(clippy::float_arithmetic, clippy::disallowed_types)]
+
+pub mod cpu;
+pub mod fast;
+pub mod function;
+pub mod map;
+pub mod reference;
+
+pub use map::Map;

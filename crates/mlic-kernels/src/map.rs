@@ -1,0 +1,123 @@
+//! Maps: tensors of height x width x channels, channels last.
+
+use mlic_core::checkerboard::{self, Parity};
+
+/// A tensor of `height x width x channels` elements in that order. A packed map holds one checkerboard half: its width is
+/// half that of the full map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Map<T> {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels of one position.
+    pub channels: usize,
+    /// Elements, `[height][width][channels]`. The length is the product of the three.
+    pub data: Vec<T>,
+}
+
+impl<T: Copy + Default> Map<T> {
+    /// A map of zeros.
+    #[must_use]
+    pub fn zeros(height: usize, width: usize, channels: usize) -> Self {
+        Self { height, width, channels, data: vec![T::default(); height * width * channels] }
+    }
+
+    /// A map of these elements; none when their number is not the product of the sides.
+    #[must_use]
+    pub fn from_vec(height: usize, width: usize, channels: usize, data: Vec<T>) -> Option<Self> {
+        (data.len() == height * width * channels).then_some(Self { height, width, channels, data })
+    }
+
+    /// Elements of one position.
+    #[must_use]
+    pub fn at(&self, row: usize, col: usize) -> &[T] {
+        let start = (row * self.width + col) * self.channels;
+        &self.data[start..start + self.channels]
+    }
+
+    /// Elements of one position, to be changed.
+    pub fn at_mut(&mut self, row: usize, col: usize) -> &mut [T] {
+        let start = (row * self.width + col) * self.channels;
+        &mut self.data[start..start + self.channels]
+    }
+
+    /// Elements of one position; none outside the map.
+    #[must_use]
+    pub fn get(&self, row: isize, col: isize) -> Option<&[T]> {
+        let inside = (0..self.height as isize).contains(&row) && (0..self.width as isize).contains(&col);
+        inside.then(|| self.at(row as usize, col as usize))
+    }
+
+    /// One checkerboard half of a full map.
+    #[must_use]
+    pub fn pack(&self, parity: Parity) -> Self {
+        let data = checkerboard::pack(&self.data, self.width, self.channels, parity);
+        Self { height: self.height, width: self.width / 2, channels: self.channels, data }
+    }
+
+    /// The full map with this packed half in its place and zeros elsewhere.
+    #[must_use]
+    pub fn unpack(&self, parity: Parity) -> Self {
+        let mut full = Self::zeros(self.height, 2 * self.width, self.channels);
+        checkerboard::unpack_into(&self.data, &mut full.data, full.width, self.channels, parity);
+        full
+    }
+
+    /// The full map of two packed halves.
+    #[must_use]
+    pub fn merge(anchors: &Self, non_anchors: &Self) -> Self {
+        let mut full = anchors.unpack(Parity::Anchor);
+        checkerboard::unpack_into(&non_anchors.data, &mut full.data, full.width, full.channels, Parity::NonAnchor);
+        full
+    }
+
+    /// Zeros everywhere but in one half.
+    #[must_use]
+    pub fn mask(&self, parity: Parity) -> Self {
+        self.pack(parity).unpack(parity)
+    }
+
+    /// Pixel shuffle by two: channel `4c + 2i + j` goes to channel c of position (2 row + i, 2 col + j) (SPEC 4.2).
+    #[must_use]
+    pub fn shuffle(&self) -> Self {
+        let channels = self.channels / 4;
+        let mut out = Self::zeros(2 * self.height, 2 * self.width, channels);
+        for row in 0..out.height {
+            for col in 0..out.width {
+                let from = self.at(row / 2, col / 2);
+                let phase = 2 * (row % 2) + col % 2;
+                let to = out.at_mut(row, col);
+                to.iter_mut().zip(from.iter().skip(phase).step_by(4)).for_each(|(to, from)| *to = *from);
+            }
+        }
+        out
+    }
+
+    /// Channels `first..first + count` of each position.
+    #[must_use]
+    pub fn select(&self, first: usize, count: usize) -> Self {
+        let data = self.data.chunks_exact(self.channels.max(1)).flat_map(|at| &at[first..first + count]).copied().collect();
+        Self { height: self.height, width: self.width, channels: count, data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffle_interleaves() {
+        let map = Map { height: 1, width: 2, channels: 8, data: (0..16).collect::<Vec<i32>>() };
+        let out = map.shuffle();
+        assert_eq!((out.height, out.width, out.channels), (2, 4, 2));
+        assert_eq!(out.data, [0, 4, 1, 5, 8, 12, 9, 13, 2, 6, 3, 7, 10, 14, 11, 15]);
+    }
+
+    #[test]
+    fn mask_keeps_one_half() {
+        let map = Map { height: 2, width: 2, channels: 1, data: vec![1, 2, 3, 4] };
+        assert_eq!(map.mask(Parity::Anchor).data, [0, 2, 3, 0]);
+        assert_eq!(Map::merge(&map.pack(Parity::Anchor), &map.pack(Parity::NonAnchor)), map);
+    }
+}

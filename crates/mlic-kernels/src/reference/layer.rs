@@ -1,0 +1,76 @@
+//! Linear layers: weighted sums over one or more inputs, requantization, activation (SPEC 4.2).
+
+use mlic_core::fixed::{LATENT_MAX, round_shift, saturate};
+use mlic_model::layout::Kernel;
+use mlic_model::model::LayerView;
+use mlic_model::parameters::Functions;
+
+use crate::function::{gelu, half_tanh, preactivation};
+use crate::map::Map;
+
+/// The accumulator of one term for one output channel at one position.
+fn accumulate(view: &LayerView<'_>, term: usize, input: &Map<i16>, output: usize, row: usize, col: usize) -> i32 {
+    let (spec, weights) = (view.spec.terms[term], view.weights[term]);
+    if spec.identity {
+        return i32::from(input.at(row, col)[spec.first_channel + output]);
+    }
+    let size = view.spec.kernel.size();
+    let per_output = view.spec.weights_per_output(term);
+    let mut taps = weights[output * per_output..(output + 1) * per_output].chunks_exact(per_output / (size * size));
+    let mut sum = 0;
+    for i in 0..size {
+        for j in 0..size {
+            let w = taps.next().unwrap_or_default();
+            let at = |p: usize, offset: usize| p as isize + offset as isize - (size / 2) as isize;
+            let Some(a) = input.get(at(row, i), at(col, j)) else { continue }; // zero padding
+            let first = spec.first_channel + if matches!(view.spec.kernel, Kernel::Depthwise { .. }) { output } else { 0 };
+            sum += w.iter().zip(&a[first..]).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum::<i32>();
+        }
+    }
+    sum
+}
+
+/// The weighted sum of all terms, rounded: the argument of the epilogue.
+fn weighted_sum(view: &LayerView<'_>, inputs: &[&Map<i16>], output: usize, row: usize, col: usize) -> i64 {
+    let terms = inputs.iter().enumerate().map(|(term, input)| {
+        i64::from(accumulate(view, term, input, output, row, col)) * i64::from(view.level.multipliers[term][output])
+    });
+    round_shift(terms.sum::<i64>() + view.level.bias[output], view.level.shift)
+}
+
+fn map_outputs<T: Copy + Default>(view: &LayerView<'_>, inputs: &[&Map<i16>], epilogue: impl Fn(i64) -> T) -> Map<T> {
+    let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
+    let mut out = Map::zeros(height, width, view.spec.outputs);
+    for row in 0..height {
+        for col in 0..width {
+            for output in 0..view.spec.outputs {
+                out.at_mut(row, col)[output] = epilogue(weighted_sum(view, inputs, output, row, col));
+            }
+        }
+    }
+    out
+}
+
+/// A layer whose output are activations: linear, or with GELU.
+#[must_use]
+pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i16> {
+    let gelu_output = view.level.output;
+    if view.spec.epilogue == mlic_model::layout::Epilogue::Gelu {
+        return map_outputs(view, inputs, |v| {
+            saturate(gelu_output.apply(i64::from(gelu(functions, preactivation(v)))), view.max) as i16
+        });
+    }
+    map_outputs(view, inputs, |v| saturate(v, view.max) as i16)
+}
+
+/// A layer whose output is in latent fixed point: (scale, mean).
+#[must_use]
+pub fn latent_layer(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
+    map_outputs(view, inputs, |v| saturate(v, LATENT_MAX))
+}
+
+/// The last layer of latent residual prediction: `0.5 tanh` in latent fixed point.
+#[must_use]
+pub fn residual_layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i32> {
+    map_outputs(view, inputs, |v| half_tanh(functions, preactivation(v)))
+}

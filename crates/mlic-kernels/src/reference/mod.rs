@@ -1,0 +1,21 @@
+//! The definition of every integer operator: one output at a time, one term at a time, in the order of `docs/SPEC.md`.
+//! It stays as it is; speed belongs in [`crate::fast`].
+
+mod attention;
+mod layer;
+mod norm;
+
+pub use attention::{LocalAttentionShape, linear_attention, local_attention};
+pub use layer::{latent_layer, layer, residual_layer};
+pub use norm::layer_norm;
+
+use crate::map::Map;
+use mlic_core::fixed::saturate;
+use mlic_model::parameters::Requant;
+
+/// Latent fixed point to activations: requantize, saturate to ±max (SPEC 4.1).
+#[must_use]
+pub fn quantize(latent: &Map<i32>, requant: Requant, max: i32) -> Map<i16> {
+    let data = latent.data.iter().map(|v| saturate(requant.apply(i64::from(*v)), max) as i16).collect();
+    Map { height: latent.height, width: latent.width, channels: latent.channels, data }
+}

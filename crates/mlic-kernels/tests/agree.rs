@@ -1,0 +1,196 @@
+//! The fast operators give the numbers of the reference, for every instruction set of this machine, on random and on extreme
+//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni`.
+
+use mlic_core::checkerboard::Parity;
+use mlic_kernels::cpu::Isa;
+use mlic_kernels::fast::{self, Positions};
+use mlic_kernels::reference::{self, LocalAttentionShape};
+use mlic_kernels::Map;
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
+use mlic_model::model::LayerView;
+use mlic_model::parameters::{Functions, LayerLevel, LinearAttentionLevel, Requant};
+use proptest::prelude::*;
+
+/// A generator of numbers from a seed.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn within(&mut self, max: i32) -> i32 {
+        (self.next() % (2 * max as u64 + 1)) as i32 - max
+    }
+}
+
+/// What values a test uses.
+#[derive(Debug, Clone, Copy)]
+enum Fill {
+    Random,
+    Zero,
+    Most,
+    Least,
+    Alternating,
+}
+
+const FILLS: [Fill; 5] = [Fill::Random, Fill::Zero, Fill::Most, Fill::Least, Fill::Alternating];
+
+fn value(fill: Fill, rng: &mut Rng, max: i32, i: usize) -> i32 {
+    match fill {
+        Fill::Random => rng.within(max),
+        Fill::Zero => 0,
+        Fill::Most => max,
+        Fill::Least => -max,
+        Fill::Alternating => {
+            if i.is_multiple_of(2) {
+                max
+            } else {
+                -max
+            }
+        }
+    }
+}
+
+fn map(fill: Fill, rng: &mut Rng, height: usize, width: usize, channels: usize, max: i32) -> Map<i16> {
+    let data = (0..height * width * channels).map(|i| value(fill, rng, max, i) as i16).collect();
+    Map { height, width, channels, data }
+}
+
+/// Tables that only need to be valid; the functions' accuracy is tested where the tables are made.
+fn functions() -> Functions {
+    let falling = |i: usize, top: u32, by: u32| top.saturating_sub(by * i as u32);
+    Functions {
+        gelu: (0..513).map(|i| (2000 - (i as i32 - 60).abs() * 7).max(0) as i16).collect(),
+        half_tanh: (0..513).map(|i| (i * 4) as i16).collect(),
+        exp_coarse: (0..256).map(|i| falling(i, 32_767, 130) as u16).collect(),
+        exp_fine: (0..64).map(|i| falling(i, 32_768, 31) as u16).collect(),
+        exp2_coarse: (0..256).map(|i| (1 << 30) + (i << 20)).collect(),
+        exp2_fine: (0..256).map(|i| (1 << 30) + (i << 8)).collect(),
+    }
+}
+
+fn isas() -> Vec<Isa> {
+    let required = std::env::var("MLIC_REQUIRE").unwrap_or_default();
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+        assert!(!required.split(',').any(|name| name == isa.name()), "{} is required and not available", isa.name());
+        eprintln!("not run: {} is not available", isa.name());
+    }
+    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+}
+
+/// A layer with its parameters.
+struct Layer {
+    spec: LayerSpec,
+    level: LayerLevel,
+    weights: Vec<Vec<i8>>,
+    max: i32,
+}
+
+impl Layer {
+    fn new(rng: &mut Rng, fill: Fill, kernel: Kernel, inputs: &[usize], outputs: usize, epilogue: Epilogue) -> Self {
+        let term = |(i, channels): (usize, &usize)| TermSpec {
+            source: Source::Quantizer(QuantizerId(i)),
+            first_channel: i % 2,
+            channels: *channels,
+            identity: i > 0 && *channels == outputs && matches!(kernel, Kernel::Dense { .. }),
+        };
+        let terms: Vec<TermSpec> = inputs.iter().enumerate().map(term).collect();
+        let spec = LayerSpec { name: "layer".into(), terms, kernel, outputs, epilogue };
+        let count = |t: usize| spec.weights_per_output(t) * outputs;
+        let weights = (0..inputs.len()).map(|t| (0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()).collect();
+        let level = LayerLevel {
+            shift: 20,
+            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| 1 << 9 | (rng.next() as i32 & 0x3fff)).collect()).collect(),
+            bias: (0..outputs).map(|_| i64::from(rng.within(1 << 30))).collect(),
+            output: Requant { multiplier: 1_234_567_890, shift: 34 },
+        };
+        Self { spec, level, weights, max: 2047 }
+    }
+
+    fn view(&self) -> LayerView<'_> {
+        let weights = self.weights.iter().map(Vec::as_slice).collect();
+        LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
+    }
+}
+
+#[track_caller]
+fn assert_same<T: PartialEq + std::fmt::Debug>(isa: Isa, fast: &Map<T>, reference: &Map<T>) {
+    assert_eq!((fast.height, fast.width, fast.channels), (reference.height, reference.width, reference.channels));
+    if let Some(i) = fast.data.iter().zip(&reference.data).position(|(a, b)| a != b) {
+        let (at, c) = (i / fast.channels, i % fast.channels);
+        let (row, col) = (at / fast.width, at % fast.width);
+        panic!("{}: row {row} col {col} channel {c}: {:?}, reference {:?}", isa.name(), fast.data[i], reference.data[i]);
+    }
+}
+
+fn kernel() -> impl Strategy<Value = Kernel> {
+    prop_oneof![
+        Just(Kernel::Dense { size: 1 }),
+        Just(Kernel::Dense { size: 3 }),
+        Just(Kernel::Dense { size: 5 }),
+        Just(Kernel::Depthwise { size: 3 }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn layers(
+        seed: u64, kernel in kernel(), height in 1_usize..6, half_width in 1_usize..5,
+        channels in prop::collection::vec(1_usize..40, 1..4), outputs in 1_usize..20,
+        weights in 0_usize..5, inputs in 0_usize..5,
+    ) {
+        let (rng, width) = (&mut Rng(seed), 2 * half_width);
+        let depthwise = matches!(kernel, Kernel::Depthwise { .. });
+        let channels: Vec<usize> = if depthwise { vec![outputs] } else { channels };
+        let maps: Vec<Map<i16>> = channels.iter().map(|c| map(FILLS[inputs], rng, height, width, c + 1, 2047)).collect();
+        let refs: Vec<&Map<i16>> = maps.iter().collect();
+        let f = functions();
+        for isa in isas() {
+            for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
+                let layer = Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
+                let full = reference::layer(&layer.view(), &f, &refs);
+                assert_same(isa, &fast::layer(isa, &layer.view(), &f, &refs, Positions::All), &full);
+                for parity in Parity::BOTH {
+                    assert_same(isa, &fast::layer(isa, &layer.view(), &f, &refs, Positions::Half(parity)), &full.pack(parity));
+                }
+            }
+            let layer = Layer::new(rng, FILLS[weights], kernel, &channels, outputs, Epilogue::Latent);
+            assert_same(isa, &fast::latent_layer(isa, &layer.view(), &refs), &reference::latent_layer(&layer.view(), &refs));
+            let half = Positions::Half(Parity::Anchor);
+            let residual = reference::residual_layer(&layer.view(), &f, &refs).pack(Parity::Anchor);
+            assert_same(isa, &fast::residual_layer(isa, &layer.view(), &f, &refs, half), &residual);
+        }
+    }
+
+    #[test]
+    fn attention(
+        seed: u64, height in 1_usize..7, half_width in 1_usize..5, heads in 1_usize..4, head_channels in 1_usize..17,
+        fill in 0_usize..5, max in 1_i32..8192, shift in 8_u32..30,
+    ) {
+        let (rng, width, channels) = (&mut Rng(seed), 2 * half_width, heads * head_channels);
+        let maps: [Map<i16>; 3] = std::array::from_fn(|_| map(FILLS[fill], rng, height, width, channels, max));
+        let maps = maps.each_ref();
+        let f = functions();
+        let requant = Requant { multiplier: 1 << 20, shift };
+        let level = LinearAttentionLevel { query: requant, key: requant, output: Requant { multiplier: 1 << 20, shift: 32 } };
+        let linear = fast::linear_attention(&f, level, 127, heads, maps);
+        assert_same(Isa::best(), &linear, &reference::linear_attention(&f, level, 127, heads, maps));
+        let bias: Vec<i32> = (0..heads * 81).map(|_| rng.within(5000)).collect();
+        let shape = LocalAttentionShape { requant, bias: &bias, window: 5, heads, max };
+        assert_same(Isa::best(), &fast::local_attention(&f, &shape, maps), &reference::local_attention(&f, &shape, maps));
+    }
+
+    #[test]
+    fn pointwise(seed: u64, count in 1_usize..700, channels in 1_usize..65, fill in 0_usize..5, epsilon in 1_i64..1 << 40) {
+        let rng = &mut Rng(seed);
+        let input = map(FILLS[fill], rng, 1, count, channels, 8191);
+        assert_same(Isa::best(), &fast::layer_norm(&input, epsilon), &reference::layer_norm(&input, epsilon));
+        let latent = Map { data: (0..count * channels).map(|i| value(FILLS[fill], rng, (1 << 27) - 1, i)).collect(), height: 1, width: count, channels };
+        let requant = Requant { multiplier: i32::MAX, shift: 40 };
+        assert_same(Isa::best(), &fast::quantize(&latent, requant, 8191), &reference::quantize(&latent, requant, 8191));
+    }
+}

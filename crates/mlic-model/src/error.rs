@@ -1,0 +1,127 @@
+//! Why a package is refused.
+
+use std::path::PathBuf;
+
+use crate::graph::GraphError;
+
+/// A model package, or a part of one, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file cannot be opened or mapped.
+    #[error("model package {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The first bytes are not those of a package.
+    #[error("not a model package: it begins with {got:02x?}")]
+    NotAPackage {
+        /// First bytes found.
+        got: Vec<u8>,
+    },
+    /// The package is of another format version.
+    #[error("model package of format version {got}; this program reads version {supported}")]
+    UnsupportedVersion {
+        /// Version found.
+        got: u32,
+        /// Version supported.
+        supported: u32,
+    },
+    /// Bytes are missing.
+    #[error("model package truncated in {part}: {need} bytes needed, {have} there")]
+    Truncated {
+        /// What was being read.
+        part: &'static str,
+        /// Bytes there.
+        have: u64,
+        /// Bytes needed.
+        need: u64,
+    },
+    /// There are more bytes than the package declares.
+    #[error("model package oversized in {part}: {have} bytes, {need} declared")]
+    Oversized {
+        /// What was being read.
+        part: &'static str,
+        /// Bytes there.
+        have: u64,
+        /// Bytes declared.
+        need: u64,
+    },
+    /// A checksum does not match.
+    #[error("model package damaged: checksum of {part} is {got:08x}, declared {declared:08x}")]
+    Checksum {
+        /// Which part.
+        part: &'static str,
+        /// Computed.
+        got: u32,
+        /// Declared.
+        declared: u32,
+    },
+    /// The hash of the normative sections is not the declared model id.
+    #[error("model package contradicts itself: its normative part hashes to {got}, it declares {declared}")]
+    IdMismatch {
+        /// Computed hash, hexadecimal.
+        got: String,
+        /// Declared hash, hexadecimal.
+        declared: String,
+    },
+    /// A section is missing, doubled or unknown.
+    #[error("model package: section {kind}: {problem}")]
+    Section {
+        /// The section's kind.
+        kind: u32,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The configuration or metadata is not the JSON it should be.
+    #[error("model package: {part} cannot be read: {message}")]
+    Json {
+        /// Which section.
+        part: &'static str,
+        /// The parser's message.
+        message: String,
+    },
+    /// A field of the configuration is out of its range or contradicts another.
+    #[error("model configuration: {field} is {got}, must be {must}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        got: String,
+        /// The rule.
+        must: &'static str,
+    },
+    /// A table or parameter is out of range or contradicts the configuration.
+    #[error("model package: {what} {index}: {problem}")]
+    Parameter {
+        /// Which table.
+        what: &'static str,
+        /// Which element.
+        index: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An integer operation could overflow with these parameters.
+    #[error("model package: {operation} of {operator} can reach {worst}, limit {limit}")]
+    Overflow {
+        /// Name of the layer or operator.
+        operator: String,
+        /// Which operation.
+        operation: &'static str,
+        /// Largest magnitude that can occur.
+        worst: i128,
+        /// Largest magnitude allowed.
+        limit: i128,
+    },
+    /// A float transform cannot be used.
+    #[error("model package: transform {name}: {source}")]
+    Graph {
+        /// `g_a`, `h_a` or `g_s`.
+        name: &'static str,
+        /// The cause.
+        source: GraphError,
+    },
+}

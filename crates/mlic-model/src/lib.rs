@@ -1,0 +1,22 @@
+//! The model package: one file with everything an MLIC++ model is, mapped, checksummed and proved before use.
+//!
+//! [`Model::open`] maps a package, [`Model::from_static`] takes an embedded one; both verify every checksum, the model
+//! id, each table and the overflow proof of [`proof`] before they return. `docs/SPEC.md` clause 2 defines the format.
+#![deny(clippy::indexing_slicing)]
+
+pub mod config;
+pub mod error;
+pub mod graph;
+pub mod layout;
+mod map;
+pub mod model;
+pub mod package;
+pub mod parameters;
+pub mod proof;
+mod wire;
+
+pub use config::Config;
+pub use error::ModelError;
+pub use layout::Layout;
+pub use model::Model;
+pub use parameters::Parameters;

@@ -1,0 +1,388 @@
+//! A verified model: typed views of a package.
+
+use std::ops::Range;
+use std::path::Path;
+
+use mlic_core::cdf::CdfTable;
+use mlic_core::container::ModelId;
+use mlic_core::fixed::{LATENT_MAX, divide, round_shift, saturate};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::graph::Graph;
+use crate::layout::{LayerId, LayerSpec, Layout};
+use crate::map::Bytes;
+use crate::package::{self, Parsed, SectionKind};
+use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
+use crate::proof;
+
+/// What a package says about itself that no result depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Metadata {
+    /// Name of the model.
+    pub name: String,
+    /// How the package was made: checkpoint, calibration, program.
+    #[serde(default)]
+    pub provenance: std::collections::BTreeMap<String, String>,
+}
+
+/// Gains are limited to 2^±12.
+const MAX_LOG2_GAIN: i32 = 12 << 16;
+
+/// A layer at one level of activation scales: all that an executor needs.
+#[derive(Debug, Clone)]
+pub struct LayerView<'a> {
+    /// Shape and inputs.
+    pub spec: &'a LayerSpec,
+    /// Largest magnitude of the output.
+    pub max: i32,
+    /// Multipliers and bias.
+    pub level: &'a LayerLevel,
+    /// Weights per term: `[output][row][col][channel]`, `[output][row][col]` for depthwise, empty for a residual.
+    pub weights: Vec<&'a [i8]>,
+}
+
+/// A model whose package has been verified as a whole.
+#[derive(Debug)]
+pub struct Model {
+    bytes: Bytes,
+    parsed: Parsed,
+    config: Config,
+    layout: Layout,
+    parameters: Parameters,
+    metadata: Metadata,
+    weight_offsets: Vec<usize>,
+    y_cdfs: Vec<CdfTable>,
+    z_cdfs: Vec<CdfTable>,
+}
+
+/// The parts of a package that is being made.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Shape.
+    pub config: Config,
+    /// Integer parameters.
+    pub parameters: Parameters,
+    /// Weights in layout order.
+    pub weights: Vec<i8>,
+    /// Serialized synthesis transform.
+    pub synthesis: Vec<u8>,
+    /// Serialized analysis transform.
+    pub analysis: Vec<u8>,
+    /// Serialized hyper analysis transform.
+    pub hyper_analysis: Vec<u8>,
+    /// Name and provenance.
+    pub metadata: Metadata,
+}
+
+impl Parts {
+    /// The bytes of the package.
+    ///
+    /// # Errors
+    /// [`ModelError::Json`] when configuration or metadata cannot be written.
+    pub fn to_package(&self) -> Result<Vec<u8>, ModelError> {
+        let json = |part, value: serde_json::Result<Vec<u8>>| value.map_err(|e| ModelError::Json { part, message: e.to_string() });
+        Ok(package::write(&[
+            (SectionKind::Config, json("configuration", serde_json::to_vec(&self.config))?),
+            (SectionKind::Parameters, self.parameters.write(&Layout::new(&self.config))),
+            (SectionKind::Weights, bytemuck::cast_slice(&self.weights).to_vec()),
+            (SectionKind::Synthesis, self.synthesis.clone()),
+            (SectionKind::Analysis, self.analysis.clone()),
+            (SectionKind::HyperAnalysis, self.hyper_analysis.clone()),
+            (SectionKind::Metadata, json("metadata", serde_json::to_vec(&self.metadata))?),
+        ]))
+    }
+}
+
+/// A JSON object; serde would take an array of the fields too.
+fn json<'a, T: Deserialize<'a>>(part: &'static str, bytes: &'a [u8]) -> Result<T, ModelError> {
+    if bytes.first() != Some(&b'{') {
+        return Err(ModelError::Json { part, message: "it is not an object".into() });
+    }
+    serde_json::from_slice(bytes).map_err(|e| ModelError::Json { part, message: e.to_string() })
+}
+
+fn tables(what: &'static str, stored: &[StoredCdf]) -> Result<Vec<CdfTable>, ModelError> {
+    let build = |(index, c): (usize, &StoredCdf)| {
+        CdfTable::new(c.min_symbol, &c.starts).map_err(|e| ModelError::Parameter { what, index, problem: e.to_string() })
+    };
+    stored.iter().enumerate().map(build).collect()
+}
+
+/// The first element that is not allowed.
+fn check<T: Copy + std::fmt::Display>(what: &'static str, values: &[T], must: &str, ok: impl Fn(T) -> bool) -> Result<(), ModelError> {
+    match values.iter().position(|v| !ok(*v)) {
+        None => Ok(()),
+        Some(index) => {
+            let value = values.get(index).map_or_else(String::new, T::to_string);
+            Err(ModelError::Parameter { what, index, problem: format!("{value}, must be {must}") })
+        }
+    }
+}
+
+fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
+    let Functions { gelu, half_tanh, exp_coarse, exp_fine, exp2_coarse, exp2_fine } = &parameters.functions;
+    check("gelu table", gelu, "0 to 4095", |v| (0..4096).contains(&v))?;
+    check("tanh table", half_tanh, "0 to 2048", |v| (0..=2048).contains(&v))?;
+    check("exponential table", exp_coarse, "at most 32767", |v| v <= 32_767)?;
+    check("exponential table", exp_fine, "at most 32768", |v| v <= 32_768)?;
+    let first = [exp_coarse.first().copied().unwrap_or(0)];
+    check("exponential at zero", &first, "32767", |v| v == 32_767)?;
+    let first = [exp_fine.first().copied().unwrap_or(0)];
+    check("exponential at zero", &first, "32768", |v| v == 32_768)?;
+    check("power of two table", exp2_coarse, "2^30 to 2^31 - 1", |v| (1 << 30..1 << 31).contains(&v))?;
+    check("power of two table", exp2_fine, "2^30 to 2^31 - 1", |v| (1 << 30..1 << 31).contains(&v))?;
+    let g = &parameters.gains;
+    for (what, values) in [
+        ("gain", &g.gain),
+        ("inverse gain", &g.inverse_gain),
+        ("hyper gain", &g.hyper_gain),
+        ("inverse hyper gain", &g.inverse_hyper_gain),
+    ] {
+        check(what, values, "within 2^12", |v| v.abs() <= MAX_LOG2_GAIN)?;
+    }
+    check("median", &parameters.medians, "within 2^27", |v| v.abs() <= LATENT_MAX)?;
+    check("scale threshold", &parameters.thresholds, "0 to 2^27", |v| (0..=LATENT_MAX).contains(&v))?;
+    let rises = parameters.thresholds.windows(2).all(|w| matches!(w, [a, b] if a < b));
+    let problem = || "thresholds must increase".to_owned();
+    if rises { Ok(()) } else { Err(ModelError::Parameter { what: "scale threshold", index: 0, problem: problem() }) }
+}
+
+impl Model {
+    /// Maps and verifies a package.
+    ///
+    /// # Errors
+    /// Any [`ModelError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Self::new(Bytes::open(path.as_ref())?)
+    }
+
+    /// Verifies a package that is part of the program.
+    ///
+    /// # Errors
+    /// Any [`ModelError`] but [`ModelError::Io`].
+    pub fn from_static(bytes: &'static [u8]) -> Result<Self, ModelError> {
+        Self::new(Bytes::Static(bytes))
+    }
+
+    /// Verifies a package in memory.
+    ///
+    /// # Errors
+    /// Any [`ModelError`] but [`ModelError::Io`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
+        Self::new(Bytes::Owned(bytes))
+    }
+
+    fn new(bytes: Bytes) -> Result<Self, ModelError> {
+        let file = bytes.as_ref();
+        let parsed = package::parse(file)?;
+        let section = |kind| file.get(parsed.range(kind)).unwrap_or_default();
+        let config: Config = json("configuration", section(SectionKind::Config))?;
+        config.validate()?;
+        let layout = Layout::new(&config);
+        let parameters = Parameters::read(section(SectionKind::Parameters), &config, &layout)?;
+        let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
+        check_weights(weights, &layout)?;
+        check_tables(&parameters)?;
+        proof::prove(&config, &layout, &parameters, weights)?;
+        let metadata = json("metadata", section(SectionKind::Metadata))?;
+        let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
+        let weight_offsets = weight_offsets(&layout);
+        let model = Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, bytes };
+        model.check_transforms()?;
+        Ok(model)
+    }
+
+    /// The transforms fit the latent shape.
+    fn check_transforms(&self) -> Result<(), ModelError> {
+        let (m, n) = (self.config.latent, self.config.hyper);
+        let expected = [(SectionKind::Analysis, 3, m), (SectionKind::HyperAnalysis, m, n), (SectionKind::Synthesis, m, 3)];
+        for (kind, input, output) in expected {
+            let graph = self.transform(kind)?;
+            if (graph.input_channels() as usize, graph.output_channels() as usize) != (input, output) {
+                let got = format!("{} with {} to {} channels", kind.name(), graph.input_channels(), graph.output_channels());
+                return Err(ModelError::Config { field: "transform", got, must: "3 to latent, latent to hyper, latent to 3" });
+            }
+        }
+        Ok(())
+    }
+
+    fn section(&self, kind: SectionKind) -> &[u8] {
+        self.bytes.as_ref().get(self.parsed.range(kind)).unwrap_or_default()
+    }
+
+    /// The id that streams carry: first bytes of the hash of the normative part.
+    #[must_use]
+    pub fn id(&self) -> ModelId {
+        let mut id = [0; 6];
+        id.iter_mut().zip(self.parsed.hash).for_each(|(to, from)| *to = from);
+        ModelId(id)
+    }
+
+    /// SHA-256 of the normative part.
+    #[must_use]
+    pub fn hash(&self) -> package::NormativeHash {
+        self.parsed.hash
+    }
+
+    /// Name of the model.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Name and provenance.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Shape of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Operators of the entropy networks.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Integer parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Largest quality; 0 for a fixed-rate model.
+    #[must_use]
+    pub fn quality_steps(&self) -> u8 {
+        self.config.quality_steps
+    }
+
+    /// Tables of y by scale index.
+    #[must_use]
+    pub fn y_cdfs(&self) -> &[CdfTable] {
+        &self.y_cdfs
+    }
+
+    /// Tables of z by channel.
+    #[must_use]
+    pub fn z_cdfs(&self) -> &[CdfTable] {
+        &self.z_cdfs
+    }
+
+    /// Sizes of the sections in bytes.
+    pub fn section_lens(&self) -> impl Iterator<Item = (SectionKind, usize)> + '_ {
+        SectionKind::ALL.into_iter().map(|kind| (kind, self.section(kind).len()))
+    }
+
+    /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
+    ///
+    /// # Errors
+    /// [`ModelError::Graph`] when it cannot be parsed.
+    pub fn transform(&self, kind: SectionKind) -> Result<Graph, ModelError> {
+        Graph::parse(self.section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })
+    }
+
+    /// A layer of the entropy networks at one level of activation scales; none when there is no such layer or level.
+    #[must_use]
+    pub fn layer(&self, id: LayerId, level: usize) -> Option<LayerView<'_>> {
+        let (spec, parameters) = (self.layout.layers.get(id.0)?, self.parameters.layers.get(id.0)?);
+        let all: &[i8] = bytemuck::cast_slice(self.section(SectionKind::Weights));
+        let mut start = *self.weight_offsets.get(id.0)?;
+        let mut weights = Vec::with_capacity(spec.terms.len());
+        for term in 0..spec.terms.len() {
+            let range: Range<usize> = start..start + spec.weights_per_output(term) * spec.outputs;
+            start = range.end;
+            weights.push(all.get(range)?);
+        }
+        Some(LayerView { spec, max: parameters.max, level: parameters.levels.get(level)?, weights })
+    }
+
+    /// Gain of each channel at a quality, Q16, by interpolation of the logarithms (SPEC 4.8); 2^16 for a fixed rate. A quality
+    /// above the model's counts as the largest.
+    #[must_use]
+    pub fn gain(&self, which: Gain, quality: u8) -> Vec<u32> {
+        let g = &self.parameters.gains;
+        let (values, channels) = match which {
+            Gain::Y => (&g.gain, self.config.latent),
+            Gain::InverseY => (&g.inverse_gain, self.config.latent),
+            Gain::Z => (&g.hyper_gain, self.config.hyper),
+            Gain::InverseZ => (&g.inverse_hyper_gain, self.config.hyper),
+        };
+        let levels = self.config.gain_levels;
+        if levels < 2 {
+            return vec![1 << 16; channels];
+        }
+        let steps = usize::from(self.config.quality_steps);
+        let at = usize::from(quality.min(self.config.quality_steps)) * (levels - 1);
+        let low = (at / steps).min(levels - 2);
+        let t = (at - low * steps) as i64;
+        let rows = values.chunks_exact(channels).skip(low).take(2).collect::<Vec<_>>();
+        let (Some(a), Some(b)) = (rows.first(), rows.get(1)) else { return vec![1 << 16; channels] };
+        let steps = steps as i64;
+        let lerp = |(a, b): (&i32, &i32)| divide(i64::from(*a) * (steps - t) + i64::from(*b) * t, steps) as i32;
+        a.iter().zip(*b).map(lerp).map(|log2| exp2(&self.parameters.functions, log2)).collect()
+    }
+
+    /// z symbols (channels last) in latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).
+    #[must_use]
+    pub fn z_latent(&self, symbols: &[i32], quality: u8) -> Vec<i32> {
+        let gain = self.gain(Gain::InverseZ, quality);
+        let per_channel: Vec<(i32, u32)> = self.parameters.medians.iter().copied().zip(gain).collect();
+        let value = |(symbol, (median, gain)): (&i32, &(i32, u32))| {
+            let z = saturate(i64::from(*symbol) * i64::from(mlic_core::fixed::LATENT_ONE) + i64::from(*median), LATENT_MAX);
+            saturate(round_shift(i64::from(z) * i64::from(*gain), 16), LATENT_MAX)
+        };
+        symbols.chunks(per_channel.len().max(1)).flat_map(|at| at.iter().zip(&per_channel).map(value)).collect()
+    }
+}
+
+/// Which gain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// Of y at the encoder.
+    Y,
+    /// Of `y_hat` before the synthesis.
+    InverseY,
+    /// Of z at the encoder.
+    Z,
+    /// Of z before the hyper synthesis.
+    InverseZ,
+}
+
+/// `2^(log2 / 65536)` in Q16 by two tables (SPEC 3.5). `log2` is within ±12 in Q16.
+#[must_use]
+pub fn exp2(functions: &Functions, log2: i32) -> u32 {
+    let (whole, fraction) = (log2 >> 16, (log2 & 0xffff) as usize);
+    let coarse = functions.exp2_coarse.get(fraction >> 8).copied().unwrap_or(1 << 30);
+    let fine = functions.exp2_fine.get(fraction & 0xff).copied().unwrap_or(1 << 30);
+    let mantissa = round_shift(i64::from(coarse) * i64::from(fine), 30);
+    round_shift(mantissa, (14 - whole) as u32) as u32
+}
+
+fn weight_offsets(layout: &Layout) -> Vec<usize> {
+    let running = layout.layers.iter().scan(0, |at, spec| {
+        let start = *at;
+        *at += spec.macs_per_position();
+        Some(start)
+    });
+    running.collect()
+}
+
+fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
+    let (have, need) = (weights.len() as u64, crate::parameters::weights_len(layout) as u64);
+    if have < need {
+        return Err(ModelError::Truncated { part: "weights", have, need });
+    }
+    if have > need {
+        return Err(ModelError::Oversized { part: "weights", have, need });
+    }
+    if let Some(index) = weights.iter().position(|w| *w == i8::MIN) {
+        return Err(ModelError::Parameter { what: "weight", index, problem: "-128, must be -127 to 127".into() });
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The container of a model package: header, directory, aligned sections (SPEC 2.1).
+//!
+//! ```text
+//! 0   magic "MLICPKG\0"            8
+//! 8   format version u32           4
+//! 12  section count u32            4
+//! 16  length of the file u64       8
+//! 24  SHA-256 of the normative     32    over kind u32, length u64 and bytes of sections 1 to 4, in that order
+//! 56  directory checksum u32       4     crc32 over the directory entries
+//! 60  header checksum u32          4     crc32 over bytes 0 to 59
+//! 64  directory: kind u32, checksum u32, offset u64, length u64, per section
+//! ..  sections in the order of the directory, each at the next multiple of 64
+//! ```
+//! Numbers are little-endian. Gaps are zero.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::ModelError;
+use crate::wire::{Reader, Writer};
+
+/// First bytes of a package.
+pub const MAGIC: [u8; 8] = *b"MLICPKG\0";
+/// The format that this program reads and writes. The arithmetic of `docs/SPEC.md` is part of it.
+pub const FORMAT_VERSION: u32 = 1;
+/// Largest size of a package, in bytes.
+pub const MAX_PACKAGE_LEN: u64 = 1 << 30;
+
+const HEADER_LEN: usize = 64;
+const ENTRY_LEN: usize = 24;
+const ALIGNMENT: usize = 64;
+
+/// What a section holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum SectionKind {
+    /// [`crate::Config`] as JSON. Normative.
+    Config = 1,
+    /// [`crate::Parameters`]. Normative.
+    Parameters = 2,
+    /// Weights of the entropy networks, int8. Normative.
+    Weights = 3,
+    /// Synthesis transform. Part of the id: the picture depends on it.
+    Synthesis = 4,
+    /// Analysis transform.
+    Analysis = 5,
+    /// Hyper analysis transform.
+    HyperAnalysis = 6,
+    /// Name and provenance as JSON.
+    Metadata = 7,
+}
+
+impl SectionKind {
+    /// All kinds in the order of the file.
+    pub const ALL: [Self; 7] =
+        [Self::Config, Self::Parameters, Self::Weights, Self::Synthesis, Self::Analysis, Self::HyperAnalysis, Self::Metadata];
+
+    /// Whether the model id covers this section.
+    #[must_use]
+    pub const fn is_normative(self) -> bool {
+        (self as u32) <= Self::Synthesis as u32
+    }
+
+    /// Name for reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "configuration",
+            Self::Parameters => "parameters",
+            Self::Weights => "weights",
+            Self::Synthesis => "g_s",
+            Self::Analysis => "g_a",
+            Self::HyperAnalysis => "h_a",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// SHA-256 over the normative sections; its first six bytes are the model id of streams.
+pub type NormativeHash = [u8; 32];
+
+/// The hash that identifies a model.
+pub fn normative_hash<'a>(sections: impl IntoIterator<Item = (SectionKind, &'a [u8])>) -> NormativeHash {
+    let mut hash = Sha256::new();
+    for (kind, bytes) in sections.into_iter().filter(|(kind, _)| kind.is_normative()) {
+        hash.update((kind as u32).to_le_bytes());
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    }
+    hash.finalize().into()
+}
+
+/// Bytes of a package made of these sections, one of each kind in the order of [`SectionKind::ALL`].
+#[must_use]
+pub fn write(sections: &[(SectionKind, Vec<u8>)]) -> Vec<u8> {
+    let mut directory = Writer::default();
+    let mut body = Vec::new();
+    let start = (HEADER_LEN + ENTRY_LEN * sections.len()).next_multiple_of(ALIGNMENT);
+    for (kind, bytes) in sections {
+        body.resize(body.len().next_multiple_of(ALIGNMENT), 0);
+        directory.u32s([*kind as u32, crc32fast::hash(bytes)]);
+        directory.i64s([(start + body.len()) as i64, bytes.len() as i64]);
+        body.extend_from_slice(bytes);
+    }
+    let mut file = Writer(MAGIC.to_vec());
+    file.u32s([FORMAT_VERSION, sections.len() as u32]);
+    file.i64s([(start + body.len()) as i64]);
+    file.u8s(normative_hash(sections.iter().map(|(kind, bytes)| (*kind, bytes.as_slice()))));
+    file.u32s([crc32fast::hash(&directory.0)]);
+    let checksum = crc32fast::hash(&file.0);
+    file.u32s([checksum]);
+    let mut file = file.0;
+    file.append(&mut directory.0);
+    file.resize(start, 0);
+    file.append(&mut body);
+    file
+}
+
+/// A package whose header, directory, checksums and hash have been verified.
+#[derive(Debug)]
+pub struct Parsed {
+    /// SHA-256 of the normative sections.
+    pub hash: NormativeHash,
+    sections: Vec<Range<usize>>,
+}
+
+impl Parsed {
+    /// Where a section lies in the file.
+    #[must_use]
+    pub fn range(&self, kind: SectionKind) -> Range<usize> {
+        self.sections.get(kind as usize - 1).cloned().unwrap_or_default()
+    }
+}
+
+fn checksum(part: &'static str, got: u32, declared: u32) -> Result<(), ModelError> {
+    if got == declared { Ok(()) } else { Err(ModelError::Checksum { part, got, declared }) }
+}
+
+/// Verifies everything about a package but the meaning of its sections.
+///
+/// # Errors
+/// Each kind of damage has its own [`ModelError`].
+pub fn parse(file: &[u8]) -> Result<Parsed, ModelError> {
+    let (header, _) = file.split_at_checked(HEADER_LEN).unwrap_or((file, &[]));
+    if !header.starts_with(&MAGIC) {
+        return Err(ModelError::NotAPackage { got: header.iter().take(MAGIC.len()).copied().collect() });
+    }
+    let mut r = Reader::new("header", header);
+    r.take(MAGIC.len())?;
+    let version = r.u32()?;
+    if version != FORMAT_VERSION {
+        return Err(ModelError::UnsupportedVersion { got: version, supported: FORMAT_VERSION });
+    }
+    let count = r.u32()? as usize;
+    let declared_len = r.i64()? as u64;
+    let declared_hash = r.take(32)?;
+    let directory_checksum = r.u32()?;
+    let header_checksum = r.u32()?;
+    checksum("header", crc32fast::hash(header.get(..HEADER_LEN - 4).unwrap_or_default()), header_checksum)?;
+    let have = file.len() as u64;
+    if declared_len > MAX_PACKAGE_LEN || have > declared_len {
+        return Err(ModelError::Oversized { part: "file", have, need: declared_len.min(MAX_PACKAGE_LEN) });
+    }
+    if have < declared_len {
+        return Err(ModelError::Truncated { part: "file", have, need: declared_len });
+    }
+    if count != SectionKind::ALL.len() {
+        return Err(ModelError::Section { kind: count as u32, problem: "the directory must list each of the 7 sections once" });
+    }
+    let sections = directory(file, directory_checksum)?;
+    let hash = normative_hash(SectionKind::ALL.into_iter().zip(sections.iter().filter_map(|at| file.get(at.clone()))));
+    if hash != declared_hash {
+        return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(declared_hash) });
+    }
+    Ok(Parsed { hash, sections })
+}
+
+/// Reads the directory and verifies each section's place and checksum.
+fn directory(file: &[u8], declared: u32) -> Result<Vec<Range<usize>>, ModelError> {
+    let len = ENTRY_LEN * SectionKind::ALL.len();
+    let bytes = file.get(HEADER_LEN..HEADER_LEN + len).ok_or(ModelError::Truncated {
+        part: "directory",
+        have: file.len() as u64,
+        need: (HEADER_LEN + len) as u64,
+    })?;
+    checksum("directory", crc32fast::hash(bytes), declared)?;
+    let mut r = Reader::new("directory", bytes);
+    let mut end = HEADER_LEN + len;
+    let mut sections = Vec::with_capacity(SectionKind::ALL.len());
+    for kind in SectionKind::ALL {
+        let (got, sum) = (r.u32()?, r.u32()?);
+        let (offset, length) = (r.i64()? as u64, r.i64()? as u64);
+        let problem = |problem| ModelError::Section { kind: got, problem };
+        if got != kind as u32 {
+            return Err(problem("missing, doubled, unknown or out of order"));
+        }
+        if offset != end.next_multiple_of(ALIGNMENT) as u64 {
+            return Err(problem("does not begin at the next multiple of 64 after the one before"));
+        }
+        let stop = offset.checked_add(length).filter(|stop| *stop <= file.len() as u64).ok_or_else(|| problem("ends after the file"))?;
+        let range = offset as usize..stop as usize;
+        if file.get(end..range.start).is_none_or(|gap| gap.iter().any(|b| *b != 0)) {
+            return Err(problem("gap before it is not zero"));
+        }
+        checksum(kind.name(), crc32fast::hash(file.get(range.clone()).unwrap_or_default()), sum)?;
+        end = range.end;
+        sections.push(range);
+    }
+    if end != file.len() {
+        return Err(ModelError::Oversized { part: "file", have: file.len() as u64, need: end as u64 });
+    }
+    Ok(sections)
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}

@@ -1,0 +1,44 @@
+//! The contract suite: every instruction set of the CPU backend against the scalar definition, on the tiny model.
+//!
+//! An instruction set that this processor lacks is printed; `MLIC_REQUIRE=avx2,avx512vnni` makes that a failure.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mlic_backend::backend_contract;
+use mlic_backend::integer::Kernels;
+use mlic_backend::{Backend, BackendError};
+use mlic_kernels::cpu::Isa;
+use mlic_model::Model;
+use mlic_tract::CpuBackend;
+
+fn model() -> Result<Arc<Model>, BackendError> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/models/tiny.mlicpkg");
+    Ok(Arc::new(Model::open(path)?))
+}
+
+fn fast(isa: Isa, threads: usize) -> Result<CpuBackend, BackendError> {
+    if !isa.is_available() {
+        let reason = format!("this processor has no {}", isa.name());
+        return Err(BackendError::NotAvailable { backend: "tract", reason });
+    }
+    CpuBackend::new(model()?, Kernels::Fast(isa), threads)
+}
+
+fn reference() -> Result<CpuBackend, BackendError> {
+    CpuBackend::reference(model()?, 1)
+}
+
+backend_contract!(scalar, "scalar", fast(Isa::Scalar, 1), reference());
+backend_contract!(avx2, "avx2", fast(Isa::Avx2, 1), reference());
+backend_contract!(avx512vnni, "avx512vnni", fast(Isa::Avx512Vnni, 1), reference());
+backend_contract!(three_threads, "threads", fast(Isa::best(), 3), reference());
+
+#[test]
+fn a_backend_reports_what_runs_it() {
+    use mlic_backend::Stage;
+    let backend = fast(Isa::Scalar, 1).unwrap();
+    assert_eq!(backend.name(), "tract");
+    assert!(backend.device(Stage::Passes).ends_with("scalar"));
+    assert!(backend.device(Stage::Synthesis).contains("tract"));
+}

@@ -1,0 +1,469 @@
+//! Encoder and decoder.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mlic_backend::digest::{Digest, PassDigest};
+use mlic_backend::{Backend, PassParameters, Stage, walk};
+use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
+use mlic_core::fixed::latent_to_symbol;
+use mlic_core::limits::{MAX_PIXELS, MAX_SIDE, MAX_SYMBOL};
+use mlic_core::rans::{Cost, Decoder, Encoder, RansError};
+use mlic_core::schedule::{LatentSize, Pass, passes};
+use mlic_kernels::Map;
+use mlic_model::Model;
+use mlic_model::model::Gain;
+use mlic_tract::CpuBackend;
+
+use crate::error::Error;
+use crate::image::Image;
+use crate::metadata::MetadataKind;
+use crate::pixels;
+use crate::sinks::{DecodeSink, EncodeSink, Observer, code_z};
+
+/// Which executor runs the networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The best that is available.
+    #[default]
+    Auto,
+    /// tract and the fast integer kernels on this CPU.
+    Tract,
+    /// The scalar definition of the integer operators: slow, for conformance.
+    Reference,
+}
+
+impl FromStr for BackendChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "tract" => Ok(Self::Tract),
+            "reference" => Ok(Self::Reference),
+            _ => Err(Error::UnknownBackend { name: name.into() }),
+        }
+    }
+}
+
+impl fmt::Display for BackendChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Tract => "tract",
+            Self::Reference => "reference",
+        })
+    }
+}
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct CodecOptions {
+    /// The executor.
+    pub backend: BackendChoice,
+    /// Threads; 0 means all cores. No result depends on it.
+    pub threads: usize,
+}
+
+/// Information content of one part of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartBits {
+    /// `header`, `z`, `slice 0 anchor`, ..., `rans` (what the coder adds), `metadata`.
+    pub part: String,
+    /// Bits.
+    pub bits: f64,
+}
+
+/// Time of one stage.
+#[derive(Clone, Debug)]
+pub struct StageTime {
+    /// The stage.
+    pub stage: Stage,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// What ran it.
+    pub device: String,
+}
+
+/// What a call did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Bits by part; only an encoder knows them.
+    pub bits: Vec<PartBits>,
+    /// Time by stage.
+    pub stages: Vec<StageTime>,
+}
+
+/// An encoded picture.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Encoded {
+    /// The stream.
+    pub stream: Vec<u8>,
+    /// `y_hat` as every decoder will have it, latent fixed point, `[H/16][W/16][M]`.
+    pub y_hat: Map<i32>,
+    /// Digests of every pass.
+    pub passes: Vec<PassDigest>,
+    /// Bits and times.
+    pub report: Report,
+}
+
+/// How far a stream that was cut goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// Latent slices whose symbols are all there.
+    pub whole_slices: usize,
+    /// Latent slices of the model.
+    pub slice_count: usize,
+    /// Bytes there.
+    pub have_bytes: u64,
+    /// Bytes of the whole stream.
+    pub need_bytes: u64,
+}
+
+/// The exact part of decoding: everything up to the synthesis.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Latents {
+    /// The stream's header.
+    pub header: Header,
+    /// Symbols of z, `[H/64][W/64][N]`.
+    pub z_symbols: Vec<i32>,
+    /// Latent fixed point, `[H/16][W/16][M]`.
+    pub y_hat: Map<i32>,
+    /// The stream was cut.
+    pub truncation: Option<Truncation>,
+}
+
+/// Digests of the exact part of decoding, for conformance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trace {
+    /// Symbols of z.
+    pub z_symbols: Digest,
+    /// Every pass.
+    pub passes: Vec<PassDigest>,
+    /// `y_hat`.
+    pub y_hat: Digest,
+}
+
+/// A decoded picture.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// The picture.
+    pub image: Image,
+    /// The stream was cut: the picture is made of the latent slices that are whole.
+    pub truncation: Option<Truncation>,
+    /// Times.
+    pub report: Report,
+}
+
+/// What a codec is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressEvent {
+    /// A stage has begun.
+    Stage(Stage),
+    /// A pass is done.
+    Pass {
+        /// Which, from 0.
+        index: usize,
+        /// Of how many.
+        count: usize,
+    },
+}
+
+/// Quality of a stream from the user's 0 to 100; none outside. A fixed-rate model has one quality.
+#[must_use]
+pub fn quality_from_percent(percent: f32, steps: u8) -> Option<u8> {
+    (0.0..=100.0).contains(&percent).then(|| (percent / 100.0 * f32::from(steps)).round() as u8)
+}
+
+/// An encoder and decoder with its model on its backend.
+pub struct Codec {
+    backend: Arc<dyn Backend>,
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec").field("backend", &self.backend.name()).field("model", &self.backend.model().id()).finish()
+    }
+}
+
+/// Times stages as they end.
+struct Stopwatch<'a> {
+    backend: &'a dyn Backend,
+    progress: &'a dyn Fn(ProgressEvent),
+    stages: Vec<StageTime>,
+}
+
+impl Stopwatch<'_> {
+    fn time<T>(&mut self, stage: Stage, run: impl FnOnce() -> T) -> T {
+        (self.progress)(ProgressEvent::Stage(stage));
+        let start = Instant::now();
+        let out = run();
+        self.stages.push(StageTime { stage, seconds: start.elapsed().as_secs_f64(), device: self.backend.device(stage) });
+        out
+    }
+}
+
+pub(crate) fn size_of(width: u32, height: u32) -> Result<LatentSize, Error> {
+    LatentSize::of_image(width, height).ok_or(Error::Size { width, height, max_side: MAX_SIDE, max_pixels: MAX_PIXELS })
+}
+
+impl Codec {
+    /// A codec with a model.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the backend is not available.
+    pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
+        let model = Arc::new(model);
+        let backend = match options.backend {
+            BackendChoice::Auto | BackendChoice::Tract => CpuBackend::tract(model, options.threads)?,
+            BackendChoice::Reference => CpuBackend::reference(model, options.threads)?,
+        };
+        Ok(Self::with_backend(Arc::new(backend)))
+    }
+
+    /// A codec on a backend.
+    #[must_use]
+    pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
+        Self { backend }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        self.backend.model()
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+
+    fn check_quality(&self, quality: u8) -> Result<(), Error> {
+        let limit = self.model().quality_steps();
+        if quality <= limit { Ok(()) } else { Err(Error::Quality { got: quality, limit }) }
+    }
+
+    /// Encodes a picture at a quality of 0 to the model's [`Model::quality_steps`].
+    ///
+    /// # Errors
+    /// [`Error::Size`], [`Error::Quality`], or what the backend says.
+    pub fn encode(&self, image: &Image, quality: u8, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
+        self.check_quality(quality)?;
+        let size = size_of(image.width, image.height)?;
+        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
+        let (y, z_symbols) = self.analyze(image, quality, &size, &mut watch)?;
+        let (latents, payload) = self.encode_latents(&y, z_symbols, quality, &size, &mut watch)?;
+        let header = Header {
+            model_id: self.model().id(),
+            width: image.width,
+            height: image.height,
+            quality,
+            gray: image.gray,
+            lanes_log2: payload.lanes_log2,
+            symbol_checksum: latents.symbol_checksum,
+        };
+        let kinds = |kind| match kind {
+            MetadataKind::Icc => SectionKind::ICC,
+            MetadataKind::Exif => SectionKind::EXIF,
+            MetadataKind::Xmp => SectionKind::XMP,
+        };
+        let sections: Vec<Section<'_>> =
+            image.metadata.parts().map(|(kind, bytes)| Section { kind: kinds(kind), bytes }).collect();
+        let bare = container::write(&header, &payload.bytes, &[])?.len();
+        let stream = container::write(&header, &payload.bytes, &sections)?;
+        let bits = |len: usize| 8.0 * len as f64;
+        let coded: f64 = latents.bits.iter().map(|p| p.bits).sum();
+        let mut parts = vec![PartBits { part: "header".into(), bits: bits(bare - payload.bytes.len()) }];
+        parts.extend(latents.bits);
+        parts.push(PartBits { part: "rans".into(), bits: bits(payload.bytes.len()) - coded });
+        parts.push(PartBits { part: "metadata".into(), bits: bits(stream.len() - bare) });
+        let report = Report { bits: parts, stages: watch.stages };
+        Ok(Encoded { stream, y_hat: latents.y_hat, passes: latents.passes, report })
+    }
+
+    /// The float stages of the encoder: y after its gain in latent fixed point, and the symbols of z.
+    fn analyze(&self, image: &Image, quality: u8, size: &LatentSize, watch: &mut Stopwatch<'_>) -> Result<(Map<i32>, Vec<i32>), Error> {
+        let model = self.model();
+        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size);
+        let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
+        drop(x);
+        pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
+        let mut z = watch.time(Stage::HyperAnalysis, || self.backend.hyper_analysis(&y))?;
+        pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
+        let medians = &model.parameters().medians;
+        let symbol = |(z, median): (&i32, &i32)| latent_to_symbol(z - median).clamp(-MAX_SYMBOL, MAX_SYMBOL);
+        let z = pixels::to_latent(&z);
+        let z_symbols = z.data.chunks_exact(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)).collect();
+        Ok((pixels::to_latent(&y), z_symbols))
+    }
+
+    fn encode_latents(
+        &self,
+        y: &Map<i32>,
+        mut z_symbols: Vec<i32>,
+        quality: u8,
+        size: &LatentSize,
+        watch: &mut Stopwatch<'_>,
+    ) -> Result<(EncodedLatents, mlic_core::rans::Payload), Error> {
+        let model = self.model();
+        let count = 2 * model.config().slices;
+        let mut digests = Vec::with_capacity(count);
+        let progress = watch.progress;
+        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
+            digests.push(PassDigest::new(pass, parameters, symbols));
+            progress(ProgressEvent::Pass { index: pass.index(), count });
+        };
+        let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
+        let mut sink = EncodeSink { model, y, encoder, cost, checksum, observer: &mut observe };
+        sink.z(&mut z_symbols)?;
+        let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
+        watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
+        let EncodeSink { encoder, cost, checksum, .. } = sink;
+        let payload = watch.time(Stage::Rans, || encoder.finish());
+        let names = std::iter::once("z".to_owned()).chain(passes(model.config().slices).map(|p| p.to_string()));
+        let bits = |q16: &u64| *q16 as f64 / 65_536.0;
+        let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
+        let y_hat = session.y_hat()?;
+        Ok((EncodedLatents { y_hat, passes: digests, bits, symbol_checksum: checksum.finish() }, payload))
+    }
+
+    /// The exact part of decoding.
+    ///
+    /// # Errors
+    /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
+    pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
+        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
+        self.latents(stream, &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
+    }
+
+    /// Digests of every pass of a stream.
+    ///
+    /// # Errors
+    /// As [`Self::decode_latents`].
+    pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
+        let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
+        let mut passes = Vec::new();
+        let mut observe =
+            |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
+        let (latents, _) = self.latents(stream, &mut watch, &mut observe)?;
+        let trace =
+            Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
+        Ok((trace, latents))
+    }
+
+    fn latents<'s>(
+        &self,
+        stream: &'s [u8],
+        watch: &mut Stopwatch<'_>,
+        observer: &mut Observer<'_>,
+    ) -> Result<(Latents, container::Stream<'s>), Error> {
+        let parsed = container::parse(stream)?;
+        let (header, model) = (parsed.header, self.model());
+        if header.model_id != model.id() {
+            return Err(Error::WrongModel { wanted: header.model_id, have: model.id() });
+        }
+        self.check_quality(header.quality)?;
+        let truncated = match &parsed.damage {
+            None => None,
+            Some(ContainerError::Truncated { have, need, .. }) => Some((*have as u64, *need as u64)),
+            Some(damage) => return Err(damage.clone().into()),
+        };
+        // A file cut within its sections still has all of its payload: every symbol must be there.
+        let cut = parsed.payload.len() < parsed.payload_len as usize;
+        let size = size_of(header.width, header.height)?;
+        let no_picture = || Error::NoPicture { have: parsed.payload.len() as u64, need: parsed.payload_len as u64 };
+        let short = |e: RansError, otherwise: fn(RansError) -> Error| match e {
+            RansError::Exhausted { .. } if cut => no_picture(),
+            other => otherwise(other),
+        };
+        let in_z = |e| Error::payload(None, e);
+        let mut decoder = Decoder::new(parsed.payload, header.lanes_log2).map_err(|e| short(e, in_z))?;
+        let mut z_symbols = vec![0; size.z[0] * size.z[1] * model.config().hyper];
+        watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(|e| short(e, in_z))?;
+        let mut checksum = SymbolChecksum::new();
+        checksum.update(&z_symbols);
+        let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(size, header.quality, &z_symbols))?;
+        let (slice_count, progress) = (model.config().slices, watch.progress);
+        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
+            observer(pass, parameters, symbols);
+            progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
+        };
+        let mut sink = DecodeSink {
+            model,
+            decoder,
+            checksum,
+            cut,
+            whole_passes: 0,
+            exhausted: false,
+            observer: &mut observe,
+        };
+        watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
+        let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
+        if !exhausted {
+            let (got, declared) = (sink.checksum.finish(), header.symbol_checksum);
+            if got != declared {
+                return Err(Error::Desync { got, declared });
+            }
+            if !cut {
+                sink.decoder.seal().map_err(|source| Error::Payload { at: "end".into(), source })?;
+            }
+        }
+        let truncation = truncated.map(|(have_bytes, need_bytes)| Truncation { whole_slices, slice_count, have_bytes, need_bytes });
+        let y_hat = session.y_hat()?;
+        Ok((Latents { header, z_symbols, y_hat, truncation }, parsed))
+    }
+
+    /// The float part of decoding: the picture of `y_hat`. It depends on the backend within the tolerance of conformance
+    /// level 4, not on the number of threads.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
+        let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
+        self.picture(&latents.header, &latents.y_hat, &mut watch)
+    }
+
+    fn picture(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
+        let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality));
+        let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
+        let mut image = pixels::image_of(&x_hat, header.width, header.height)?;
+        image.gray = header.gray;
+        Ok(image)
+    }
+
+    /// Decodes a stream.
+    ///
+    /// # Errors
+    /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
+    pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
+        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
+        let (latents, parsed) = self.latents(stream, &mut watch, &mut |_, _, _| ())?;
+        let mut image = self.picture(&latents.header, &latents.y_hat, &mut watch)?;
+        for section in parsed.sections {
+            let kind = match section.kind {
+                SectionKind::ICC => MetadataKind::Icc,
+                SectionKind::EXIF => MetadataKind::Exif,
+                SectionKind::XMP => MetadataKind::Xmp,
+                _ => continue,
+            };
+            image.metadata.set(kind, Some(section.bytes.to_vec()));
+        }
+        let report = Report { bits: Vec::new(), stages: watch.stages };
+        Ok(Decoded { image, truncation: latents.truncation, report })
+    }
+}
+
+/// What the walk of the encoder leaves.
+struct EncodedLatents {
+    y_hat: Map<i32>,
+    passes: Vec<PassDigest>,
+    bits: Vec<PartBits>,
+    symbol_checksum: u32,
+}

@@ -1,0 +1,147 @@
+//! What the codec refuses, and what sort of refusal it is.
+
+use mlic_backend::BackendError;
+use mlic_core::container::{ContainerError, ModelId};
+use mlic_core::rans::RansError;
+use mlic_core::schedule::Pass;
+use mlic_model::ModelError;
+use thiserror::Error;
+
+/// Why the codec failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are not a whole stream.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The stream needs another model.
+    #[error("the stream needs model {wanted}, this is model {have}")]
+    WrongModel {
+        /// The stream's model.
+        wanted: ModelId,
+        /// The model at hand.
+        have: ModelId,
+    },
+    /// Quality above the model's.
+    #[error("quality {got}, the model has 0 to {limit}")]
+    Quality {
+        /// Given.
+        got: u8,
+        /// Largest.
+        limit: u8,
+    },
+    /// The entropy coder found bytes that no encoder writes.
+    #[error("{at}: {source}")]
+    Payload {
+        /// Which part of the stream.
+        at: String,
+        /// The cause.
+        source: RansError,
+    },
+    /// The stream ends before the hyper-latent is whole: there is no picture in it.
+    #[error("the stream ends within z, before any latent slice: {have} payload bytes, {need} needed")]
+    NoPicture {
+        /// Payload bytes there.
+        have: u64,
+        /// Payload bytes declared.
+        need: u64,
+    },
+    /// The decoded symbols are not the encoded ones, though every byte is: the decoder has drifted.
+    #[error("desync: the decoded symbols have checksum {got:08x}, the stream declares {declared:08x}")]
+    Desync {
+        /// Computed.
+        got: u32,
+        /// Declared.
+        declared: u32,
+    },
+    /// The image exceeds a limit.
+    #[error("image of {width} x {height} pixels: at most {max_side} per side and {max_pixels} in all")]
+    Size {
+        /// Given.
+        width: u32,
+        /// Given.
+        height: u32,
+        /// Limit.
+        max_side: u32,
+        /// Limit.
+        max_pixels: u64,
+    },
+    /// The package cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A stage failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// There is no backend of this name.
+    #[error("there is no backend {name}: auto, tract or reference")]
+    UnknownBackend {
+        /// Its name.
+        name: String,
+    },
+    /// The picture is at odds with itself.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+}
+
+/// What sort of failure it is: one value for each thing that a caller would do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A picture that cannot be coded.
+    Image,
+    /// Not a stream, or of a version that is not supported.
+    NotAStream,
+    /// A damaged stream: a checksum, a forbidden value, a desync.
+    Damaged,
+    /// A stream that ends before anything could be decoded.
+    Truncated,
+    /// A stream for another model.
+    WrongModel,
+    /// A model package that is refused.
+    Model,
+    /// A backend that is not available.
+    Backend,
+    /// Anything else.
+    Other,
+}
+
+impl Error {
+    /// The sort of failure.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Container(ContainerError::NotAStream | ContainerError::UnsupportedVersion { .. }) => ErrorKind::NotAStream,
+            Self::Container(ContainerError::Truncated { .. }) | Self::NoPicture { .. } => ErrorKind::Truncated,
+            Self::Container(_) | Self::Payload { .. } | Self::Desync { .. } => ErrorKind::Damaged,
+            Self::WrongModel { .. } => ErrorKind::WrongModel,
+            Self::Model(_) | Self::Backend(BackendError::Model(_)) => ErrorKind::Model,
+            Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
+            Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
+            Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
+        }
+    }
+
+    /// A stable name of the failure, for conformance manifests.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Container(e) => e.code(),
+            Self::WrongModel { .. } => "wrong-model",
+            Self::Quality { .. } => "quality",
+            Self::Payload { source, .. } => source.code(),
+            Self::NoPicture { .. } => "no-picture",
+            Self::Desync { .. } => "desync",
+            Self::Size { .. } => "size",
+            Self::Model(_) => "model",
+            Self::Backend(_) => "backend",
+            Self::UnknownBackend { .. } => "unknown-backend",
+            Self::Image(_) => "image",
+        }
+    }
+
+    /// The entropy coder's refusal, with the place.
+    pub(crate) fn payload(at: Option<Pass>, source: RansError) -> Self {
+        let at = at.map_or_else(|| "z".to_owned(), |pass| pass.to_string());
+        Self::Payload { at, source }
+    }
+}

@@ -1,0 +1,128 @@
+//! PNG, through the `png` crate itself: `image` does not reach chunks after the pixels and reads no EXIF or XMP there.
+
+use std::io::Cursor;
+
+use mlic_core::limits::MAX_SECTION_LEN;
+use png::{ColorType, Transformations};
+
+use super::raw::{Found, Raw};
+use super::{ImageError, ReadOptions, check_size};
+use crate::metadata::MetadataKind;
+
+const FORMAT: &str = "PNG";
+/// Keyword of the iTXt chunk that holds XMP.
+pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
+/// Largest memory for rows and chunks, in bytes, beside the samples. A chunk is charged twice: as it grows and as it
+/// is kept. 65535 pixels of 8 bytes take half a MiB.
+const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
+/// Chunks that change neither the pixels nor anything that is kept.
+const SILENT: [&[u8; 4]; 13] =
+    [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf", b"sRGB", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
+/// What gAMA and cHRM say of a picture that is sRGB, as one without them is taken to be.
+const SRGB_GAMMA: [u8; 4] = 45_455u32.to_be_bytes();
+const SRGB_PRIMARIES: [[u8; 4]; 8] = [
+    31_270u32.to_be_bytes(),
+    32_900u32.to_be_bytes(),
+    64_000u32.to_be_bytes(),
+    33_000u32.to_be_bytes(),
+    30_000u32.to_be_bytes(),
+    60_000u32.to_be_bytes(),
+    15_000u32.to_be_bytes(),
+    6_000u32.to_be_bytes(),
+];
+
+pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: WORK_BYTES });
+    decoder.set_transformations(Transformations::EXPAND);
+    let info = decoder.read_header_info().map_err(|e| wrap(bytes, e))?;
+    check_size(info.width, info.height, options.max_pixels)?;
+    let chunks = Chunks::walk(bytes);
+    if chunks.animation {
+        return Err(ImageError::AnimationUnsupported { format: FORMAT });
+    }
+    let mut reader = decoder.read_info().map_err(|e| wrap(bytes, e))?;
+    let mut raw = Raw { width: reader.info().width, height: reader.info().height, ..Raw::default() };
+    let (color, depth) = reader.output_color_type();
+    raw.channels = color.samples();
+    raw.wide = depth == png::BitDepth::Sixteen;
+    if color == ColorType::Indexed {
+        return Err(ImageError::FormatUnsupported { format: "PNG with a palette that does not expand".into() });
+    }
+    // Within the limits on pixels: at most 8 bytes for each.
+    raw.data = vec![0; reader.output_buffer_size().unwrap_or_default()];
+    reader.next_frame(&mut raw.data).map_err(|e| wrap(bytes, e))?;
+    reader.finish().map_err(|e| wrap(bytes, e))?;
+    if raw.wide {
+        raw.data.as_chunks_mut::<2>().0.iter_mut().for_each(|b| *b = u16::from_be_bytes(*b).to_ne_bytes());
+    }
+    let info = reader.info();
+    raw.attach(MetadataKind::Icc, Found::new(owned(&info.icc_profile), chunks.icc), options.metadata)?;
+    raw.attach_exif(Found::new(owned(&info.exif_metadata), chunks.exif), options.metadata)?;
+    raw.attach(MetadataKind::Xmp, xmp(info, chunks.xmp), options.metadata)?;
+    raw.note_not_kept(&chunks.not_kept, options.metadata);
+    Ok(raw)
+}
+
+fn owned(bytes: &Option<std::borrow::Cow<'_, [u8]>>) -> Option<Vec<u8>> {
+    bytes.as_ref().map(|b| b.to_vec())
+}
+
+fn xmp(info: &png::Info<'_>, present: bool) -> Found {
+    let text = info.utf8_text.iter().find(|chunk| chunk.keyword == XMP_KEYWORD).cloned().and_then(|mut chunk| {
+        chunk.decompress_text_with_limit(WORK_BYTES).ok()?;
+        chunk.get_text().ok()
+    });
+    Found::new(text.map(String::into_bytes), present)
+}
+
+fn wrap(bytes: &[u8], error: png::DecodingError) -> ImageError {
+    match error {
+        png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 }
+        }
+        e => ImageError::Damaged { format: FORMAT, source: Box::new(e) },
+    }
+}
+
+/// Which chunks the file has. The parser skips ancillary chunks that it cannot read and does not tell.
+#[derive(Debug, Default)]
+struct Chunks {
+    icc: bool,
+    exif: bool,
+    xmp: bool,
+    animation: bool,
+    /// Types of chunks whose content gets lost, each once.
+    not_kept: Vec<String>,
+}
+
+impl Chunks {
+    fn walk(bytes: &[u8]) -> Self {
+        let mut found = Self::default();
+        let mut rest = bytes.get(8..).unwrap_or_default();
+        while let Some((head, body)) = rest.split_first_chunk::<8>() {
+            let [a, b, c, d, kind @ ..] = *head;
+            let len = u32::from_be_bytes([a, b, c, d]) as usize;
+            found.chunk(&kind, body.get(..len).unwrap_or(body));
+            rest = len.checked_add(4).and_then(|skip| body.get(skip..)).unwrap_or_default();
+        }
+        found
+    }
+
+    fn chunk(&mut self, kind: &[u8; 4], body: &[u8]) {
+        match kind {
+            b"iCCP" => self.icc = true,
+            b"eXIf" => self.exif = true,
+            b"acTL" => self.animation = true,
+            b"iTXt" if body.strip_prefix(XMP_KEYWORD.as_bytes()).is_some_and(|rest| rest.starts_with(b"\0")) => self.xmp = true,
+            b"gAMA" if body == SRGB_GAMMA => {}
+            b"cHRM" if body == SRGB_PRIMARIES.as_flattened() => {}
+            _ if SILENT.contains(&kind) => {}
+            _ => {
+                let name = kind.escape_ascii().to_string();
+                if !self.not_kept.contains(&name) {
+                    self.not_kept.push(name);
+                }
+            }
+        }
+    }
+}

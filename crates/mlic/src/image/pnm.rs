@@ -1,0 +1,42 @@
+//! PBM, PGM, PPM and PAM, through the `image` crate.
+
+use std::io::Cursor;
+
+use image::ImageDecoder;
+use image::codecs::pnm::{PnmDecoder, PnmSubtype, SampleEncoding};
+
+use super::raw::Raw;
+use super::{ImageError, ReadOptions, check_size};
+
+const FORMAT: &str = "PNM";
+
+pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
+    let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(|e| ImageError::from_decoder(FORMAT, e))?;
+    let (width, height) = decoder.dimensions();
+    let pixels = check_size(width, height, options.max_pixels)?;
+    let samples = decoder.total_bytes();
+    let least_bytes = match decoder.subtype() {
+        PnmSubtype::Bitmap(SampleEncoding::Binary) => u64::from(width).div_ceil(8) * u64::from(height),
+        PnmSubtype::Bitmap(SampleEncoding::Ascii) => pixels,
+        PnmSubtype::Graymap(SampleEncoding::Ascii) | PnmSubtype::Pixmap(SampleEncoding::Ascii) => {
+            samples / u64::from(decoder.color_type().bytes_per_pixel() / decoder.color_type().channel_count())
+        }
+        _ => samples,
+    };
+    if (bytes.len() as u64) < least_bytes {
+        return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
+    }
+    let maximum = header_maximum(bytes);
+    let mut raw = Raw::from_decoder(FORMAT, decoder, options)?;
+    if let Some(maximum) = maximum.filter(|m| ![1, 255, 65535].contains(m)) {
+        let full = if raw.wide { 65535 } else { 255 };
+        raw.notes.push(format!("samples scaled from 0..={maximum} to 0..={full}"));
+    }
+    Ok(raw)
+}
+
+/// The largest sample value that the header declares.
+fn header_maximum(bytes: &[u8]) -> Option<u32> {
+    let (_, header) = PnmDecoder::new(Cursor::new(bytes)).ok()?.into_inner();
+    Some(header.maximal_sample())
+}

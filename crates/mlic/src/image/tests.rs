@@ -1,0 +1,312 @@
+use ::image::codecs::jpeg::JpegEncoder;
+use ::image::codecs::webp::WebPEncoder;
+use ::image::{ExtendedColorType, ImageEncoder};
+use mlic_core::limits::MAX_SECTION_LEN;
+
+use super::*;
+use crate::metadata::MetadataKind;
+
+fn read(bytes: &[u8]) -> Result<Image, ImageError> {
+    read_image(bytes, &ReadOptions::default())
+}
+
+fn sample(width: u32, height: u32) -> Vec<u8> {
+    (0..width * height * 3).map(|i| (i * 37 % 251) as u8).collect()
+}
+
+/// A PNG file of `color` with these samples; `edit` adds to its header.
+fn png_file(
+    color: ::png::ColorType,
+    depth: ::png::BitDepth,
+    samples: &[u8],
+    edit: impl FnOnce(&mut ::png::Info<'static>),
+) -> Vec<u8> {
+    let mut info = ::png::Info::with_size(2, 2);
+    (info.color_type, info.bit_depth) = (color, depth);
+    edit(&mut info);
+    let mut out = Vec::new();
+    let mut writer = ::png::Encoder::with_info(&mut out, info).unwrap().write_header().unwrap();
+    writer.write_image_data(samples).unwrap();
+    writer.finish().unwrap();
+    out
+}
+
+fn rgba_file(alpha: u8) -> Vec<u8> {
+    let samples = [[200, 100, 50, alpha], [0, 0, 0, 255], [255, 255, 255, 255], [1, 2, 3, 255]].concat();
+    png_file(::png::ColorType::Rgba, ::png::BitDepth::Eight, &samples, |_| {})
+}
+
+fn wide_file(samples: [u16; 4]) -> Vec<u8> {
+    let bytes = samples.map(u16::to_be_bytes).concat();
+    png_file(::png::ColorType::Grayscale, ::png::BitDepth::Sixteen, &bytes, |_| {})
+}
+
+/// `file` with a chunk put before its last one (IEND has 12 bytes), or before its pixels when `early`.
+fn with_chunk(file: &[u8], kind: &[u8; 4], body: &[u8], early: bool) -> Vec<u8> {
+    let at = if early { 33 } else { file.len() - 12 };
+    let mut crc = [kind.as_slice(), body].concat();
+    let sum = crc32(&crc);
+    let mut chunk = (body.len() as u32).to_be_bytes().to_vec();
+    chunk.append(&mut crc);
+    chunk.extend(sum.to_be_bytes());
+    [&file[..at], &chunk, &file[at..]].concat()
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes
+        .iter()
+        .fold(!0u32, |crc, &b| (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 }))
+}
+
+#[test]
+fn colour_and_gray_return_from_png_and_pnm() {
+    let colour = Image::from_rgb(5, 3, sample(5, 3)).unwrap();
+    let gray = Image::from_gray(3, 5, &sample(1, 5)).unwrap();
+    assert!(gray.gray && !colour.gray);
+    for image in [colour, gray] {
+        for format in [OutputFormat::Png, OutputFormat::Ppm] {
+            assert_eq!(read(&write_image(&image, format).unwrap()).unwrap(), image, "{format}");
+        }
+    }
+}
+
+#[test]
+fn gray_output_is_the_luma() {
+    let image = Image { gray: true, ..Image::from_rgb(3, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 255]).unwrap() };
+    let pgm = write_image(&image, OutputFormat::Ppm).unwrap();
+    assert_eq!(pgm, [b"P5\n3 1\n255\n".as_slice(), &[76, 150, 29]].concat());
+}
+
+#[test]
+fn metadata_returns_from_png() {
+    let mut image = Image::from_rgb(2, 2, sample(2, 2)).unwrap();
+    image.metadata.icc = Some(vec![1, 2, 3, 250]);
+    image.metadata.exif = Some(b"MM\0\x2a orientation and so on".to_vec());
+    image.metadata.xmp = Some("<x:xmpmeta>é</x:xmpmeta>".into());
+    let file = write_image(&image, OutputFormat::Png).unwrap();
+    assert_eq!(read(&file).unwrap(), image);
+    let strip = ReadOptions { metadata: MetadataPolicy::Strip, ..ReadOptions::default() };
+    let stripped = read_image(&file, &strip).unwrap();
+    assert!(stripped.metadata.is_empty());
+    assert_eq!(stripped.notes, [""; 0]);
+    assert_eq!(OutputFormat::Ppm.cannot_keep(&image.metadata).len(), 3);
+    assert_eq!(OutputFormat::Png.cannot_keep(&image.metadata), []);
+    image.metadata.xmp = Some(vec![0xff]);
+    assert_eq!(OutputFormat::Png.cannot_keep(&image.metadata), [MetadataKind::Xmp]);
+    assert_eq!(read(&write_image(&image, OutputFormat::Png).unwrap()).unwrap().metadata.xmp, None);
+}
+
+#[test]
+fn metadata_after_the_pixels_is_found() {
+    let file = with_chunk(&rgba_file(255), b"eXIf", b"Exif\0\0II*\0", false);
+    assert_eq!(read(&file).unwrap().metadata.exif.unwrap(), b"II*\0");
+}
+
+#[test]
+fn metadata_that_cannot_be_kept_is_an_error_or_a_note() {
+    let mut xmp = b"XML:com.adobe.xmp\0\0\0\0\0".to_vec();
+    xmp.resize(xmp.len() + MAX_SECTION_LEN as usize + 1, b' ');
+    let fit = ReadOptions { metadata: MetadataPolicy::Fit, ..ReadOptions::default() };
+    let file = with_chunk(&rgba_file(255), b"iTXt", &xmp, false);
+    assert!(
+        matches!(read(&file), Err(ImageError::MetadataLimit { kind: MetadataKind::Xmp, len_bytes, .. }) if len_bytes == MAX_SECTION_LEN + 1)
+    );
+    assert_eq!(read_image(&file, &fit).unwrap().metadata.xmp, None);
+    let file = with_chunk(&rgba_file(255), b"iCCP", b"name\0\0not deflate", true);
+    assert!(matches!(read(&file), Err(ImageError::MetadataUnreadable { kind: MetadataKind::Icc, .. })));
+    assert!(read_image(&file, &fit).unwrap().notes.iter().any(|n| n.starts_with("left out: the ICC profile")));
+}
+
+#[test]
+fn chunks_that_get_lost_are_noted() {
+    let with = |gamma: u32| with_chunk(&wide_file([0; 4]), b"gAMA", &gamma.to_be_bytes(), true);
+    let lost = with_chunk(&with(100_000), b"tEXt", b"Title\0x", false);
+    assert!(read(&lost).unwrap().notes.contains(&"not kept from the file: gAMA, tEXt".to_string()));
+    assert_eq!(read(&with(45_455)).unwrap().notes.len(), 1, "the gamma of sRGB is what a picture without has");
+}
+
+#[test]
+fn alpha_is_dropped_where_opaque_refused_or_flattened() {
+    let opaque = read(&rgba_file(255)).unwrap();
+    assert_eq!(opaque.rgb[..3], [200, 100, 50]);
+    assert_eq!(opaque.notes, ["the alpha channel is opaque everywhere: left out"]);
+    assert!(matches!(read(&rgba_file(254)), Err(ImageError::AlphaUnsupported)));
+    let options = ReadOptions { background: Some([0, 100, 250]), ..ReadOptions::default() };
+    let flat = read_image(&rgba_file(51), &options).unwrap();
+    assert_eq!(flat.rgb[..6], [40, 100, 210, 0, 0, 0]);
+    assert_eq!(flat.notes, ["alpha flattened onto #0064fa"]);
+}
+
+#[test]
+fn gray_alpha_stays_gray_on_a_gray_background_only() {
+    let file = png_file(::png::ColorType::GrayscaleAlpha, ::png::BitDepth::Eight, &[9, 0, 9, 255, 9, 255, 9, 255], |_| {});
+    let onto = |color| read_image(&file, &ReadOptions { background: Some(color), ..ReadOptions::default() }).unwrap();
+    assert!(onto([7; 3]).gray);
+    assert_eq!(onto([7; 3]).rgb[..6], [7, 7, 7, 9, 9, 9]);
+    assert!(!onto([7, 7, 8]).gray);
+}
+
+#[test]
+fn sixteen_bits_are_refused_reduced_or_exact() {
+    let file = wide_file([0, 65535, 300, 129]);
+    assert!(matches!(read(&file), Err(ImageError::DepthUnsupported { bits: 16 })));
+    let options = ReadOptions { reduce_depth: true, ..ReadOptions::default() };
+    let reduced = read_image(&file, &options).unwrap();
+    assert_eq!(reduced.rgb.as_chunks::<3>().0, [[0; 3], [255; 3], [1; 3], [1; 3]]);
+    assert!(reduced.gray);
+    let exact = read(&wide_file([0, 257, 514, 65535])).unwrap();
+    assert_eq!(exact.notes, ["16-bit samples reduced to 8 bits exactly"]);
+    // The largest alpha that is not opaque stays so.
+    let samples = [1u16, 65534].map(u16::to_be_bytes).concat().repeat(4);
+    let file = png_file(::png::ColorType::GrayscaleAlpha, ::png::BitDepth::Sixteen, &samples, |_| {});
+    assert!(matches!(read_image(&file, &options), Err(ImageError::AlphaUnsupported)));
+}
+
+#[test]
+fn small_depths_and_palettes_expand() {
+    let file = png_file(::png::ColorType::Grayscale, ::png::BitDepth::Two, &[0b0001_0000, 0b1011_0000], |_| {});
+    assert_eq!(read(&file).unwrap().rgb.as_chunks::<3>().0, [[0; 3], [85; 3], [170; 3], [255; 3]]);
+    let palette = |info: &mut ::png::Info<'static>| info.palette = Some([1, 2, 3, 4, 5, 6].as_slice().into());
+    let file = png_file(::png::ColorType::Indexed, ::png::BitDepth::One, &[0b0100_0000, 0b1000_0000], palette);
+    assert_eq!(read(&file).unwrap().rgb.as_chunks::<3>().0, [[1, 2, 3], [4, 5, 6], [4, 5, 6], [1, 2, 3]]);
+}
+
+fn jpeg(color: ExtendedColorType, edit: impl FnOnce(&mut JpegEncoder<&mut Vec<u8>>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut out, 95);
+    edit(&mut encoder);
+    let channels = if color == ExtendedColorType::L8 { 1 } else { 3 };
+    encoder.encode(&vec![90; 16 * 8 * channels], 16, 8, color).unwrap();
+    out
+}
+
+#[test]
+fn jpeg_is_read_with_its_metadata() {
+    let file = jpeg(ExtendedColorType::Rgb8, |encoder| {
+        encoder.set_icc_profile(vec![5; 70_000]).unwrap();
+        encoder.set_exif_metadata(b"II*\0stuff".to_vec()).unwrap();
+    });
+    let image = read(&file).unwrap();
+    assert_eq!((image.width, image.height, image.gray), (16, 8, false));
+    assert!(image.rgb.iter().all(|&v| v.abs_diff(90) <= 1));
+    assert_eq!(image.metadata.icc.unwrap(), vec![5; 70_000]);
+    assert_eq!(image.metadata.exif.unwrap(), b"II*\0stuff");
+    let gray = read(&jpeg(ExtendedColorType::L8, |_| {})).unwrap();
+    assert!(gray.gray && gray.rgb.len() == 16 * 8 * 3);
+}
+
+#[test]
+fn jpeg_without_its_end_is_truncated_even_with_a_thumbnail_that_has_one() {
+    let file = jpeg(ExtendedColorType::Rgb8, |encoder| encoder.set_exif_metadata(b"II*\0\xff\xd8\xff\xd9".to_vec()).unwrap());
+    assert!(read(&file).is_ok());
+    for cut in 1..=file.len() - 4 {
+        assert!(matches!(read(&file[..file.len() - cut]), Err(ImageError::Truncated { .. })), "cut {cut}");
+    }
+}
+
+#[test]
+fn jpeg_with_four_components_or_twelve_bits_is_refused() {
+    let file = jpeg(ExtendedColorType::Rgb8, |_| {});
+    let sof = file.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    let changed = |at: usize, value: u8| {
+        let mut file = file.clone();
+        file[sof + at] = value;
+        read(&file)
+    };
+    assert!(matches!(changed(9, 4), Err(ImageError::ColorUnsupported { color: "CMYK" })));
+    assert!(matches!(changed(4, 12), Err(ImageError::DepthUnreadable { bits: 12, .. })));
+}
+
+fn webp(color: ExtendedColorType, samples: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = WebPEncoder::new_lossless(&mut out);
+    encoder.set_icc_profile(vec![8; 9]).unwrap();
+    encoder.encode(samples, 2, 2, color).unwrap();
+    out
+}
+
+#[test]
+fn webp_is_read_and_its_animation_refused() {
+    let file = webp(ExtendedColorType::Rgb8, &sample(2, 2));
+    let image = read(&file).unwrap();
+    assert_eq!(image.rgb, sample(2, 2));
+    assert_eq!(image.metadata.icc.unwrap(), [8; 9]);
+    assert!(matches!(read(&file[..file.len() - 3]), Err(ImageError::Truncated { format: "WebP", .. })));
+    let vp8x = file.windows(4).position(|w| w == b"VP8X").unwrap();
+    let mut huge = file.clone();
+    huge[vp8x + 4..vp8x + 8].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(read(&huge), Err(ImageError::Truncated { format: "WebP", .. })));
+    // Flag and chunk of an animation with one frame of nothing.
+    let mut animated = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x01\0\0\x01\0\0ANIM\x06\0\0\0\0\0\0\0\0\0".to_vec();
+    animated.extend(b"ANMF\x18\0\0\0\0\0\0\0\0\0\x01\0\0\x01\0\0\0\0\0\0VP8L\0\0\0\0");
+    let len = animated.len() as u32 - 8;
+    animated[4..8].copy_from_slice(&len.to_le_bytes());
+    assert!(matches!(read(&animated), Err(ImageError::AnimationUnsupported { format: "WebP" })));
+}
+
+#[test]
+fn animated_png_is_refused() {
+    let file = with_chunk(&rgba_file(255), b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0], true);
+    assert!(matches!(read(&file), Err(ImageError::AnimationUnsupported { format: "PNG" })));
+}
+
+#[test]
+fn what_is_no_picture_or_another_format_is_named() {
+    assert!(matches!(read(b""), Err(ImageError::NotAnImage)));
+    assert!(matches!(read(b"#!/bin/sh"), Err(ImageError::NotAnImage)));
+    assert!(matches!(read(b"GIF89a......"), Err(ImageError::FormatUnsupported { format }) if format == "Gif"));
+}
+
+#[test]
+fn sizes_are_limited_before_pixels_are_read() {
+    let ppm = |w: u32, h: u32| read(format!("P6\n{w} {h}\n255\n").as_bytes());
+    assert!(matches!(ppm(65_536, 1), Err(ImageError::SideLimit { limit: 65_535, .. })));
+    assert!(matches!(ppm(65_535, 65_535), Err(ImageError::PixelLimit { .. })));
+    assert!(matches!(ppm(16_384, 16_384), Err(ImageError::Truncated { .. })));
+    let png = |w: u32, h: u32| {
+        let mut file = rgba_file(255);
+        file[16..20].copy_from_slice(&w.to_be_bytes());
+        file[20..24].copy_from_slice(&h.to_be_bytes());
+        let crc = crc32(&file[12..29]);
+        file[29..33].copy_from_slice(&crc.to_be_bytes());
+        read(&file)
+    };
+    assert!(matches!(png(65_536, 1), Err(ImageError::SideLimit { .. })));
+    assert!(matches!(png(65_535, 65_535), Err(ImageError::PixelLimit { .. })));
+    let few = ReadOptions { max_pixels: 3, ..ReadOptions::default() };
+    assert!(matches!(read_image(&rgba_file(255), &few), Err(ImageError::PixelLimit { pixels: 4, limit: 3, .. })));
+    assert!(matches!(Image::from_rgb(0, 1, vec![]), Err(ImageError::Empty { .. })));
+    assert!(matches!(Image::from_rgb(1, 1, vec![0; 4]), Err(ImageError::SampleCount { got: 4, want: 3 })));
+}
+
+#[test]
+fn pnm_is_read_whole_scaled_and_noted() {
+    assert!(matches!(read(b"P5 2 2 255\n\x01\x02\x03"), Err(ImageError::Truncated { .. } | ImageError::Damaged { .. })));
+    let scaled = read(b"P5 2 1 15\n\x00\x0f").unwrap();
+    assert_eq!(scaled.rgb, [0, 0, 0, 255, 255, 255]);
+    assert_eq!(scaled.notes, ["samples scaled from 0..=15 to 0..=255"]);
+    assert_eq!(read(b"P3 1 1 255 7 8 9").unwrap().rgb, [7, 8, 9]);
+    assert_eq!(read(b"P4 2 1\n\x40").unwrap().rgb, [255, 255, 255, 0, 0, 0]);
+}
+
+/// Every prefix of every format, and every single changed byte: an error or a picture, never a panic.
+#[test]
+fn damage_never_panics() {
+    let files = [
+        rgba_file(255),
+        write_image(&Image::from_rgb(2, 2, sample(2, 2)).unwrap(), OutputFormat::Ppm).unwrap(),
+        jpeg(ExtendedColorType::Rgb8, |_| {}),
+        webp(ExtendedColorType::Rgba8, &[200; 16]),
+    ];
+    for file in files {
+        for at in 0..file.len() {
+            let _ = read(&file[..at]);
+            for flip in [0x01, 0x80, 0xff] {
+                let mut damaged = file.clone();
+                damaged[at] ^= flip;
+                let options = ReadOptions { max_pixels: 1 << 16, ..ReadOptions::default() };
+                let _ = read_image(&damaged, &options);
+            }
+        }
+    }
+}

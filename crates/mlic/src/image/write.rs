@@ -1,0 +1,108 @@
+//! Writing pictures.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use png::text_metadata::ITXtChunk;
+
+use super::png::XMP_KEYWORD;
+use super::{Image, ImageError, check_samples, check_size};
+use crate::metadata::{Metadata, MetadataKind};
+
+/// File format of a decoded picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputFormat {
+    /// PNG, with ICC, EXIF and XMP.
+    Png,
+    /// Binary PPM, or PGM for a gray picture. No metadata.
+    Ppm,
+}
+
+impl OutputFormat {
+    /// The format that a file name asks for: `.png`, or `.ppm`, `.pgm`, `.pnm`, in any case.
+    pub fn from_path(path: &Path) -> Option<Self> {
+        path.extension()?.to_str()?.parse().ok()
+    }
+
+    /// The usual extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Ppm => "ppm",
+        }
+    }
+
+    /// The parts of `metadata` that a file of the format cannot carry: [`write_image`] leaves them out. PPM carries
+    /// none, PNG all but XMP that is not UTF-8.
+    pub fn cannot_keep(self, metadata: &Metadata) -> Vec<MetadataKind> {
+        let fits = |kind, bytes| self == Self::Png && (kind != MetadataKind::Xmp || std::str::from_utf8(bytes).is_ok());
+        metadata.parts().filter(|&(kind, bytes)| !fits(kind, bytes)).map(|(kind, _)| kind).collect()
+    }
+}
+
+impl fmt::Display for OutputFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.extension())
+    }
+}
+
+impl FromStr for OutputFormat {
+    type Err = ImageError;
+
+    fn from_str(name: &str) -> Result<Self, ImageError> {
+        match name.to_ascii_lowercase().as_str() {
+            "png" => Ok(Self::Png),
+            "ppm" | "pgm" | "pnm" => Ok(Self::Ppm),
+            _ => Err(ImageError::FormatUnsupported { format: format!("writing `{name}`") }),
+        }
+    }
+}
+
+/// The bytes of a file with that picture.
+///
+/// A gray picture ([`Image::gray`]) gives one channel: the BT.601 luma `(299 R + 587 G + 114 B + 500) / 1000`, which is
+/// the sample itself where R = G = B. PNG files hold the ICC profile (iCCP), EXIF (eXIf) and XMP (iTXt) as far as
+/// [`OutputFormat::cannot_keep`] does not name them.
+pub fn write_image(image: &Image, format: OutputFormat) -> Result<Vec<u8>, ImageError> {
+    let pixels = check_size(image.width, image.height, u64::MAX)?;
+    check_samples(image.rgb.len(), pixels * 3)?;
+    let samples = if image.gray { Cow::Owned(luma(&image.rgb)) } else { Cow::Borrowed(image.rgb.as_slice()) };
+    match format {
+        OutputFormat::Png => write_png(image, &samples),
+        OutputFormat::Ppm => Ok(write_pnm(image, &samples)),
+    }
+}
+
+fn luma(rgb: &[u8]) -> Vec<u8> {
+    let weigh = |&[r, g, b]: &[u8; 3]| ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8;
+    rgb.as_chunks::<3>().0.iter().map(weigh).collect()
+}
+
+fn write_pnm(image: &Image, samples: &[u8]) -> Vec<u8> {
+    let magic = if image.gray { "P5" } else { "P6" };
+    let mut out = format!("{magic}\n{} {}\n255\n", image.width, image.height).into_bytes();
+    out.extend_from_slice(samples);
+    out
+}
+
+fn write_png(image: &Image, samples: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let mut info = png::Info::with_size(image.width, image.height);
+    info.color_type = if image.gray { png::ColorType::Grayscale } else { png::ColorType::Rgb };
+    info.bit_depth = png::BitDepth::Eight;
+    let Metadata { icc, exif, xmp } = &image.metadata;
+    info.icc_profile = icc.as_deref().map(Cow::Borrowed);
+    info.exif_metadata = exif.as_deref().map(Cow::Borrowed);
+    if let Some(text) = xmp.as_deref().and_then(|xmp| std::str::from_utf8(xmp).ok()) {
+        info.utf8_text.push(ITXtChunk::new(XMP_KEYWORD, text));
+    }
+    let mut out = Vec::new();
+    let write = || -> Result<(), png::EncodingError> {
+        let mut writer = png::Encoder::with_info(&mut out, info)?.write_header()?;
+        writer.write_image_data(samples)?;
+        writer.finish()
+    };
+    write().map_err(|e| ImageError::Write { format: "PNG", source: Box::new(e) })?;
+    Ok(out)
+}

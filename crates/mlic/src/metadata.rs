@@ -1,0 +1,84 @@
+//! What travels beside the pixels: ICC profile, EXIF and XMP, as the bytes they came in.
+
+use std::fmt;
+
+/// Metadata of an image, uninterpreted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// ICC profile, uncompressed.
+    pub icc: Option<Vec<u8>>,
+    /// EXIF from its TIFF header on (no `Exif\0\0` before it). The orientation stays here; pixels are not turned.
+    pub exif: Option<Vec<u8>>,
+    /// XMP packet, UTF-8 as far as the source kept to it.
+    pub xmp: Option<Vec<u8>>,
+}
+
+/// One part of [`Metadata`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MetadataKind {
+    /// ICC profile.
+    Icc,
+    /// EXIF.
+    Exif,
+    /// XMP.
+    Xmp,
+}
+
+/// What becomes of metadata when an image is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataPolicy {
+    /// All of it, or an error.
+    #[default]
+    Keep,
+    /// What can be read and is within the section limit; the rest is dropped with a note.
+    Fit,
+    /// None of it, and no note of it.
+    Strip,
+}
+
+impl MetadataKind {
+    /// All kinds, in the order in which [`Metadata::parts`] gives them.
+    pub const ALL: [Self; 3] = [Self::Icc, Self::Exif, Self::Xmp];
+}
+
+impl fmt::Display for MetadataKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Icc => "ICC profile",
+            Self::Exif => "EXIF",
+            Self::Xmp => "XMP",
+        })
+    }
+}
+
+impl Metadata {
+    /// The part of that kind.
+    pub fn get(&self, kind: MetadataKind) -> Option<&[u8]> {
+        match kind {
+            MetadataKind::Icc => self.icc.as_deref(),
+            MetadataKind::Exif => self.exif.as_deref(),
+            MetadataKind::Xmp => self.xmp.as_deref(),
+        }
+    }
+
+    /// Sets or clears the part of that kind.
+    pub fn set(&mut self, kind: MetadataKind, bytes: Option<Vec<u8>>) {
+        let part = match kind {
+            MetadataKind::Icc => &mut self.icc,
+            MetadataKind::Exif => &mut self.exif,
+            MetadataKind::Xmp => &mut self.xmp,
+        };
+        *part = bytes;
+    }
+
+    /// The parts that are there.
+    pub fn parts(&self) -> impl Iterator<Item = (MetadataKind, &[u8])> {
+        MetadataKind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.parts().next().is_none()
+    }
+}

@@ -1,0 +1,224 @@
+//! Output that is either whole or not there.
+//!
+//! A file is written under a temporary name in its own directory and renamed when it is complete, so that a failure
+//! leaves what was there before. [`Output::check`] finds what can be found before the work is done.
+
+use std::fmt;
+use std::fs::Permissions;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Where bytes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file. A device or a pipe is written in place.
+    File(PathBuf),
+}
+
+/// Bytes for a [`Destination`].
+#[derive(Clone, Debug)]
+pub struct Output {
+    destination: Destination,
+    overwrite: bool,
+}
+
+/// Why output could not be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The file is there, and overwriting it was not asked for.
+    #[error("the file exists and is left as it was")]
+    Exists,
+    /// The name is that of a directory.
+    #[error("it is a directory")]
+    Directory,
+    /// The directory for the file is not there.
+    #[error("there is no directory `{}`", directory.display())]
+    NoDirectory {
+        /// The missing directory.
+        directory: PathBuf,
+    },
+    /// Binary data would go to a terminal.
+    #[error("binary data does not go to a terminal: redirect it or name a file")]
+    Terminal,
+    /// The system refused.
+    #[error("the system refused")]
+    Io {
+        /// Its reason.
+        #[from]
+        source: io::Error,
+    },
+}
+
+impl Destination {
+    /// The destination that a command line names: `-` is standard output.
+    pub fn from_argument(argument: &Path) -> Self {
+        if argument.as_os_str() == "-" { Self::Stdout } else { Self::File(argument.to_path_buf()) }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Output {
+    /// Output to `destination`. A file that exists is replaced only if `overwrite`.
+    pub fn new(destination: Destination, overwrite: bool) -> Self {
+        Self { destination, overwrite }
+    }
+
+    /// Where it goes.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Finds now what would fail in [`Self::write`]: an existing file, a missing directory, a terminal.
+    pub fn check(&self) -> Result<(), OutputError> {
+        match &self.destination {
+            Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
+            Destination::Stdout => Ok(()),
+            Destination::File(path) => self.check_file(path),
+        }
+    }
+
+    /// Writes all of `bytes`, or changes nothing (standard output, devices and pipes excepted).
+    pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.check()?;
+        match &self.destination {
+            Destination::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                Ok(stdout.flush()?)
+            }
+            Destination::File(path) if is_special(path) => {
+                Ok(std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes)?)
+            }
+            Destination::File(path) => self.replace(path, bytes),
+        }
+    }
+
+    fn check_file(&self, path: &Path) -> Result<(), OutputError> {
+        let directory = directory_of(path);
+        if !directory.is_dir() {
+            return Err(OutputError::NoDirectory { directory: directory.to_path_buf() });
+        }
+        if path.is_dir() {
+            return Err(OutputError::Directory);
+        }
+        if !self.overwrite && path.symlink_metadata().is_ok() && !is_special(path) {
+            return Err(OutputError::Exists);
+        }
+        Ok(())
+    }
+
+    /// Temporary file beside the target, then rename. A link is followed, permissions of a replaced file are kept.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+        let target = if self.overwrite { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) } else { path.to_path_buf() };
+        let permissions = target.metadata().map(|m| m.permissions()).ok();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".mlic-").suffix(".tmp");
+        if let Some(permissions) = permissions.or_else(default_permissions) {
+            builder.permissions(permissions);
+        }
+        let mut file = builder.tempfile_in(directory_of(&target))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        let renamed = if self.overwrite { file.persist(&target) } else { file.persist_noclobber(&target) };
+        match renamed {
+            Ok(_) => Ok(()),
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(OutputError::Exists),
+            Err(e) => Err(e.error.into()),
+        }
+    }
+}
+
+/// The directory of a file, `.` for a bare name.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether the name leads to something that is neither a file nor a directory: a device, a pipe, a socket.
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// What a new file may have before the umask takes from it; a temporary file would be its owner's alone.
+#[cfg(unix)]
+fn default_permissions() -> Option<Permissions> {
+    Some(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+}
+
+#[cfg(not(unix))]
+fn default_permissions() -> Option<Permissions> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_existing_file_needs_leave() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let destination = Destination::File(path.clone());
+        Output::new(destination.clone(), false).write(b"one").unwrap();
+        assert!(matches!(Output::new(destination.clone(), false).check(), Err(OutputError::Exists)));
+        assert!(matches!(Output::new(destination.clone(), false).write(b"two"), Err(OutputError::Exists)));
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        Output::new(destination, true).write(b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(directory.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_missing_directory_and_a_directory_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = Output::new(Destination::File(directory.path().join("no/a")), true);
+        assert!(matches!(missing.write(b""), Err(OutputError::NoDirectory { .. })));
+        let taken = Output::new(Destination::File(directory.path().to_path_buf()), true);
+        assert!(matches!(taken.write(b""), Err(OutputError::Directory)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_written_in_place_and_links_are_followed() {
+        Output::new(Destination::File("/dev/null".into()), false).write(b"gone").unwrap();
+        assert!(is_special(Path::new("/dev/null")));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        Output::new(Destination::File(link.clone()), true).write(b"new").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_any_new_file_or_of_the_replaced_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (plain, ours) = (directory.path().join("plain"), directory.path().join("ours"));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        std::fs::write(&plain, "").unwrap();
+        Output::new(Destination::File(ours.clone()), false).write(b"").unwrap();
+        assert_eq!(mode(&plain), mode(&ours));
+        std::fs::set_permissions(&ours, Permissions::from_mode(0o600)).unwrap();
+        Output::new(Destination::File(ours.clone()), true).write(b"").unwrap();
+        assert_eq!(mode(&ours), 0o600);
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask arrows | floats`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let findings = match std::env::args().nth(1).as_deref() {
+        Some("arrows") => {
+            xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?)))
+        }
+        Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
+        _ => Err("usage: cargo xtask arrows | floats".into()),
+    };
+    match findings {
+        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(findings) => {
+            findings.iter().for_each(|f| println!("{f}"));
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
