@@ -205,12 +205,13 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", help="model name; the checkpoint's file name if not given")
     args = parser.parse_args()
+    name = args.name or args.checkpoint.name.split(".")[0]
     try:
-        cfg, model = export(load(args.checkpoint), args.out, args.name or args.checkpoint.name.split(".")[0])
+        cfg, model = export(load(args.checkpoint), args.out, name)
     except (ExportError, OSError, RuntimeError) as e:
         print(f"export: {e}", file=sys.stderr)
         return 1
-    print(json.dumps(describe(cfg, args.name), indent=None), f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    print(json.dumps(describe(cfg, name)), f"{sum(p.numel() for p in model.parameters()):,} parameters")
     return 0
 
 

@@ -35,7 +35,7 @@ impl Random {
     /// A number below `limit`; 0 when that is 0.
     #[must_use]
     pub const fn below(&mut self, limit: u32) -> u32 {
-        ((self.next() >> 32) * limit as u64 >> 32) as u32
+        (((self.next() >> 32) * limit as u64) >> 32) as u32
     }
 
     /// An integer of -magnitude to magnitude.
@@ -134,7 +134,7 @@ pub enum ContractError {
         /// Which of the two.
         backend: &'static str,
         /// What it said.
-        source: BackendError,
+        source: Box<BackendError>,
     },
     /// Exact numbers differ.
     #[error("{what}: element {index} is {got}, must be {expected}")]
@@ -221,7 +221,7 @@ fn size_of(width: u32, height: u32) -> LatentSize {
 /// Turns a backend's error into ours.
 fn failed(what: impl std::fmt::Display, backend: &dyn Backend) -> impl FnOnce(BackendError) -> ContractError {
     let (what, backend) = (what.to_string(), backend.name());
-    move |source| ContractError::Failed { what, backend, source }
+    move |source| ContractError::Failed { what, backend, source: Box::new(source) }
 }
 
 /// The first element that differs.
@@ -236,7 +236,7 @@ fn equal<T: Copy + Into<i64>>(what: &dyn Fn() -> String, got: &[T], expected: &[
 
 fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Result<(), ContractError> {
     let (model, size) = (backend.model(), size_of(case.width, case.height));
-    let mut random = Random(u64::from(case.width) << 32 | u64::from(case.height) << 8 | u64::from(case.quality));
+    let mut random = Random((u64::from(case.width) << 32) | (u64::from(case.height) << 8) | u64::from(case.quality));
     let z = case.fill.symbols(&mut random, z_count(model, &size));
     let mut one = backend.entropy(size, case.quality, &z).map_err(failed(case, backend))?;
     let mut other = against.entropy(size, case.quality, &z).map_err(failed(case, against))?;

@@ -239,7 +239,12 @@ fn inter_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &[&O::Ma
 
 /// Global intra context at the non-anchors: the previous slice's non-anchors ask, its anchors are the keys, the anchors of this
 /// slice the values.
-fn intra_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &O::Map, anchors: &O::Map) -> Result<O::Map, BackendError> {
+fn intra_context<O: Ops>(
+    ops: &mut O,
+    ids: &GlobalContextIds,
+    previous: &O::Map,
+    anchors: &O::Map,
+) -> Result<O::Map, BackendError> {
     let asked = only(ops, previous, Parity::NonAnchor)?;
     let known = only(ops, previous, Parity::Anchor)?;
     let mut project = |i: usize, input: &O::Map, parity: Parity| {

@@ -3,11 +3,11 @@
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
 use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
-use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 use mlic_model::model::LayerView;
@@ -155,7 +155,8 @@ impl Ops for IntegerOps<'_> {
         if symbols.len() != mean.data.len() {
             return Err(BackendError::Shape { stage: Stage::Passes, got: symbols.len(), need: mean.data.len() });
         }
-        let value = |(mean, symbol): (&i32, &i32)| saturate(i64::from(*mean) + i64::from(*symbol) * i64::from(LATENT_ONE), LATENT_MAX);
+        let value =
+            |(mean, symbol): (&i32, &i32)| saturate(i64::from(*mean) + i64::from(*symbol) * i64::from(LATENT_ONE), LATENT_MAX);
         Ok(Map { data: mean.data.iter().zip(symbols).map(value).collect(), ..*mean })
     }
 
@@ -177,7 +178,13 @@ impl<'m> IntegerSession<'m> {
     ///
     /// # Errors
     /// [`BackendError::Shape`] when their number is not that of the image's z.
-    pub fn new(model: &'m Model, size: LatentSize, quality: u8, z_symbols: &[i32], kernels: Kernels) -> Result<Self, BackendError> {
+    pub fn new(
+        model: &'m Model,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+        kernels: Kernels,
+    ) -> Result<Self, BackendError> {
         let [height, width] = size.z;
         let need = height * width * model.config().hyper;
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));

@@ -68,9 +68,9 @@ pub fn z_tables(export: &Export) -> Result<(Vec<f64>, Vec<StoredCdf>), BuildErro
     };
     let count = WIDTHS.len() - 1;
     let mut tensors = Vec::with_capacity(count);
-    for i in 0..count {
+    for (i, columns) in WIDTHS.into_iter().take(count).enumerate() {
         let factor = if i + 1 < count { load("factor", i, 1)? } else { Vec::new() };
-        tensors.push((load("matrix", i, WIDTHS[i])?, load("bias", i, 1)?, factor));
+        tensors.push((load("matrix", i, columns)?, load("bias", i, 1)?, factor));
     }
     let quantiles = export.tensor("entropy_bottleneck.quantiles", &[channels, 1, 3])?.data;
     let medians: Vec<f64> = quantiles.iter().skip(1).step_by(3).map(|m| f64::from(*m)).collect();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mlic_backend::Planes;
 use mlic_kernels::Map;
 use mlic_model::graph::{Dtype, Graph};
+use mlic_model::layout::Source;
 use mlic_model::model::{Gain, Metadata, Parts};
 use mlic_model::{Config, Model};
 use mlic_tract::PlaneTransform;
@@ -17,7 +18,7 @@ use crate::float::{FloatModel, Record};
 use crate::quantize::{self, NARROW_MAX, Quantized, WIDE_MAX, Widths};
 
 /// Which activations are int8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activations {
     /// int8 wherever the calibration images say that it costs next to nothing, int16 elsewhere.
     Auto,
@@ -25,6 +26,8 @@ pub enum Activations {
     Narrow,
     /// int16 everywhere.
     Wide,
+    /// int8 in these networks, int16 elsewhere; the names are those that [`Activations::Auto`] reports.
+    NarrowIn(Vec<String>),
 }
 
 /// Choices of a build.
@@ -108,8 +111,7 @@ impl RealGains {
         let load = |name: &str, channels: usize| {
             if levels == 0 { Ok(Vec::new()) } else { export.tensor(name, &[levels, channels]).map(|t| t.data) }
         };
-        let by_kind =
-            [load("gain", m)?, load("inverse_gain", m)?, load("hyper_gain", n)?, load("inverse_hyper_gain", n)?];
+        let by_kind = [load("gain", m)?, load("inverse_gain", m)?, load("hyper_gain", n)?, load("inverse_hyper_gain", n)?];
         Ok(Self { config: export.config.clone(), by_kind })
     }
 
@@ -148,7 +150,12 @@ pub fn level_of(config: &Config, quality: u8) -> f64 {
 ///
 /// # Errors
 /// Any [`BuildError`].
-pub fn build(export: &Export, images: &[Planes], options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Vec<u8>, BuildError> {
+pub fn build(
+    export: &Export,
+    images: &[Planes],
+    options: &BuildOptions,
+    log: &mut dyn FnMut(&str),
+) -> Result<Vec<u8>, BuildError> {
     if images.is_empty() {
         return Err(BuildError::NoImages);
     }
@@ -179,25 +186,23 @@ impl<'a> Session<'a> {
         let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), options.threads)?;
         let (gains, medians) = (RealGains::load(export)?, crate::bottleneck::z_tables(export)?.0);
         let latents: Vec<Planes> = images.iter().map(|x| encoder.analysis(x)).collect::<Result<_, _>>()?;
-        let mut records = Vec::new();
-        for level in 0..export.config.scale_levels {
-            // A stream of any quality uses the scales of its nearest level: both ends of that range are seen.
-            let reach = [-0.5, 0.0, 0.5].map(|d| level as f64 + d);
-            let reach = if export.config.gain_levels == 0 { &reach[1..2] } else { &reach[..] };
-            let mut samples = Vec::new();
-            for y in &latents {
-                for real in reach {
-                    samples.push(encoder.sample(&gains, &medians, y, *real)?);
-                }
-            }
-            records.push(calibrate::record(float, &samples)?);
-            log(&format!("calibrated level {} of {} on {} images", level + 1, export.config.scale_levels, images.len()));
+        // A stream of any quality uses the scales of its nearest level: each level sees both ends of its range, and shares each
+        // with its neighbour.
+        let count = export.config.scale_levels;
+        let ends = if export.config.gain_levels == 0 { 1 } else { count + 1 };
+        let mut seen = Vec::with_capacity(ends);
+        for end in 0..ends {
+            let level = (end as f64 - 0.5).clamp(0.0, (count - 1) as f64);
+            let samples = latents.iter().map(|y| encoder.sample(&gains, &medians, y, level)).collect::<Result<Vec<_>, _>>()?;
+            seen.push(calibrate::record(float, &samples)?);
+            log(&format!("calibrated on {} images at level {level}", images.len()));
         }
+        let records = (0..count).map(|level| calibrate::merged(&seen, level)).collect();
         let mut trials = Vec::new();
         let steps = export.config.quality_steps;
         let mut qualities = vec![steps / 7, steps / 2, steps];
         qualities.dedup();
-        for y in latents.iter().take(4) {
+        for y in latents.iter().take(2) {
             for quality in &qualities {
                 trials.push((*quality, encoder.sample(&gains, &medians, y, level_of(&export.config, *quality))?));
             }
@@ -236,46 +241,79 @@ impl<'a> Session<'a> {
     }
 
     fn widths(&self, options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
-        match options.activations {
+        match &options.activations {
             Activations::Narrow => Ok(self.uniform(NARROW_MAX)),
             Activations::Wide => Ok(self.uniform(WIDE_MAX)),
+            Activations::NarrowIn(names) => self.narrow_in(names),
             Activations::Auto => self.choose_widths(options.budget, log),
         }
     }
 
-    /// int8 for one family of tensors after the other, cheapest first, until the budget is spent.
+    /// Tensors by the name that `group` gives them.
+    fn grouped(&self, widths: &Widths, group: impl Fn(&str) -> String) -> BTreeMap<String, Vec<Source>> {
+        let mut groups: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+        for source in widths.keys() {
+            groups.entry(group(&quantize::family(&self.float.layout, *source))).or_default().push(*source);
+        }
+        groups
+    }
+
+    fn narrow_in(&self, names: &[String]) -> Result<Widths, BuildError> {
+        let mut widths = self.uniform(WIDE_MAX);
+        let networks = self.grouped(&widths, network);
+        for name in names {
+            let known = || networks.keys().cloned().collect::<Vec<_>>().join(", ");
+            let sources = networks.get(name).ok_or_else(|| BuildError::Network { name: name.clone(), known: known() })?;
+            widths.extend(sources.iter().map(|s| (*s, NARROW_MAX)));
+        }
+        Ok(widths)
+    }
+
+    /// int8 for one network after the other, cheapest first, as long as the budget lasts; of a network that costs more, for
+    /// those of its layers that do not.
     fn choose_widths(&self, budget: f64, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
         let wide = self.uniform(WIDE_MAX);
         let base = self.bits(&wide)?;
-        let mut families: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for source in wide.keys() {
-            families.entry(quantize::family(&self.float.layout, *source)).or_default().push(*source);
-        }
-        let mut costs = Vec::with_capacity(families.len());
-        for (name, sources) in &families {
-            let mut widths = wide.clone();
+        let with = |widths: &Widths, sources: &[Source]| {
+            let mut widths = widths.clone();
             widths.extend(sources.iter().map(|s| (*s, NARROW_MAX)));
-            let growth = self.bits(&widths)? / base - 1.0;
+            widths
+        };
+        let networks = self.grouped(&wide, network);
+        let mut costs = Vec::with_capacity(networks.len());
+        for (name, sources) in &networks {
+            let growth = self.bits(&with(&wide, sources))? / base - 1.0;
             log(&format!("int8 in {name}: {:+.4} % bits", 100.0 * growth));
             costs.push((growth, name));
         }
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut widths = wide;
-        for (growth, name) in costs {
-            if growth > budget {
-                break;
-            }
-            let mut tried = widths.clone();
-            tried.extend(families[name].iter().map(|s| (*s, NARROW_MAX)));
+        let mut refused = Vec::new();
+        for (_, name) in costs {
+            let tried = with(&widths, &networks[name]);
             let total = self.bits(&tried)? / base - 1.0;
-            let kept = total <= budget;
-            log(&format!("with {name}: {:+.4} % bits, {}", 100.0 * total, if kept { "int8" } else { "stays int16" }));
-            if kept {
+            log(&format!("with {name}: {:+.4} % bits", 100.0 * total));
+            if total <= budget {
+                widths = tried;
+            } else {
+                refused.extend(networks[name].iter().map(|s| (*s, WIDE_MAX)));
+            }
+        }
+        for (name, sources) in self.grouped(&refused.into_iter().collect(), str::to_owned) {
+            let tried = with(&widths, &sources);
+            let total = self.bits(&tried)? / base - 1.0;
+            log(&format!("with {name}: {:+.4} % bits", 100.0 * total));
+            if total <= budget {
                 widths = tried;
             }
         }
         Ok(widths)
     }
+}
+
+/// The network that a family of tensors belongs to.
+fn network(family: &str) -> String {
+    family.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Synthesis of `y_hat` (before the inverse gain) to an image.

@@ -153,3 +153,15 @@ pub fn record(model: &FloatModel, samples: &[Sample]) -> Result<Record, BackendE
     }
     Ok(all)
 }
+
+/// What a level sees: the records of both ends of its range, or the only one there is.
+#[must_use]
+pub fn merged(ends: &[Record], level: usize) -> Record {
+    let mut all = Record::new();
+    for end in ends.iter().skip(level.min(ends.len() - 1)).take(2) {
+        for (source, histogram) in end {
+            all.entry(*source).or_default().merge(histogram);
+        }
+    }
+    all
+}

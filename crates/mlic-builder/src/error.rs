@@ -41,6 +41,14 @@ pub enum BuildError {
     /// No images to calibrate on, or none usable.
     #[error("calibration needs at least one image")]
     NoImages,
+    /// There is no network of this name.
+    #[error("there is no network {name}: {known}")]
+    Network {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// A scale cannot be represented.
     #[error("{operator}: scale {value:e} cannot be represented in integers")]
     Scale {

@@ -65,8 +65,7 @@ impl Export {
             std::fs::read(&path).map_err(|source| BuildError::Io { path, source })
         };
         let format = |name: &str, message: String| BuildError::Format { path: folder.join(name), message };
-        let shape: Shape =
-            serde_json::from_slice(&read("config.json")?).map_err(|e| format("config.json", e.to_string()))?;
+        let shape: Shape = serde_json::from_slice(&read("config.json")?).map_err(|e| format("config.json", e.to_string()))?;
         let name = shape.name.clone();
         let config = shape.into_config();
         config.validate()?;

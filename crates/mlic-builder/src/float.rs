@@ -436,7 +436,8 @@ impl Ops for FloatOps<'_> {
             let columns = (Parity::NonAnchor.first_col(row)..q.width).step_by(2);
             for (out, col) in out.chunks_exact_mut(w * w * channels).zip(columns) {
                 let place = |i: usize| ((row + i / w) as isize - (w / 2) as isize, (col + i % w) as isize - (w / 2) as isize);
-                let read = |map: &'_ Map<f32>, i: usize| map.get(place(i).0, place(i).1).map_or_else(|| zero.clone(), <[f32]>::to_vec);
+                let read =
+                    |map: &'_ Map<f32>, i: usize| map.get(place(i).0, place(i).1).map_or_else(|| zero.clone(), <[f32]>::to_vec);
                 let inside = |i: usize| q.get(place(i).0, place(i).1).is_some();
                 let is_anchor = |i: usize| inside(i) && Parity::Anchor.contains(place(i).0 as usize, place(i).1 as usize);
                 let gather = |map: &Map<f32>| (0..w * w).map(|i| read(map, i)).collect::<Vec<_>>();

@@ -282,9 +282,7 @@ impl Importer<'_> {
         let conv = Conv2d { input, output, kernel, stride, groups, weight: weight.values, bias };
         match *self.operand(node, 0)? {
             Value::Node(x) => Ok(self.push(Op::Conv2d(conv), &[x])),
-            Value::Square(x) if (kernel, stride, groups) == (1, 1, 1) && input == output => {
-                Ok(Value::Norm(x, Box::new(conv)))
-            }
+            Value::Square(x) if (kernel, stride, groups) == (1, 1, 1) && input == output => Ok(Value::Norm(x, Box::new(conv))),
             ref other => Err(unsupported(node, format!("of {}", describe(Some(other))))),
         }
     }

@@ -32,7 +32,8 @@ pub fn tensors(layout: &Layout, slices: usize) -> Vec<Source> {
     let quantizers = (0..=slices).map(|i| Source::Quantizer(QuantizerId(i)));
     let layers = layout.layers.iter().enumerate().filter(|(_, l)| matches!(l.epilogue, Epilogue::Linear | Epilogue::Gelu));
     let layers = layers.map(|(i, _)| Source::Layer(mlic_model::layout::LayerId(i)));
-    let attentions = (0..layout.linear_attentions.len()).map(|i| Source::LinearAttention(mlic_model::layout::LinearAttentionId(i)));
+    let attentions =
+        (0..layout.linear_attentions.len()).map(|i| Source::LinearAttention(mlic_model::layout::LinearAttentionId(i)));
     quantizers.chain(layers).chain(attentions).collect()
 }
 
@@ -248,7 +249,11 @@ pub fn quantize(export: &Export, model: &FloatModel, records: &[Record], widths:
     Ok(Quantized { parameters, weights })
 }
 
-fn quantizers(model: &FloatModel, scales: &Scales, width: &dyn Fn(Source) -> i32) -> Result<Vec<QuantizerParameters>, BuildError> {
+fn quantizers(
+    model: &FloatModel,
+    scales: &Scales,
+    width: &dyn Fn(Source) -> i32,
+) -> Result<Vec<QuantizerParameters>, BuildError> {
     let of = |i: usize| {
         let source = Source::Quantizer(QuantizerId(i));
         let level = |l| requant("latent quantizer", 1.0 / 4_096.0 / scales.of(l, source));

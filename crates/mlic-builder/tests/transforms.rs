@@ -1,7 +1,8 @@
 //! Transforms of an export directory against what PyTorch computed (`models/golden.py`).
 //!
-//! `golden/tiny` runs always; `MLIC_SHAPES=DIR[:DIR...] cargo test --test transforms -- --ignored --nocapture` runs others,
+//! `golden/tiny` runs always; `MLIC_SHAPES=DIR[:DIR...] cargo test --test transforms -- --nocapture` runs others,
 //! which `models/prove_shapes.sh` makes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mlic_builder::onnx::import;
 use mlic_model::graph::{Dtype, Graph};
@@ -54,9 +55,11 @@ fn tiny_agrees_with_pytorch() {
 }
 
 #[test]
-#[ignore = "needs export directories made with PyTorch: models/prove_shapes.sh"]
 fn shapes_agree_with_pytorch() {
-    let folders = std::env::var("MLIC_SHAPES").expect("MLIC_SHAPES names export directories, separated by colons");
+    let Ok(folders) = std::env::var("MLIC_SHAPES") else {
+        eprintln!("not run: MLIC_SHAPES does not name export directories (models/prove_shapes.sh makes them)");
+        return;
+    };
     for folder in folders.split(':') {
         assert!(compare(Path::new(folder)) <= 1e-3, "{folder}");
     }

@@ -38,6 +38,9 @@ pub(crate) struct BuildArgs {
     /// Width of activations
     #[arg(long, value_enum, default_value_t = ActivationsArg::Auto)]
     activations: ActivationsArg,
+    /// int8 in these networks only, with commas between, as `--activations auto` names them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "activations")]
+    int8_in: Vec<String>,
     /// Growth of bits that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.05)]
     budget: f64,
@@ -82,7 +85,7 @@ pub(crate) struct CostArgs {
 
 fn failed(what: &'static str, place: &Path, error: &BuildError) -> Failure {
     let exit = match error {
-        BuildError::NoImages => Exit::Usage,
+        BuildError::NoImages | BuildError::Network { .. } => Exit::Usage,
         BuildError::Io { .. } => Exit::Input,
         _ => Exit::Model,
     };
@@ -119,6 +122,7 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
     ]);
     let options = BuildOptions {
         activations: match args.activations {
+            _ if !args.int8_in.is_empty() => Activations::NarrowIn(args.int8_in.clone()),
             ActivationsArg::Auto => Activations::Auto,
             ActivationsArg::Int8 => Activations::Narrow,
             ActivationsArg::Int16 => Activations::Wide,
@@ -241,6 +245,11 @@ fn table(report: &Value) -> String {
         let _ = writeln!(out, "{:7} {fb:10.4} {fp:6.2} {ib:12.4} {ip:6.2} {bits:+9.4} {db:+8.4}", number(&row["quality"]));
     }
     let bd = report["bd_rate_percent"].as_f64().map_or_else(|| "undefined".to_owned(), |v| format!("{v:+.4} %"));
-    let _ = writeln!(out, "{} images; mean change in bits {:+.4} %, BD-rate {bd}", report["images"], number(&report["mean_bits_percent"]));
+    let _ = writeln!(
+        out,
+        "{} images; mean change in bits {:+.4} %, BD-rate {bd}",
+        report["images"],
+        number(&report["mean_bits_percent"])
+    );
     out
 }

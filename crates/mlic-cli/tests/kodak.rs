@@ -1,4 +1,5 @@
 //! Two Kodak images against the recorded figures of the embedded model. Runs where `MLIC_KODAK` names the folder of images.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,7 +15,8 @@ const PSNR_TOLERANCE: f64 = 0.02;
 
 fn evaluate(folder: &str) -> Value {
     let images = IMAGES.map(|name| PathBuf::from(folder).join(name));
-    let output = Command::new(env!("CARGO_BIN_EXE_mlic")).args(["eval", "--json", "-q", "0,50,100"]).args(images).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mlic")).args(["eval", "--json", "-q", "0,50,100"]).args(images).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

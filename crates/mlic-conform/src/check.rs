@@ -156,7 +156,8 @@ fn compare_passes(got: &Recording, expected: &Decodes, level: Level) -> Option<D
 fn check_complete(got: &Recording, expected: &Decodes) -> Option<Divergence> {
     let done = got.passes.iter().filter(|pass| pass.symbols.is_some()).count();
     let complete = got.z.is_some() && done == expected.passes.len() && got.passes.len() == done;
-    (!complete).then(|| divergence(Level::L1, Place::Outcome, format!("{} passes", expected.passes.len()), format!("{done} passes")))
+    (!complete)
+        .then(|| divergence(Level::L1, Place::Outcome, format!("{} passes", expected.passes.len()), format!("{done} passes")))
 }
 
 fn compare_pass(got: &PassRecord, expected: &PassDigests, level: Level) -> Option<Divergence> {
@@ -168,9 +169,7 @@ fn compare_pass(got: &PassRecord, expected: &PassDigests, level: Level) -> Optio
     let asked = tensors.into_iter().filter(|(tensor, ..)| tensor.level() <= level);
     let mut there = asked.filter_map(|(tensor, got, expected)| Some((tensor, got?, expected)));
     let first = there.find(|(_, got, expected)| got.to_string() != expected.0);
-    first.map(|(tensor, digest, expected)| {
-        divergence(tensor.level(), Place::Pass { pass: got.pass, tensor }, expected, digest)
-    })
+    first.map(|(tensor, digest, expected)| divergence(tensor.level(), Place::Pass { pass: got.pass, tensor }, expected, digest))
 }
 
 fn compare_latents(got: &Latents, expected: &Decodes, level: Level) -> Option<Divergence> {

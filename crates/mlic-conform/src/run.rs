@@ -55,7 +55,13 @@ pub fn not_run(suite: &Suite<'_>, level: Level, verdict: &Verdict) -> SuiteRepor
     let selected = suite.manifest.vectors.iter().filter(|v| v.expect.level() <= level);
     let vectors: Vec<VectorReport> = selected.map(|vector| timed(vector, |_| verdict.clone())).collect();
     let left_out = suite.manifest.vectors.len() - vectors.len();
-    SuiteReport { suite: suite.manifest.suite.clone(), model: suite.manifest.model.clone(), devices: Vec::new(), vectors, left_out }
+    SuiteReport {
+        suite: suite.manifest.suite.clone(),
+        model: suite.manifest.model.clone(),
+        devices: Vec::new(),
+        vectors,
+        left_out,
+    }
 }
 
 fn timed(vector: &Vector, judge: impl FnOnce(&Vector) -> Verdict) -> VectorReport {

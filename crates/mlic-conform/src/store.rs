@@ -79,9 +79,7 @@ impl Store {
                 suites.filter_map(|entry| entry.file_name().into_string().ok()).collect()
             }
             Self::Embedded => EMBEDDED.iter().filter_map(|(path, _)| of_path(path)).collect(),
-            Self::Memory { files, behind } => {
-                files.keys().filter_map(|path| of_path(path)).chain(behind.suites()).collect()
-            }
+            Self::Memory { files, behind } => files.keys().filter_map(|path| of_path(path)).chain(behind.suites()).collect(),
         };
         names.into_iter().collect()
     }

@@ -1,11 +1,12 @@
 //! The fast operators give the numbers of the reference, for every instruction set of this machine, on random and on extreme
 //! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mlic_core::checkerboard::Parity;
+use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::reference::{self, LocalAttentionShape};
-use mlic_kernels::Map;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, LayerLevel, LinearAttentionLevel, Requant};
@@ -62,7 +63,7 @@ fn map(fill: Fill, rng: &mut Rng, height: usize, width: usize, channels: usize, 
 fn functions() -> Functions {
     let falling = |i: usize, top: u32, by: u32| top.saturating_sub(by * i as u32);
     Functions {
-        gelu: (0..513).map(|i| (2000 - (i as i32 - 60).abs() * 7).max(0) as i16).collect(),
+        gelu: (0..513).map(|i| (2000 - (i - 60_i32).abs() * 7).max(0) as i16).collect(),
         half_tanh: (0..513).map(|i| (i * 4) as i16).collect(),
         exp_coarse: (0..256).map(|i| falling(i, 32_767, 130) as u16).collect(),
         exp_fine: (0..64).map(|i| falling(i, 32_768, 31) as u16).collect(),

@@ -73,7 +73,12 @@ impl Config {
         check([3, 5, 7].contains(&self.window), "window", self.window.to_string(), "3, 5 or 7")?;
         let s = self.slice_channels();
         check(s <= 64, "slices", self.slices.to_string(), "at most 64 channels per slice")?;
-        check(self.heads >= 1 && s.is_multiple_of(self.heads), "heads", self.heads.to_string(), "a divisor of the slice's channels")?;
+        check(
+            self.heads >= 1 && s.is_multiple_of(self.heads),
+            "heads",
+            self.heads.to_string(),
+            "a divisor of the slice's channels",
+        )?;
         let head = self.inter_head_channels;
         check(head >= 1 && s.is_multiple_of(head), "inter_head_channels", head.to_string(), "a divisor of the slice's channels")?;
         check(widths(&self.ep_hidden), "ep_hidden", format!("{:?}", self.ep_hidden), "1 to 4 widths of 1 to 4096")?;
@@ -84,7 +89,12 @@ impl Config {
         check((1..=64).contains(&self.scale_levels), "scale_levels", self.scale_levels.to_string(), "1 to 64")?;
         let fixed = self.gain_levels == 0;
         check(fixed || (2..=64).contains(&self.gain_levels), "gain_levels", self.gain_levels.to_string(), "0 or 2 to 64")?;
-        check(fixed == (self.quality_steps == 0), "quality_steps", self.quality_steps.to_string(), "0 for a fixed rate, else 1 to 255")?;
+        check(
+            fixed == (self.quality_steps == 0),
+            "quality_steps",
+            self.quality_steps.to_string(),
+            "0 for a fixed rate, else 1 to 255",
+        )?;
         check(!fixed || self.scale_levels == 1, "scale_levels", self.scale_levels.to_string(), "1 for a fixed rate")?;
         check(self.skip_below <= 63, "skip_below", self.skip_below.to_string(), "at most 63")?;
         // Every layer has at most 4096 outputs, 25 taps and a few thousand inputs: the sum below cannot wrap in 64 bits.

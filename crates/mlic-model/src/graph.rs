@@ -451,9 +451,7 @@ fn fact(id: u32, node: &Node, before: &[Fact]) -> Result<Fact, GraphError> {
         x.scale.times(up, down).ok_or(GraphError::Range { node: id, what: "scale", got: max + 1, min: 1, max })
     };
     match &node.op {
-        Op::Input { channels } => {
-            Ok(Fact { channels: range(id, "channels", *channels, 1, MAX_CHANNELS)?, scale: Scale::ONE })
-        }
+        Op::Input { channels } => Ok(Fact { channels: range(id, "channels", *channels, 1, MAX_CHANNELS)?, scale: Scale::ONE }),
         Op::Conv2d(c) => {
             check_conv(id, c)?;
             same(id, "convolution input channels", c.input.into(), x.channels.into())?;
@@ -720,7 +718,8 @@ mod tests {
 
     #[test]
     fn malformed_graphs_are_named() {
-        let cases: [(fn(&mut Vec<Node>), &str); 7] = [
+        type Change = fn(&mut Vec<Node>);
+        let cases: [(Change, &str); 7] = [
             (|n| n[4].inputs[1] = NodeId(4), "operand"),
             (|n| n[5].op = Op::Input { channels: 4 }, "input count"),
             (|n| n[3].op = conv(3, 4, 1, 1), "scale denominator"),

@@ -363,7 +363,15 @@ impl<'a> Builder<'a> {
     }
 
     /// A chain of dense layers with GELU between them.
-    fn chain(&mut self, name: &str, input: Terms, kernel: Kernel, hidden: &[usize], outputs: usize, last: Epilogue) -> Vec<LayerId> {
+    fn chain(
+        &mut self,
+        name: &str,
+        input: Terms,
+        kernel: Kernel,
+        hidden: &[usize],
+        outputs: usize,
+        last: Epilogue,
+    ) -> Vec<LayerId> {
         let mut ids: Vec<LayerId> = Vec::with_capacity(hidden.len() + 1);
         let mut terms = input;
         let widths = hidden.iter().map(|w| (*w, Epilogue::Gelu)).chain([(outputs, last)]);
@@ -400,7 +408,8 @@ impl<'a> Builder<'a> {
             self.chain(&format!("slice{i}.entropy_parameters_{half}"), input, DENSE1, &ep, 2 * s, Epilogue::Latent)
         });
         let entropy_parameters = pair(entropy_parameters.collect());
-        let lrp = names.map(|half| self.chain(&format!("slice{i}.lrp_{half}"), lrp_in.clone(), DENSE3, &lrp, s, Epilogue::HalfTanh));
+        let lrp =
+            names.map(|half| self.chain(&format!("slice{i}.lrp_{half}"), lrp_in.clone(), DENSE3, &lrp, s, Epilogue::HalfTanh));
         SliceIds { channel, inter, local, intra, entropy_parameters, lrp }
     }
 

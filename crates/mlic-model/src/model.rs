@@ -82,7 +82,8 @@ impl Parts {
     /// # Errors
     /// [`ModelError::Json`] when configuration or metadata cannot be written.
     pub fn to_package(&self) -> Result<Vec<u8>, ModelError> {
-        let json = |part, value: serde_json::Result<Vec<u8>>| value.map_err(|e| ModelError::Json { part, message: e.to_string() });
+        let json =
+            |part, value: serde_json::Result<Vec<u8>>| value.map_err(|e| ModelError::Json { part, message: e.to_string() });
         Ok(package::write(&[
             (SectionKind::Config, json("configuration", serde_json::to_vec(&self.config))?),
             (SectionKind::Parameters, self.parameters.write(&Layout::new(&self.config))),
@@ -111,7 +112,12 @@ fn tables(what: &'static str, stored: &[StoredCdf]) -> Result<Vec<CdfTable>, Mod
 }
 
 /// The first element that is not allowed.
-fn check<T: Copy + std::fmt::Display>(what: &'static str, values: &[T], must: &str, ok: impl Fn(T) -> bool) -> Result<(), ModelError> {
+fn check<T: Copy + std::fmt::Display>(
+    what: &'static str,
+    values: &[T],
+    must: &str,
+    ok: impl Fn(T) -> bool,
+) -> Result<(), ModelError> {
     match values.iter().position(|v| !ok(*v)) {
         None => Ok(()),
         Some(index) => {

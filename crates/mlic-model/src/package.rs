@@ -198,7 +198,8 @@ fn directory(file: &[u8], declared: u32) -> Result<Vec<Range<usize>>, ModelError
         if offset != end.next_multiple_of(ALIGNMENT) as u64 {
             return Err(problem("does not begin at the next multiple of 64 after the one before"));
         }
-        let stop = offset.checked_add(length).filter(|stop| *stop <= file.len() as u64).ok_or_else(|| problem("ends after the file"))?;
+        let stop =
+            offset.checked_add(length).filter(|stop| *stop <= file.len() as u64).ok_or_else(|| problem("ends after the file"))?;
         let range = offset as usize..stop as usize;
         if file.get(end..range.start).is_none_or(|gap| gap.iter().any(|b| *b != 0)) {
             return Err(problem("gap before it is not zero"));

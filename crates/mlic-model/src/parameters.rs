@@ -243,9 +243,8 @@ impl Parameters {
         let r = &mut Reader::new("parameters", bytes);
         let levels = config.scale_levels;
         let layers = layout.layers.iter().map(|spec| LayerParameters::read(r, spec, levels)).collect::<Result<_, _>>()?;
-        let quantizers = many(1 + config.slices, |_| {
-            Ok(QuantizerParameters { max: r.i32()?, levels: Requant::read_levels(r, levels)? })
-        })?;
+        let quantizers =
+            many(1 + config.slices, |_| Ok(QuantizerParameters { max: r.i32()?, levels: Requant::read_levels(r, levels)? }))?;
         let norms = many(layout.norms.len(), |_| Ok(NormParameters { epsilon: r.i64s(levels)? }))?;
         let linear_attentions = many(layout.linear_attentions.len(), |_| {
             let max = r.i32()?;

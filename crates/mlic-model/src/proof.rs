@@ -162,7 +162,11 @@ fn norms(layout: &Layout, parameters: &Parameters) -> Result<(), ModelError> {
         let variance = (n * deviation * deviation) << 16;
         let epsilon = norm.epsilon.iter().copied().max().unwrap_or(0);
         if norm.epsilon.iter().any(|e| *e < 1) {
-            return Err(ModelError::Parameter { what: "norm epsilon", index: 0, problem: format!("{}: must be positive", spec.name) });
+            return Err(ModelError::Parameter {
+                what: "norm epsilon",
+                index: 0,
+                problem: format!("{}: must be positive", spec.name),
+            });
         }
         let claim = |operation| Claim { operator: &spec.name, operation };
         claim("64-bit variance").at_most(variance + i128::from(epsilon), i64::MAX.into())?;
@@ -200,7 +204,11 @@ fn local_attentions(config: &Config, layout: &Layout, parameters: &Parameters) -
             requantized(&name, "logit", head * query * key, *level)?;
         }
         if let Some(i) = attention.bias.iter().position(|b| b.unsigned_abs() > LOGIT_MAX as u32) {
-            return Err(ModelError::Parameter { what: "relative position bias", index: i, problem: format!("exceeds {LOGIT_MAX}") });
+            return Err(ModelError::Parameter {
+                what: "relative position bias",
+                index: i,
+                problem: format!("exceeds {LOGIT_MAX}"),
+            });
         }
     }
     Ok(())

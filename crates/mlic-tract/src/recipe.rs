@@ -99,8 +99,7 @@ impl Step {
 
 impl ConvStep {
     fn new(c: Conv2d) -> TractResult<Self> {
-        let [input, output, kernel, stride, groups] =
-            [c.input, c.output, c.kernel, c.stride, c.groups].map(|v| v as usize);
+        let [input, output, kernel, stride, groups] = [c.input, c.output, c.kernel, c.stride, c.groups].map(|v| v as usize);
         let weight = Tensor::from_shape(&[output, input / groups.max(1), kernel, kernel], &c.weight)?.into_arc_tensor();
         let bias = Tensor::from_shape(&[output], &c.bias)?.into_arc_tensor();
         Ok(Self { input, output, kernel, stride, groups, weight, bias })

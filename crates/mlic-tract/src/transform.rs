@@ -63,12 +63,15 @@ enum Source {
     Onnx(Box<tract_onnx::prelude::InferenceModel>),
 }
 
+/// (height, width) of the input, and the plan for it.
+type SizedPlan = ((usize, usize), Arc<TypedRunnableModel>);
+
 /// A float transform; shared between threads, each call runs on its own.
 #[derive(Debug)]
 pub struct Transform {
     source: Source,
-    /// ((height, width), plan), the latest used last.
-    plans: Mutex<Vec<((usize, usize), Arc<TypedRunnableModel>)>>,
+    /// The latest used last.
+    plans: Mutex<Vec<SizedPlan>>,
     /// (thread count, executor) of the last call with several threads.
     executor: Mutex<Option<(usize, Executor)>>,
 }

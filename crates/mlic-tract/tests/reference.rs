@@ -1,4 +1,5 @@
 //! Small random graphs against a naive evaluation in f64.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mlic_model::graph::{Conv2d, Gdn, Graph, Node, NodeId, Op};
 use mlic_tract::{TractError, Transform};
@@ -83,8 +84,7 @@ fn evaluate(graph: &Graph, input: Planes) -> Planes {
             }
             Op::Gelu => {
                 let x = operand(0);
-                Planes::zero(x.c, x.h, x.w)
-                    .fill(|c, y, col| x.at(c, y, col) * 0.5 * (1.0 + erf(x.at(c, y, col) / 2f64.sqrt())))
+                Planes::zero(x.c, x.h, x.w).fill(|c, y, col| x.at(c, y, col) * 0.5 * (1.0 + erf(x.at(c, y, col) / 2f64.sqrt())))
             }
             Op::PixelShuffle { factor } => {
                 let (x, r) = (operand(0), *factor as usize);
@@ -155,8 +155,7 @@ fn sample(r: &mut Random) -> Graph {
         (r.conv(20, 27, 3, 1, 1), vec![14]),
         (Op::PixelShuffle { factor: 3 }, vec![15]),
     ];
-    let nodes: Vec<_> =
-        ops.into_iter().map(|(op, i)| Node { op, inputs: i.into_iter().map(NodeId).collect() }).collect();
+    let nodes: Vec<_> = ops.into_iter().map(|(op, i)| Node { op, inputs: i.into_iter().map(NodeId).collect() }).collect();
     let last = NodeId(nodes.len() as u32 - 1);
     Graph::new(nodes, last).unwrap()
 }

@@ -289,7 +289,13 @@ impl Codec {
     }
 
     /// The float stages of the encoder: y after its gain in latent fixed point, and the symbols of z.
-    fn analyze(&self, image: &Image, quality: u8, size: &LatentSize, watch: &mut Stopwatch<'_>) -> Result<(Map<i32>, Vec<i32>), Error> {
+    fn analyze(
+        &self,
+        image: &Image,
+        quality: u8,
+        size: &LatentSize,
+        watch: &mut Stopwatch<'_>,
+    ) -> Result<(Map<i32>, Vec<i32>), Error> {
         let model = self.model();
         let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size);
         let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
@@ -353,8 +359,7 @@ impl Codec {
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
         let (latents, _) = self.latents(stream, &mut watch, &mut observe)?;
-        let trace =
-            Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
+        let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
         Ok((trace, latents))
     }
 
@@ -373,7 +378,7 @@ impl Codec {
         let truncated = match &parsed.damage {
             None => None,
             Some(ContainerError::Truncated { have, need, .. }) => Some((*have as u64, *need as u64)),
-            Some(damage) => return Err(damage.clone().into()),
+            Some(damage) => return Err((*damage).into()),
         };
         // A file cut within its sections still has all of its payload: every symbol must be there.
         let cut = parsed.payload.len() < parsed.payload_len as usize;
@@ -395,15 +400,7 @@ impl Codec {
             observer(pass, parameters, symbols);
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
-        let mut sink = DecodeSink {
-            model,
-            decoder,
-            checksum,
-            cut,
-            whole_passes: 0,
-            exhausted: false,
-            observer: &mut observe,
-        };
+        let mut sink = DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, observer: &mut observe };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
         if !exhausted {
@@ -415,7 +412,8 @@ impl Codec {
                 sink.decoder.seal().map_err(|source| Error::Payload { at: "end".into(), source })?;
             }
         }
-        let truncation = truncated.map(|(have_bytes, need_bytes)| Truncation { whole_slices, slice_count, have_bytes, need_bytes });
+        let truncation =
+            truncated.map(|(have_bytes, need_bytes)| Truncation { whole_slices, slice_count, have_bytes, need_bytes });
         let y_hat = session.y_hat()?;
         Ok((Latents { header, z_symbols, y_hat, truncation }, parsed))
     }

@@ -24,7 +24,8 @@ pub fn floats(line: &str) -> Vec<String> {
 }
 
 fn is_float(token: &str) -> bool {
-    let typed = ["f16", "f32", "f64", "f128"].iter().any(|t| token.split('.').any(|part| part == *t || part.ends_with(&format!("_{t}"))));
+    let typed =
+        ["f16", "f32", "f64", "f128"].iter().any(|t| token.split('.').any(|part| part == *t || part.ends_with(&format!("_{t}"))));
     let mut parts = token.splitn(2, '.');
     let digits = |s: Option<&str>| s.is_some_and(|s| s.starts_with(|c: char| c.is_ascii_digit()));
     let literal = digits(parts.next()) && digits(parts.next()) && !token.contains("..");

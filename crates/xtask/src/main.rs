@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let findings = match std::env::args().nth(1).as_deref() {
-        Some("arrows") => {
-            xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?)))
-        }
+        Some("arrows") => xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?))),
         Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
         _ => Err("usage: cargo xtask arrows | floats".into()),
     };

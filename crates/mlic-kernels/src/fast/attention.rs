@@ -22,21 +22,27 @@ pub fn linear_attention(
 ) -> Map<i16> {
     let channels = queries.channels;
     let count = channels / heads;
-    let rows: Vec<Vec<i64>> =
-        (0..channels).into_par_iter().map(|c| context_row(functions, level.key, keys, values, c, c / count * count, count)).collect();
+    let rows: Vec<Vec<i64>> = (0..channels)
+        .into_par_iter()
+        .map(|c| context_row(functions, level.key, keys, values, c, c / count * count, count))
+        .collect();
     let mut out = Map::zeros(queries.height, queries.width, channels);
     let len = (CHUNK * channels).max(1);
     out.data.par_chunks_mut(len).zip(queries.data.par_chunks(len)).for_each(|(out, queries)| {
         let mut weights = vec![0_i64; count];
         let mut sums = vec![0_i64; count];
-        for (out, q) in out.chunks_exact_mut(count).zip(queries.chunks_exact(count)).enumerate().map(|(i, p)| (p.0, (i % heads, p.1))) {
+        for (out, q) in
+            out.chunks_exact_mut(count).zip(queries.chunks_exact(count)).enumerate().map(|(i, p)| (p.0, (i % heads, p.1)))
+        {
             let (head, q) = q;
             softmax(functions, level.query, q, &mut weights);
             sums.fill(0);
             for (w, row) in weights.iter().zip(&rows[head * count..]) {
                 sums.iter_mut().zip(row).for_each(|(sum, c)| *sum += w * c);
             }
-            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out = saturate(level.output.apply(round_shift(*sum, 15)), max) as i16);
+            out.iter_mut()
+                .zip(&sums)
+                .for_each(|(out, sum)| *out = saturate(level.output.apply(round_shift(*sum, 15)), max) as i16);
         }
     });
     out

@@ -39,8 +39,7 @@ pub fn linear_attention(
 /// Softmax weights of one position in Q15.
 fn softmax(functions: &Functions, requant: Requant, logits: &[i16]) -> Vec<i64> {
     let largest = i64::from(logits.iter().copied().max().unwrap_or(0));
-    let mut weights: Vec<i64> =
-        logits.iter().map(|q| exp_neg(functions, requant.apply(largest - i64::from(*q)))).collect();
+    let mut weights: Vec<i64> = logits.iter().map(|q| exp_neg(functions, requant.apply(largest - i64::from(*q)))).collect();
     normalize(&mut weights);
     weights
 }

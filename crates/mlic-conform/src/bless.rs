@@ -1,0 +1,235 @@
+//! Making suites: streams from their recipes, expectations from decoding them, agreement of the backends.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlic::image::{Image, OutputFormat, write_image};
+use mlic::{Codec, Latents, quality_from_percent};
+use mlic_backend::digest::Digest;
+use mlic_backend::{Backend, Stage};
+use mlic_core::container;
+use mlic_model::Model;
+use mlic_tract::CpuBackend;
+
+use crate::check::header_fields;
+use crate::craft::{Crafted, Symbols, craft};
+use crate::error::ConformError;
+use crate::manifest::{Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PassDigests, PictureRef, Vector};
+use crate::record::Recorder;
+use crate::run::{Options, run};
+use crate::scene::{draw, gray};
+use crate::store::{MANIFEST, Store, sha256};
+use crate::suites::{Drawn, Recipe, Source, VectorRecipe};
+
+/// What float synthesis may differ by: largest and in the mean.
+const TOLERANCE: (u8, f64) = (2, 0.25);
+const TOLERANCE_REASON: &str = "float synthesis: f32 or f16, sums in any order, so that a sample may round to a neighbour";
+
+/// Files of a blessed suite, by path within the conformance data.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Makes a suite and checks it with the fast and the reference backend.
+///
+/// # Errors
+/// [`ConformError::Blessing`] when a backend does not agree with the expectations, or whatever keeps a vector from being made.
+pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, threads: usize) -> Result<Files, ConformError> {
+    let fast: Arc<dyn Backend> = Arc::new(CpuBackend::tract(Arc::clone(&model), threads)?);
+    let reference: Arc<dyn Backend> = Arc::new(CpuBackend::reference(Arc::clone(&model), threads)?);
+    let mut maker = Maker { suite: recipe.suite, backend: Arc::clone(&fast), streams: BTreeMap::new(), files: Files::new() };
+    let vectors = recipe.vectors.iter().map(|vector| maker.vector(vector)).collect::<Result<Vec<_>, _>>()?;
+    let name = |backend: &Arc<dyn Backend>| format!("{} ({})", backend.name(), backend.device(Stage::Passes));
+    let manifest = Manifest {
+        format: FORMAT,
+        suite: recipe.suite.to_owned(),
+        why: recipe.why.to_owned(),
+        model: ModelRef { id: model.id().to_string(), name: model.name().to_owned(), package: recipe.package.map(str::to_owned) },
+        blessed: Blessed { version: env!("CARGO_PKG_VERSION").to_owned(), backends: vec![name(&reference), name(&fast)] },
+        vectors,
+    };
+    let path = format!("{}/{MANIFEST}", recipe.suite);
+    let bytes = manifest.to_bytes().map_err(|problem| ConformError::Manifest { file: path.clone(), problem })?;
+    maker.files.insert(path, bytes);
+    let blessed = Store::Memory { files: maker.files, behind: Box::new(store.clone()) };
+    [fast, reference].into_iter().try_for_each(|backend| agree(&blessed, recipe.suite, backend, threads))?;
+    match blessed {
+        Store::Memory { files, .. } => Ok(files),
+        _ => Ok(Files::new()),
+    }
+}
+
+/// Runs what was just made.
+fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) -> Result<(), ConformError> {
+    let jobs = if threads == 0 { crate::report::cores() } else { threads };
+    let options = Options { level: Level::L4, jobs, timeout: Duration::from_secs(7200) };
+    let name = backend.name().to_owned();
+    let report = run(&store.suite(suite)?, backend, &options);
+    if report.is_pass() {
+        return Ok(());
+    }
+    let bad = report.vectors.iter().filter(|vector| !vector.verdict.is_pass());
+    let problem = bad.map(|vector| format!("{}: {}", vector.name, vector.verdict)).collect::<Vec<_>>().join("; ");
+    Err(ConformError::Blessing { suite: suite.to_owned(), backend: name, problem })
+}
+
+/// Writes a suite's files and removes streams and pictures that are no longer part of it.
+///
+/// # Errors
+/// [`ConformError::Io`].
+pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError> {
+    let folder = root.join(suite);
+    std::fs::create_dir_all(&folder).map_err(ConformError::io(&folder))?;
+    let entries = std::fs::read_dir(&folder).map_err(ConformError::io(&folder))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let ours = path.extension().is_some_and(|e| e == "mlic" || e == "png");
+        let kept = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| files.contains_key(&format!("{suite}/{n}")));
+        if ours && !kept {
+            std::fs::remove_file(&path).map_err(ConformError::io(&path))?;
+        }
+    }
+    for (name, bytes) in files {
+        let path = root.join(name);
+        std::fs::write(&path, bytes).map_err(ConformError::io(&path))?;
+    }
+    Ok(())
+}
+
+struct Maker {
+    suite: &'static str,
+    backend: Arc<dyn Backend>,
+    streams: BTreeMap<String, Vec<u8>>,
+    files: Files,
+}
+
+/// The error of a recipe.
+fn cannot(vector: &str) -> impl Fn(&str) -> ConformError {
+    move |problem| ConformError::Recipe { vector: vector.to_owned(), problem: problem.to_owned() }
+}
+
+impl Maker {
+    fn vector(&mut self, recipe: &VectorRecipe) -> Result<Vector, ConformError> {
+        let stream = self.stream(recipe)?;
+        let expect = match &recipe.source {
+            Source::Damaged { damage, .. } => Expect::Refused(damage.refused()),
+            _ => Expect::Decodes(Box::new(self.decodes(recipe, &stream)?)),
+        };
+        let file = self.file(format!("{}.mlic", recipe.name), stream.clone());
+        self.streams.insert(recipe.name.clone(), stream);
+        Ok(Vector { name: recipe.name.clone(), why: recipe.why.clone(), stream: file, expect })
+    }
+
+    fn file(&mut self, file: String, bytes: Vec<u8>) -> FileRef {
+        let sha256 = sha256(&bytes);
+        self.files.insert(format!("{}/{file}", self.suite), bytes);
+        FileRef { file, sha256 }
+    }
+
+    fn quality(&self, percent: u8) -> u8 {
+        quality_from_percent(f32::from(percent), self.backend.model().quality_steps()).unwrap_or(0)
+    }
+
+    fn stream(&self, recipe: &VectorRecipe) -> Result<Vec<u8>, ConformError> {
+        let missing = |of: &str| cannot(&recipe.name)(&format!("there is no vector {of} before it"));
+        match &recipe.source {
+            Source::Picture(drawn) => {
+                let codec = Codec::with_backend(Arc::clone(&self.backend));
+                Ok(codec.encode(&image(*drawn)?, self.quality(drawn.percent), &|_| ())?.stream)
+            }
+            Source::Symbols { size, percent, symbols, lanes_log2 } => {
+                let (quality, seed) = (self.quality(*percent), seed(*size));
+                let (symbols, lanes_log2) = (*symbols, *lanes_log2);
+                craft(self.backend.as_ref(), Crafted { width: size.0, height: size.1, quality, symbols, lanes_log2, seed })
+            }
+            Source::Cut { of, whole_slices } => {
+                let whole = self.streams.get(of).ok_or_else(|| missing(of))?;
+                self.cut(&recipe.name, whole, *whole_slices)
+            }
+            Source::Damaged { of, damage } => {
+                let whole = self.streams.get(of).ok_or_else(|| missing(of))?;
+                Ok(damage.apply(whole, self.backend.model().quality_steps())?)
+            }
+        }
+    }
+
+    /// The shortest prefix with this many whole slices.
+    fn cut(&self, name: &str, stream: &[u8], whole_slices: usize) -> Result<Vec<u8>, ConformError> {
+        let codec = Codec::with_backend(Arc::clone(&self.backend));
+        let prefix = |len: usize| stream.get(..len).unwrap_or(stream);
+        // No picture counts as less than none whole.
+        let whole = |len: usize| match codec.decode_latents(prefix(len), &|_| ()) {
+            Ok(Latents { truncation: Some(t), .. }) => Some(t.whole_slices),
+            Ok(_) => Some(usize::MAX),
+            Err(_) => None,
+        };
+        let (mut low, mut high) = (container::parse(stream)?.header_len, stream.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if whole(middle) < Some(whole_slices) { low = middle + 1 } else { high = middle }
+        }
+        match whole(low) {
+            Some(got) if got == whole_slices => Ok(prefix(low).to_vec()),
+            _ => Err(cannot(name)(&format!("no prefix has {whole_slices} whole slices"))),
+        }
+    }
+
+    fn decodes(&mut self, recipe: &VectorRecipe, stream: &[u8]) -> Result<Decodes, ConformError> {
+        let recorder = Arc::new(Recorder::new(Arc::clone(&self.backend)));
+        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
+        let latents = codec.decode_latents(stream, &|_| ())?;
+        let passes = recorder.recording().passes;
+        let unfinished = || cannot(&recipe.name)("a pass has no symbols");
+        let digests = passes.iter().map(|pass| {
+            Ok(PassDigests {
+                pass: pass.pass.to_string(),
+                means: pass.means().into(),
+                scale_indices: pass.scale_indices().into(),
+                symbols: pass.symbols().ok_or_else(unfinished)?.into(),
+            })
+        });
+        Ok(Decodes {
+            header: header_fields(stream)?,
+            whole_slices: latents.truncation.as_ref().map(|t| t.whole_slices),
+            z: Digest::of_i32(&latents.z_symbols).into(),
+            passes: digests.collect::<Result<_, ConformError>>()?,
+            y_hat: Digest::of_i32(&latents.y_hat.data).into(),
+            picture: self.picture(recipe, &codec, &latents)?,
+        })
+    }
+
+    /// Level 4, but for symbols that no picture has: their synthesis is a difference of enormous numbers.
+    fn picture(&mut self, recipe: &VectorRecipe, codec: &Codec, latents: &Latents) -> Result<Option<PictureRef>, ConformError> {
+        use mlic_backend::contract::Fill;
+        if let Source::Symbols { symbols, .. } = &recipe.source
+            && *symbols != Symbols::Fill(Fill::Zero)
+        {
+            return Ok(None);
+        }
+        let png = write_image(&codec.synthesize(latents)?, OutputFormat::Png)?;
+        let image = self.file(format!("{}.png", recipe.name), png);
+        let (max_difference, mean_difference) = TOLERANCE;
+        Ok(Some(PictureRef { image, max_difference, mean_difference, reason: TOLERANCE_REASON.to_owned() }))
+    }
+}
+
+/// The picture that a recipe means.
+///
+/// # Errors
+/// [`ConformError::Image`] for sizes beyond the codec's limits.
+pub fn image(drawn: Drawn) -> Result<Image, ConformError> {
+    let (width, height) = drawn.size;
+    let mut image = draw(drawn.scene, width, height, seed(drawn.size))?;
+    if drawn.gray {
+        image = gray(&image)?;
+    }
+    if drawn.sections {
+        image.metadata.icc = Some((0..60).collect());
+        image.metadata.exif = Some(b"MM\0*\0\0\0\x08\0\0\0\0\0\0".to_vec());
+        image.metadata.xmp = Some(b"<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"/>".to_vec());
+    }
+    Ok(image)
+}
+
+fn seed((width, height): (u32, u32)) -> u64 {
+    (u64::from(width) << 20) | u64::from(height)
+}

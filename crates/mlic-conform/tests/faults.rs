@@ -1,0 +1,389 @@
+//! Backends with one deliberate defect each: the run must fail and name the first pass that the defect reaches.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a failure here is a failed test")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{data, fast, model, options, run_on, with};
+use mlic_backend::entropy::EntropyModel;
+use mlic_backend::integer::IntegerOps;
+use mlic_backend::ops::Ops;
+use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_conform::explain::explain;
+use mlic_conform::report::SuiteReport;
+use mlic_conform::verdict::{Divergence, Place, Tensor};
+use mlic_conform::{Level, Verdict, run};
+use mlic_core::checkerboard::Parity;
+use mlic_core::fixed::saturate;
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_model::Model;
+use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
+
+/// A defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// One quantizer floors where it should round.
+    FloorQuantize(QuantizerId),
+    /// A threshold equal to the scale counts as less.
+    ThresholdEqual,
+    /// Scale indices are one too high.
+    IndexOffByOne,
+    /// The halves are swapped where maps are packed.
+    PackSwapped,
+    /// The halves are swapped where layers are evaluated at one half.
+    LayerAtSwapped,
+    /// No latent residual prediction.
+    NoResidual,
+    /// Symbols are added twice.
+    SymbolsTwice,
+    /// Passes out of order are accepted.
+    Lenient,
+    /// The device fails.
+    Fails,
+    /// The decoder panics.
+    Panics,
+    /// The decoder hangs.
+    Hangs,
+}
+
+/// Integer operators with a defect.
+struct FaultyOps<'m> {
+    ops: IntegerOps<'m>,
+    model: &'m Model,
+    level: usize,
+    fault: Fault,
+}
+
+const fn swapped(parity: Parity, swap: bool) -> Parity {
+    match (parity, swap) {
+        (Parity::Anchor, false) | (Parity::NonAnchor, true) => Parity::Anchor,
+        _ => Parity::NonAnchor,
+    }
+}
+
+type Result<T> = std::result::Result<T, BackendError>;
+
+impl Ops for FaultyOps<'_> {
+    type Map = Map<i16>;
+    type Latent = Map<i32>;
+
+    fn quantize(&mut self, id: QuantizerId, latent: &Map<i32>) -> Result<Map<i16>> {
+        let right = self.ops.quantize(id, latent)?;
+        if self.fault != Fault::FloorQuantize(id) {
+            return Ok(right);
+        }
+        let parameters = &self.model.parameters().quantizers[id.0];
+        let requant = parameters.levels[self.level];
+        let floor = |v: &i32| saturate((i64::from(*v) * i64::from(requant.multiplier)) >> requant.shift, parameters.max) as i16;
+        let data = latent.data.iter().map(floor).collect();
+        Ok(Map { data, ..right })
+    }
+
+    fn layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<Map<i16>> {
+        self.ops.layer(id, inputs)
+    }
+
+    fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>> {
+        self.ops.layer_at(id, inputs, swapped(parity, self.fault == Fault::LayerAtSwapped))
+    }
+
+    fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>)> {
+        self.ops.gaussian_layer(id, inputs)
+    }
+
+    fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>> {
+        let mut residual = self.ops.residual_layer_at(id, inputs, parity)?;
+        if self.fault == Fault::NoResidual {
+            residual.data.fill(0);
+        }
+        Ok(residual)
+    }
+
+    fn shuffle(&mut self, map: &Map<i16>) -> Result<Map<i16>> {
+        self.ops.shuffle(map)
+    }
+
+    fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>> {
+        self.ops.norm(id, map)
+    }
+
+    fn linear_attention(&mut self, id: LinearAttentionId, qkv: [&Map<i16>; 3]) -> Result<Map<i16>> {
+        self.ops.linear_attention(id, qkv)
+    }
+
+    fn local_attention(&mut self, id: LocalAttentionId, qkv: [&Map<i16>; 3]) -> Result<Map<i16>> {
+        self.ops.local_attention(id, qkv)
+    }
+
+    fn pack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>> {
+        self.ops.pack(map, swapped(parity, self.fault == Fault::PackSwapped))
+    }
+
+    fn unpack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>> {
+        self.ops.unpack(map, parity)
+    }
+
+    fn merge(&mut self, anchors: &Map<i32>, non_anchors: Option<&Map<i32>>) -> Result<Map<i32>> {
+        self.ops.merge(anchors, non_anchors)
+    }
+
+    fn reconstruct(&mut self, mean: &Map<i32>, symbols: &[i32]) -> Result<Map<i32>> {
+        let y = self.ops.reconstruct(mean, symbols)?;
+        if self.fault == Fault::SymbolsTwice { self.ops.reconstruct(&y, symbols) } else { Ok(y) }
+    }
+
+    fn add(&mut self, a: &Map<i32>, b: &Map<i32>) -> Result<Map<i32>> {
+        self.ops.add(a, b)
+    }
+}
+
+struct FaultySession<'m> {
+    model: &'m Model,
+    size: LatentSize,
+    entropy: EntropyModel<'m, FaultyOps<'m>>,
+    fault: Fault,
+}
+
+impl EntropySession for FaultySession<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters> {
+        let gaussian = self.entropy.parameters(pass)?;
+        let thresholds = &self.model.parameters().thresholds;
+        let index = |scale: &i32| match self.fault {
+            Fault::ThresholdEqual => thresholds.partition_point(|t| t <= scale) as u8,
+            Fault::IndexOffByOne => (thresholds.partition_point(|t| t < scale) as u8 + 1).min(63),
+            _ => thresholds.partition_point(|t| t < scale) as u8,
+        };
+        let scale_indices = gaussian.scale.data.iter().map(index).collect();
+        Ok(PassParameters { means: gaussian.mean.data, scale_indices })
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<()> {
+        match self.fault {
+            Fault::Fails => {
+                return Err(BackendError::Device { backend: "faulty", stage: Stage::Passes, message: "on fire".into() });
+            }
+            Fault::Panics => panic!("deliberate"),
+            Fault::Hangs => std::thread::sleep(std::time::Duration::from_secs(20)),
+            _ => {}
+        }
+        match self.entropy.commit(pass, symbols) {
+            Err(BackendError::Order { .. }) if self.fault == Fault::Lenient => Ok(()),
+            result => result,
+        }
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>> {
+        let (latent, channels) = (self.model.config().latent, self.model.config().slice_channels());
+        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent);
+        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
+            for (to, from) in out.data.chunks_exact_mut(latent).zip(slice.data.chunks_exact(channels)) {
+                to[i * channels..][..channels].copy_from_slice(from);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The CPU backend with a defect in its entropy path.
+struct Faulty {
+    inner: Arc<dyn Backend>,
+    fault: Fault,
+}
+
+impl Faulty {
+    fn of(model: &Arc<Model>, fault: Fault) -> Arc<dyn Backend> {
+        Arc::new(Self { inner: with(fast(), Arc::clone(model)), fault })
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn device(&self, stage: Stage) -> String {
+        self.inner.device(stage)
+    }
+
+    fn model(&self) -> &Model {
+        self.inner.model()
+    }
+
+    fn analysis(&self, x: &Planes) -> Result<Planes> {
+        self.inner.analysis(x)
+    }
+
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes> {
+        self.inner.hyper_analysis(y)
+    }
+
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {
+        self.inner.synthesis(y_hat)
+    }
+
+    fn entropy<'a>(&'a self, size: LatentSize, quality: u8, z_symbols: &[i32]) -> Result<Box<dyn EntropySession + 'a>> {
+        let model = self.inner.model();
+        let [height, width] = size.z;
+        let need = height * width * model.config().hyper;
+        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
+        let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
+        let ops = IntegerOps::new(model, quality, fast());
+        let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault };
+        let entropy = EntropyModel::new(model.layout(), ops, &z)?;
+        Ok(Box::new(FaultySession { model, size, entropy, fault: self.fault }))
+    }
+}
+
+/// A vector with much in it: many positions, many symbols of every size, two latent slices.
+const RICH: &str = "noise-128x64-q33";
+
+fn divergence(report: &SuiteReport, vector: &str) -> Divergence {
+    let found = report.vectors.iter().find(|v| v.name == vector).unwrap();
+    match &found.verdict {
+        Verdict::Fail(divergence) => divergence.clone(),
+        other => panic!("{vector}: {other}"),
+    }
+}
+
+fn first(report: &SuiteReport, vector: &str) -> (usize, Tensor) {
+    match divergence(report, vector).place {
+        Place::Pass { pass, tensor } => (pass.index(), tensor),
+        other => panic!("{vector}: first difference at {other}"),
+    }
+}
+
+fn run_with(fault: Fault) -> SuiteReport {
+    let report = run_on("smoke", Faulty::of(&model("smoke"), fault), Level::L4);
+    assert_eq!(report.is_pass(), fault == Fault::None, "{fault:?}");
+    report
+}
+
+#[test]
+fn without_a_defect_the_wrapper_passes() {
+    let report = run_with(Fault::None);
+    assert!(report.is_pass(), "{}", common::not_passed(&report));
+}
+
+#[test]
+fn flooring_before_the_hyper_synthesis_shows_at_the_first_pass() {
+    let report = run_with(Fault::FloorQuantize(QuantizerId::Z));
+    assert_eq!(first(&report, RICH), (0, Tensor::Means));
+    assert_eq!(divergence(&report, RICH).level, Level::L2);
+}
+
+#[test]
+fn flooring_of_a_slice_shows_where_that_slice_is_first_read() {
+    // Slice 0 is read first for its own non-anchors: after its anchors' residual, which changes them, and as context.
+    assert_eq!(first(&run_with(Fault::FloorQuantize(QuantizerId::y(0))), RICH).0, 1);
+    assert_eq!(first(&run_with(Fault::FloorQuantize(QuantizerId::y(1))), RICH).0, 3);
+}
+
+#[test]
+fn scale_indices_are_named_when_only_they_are_wrong() {
+    let report = run_with(Fault::IndexOffByOne);
+    let found = divergence(&report, RICH);
+    assert_eq!(first(&report, RICH), (0, Tensor::ScaleIndices));
+    // The coder then reads other tables, and the decoding cannot end well.
+    assert!(found.error.is_some(), "{found}");
+}
+
+#[test]
+fn a_tie_at_a_threshold_is_in_the_suite() {
+    let report = run_with(Fault::ThresholdEqual);
+    // A stream that must be refused has no digests: there the failure is another error code.
+    let failed = report.vectors.iter().filter(|v| matches!(v.verdict, Verdict::Fail(_)) && !v.name.starts_with("bad-"));
+    let failed: Vec<_> = failed.collect();
+    assert!(failed.len() >= 3, "{} vectors hold a tie", failed.len());
+    for vector in failed {
+        assert_eq!(first(&report, &vector.name).1, Tensor::ScaleIndices, "{}", vector.name);
+    }
+}
+
+#[test]
+fn swapped_halves_show_at_the_first_pass() {
+    assert_eq!(first(&run_with(Fault::PackSwapped), RICH), (0, Tensor::Means));
+}
+
+#[test]
+fn swapped_halves_of_the_intra_context_show_at_its_first_use() {
+    assert_eq!(first(&run_with(Fault::LayerAtSwapped), RICH), (3, Tensor::Means));
+}
+
+#[test]
+fn a_dropped_residual_shows_at_the_first_non_anchors() {
+    assert_eq!(first(&run_with(Fault::NoResidual), RICH), (1, Tensor::Means));
+    assert_eq!(first(&run_with(Fault::SymbolsTwice), RICH), (1, Tensor::Means));
+}
+
+#[test]
+fn lower_levels_see_the_symbols_only() {
+    let backend = Faulty::of(&model("smoke"), Fault::NoResidual);
+    let report = run_on("smoke", backend, Level::L1);
+    assert!(!report.is_pass());
+    // At level 1 the means are not compared: the first difference is in symbols, or the decoding fails before one.
+    let found = divergence(&report, RICH);
+    assert_eq!(found.level, Level::L1);
+    assert!(matches!(found.place, Place::Pass { tensor: Tensor::Symbols, .. } | Place::Outcome), "{found}");
+}
+
+#[test]
+fn explain_names_the_element_and_both_values() {
+    let (store, model) = (data(), model("smoke"));
+    let suite = store.suite("smoke").unwrap();
+    let stream = suite.read(&suite.manifest.vector(RICH).unwrap().stream).unwrap();
+    let explanation = explain(&stream, Faulty::of(&model, Fault::IndexOffByOne), with(fast(), Arc::clone(&model)));
+    let element = explanation.first.clone().unwrap();
+    assert_eq!((element.pass.unwrap().index(), element.tensor, element.index), (0, Tensor::ScaleIndices, 0));
+    // The first anchor is at row 0, column 1.
+    assert_eq!((element.position, element.got), ([0, 1, 0], element.expected + 1));
+    assert!(explanation.got_error.is_some() && explanation.expected_error.is_none());
+    let equal = explain(&stream, with(fast(), Arc::clone(&model)), with(fast(), model));
+    assert_eq!((equal.first, equal.got_error), (None, None));
+}
+
+#[test]
+fn a_device_that_fails_or_panics_is_an_error() {
+    for (fault, says) in [(Fault::Fails, "on fire"), (Fault::Panics, "deliberate")] {
+        let report = run_with(fault);
+        let vector = report.vectors.iter().find(|v| v.name == RICH).unwrap();
+        assert!(matches!(&vector.verdict, Verdict::Error(reason) if reason.contains(says)), "{}", vector.verdict);
+    }
+}
+
+#[test]
+fn a_decoder_that_hangs_runs_out_of_time() {
+    let store = data();
+    let mut suite = store.suite("smoke").unwrap();
+    suite.manifest.vectors.retain(|v| v.name == RICH);
+    let options = mlic_conform::Options { timeout: std::time::Duration::from_secs(1), ..options(Level::L4) };
+    let report = run(&suite, Faulty::of(&model("smoke"), Fault::Hangs), &options);
+    assert_eq!(report.vectors[0].verdict, Verdict::Timeout(1));
+    assert!(!report.is_pass());
+}
+
+#[test]
+fn the_contract_finds_every_defect_too() {
+    use mlic_backend::contract::{ContractError, check};
+    let model = model("smoke");
+    let right = with(fast(), Arc::clone(&model));
+    let found = |fault| check(Faulty::of(&model, fault).as_ref(), right.as_ref());
+    assert!(found(Fault::None).is_ok());
+    let exact = [
+        Fault::FloorQuantize(QuantizerId::Z),
+        Fault::FloorQuantize(QuantizerId::y(1)),
+        Fault::ThresholdEqual,
+        Fault::IndexOffByOne,
+        Fault::PackSwapped,
+        Fault::LayerAtSwapped,
+        Fault::NoResidual,
+        Fault::SymbolsTwice,
+    ];
+    for fault in exact {
+        assert!(matches!(found(fault), Err(ContractError::Exact { .. })), "{fault:?}: {:?}", found(fault));
+    }
+    assert!(matches!(found(Fault::Lenient), Err(ContractError::Refusal { .. })));
+    assert!(matches!(found(Fault::Fails), Err(ContractError::Refusal { .. } | ContractError::Failed { .. })));
+}

@@ -1,0 +1,106 @@
+//! Exit codes and reports of the program.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a failure here is a failed test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn conform(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mlic-conform")).args(arguments).output().unwrap()
+}
+
+fn code(arguments: &[&str]) -> i32 {
+    conform(arguments).status.code().unwrap()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
+}
+
+/// A folder with the smoke suite, whose manifest `change` changed, and its model.
+fn changed(change: impl FnOnce(String) -> String) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["smoke", "models"] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+        for entry in std::fs::read_dir(folder().join(name)).unwrap().flatten() {
+            std::fs::copy(entry.path(), root.path().join(name).join(entry.file_name())).unwrap();
+        }
+    }
+    let manifest = root.path().join("smoke/manifest.json");
+    std::fs::write(&manifest, change(std::fs::read_to_string(&manifest).unwrap())).unwrap();
+    root
+}
+
+#[test]
+fn the_embedded_smoke_suite_is_the_default_and_passes() {
+    let output = conform(&["run"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for expected in
+        ["mlic-conform 0.", "backend tract", "suite smoke, model ", "passes: cpu", "g_s: cpu", "threads", std::env::consts::ARCH]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(text.ends_with("\npass\n"), "{text}");
+}
+
+#[test]
+fn reports_are_json_too() {
+    let output = conform(&["run", "smoke", "--backend", "reference", "--level", "2", "--format", "json", "-j", "2"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!((&report["backend"], &report["level"], &report["pass"]), (&"reference".into(), &2.into(), &true.into()));
+    let suite = &report["suites"][0];
+    assert_eq!(suite["counts"]["pass"].as_u64().unwrap() as usize, suite["vectors"].as_array().unwrap().len());
+    assert!(suite["model"]["id"].as_str().unwrap().len() == 12 && suite["devices"]["passes"].is_string());
+    assert!(report["host"]["arch"].is_string() && report["program"]["version"].is_string());
+}
+
+#[test]
+fn a_vector_that_does_not_pass_gives_1() {
+    // One digit of one digest of the last pass.
+    let at = |text: &str| text.rfind("\"means\": \"").unwrap() + 10;
+    let root = changed(|text| {
+        let digit = if text[at(&text)..].starts_with('0') { "1" } else { "0" };
+        format!("{}{digit}{}", &text[..at(&text)], &text[at(&text) + 1..])
+    });
+    let output = conform(&["run", "--suite-dir", root.path().to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("fail: L2 at pass 3 (slice 1 non-anchor), means") && text.ends_with("NOT PASSED\n"), "{text}");
+}
+
+#[test]
+fn data_that_cannot_be_used_gives_1() {
+    let root = changed(|text| text[..text.len() / 2].to_owned());
+    let output = conform(&["run", "--suite-dir", root.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("smoke/manifest.json"));
+    let root = changed(|text| text.replace("tiny.mlicpkg", "none.mlicpkg"));
+    assert_eq!(code(&["run", "--suite-dir", root.path().to_str().unwrap()]), 1);
+    let root = changed(|text| text);
+    std::fs::write(root.path().join("models/tiny.mlicpkg"), b"no package").unwrap();
+    assert_eq!(code(&["run", "--suite-dir", root.path().to_str().unwrap()]), 1);
+}
+
+#[test]
+fn wrong_usage_gives_2() {
+    assert_eq!(code(&[]), 2);
+    assert_eq!(code(&["run", "nonsense"]), 2);
+    assert_eq!(code(&["run", "--level", "5"]), 2);
+    assert_eq!(code(&["run", "--backend", "abacus"]), 2);
+    assert_eq!(code(&["run", "--suite-dir", "/nonexistent"]), 2);
+    assert_eq!(code(&["bless", "nonsense"]), 2);
+    assert_eq!(code(&["explain", "nonsense"]), 2);
+}
+
+#[test]
+fn list_and_explain_describe() {
+    let list = String::from_utf8(conform(&["list"]).stdout).unwrap();
+    assert!(list.contains("smoke: ") && list.contains("flat-1x1-q0"), "{list}");
+    let output = conform(&["explain", "flat-1x1-q0"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text.contains("no number of the exact path differs"), "{text}");
+}

@@ -1,0 +1,146 @@
+//! A package that is damaged, cut, too long, newer or at odds with itself is refused, by a named error.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use mlic_model::package::{SectionKind, normative_hash, parse};
+use mlic_model::{Model, ModelError};
+
+fn package() -> Vec<u8> {
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap()
+}
+
+#[track_caller]
+fn refused(bytes: Vec<u8>) -> ModelError {
+    Model::from_bytes(bytes).expect_err("the package must be refused")
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Makes checksums and hash right again after a change of contents.
+fn reseal(bytes: &mut [u8], original: &[u8]) {
+    let parsed = parse(original).unwrap();
+    let hash = normative_hash(SectionKind::ALL.into_iter().map(|kind| (kind, &bytes[parsed.range(kind)])));
+    for (i, kind) in SectionKind::ALL.into_iter().enumerate() {
+        let sum = crc32fast::hash(&bytes[parsed.range(kind)]);
+        put(bytes, 64 + 24 * i + 4, sum);
+    }
+    bytes[24..56].copy_from_slice(&hash);
+    let directory = crc32fast::hash(&bytes[64..64 + 24 * 7]);
+    put(bytes, 56, directory);
+    reseal_header(bytes);
+}
+
+fn reseal_header(bytes: &mut [u8]) {
+    let header = crc32fast::hash(&bytes[..60]);
+    put(bytes, 60, header);
+}
+
+/// Changes a section's contents and makes everything around them right.
+fn with(kind: SectionKind, change: impl FnOnce(&mut [u8])) -> ModelError {
+    let original = package();
+    let mut bytes = original.clone();
+    let range = parse(&original).unwrap().range(kind);
+    change(&mut bytes[range]);
+    reseal(&mut bytes, &original);
+    refused(bytes)
+}
+
+fn replace(bytes: &mut [u8], from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+}
+
+#[test]
+fn the_package_is_sound() {
+    assert_eq!(Model::from_bytes(package()).unwrap().name(), "tiny");
+}
+
+#[test]
+fn another_file_is_not_a_package() {
+    assert!(matches!(refused(b"\x89PNG\r\n\x1a\n and so on".to_vec()), ModelError::NotAPackage { .. }));
+    assert!(matches!(refused(Vec::new()), ModelError::NotAPackage { .. }));
+}
+
+#[test]
+fn a_newer_package_names_both_versions() {
+    let mut bytes = package();
+    put(&mut bytes, 8, 2);
+    reseal_header(&mut bytes);
+    assert!(matches!(refused(bytes), ModelError::UnsupportedVersion { got: 2, supported: 1 }));
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = package();
+    for len in (0..bytes.len()).step_by(997).chain([63, 64, bytes.len() - 1]) {
+        let error = refused(bytes[..len].to_vec());
+        assert!(matches!(error, ModelError::Truncated { .. } | ModelError::NotAPackage { .. }), "{len}: {error}");
+    }
+}
+
+#[test]
+fn a_longer_file_is_refused() {
+    let mut bytes = package();
+    bytes.push(0);
+    assert!(matches!(refused(bytes), ModelError::Oversized { .. }));
+}
+
+#[test]
+fn a_flipped_bit_is_refused_wherever_it_is() {
+    let bytes = package();
+    for at in (0..bytes.len()).step_by(331).chain(0..260) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        refused(damaged);
+    }
+}
+
+#[test]
+fn contents_that_are_not_those_of_the_id_are_refused() {
+    let original = package();
+    let mut bytes = original.clone();
+    let range = parse(&original).unwrap().range(SectionKind::Weights);
+    bytes[range.start] ^= 1;
+    let hash = original[24..56].to_vec();
+    reseal(&mut bytes, &original);
+    bytes[24..56].copy_from_slice(&hash);
+    reseal_header(&mut bytes);
+    assert!(matches!(refused(bytes), ModelError::IdMismatch { .. }));
+}
+
+#[test]
+fn a_configuration_at_odds_with_the_rest_is_refused() {
+    let error = with(SectionKind::Config, |c| replace(c, "\"latent\":64", "\"latent\":62"));
+    assert!(matches!(error, ModelError::Config { .. } | ModelError::Truncated { .. }), "{error}");
+    let error = with(SectionKind::Config, |c| replace(c, "\"hyper\":16", "\"hyper\":17"));
+    assert!(matches!(error, ModelError::Truncated { .. }), "{error}");
+    let error = with(SectionKind::Config, |c| replace(c, "\"hyper\":16", "\"hypes\":16"));
+    assert!(matches!(error, ModelError::Json { .. }), "{error}");
+    let error = with(SectionKind::Config, |c| replace(c, "\"window\":5", "\"window\":4"));
+    assert!(matches!(error, ModelError::Config { field: "window", .. }), "{error}");
+}
+
+#[test]
+fn parameters_out_of_range_are_refused() {
+    let error = with(SectionKind::Parameters, |p| p[..4].copy_from_slice(&40_000_i32.to_le_bytes()));
+    assert!(matches!(error, ModelError::Parameter { what: "layer", index: 0, .. }), "{error}");
+    // The first layer's first multiplier follows its largest activation, shift and GELU requantization.
+    let error = with(SectionKind::Parameters, |p| p[4 + 1 + 5..][..4].copy_from_slice(&(-1_i32).to_le_bytes()));
+    assert!(matches!(error, ModelError::Parameter { what: "requantization", .. }), "{error}");
+    let error = with(SectionKind::Parameters, |p| p[4] = 63);
+    assert!(matches!(error, ModelError::Overflow { .. }), "{error}");
+    let error = with(SectionKind::Weights, |w| w[7] = 0x80);
+    assert!(matches!(error, ModelError::Parameter { what: "weight", index: 7, .. }), "{error}");
+}
+
+#[test]
+fn a_sum_that_could_overflow_is_refused() {
+    // The largest multiplier for every output of the first layer: with its accumulators that exceeds 63 bits, or the bias does.
+    let error = with(SectionKind::Parameters, |p| {
+        let bias = 4 + 1 + 5 + 4 * 12;
+        p[bias..bias + 8].copy_from_slice(&i64::MAX.to_le_bytes());
+    });
+    assert!(matches!(error, ModelError::Overflow { operation: "64-bit weighted sum", .. }), "{error}");
+}

@@ -1,0 +1,45 @@
+//! Encode, then decode, with one and with two threads: streams, symbols, latents and pixels agree. Runs where `MLIC_KODAK` names the
+//! folder of images; `MLIC_KODAK_IMAGES=all` takes all of them at five qualities instead of one at two.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use mlic::image::{ReadOptions, read_image};
+use mlic::{Codec, CodecOptions, embedded_model, quality_from_percent};
+
+fn codec(threads: usize) -> Codec {
+    Codec::new(embedded_model().unwrap(), CodecOptions { threads, ..CodecOptions::default() }).unwrap()
+}
+
+fn check(path: &Path, percent: f32, codecs: &[Codec; 2]) {
+    let image = read_image(&std::fs::read(path).unwrap(), &ReadOptions::default()).unwrap();
+    let quality = quality_from_percent(percent, codecs[0].model().quality_steps()).unwrap();
+    let encoded = codecs.each_ref().map(|c| c.encode(&image, quality, &|_| ()).unwrap());
+    assert_eq!(encoded[0].stream, encoded[1].stream, "{} at {percent}: the threads show in the stream", path.display());
+    assert_eq!(encoded[0].passes, encoded[1].passes);
+    let pictures = codecs.each_ref().map(|c| {
+        let (trace, latents) = c.trace(&encoded[0].stream).unwrap();
+        assert_eq!(trace.passes, encoded[0].passes, "{} at {percent}: passes", path.display());
+        assert_eq!(latents.y_hat, encoded[0].y_hat, "{} at {percent}: y_hat", path.display());
+        c.synthesize(&latents).unwrap()
+    });
+    assert_eq!(pictures[0].rgb, pictures[1].rgb, "{} at {percent}: the threads show in the pixels", path.display());
+    println!("{} at {percent}: {} bytes", path.display(), encoded[0].stream.len());
+}
+
+#[test]
+fn encoder_and_decoder_agree_for_any_number_of_threads() {
+    let Ok(folder) = std::env::var("MLIC_KODAK") else {
+        eprintln!("not run: MLIC_KODAK does not name the folder of the Kodak images");
+        return;
+    };
+    let all = std::env::var("MLIC_KODAK_IMAGES").is_ok_and(|v| v == "all");
+    let (images, percents): (Vec<u32>, &[f32]) =
+        if all { ((1..=24).collect(), &[0.0, 25.0, 50.0, 75.0, 100.0]) } else { (vec![23], &[10.0, 90.0]) };
+    let codecs = [codec(1), codec(2)];
+    for image in images {
+        for percent in percents {
+            check(&PathBuf::from(&folder).join(format!("kodim{image:02}.png")), *percent, &codecs);
+        }
+    }
+}

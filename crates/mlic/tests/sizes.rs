@@ -1,0 +1,73 @@
+//! Every size from 1 x 1, gray and colour; truncation at every byte; every flipped bit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::OnceLock;
+
+use mlic::image::Image;
+use mlic::{Codec, CodecOptions, ErrorKind, Model};
+
+/// A small random model: fast, and as demanding of the integers as a trained one.
+fn codec() -> &'static Codec {
+    static CODEC: OnceLock<Codec> = OnceLock::new();
+    CODEC.get_or_init(|| {
+        let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
+        Codec::new(Model::open(package).unwrap(), CodecOptions::default()).unwrap()
+    })
+}
+
+fn picture(width: u32, height: u32) -> Image {
+    let sample = |i: u32| (i.wrapping_mul(2_654_435_761) >> 27) as u8 * 4 + (i / 3 % width * 90 / width) as u8;
+    Image::from_rgb(width, height, (0..3 * width * height).map(sample).collect()).unwrap()
+}
+
+#[test]
+fn every_shape_round_trips() {
+    let codec = codec();
+    for (width, height) in [(1, 1), (1, 64), (64, 1), (2, 65), (63, 64), (64, 64), (65, 3), (127, 129), (200, 1), (1, 300)] {
+        for quality in [0, codec.model().quality_steps()] {
+            let encoded = codec.encode(&picture(width, height), quality, &|_| ()).unwrap();
+            let latents = codec.decode_latents(&encoded.stream, &|_| ()).unwrap();
+            assert_eq!(latents.y_hat, encoded.y_hat, "{width} x {height} at {quality}");
+            let decoded = codec.decode(&encoded.stream, &|_| ()).unwrap();
+            assert_eq!((decoded.image.width, decoded.image.height), (width, height));
+            assert!(decoded.truncation.is_none());
+        }
+    }
+}
+
+#[test]
+fn overhead_is_at_most_32_bytes() {
+    let encoded = codec().encode(&picture(100, 80), 100, &|_| ()).unwrap();
+    let header = encoded.report.bits.iter().find(|p| p.part == "header").unwrap();
+    assert!(header.bits <= 32.0 * 8.0, "{} bits", header.bits);
+}
+
+#[test]
+fn every_truncation_gives_whole_slices_or_a_named_error() {
+    let codec = codec();
+    let stream = codec.encode(&picture(90, 70), 150, &|_| ()).unwrap().stream;
+    let mut most = 0;
+    for len in (0..stream.len()).step_by(1 + stream.len() / 400) {
+        match codec.decode(&stream[..len], &|_| ()) {
+            Ok(decoded) => {
+                let truncation = decoded.truncation.unwrap();
+                assert_eq!(truncation.need_bytes, stream.len() as u64);
+                assert!(truncation.whole_slices >= most && truncation.whole_slices <= truncation.slice_count);
+                most = truncation.whole_slices;
+            }
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Truncated | ErrorKind::NotAStream), "{len}: {error}"),
+        }
+    }
+    assert!(most >= 1, "a stream that lacks little has a whole slice");
+}
+
+#[test]
+fn every_flipped_bit_is_detected() {
+    let codec = codec();
+    let stream = codec.encode(&picture(20, 20), 60, &|_| ()).unwrap().stream;
+    for bit in 0..8 * stream.len() {
+        let mut damaged = stream.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(codec.decode_latents(&damaged, &|_| ()).is_err(), "bit {bit} of {}", 8 * stream.len());
+    }
+}
