@@ -1,7 +1,7 @@
 //! The stages of MLIC++ on a device.
 //!
 //! [`Backend`] is what a device offers; [`entropy::EntropyModel`] is MEM++ written once over the operators of [`ops::Ops`],
-//! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`walk`] is the one loop over the
+//! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`mod@walk`] is the one loop over the
 //! passes that encoding, decoding and measuring share; [`contract`] is the suite that makes a backend right.
 
 pub mod backend;

@@ -81,3 +81,58 @@ fn float_networks_are_the_published_ones() {
         assert_close(&format!("slice{i}.y_hat"), slice, &golden(&tensors, &format!("slice{i}.y_hat")));
     }
 }
+
+/// Root mean square of the differences over that of the values.
+fn relative_rms(got: impl Iterator<Item = f32>, expected: &[f32]) -> f32 {
+    let error: f32 = got.zip(expected).map(|(a, b)| (a - b).powi(2)).sum();
+    (error / expected.iter().map(|b| b * b).sum::<f32>()).sqrt()
+}
+
+/// The tiny model has random weights and int8 activations calibrated on other pictures; a wrong operator gives about one.
+const FOLLOWS: f32 = 0.12;
+
+#[test]
+fn integer_networks_follow_the_float_ones_through_every_pass() {
+    use mlic_backend::integer::{IntegerSession, Kernels};
+    use mlic_backend::{EntropySession, Planes};
+    use mlic_builder::bottleneck;
+    use mlic_builder::build::{Encoder, RealGains, level_of};
+    use mlic_core::schedule::LatentSize;
+
+    let export = Export::open(&folder()).unwrap();
+    let float = FloatModel::load(&export).unwrap();
+    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
+    let model = mlic_model::Model::open(package).unwrap();
+    let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), 1).unwrap();
+    let (gains, medians) = (RealGains::load(&export).unwrap(), bottleneck::z_tables(&export).unwrap().0);
+    let (height, width) = (64, 128);
+    let sample = |i: usize| {
+        let (row, col) = (i / width % height, i % width);
+        0.2 + 0.5 * (row as f32 / 64.0) + if col > 40 && row > col / 2 { 0.25 } else { 0.0 }
+    };
+    let x = Planes { channels: 3, height, width, data: (0..3 * height * width).map(sample).collect() };
+    let y = encoder.analysis(&x).unwrap();
+    for quality in [0, 100, 200] {
+        let sample = encoder.sample(&gains, &medians, &y, level_of(model.config(), quality)).unwrap();
+        let mut real = EntropyModel::new(&float.layout, FloatOps::new(&float), &sample.z_hat).unwrap();
+        let size = LatentSize::of_image(width as u32, height as u32).unwrap();
+        let mut exact = IntegerSession::new(&model, size, quality, &sample.z_symbols, Kernels::Reference).unwrap();
+        for pass in passes(model.config().slices) {
+            let (gaussian, parameters) = (real.parameters(pass).unwrap(), exact.parameters(pass).unwrap());
+            let means = parameters.means.iter().map(|m| *m as f32 / 4096.0);
+            let error = relative_rms(means, &gaussian.mean.data);
+            assert!(error < FOLLOWS, "quality {quality}, {pass}: means differ by {error}");
+            let target = slice_half(&sample.y, &float.config, pass.slice_index, pass.parity);
+            let symbols: Vec<i32> = target.data.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
+            real.commit(pass, &symbols).unwrap();
+            exact.commit(pass, &symbols).unwrap();
+        }
+        let y_hat = exact.y_hat().unwrap();
+        let channels = model.config().slice_channels();
+        for (i, slice) in real.y_hat().iter().enumerate() {
+            let own = y_hat.select(i * channels, channels);
+            let error = relative_rms(own.data.iter().map(|v| *v as f32 / 4096.0), &slice.data);
+            assert!(error < FOLLOWS, "quality {quality}, slice {i}: y_hat differs by {error}");
+        }
+    }
+}

@@ -127,7 +127,7 @@ pub struct Conv2d {
     pub groups: u32,
     /// [output, input / groups, kernel, kernel]
     pub weight: Vec<f32>,
-    /// [output]
+    /// `[output]`
     pub bias: Vec<f32>,
 }
 
@@ -148,7 +148,7 @@ pub struct Gdn {
     pub inverse: bool,
     /// [channels, channels], not negative.
     pub gamma: Vec<f32>,
-    /// [channels], positive.
+    /// `[channels]`, positive.
     pub beta: Vec<f32>,
 }
 
