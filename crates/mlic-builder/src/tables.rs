@@ -104,9 +104,12 @@ mod tests {
                 let distance = f64::from(k.abs());
                 normal_cdf((0.5 - distance) / scale) - normal_cdf((-0.5 - distance) / scale)
             };
-            let excess = |k: i32| mass(k) * (f64::from(table.cost(k)) / 65_536.0 + mass(k).max(1e-300).log2());
-            let redundancy: f64 = (-reach..=reach).map(excess).sum();
-            assert!((-1e-4..2e-3).contains(&redundancy), "scale {scale}: {redundancy} bits per symbol too many");
+            let bits = |k: i32| -mass(k).max(1e-300).log2();
+            let entropy: f64 = (-reach..=reach).map(|k| mass(k) * bits(k)).sum();
+            let redundancy: f64 = (-reach..=reach).map(|k| mass(k) * (f64::from(table.cost(k)) / 65_536.0 - bits(k))).sum();
+            // The widest table gives one part in 2^16 to some 700 symbols that deserve less: a thousandth of its 10 bits.
+            let bound = 1e-4 + 1.2e-3 * entropy;
+            assert!((-1e-4..bound).contains(&redundancy), "scale {scale}: {redundancy} bits over the {entropy} of a symbol");
         }
     }
 
