@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mlic::BackendChoice;
 use mlic::image::{OutputFormat, ReadOptions};
@@ -35,8 +36,8 @@ pub(crate) struct Global {
     #[arg(long, value_name = "PACKAGE", global = true)]
     pub(crate) model: Option<PathBuf>,
     /// What runs the networks
-    #[arg(long, value_enum, default_value_t = Backend::Auto, global = true)]
-    pub(crate) backend: Backend,
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names(), global = true)]
+    pub(crate) backend: BackendChoice,
     /// Say what was done and how long it took
     #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
@@ -139,16 +140,6 @@ pub(crate) struct EvalArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Backend {
-    /// The fastest that is available
-    Auto,
-    /// Float transforms on tract, integer entropy networks
-    Tract,
-    /// The scalar definition: slow
-    Reference,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum MetadataArg {
     /// All of it, or fail
     Keep,
@@ -165,16 +156,6 @@ pub(crate) enum Format {
     /// PPM, or PGM for gray pictures; no metadata
     #[value(alias = "pgm", alias = "pnm")]
     Ppm,
-}
-
-impl From<Backend> for BackendChoice {
-    fn from(backend: Backend) -> Self {
-        match backend {
-            Backend::Auto => Self::Auto,
-            Backend::Tract => Self::Tract,
-            Backend::Reference => Self::Reference,
-        }
-    }
 }
 
 impl From<MetadataArg> for MetadataPolicy {
@@ -204,6 +185,11 @@ impl ReadArgs {
         options.metadata = metadata;
         options
     }
+}
+
+/// Names of backends, as the help and completions list them.
+fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
+    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
 }
 
 fn percent(text: &str) -> Result<f32, String> {

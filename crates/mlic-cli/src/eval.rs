@@ -8,7 +8,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use mlic::metadata::MetadataPolicy;
-use mlic::{BackendChoice, quality_from_percent};
+use mlic::quality_from_percent;
 
 use crate::args::{EvalArgs, Global};
 use crate::console;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     drop(progress);
     let means = Mean::over(&images, &qualities);
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
-    let evaluation = Evaluation::new(codec.model(), BackendChoice::from(global.backend), global.threads, images, means, bd_rates);
+    let evaluation = Evaluation::new(codec.model(), global.backend, global.threads, images, means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };
     console::stdout(&text)
 }

@@ -100,10 +100,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
-    let options = CodecOptions { backend: global.backend.into(), threads: global.threads };
-    Codec::new(model(global.model.as_deref())?, options).map_err(|error| {
-        Failure::from_codec("cannot start", format_args!("backend {}", mlic::BackendChoice::from(global.backend)), &error)
-    })
+    let options = CodecOptions { backend: global.backend, threads: global.threads };
+    Codec::new(model(global.model.as_deref())?, options)
+        .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 
 /// A model package, or the embedded model.

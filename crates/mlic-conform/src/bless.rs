@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{Codec, Latents, quality_from_percent};
+use mlic::{BackendChoice, Codec, Latents, backend, quality_from_percent};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
 use mlic_core::container;
 use mlic_model::Model;
-use mlic_tract::CpuBackend;
 
 use crate::check::header_fields;
 use crate::craft::{Crafted, Symbols, craft};
@@ -35,8 +34,8 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// # Errors
 /// [`ConformError::Blessing`] when a backend does not agree with the expectations, or whatever keeps a vector from being made.
 pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, threads: usize) -> Result<Files, ConformError> {
-    let fast: Arc<dyn Backend> = Arc::new(CpuBackend::tract(Arc::clone(&model), threads)?);
-    let reference: Arc<dyn Backend> = Arc::new(CpuBackend::reference(Arc::clone(&model), threads)?);
+    let fast = backend(Arc::clone(&model), BackendChoice::Tract, threads)?;
+    let reference = backend(Arc::clone(&model), BackendChoice::Reference, threads)?;
     let mut maker = Maker { suite: recipe.suite, backend: Arc::clone(&fast), streams: BTreeMap::new(), files: Files::new() };
     let vectors = recipe.vectors.iter().map(|vector| maker.vector(vector)).collect::<Result<Vec<_>, _>>()?;
     let name = |backend: &Arc<dyn Backend>| format!("{} ({})", backend.name(), backend.device(Stage::Passes));

@@ -34,6 +34,7 @@ pub fn check(job: &Job, backend: Arc<dyn Backend>, level: Level) -> Verdict {
     match outcome {
         Ok(None) => Verdict::Pass,
         Ok(Some(divergence)) => Verdict::Fail(divergence),
+        Err(error) if error.is_not_available() => Verdict::NotSupported(error.chain()),
         Err(error) => Verdict::Error(error.chain()),
     }
 }

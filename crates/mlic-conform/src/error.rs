@@ -113,6 +113,16 @@ impl ConformError {
         |source| Self::Io { path, source }
     }
 
+    /// Whether something is lacking on this machine or in this program, rather than wrong.
+    #[must_use]
+    pub const fn is_not_available(&self) -> bool {
+        matches!(
+            self,
+            Self::Codec(mlic::Error::Backend(BackendError::NotAvailable { .. }))
+                | Self::Backend(BackendError::NotAvailable { .. })
+        )
+    }
+
     /// The message with all its sources.
     #[must_use]
     pub fn chain(&self) -> String {

@@ -14,14 +14,14 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use mlic_conform::{Models, Options, Store, run};
-//! use mlic_tract::CpuBackend;
+//! use mlic::{BackendChoice, backend};
+//! use mlic_conform::{Level, Models, Options, Store, run};
 //!
 //! let store = Store::embedded();
 //! for name in store.suites().iter().filter(|name| *name == "smoke") {
 //!     let suite = store.suite(name)?;
 //!     let model = Models::default().find(&store, &suite.manifest.model)?;
-//!     let report = run(&suite, Arc::new(CpuBackend::tract(model, 1)?), &Options::default());
+//!     let report = run(&suite, backend(model, BackendChoice::Auto, 1)?, &Options { level: Level::L3, ..Options::default() });
 //!     assert!(report.is_pass());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mlic_backend::Backend;
+use mlic::{BackendChoice, backend};
 use mlic_conform::report::{Report, SuiteReport};
 use mlic_conform::suites::{self, Source};
 use mlic_conform::{ConformError, Level, Models, Options, Store, Suite, Verdict, bless, explain, run};
 use mlic_model::Model;
-use mlic_tract::CpuBackend;
 
 #[derive(Debug, Parser)]
 #[command(name = "mlic-conform", version, about = "Does this decoder read MLIC++ streams as the specification says?")]
@@ -70,8 +70,8 @@ struct RunArgs {
 #[derive(Debug, Args)]
 struct BackendArgs {
     /// What is tested
-    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
-    backend: BackendName,
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
+    backend: BackendChoice,
     /// Model package to use where its id is wanted; may be repeated
     #[arg(long, value_name = "PACKAGE")]
     model: Vec<PathBuf>,
@@ -121,19 +121,14 @@ struct DrawArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BackendName {
-    /// The fastest that is available
-    Auto,
-    /// tract and the fast integer kernels
-    Tract,
-    /// The scalar definition
-    Reference,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
     Json,
+}
+
+/// Names of backends, as the help and completions list them.
+fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
+    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
 }
 
 fn main() -> ExitCode {
@@ -164,13 +159,6 @@ fn store(data: &DataArgs) -> Store {
     data.suite_dir.clone().map_or(Store::Embedded, Store::Folder)
 }
 
-fn backend(name: BackendName, model: Arc<Model>, threads: usize) -> Result<Arc<dyn Backend>, ConformError> {
-    Ok(match name {
-        BackendName::Auto | BackendName::Tract => Arc::new(CpuBackend::tract(model, threads)?),
-        BackendName::Reference => Arc::new(CpuBackend::reference(model, threads)?),
-    })
-}
-
 fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     let (store, models) = (store(&args.data), Models::open(&args.backend.model)?);
     let level = Level::try_from(args.level).unwrap_or(Level::L4);
@@ -180,11 +168,8 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     // All manifests are read before anything runs.
     let suites = names.iter().map(|name| store.suite(name)).collect::<Result<Vec<_>, _>>()?;
     let reports = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options)).collect();
-    let name = match args.backend.backend {
-        BackendName::Auto | BackendName::Tract => "tract",
-        BackendName::Reference => "reference",
-    };
-    let report = Report { backend: name.to_owned(), level, threads: args.backend.jobs, suites: reports };
+    let report =
+        Report { backend: args.backend.backend.resolved().to_string(), level, threads: args.backend.jobs, suites: reports };
     match args.format {
         Format::Text => print(&report.to_text()),
         Format::Json => print(&format!("{:#}\n", report.to_json())),
@@ -195,7 +180,7 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
 /// A suite whose model or backend is not to be had is reported like one that fails.
 fn run_suite(suite: &Suite<'_>, store: &Store, models: &Models, args: &RunArgs, options: &Options) -> SuiteReport {
     let model = models.find(store, &suite.manifest.model);
-    match model.and_then(|model| backend(args.backend.backend, model, args.backend.jobs)) {
+    match model.and_then(|model| Ok(backend(model, args.backend.backend, args.backend.jobs)?)) {
         Ok(backend) => run(suite, backend, options),
         Err(error @ (ConformError::NoModel { .. } | ConformError::Missing { .. })) => {
             mlic_conform::run::not_run(suite, options.level, &Verdict::NotSupported(error.chain()))
@@ -228,8 +213,8 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let vector = suite.manifest.vector(&args.vector).ok_or_else(unknown)?;
     let stream = suite.read(&vector.stream)?;
     let model = models.find(&store, &suite.manifest.model)?;
-    let tested = backend(args.backend.backend, Arc::clone(&model), args.backend.jobs)?;
-    let reference = backend(BackendName::Reference, model, args.backend.jobs)?;
+    let tested = backend(Arc::clone(&model), args.backend.backend, args.backend.jobs)?;
+    let reference = backend(model, BackendChoice::Reference, args.backend.jobs)?;
     let explanation = explain::explain(&stream, tested, reference);
     print(&explanation.to_string());
     Ok(explanation.first.is_none() && explanation.got_error == explanation.expected_error)

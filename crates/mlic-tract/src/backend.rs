@@ -1,12 +1,10 @@
-//! The CPU backend: float transforms on tract, entropy networks on the integer kernels.
+//! The float transforms of a model on tract.
 
 use std::sync::{Arc, OnceLock};
 
-use mlic_backend::integer::{IntegerSession, Kernels};
-use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
-use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
-use mlic_kernels::cpu::Isa;
+use mlic_backend::cpu::{CpuBackend, FloatTransforms};
+use mlic_backend::integer::Kernels;
+use mlic_backend::{BackendError, Planes, Stage};
 use mlic_model::Model;
 use mlic_model::graph::Graph;
 use mlic_model::package::SectionKind;
@@ -44,16 +42,10 @@ impl PlaneTransform {
     }
 }
 
-/// A model on this CPU.
-///
-/// [`CpuBackend::tract`] is the product; [`CpuBackend::reference`] runs the scalar definition of every integer operator, slowly,
-/// for conformance.
+/// The transforms of a model, each prepared when it is first asked for.
 #[derive(Debug)]
-pub struct CpuBackend {
+pub struct TractTransforms {
     model: Arc<Model>,
-    kernels: Kernels,
-    threads: usize,
-    pool: rayon::ThreadPool,
     transforms: [OnceLock<PlaneTransform>; 3],
 }
 
@@ -66,35 +58,20 @@ const fn section(stage: Stage) -> (SectionKind, usize) {
     }
 }
 
-impl CpuBackend {
-    /// The fast backend with the best instruction set, on this many threads (0: all cores).
-    ///
-    /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started.
-    pub fn tract(model: Arc<Model>, threads: usize) -> Result<Self, BackendError> {
-        Self::new(model, Kernels::Fast(Isa::best()), threads)
+impl TractTransforms {
+    /// The transforms of this model.
+    #[must_use]
+    pub fn new(model: Arc<Model>) -> Self {
+        Self { model, transforms: Default::default() }
+    }
+}
+
+impl FloatTransforms for TractTransforms {
+    fn name(&self) -> &'static str {
+        "tract"
     }
 
-    /// The definition.
-    ///
-    /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started.
-    pub fn reference(model: Arc<Model>, threads: usize) -> Result<Self, BackendError> {
-        Self::new(model, Kernels::Reference, threads)
-    }
-
-    /// A backend with the given kernels.
-    ///
-    /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started.
-    pub fn new(model: Arc<Model>, kernels: Kernels, threads: usize) -> Result<Self, BackendError> {
-        let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("mlic-kernel-{i}")).build();
-        let pool = pool.map_err(|e| BackendError::NotAvailable { backend: name(kernels), reason: e.to_string() })?;
-        Ok(Self { model, kernels, threads, pool, transforms: Default::default() })
-    }
-
-    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
+    fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError> {
         let (kind, place) = section(stage);
         let failed = |e: TractError| BackendError::Device { backend: self.name(), stage, message: e.to_string() };
         let cell = &self.transforms[place];
@@ -105,77 +82,15 @@ impl CpuBackend {
                 cell.get_or_init(|| made)
             }
         };
-        transform.run(input, self.threads).map_err(failed)
+        transform.run(input, threads).map_err(failed)
     }
 }
 
-const fn name(kernels: Kernels) -> &'static str {
-    match kernels {
-        Kernels::Reference => "reference",
-        Kernels::Fast(_) => "tract",
-    }
-}
-
-/// Runs the integer networks on the backend's own threads.
-struct Pooled<'a> {
-    session: IntegerSession<'a>,
-    pool: &'a rayon::ThreadPool,
-}
-
-impl EntropySession for Pooled<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
-        let Self { session, pool } = self;
-        pool.install(|| session.parameters(pass))
-    }
-
-    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
-        let Self { session, pool } = self;
-        pool.install(|| session.commit(pass, symbols))
-    }
-
-    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
-        self.session.y_hat()
-    }
-}
-
-impl Backend for CpuBackend {
-    fn name(&self) -> &'static str {
-        name(self.kernels)
-    }
-
-    fn device(&self, stage: Stage) -> String {
-        let arch = std::env::consts::ARCH;
-        match (stage, self.kernels) {
-            (Stage::Rans, _) => format!("cpu {arch}"),
-            (Stage::Analysis | Stage::HyperAnalysis | Stage::Synthesis, _) => format!("cpu {arch}, tract f32"),
-            (_, Kernels::Reference) => format!("cpu {arch}, reference"),
-            (_, Kernels::Fast(isa)) => format!("cpu {arch}, {}", isa.name()),
-        }
-    }
-
-    fn model(&self) -> &Model {
-        &self.model
-    }
-
-    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Analysis, x)
-    }
-
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::HyperAnalysis, y)
-    }
-
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Synthesis, y_hat)
-    }
-
-    fn entropy<'a>(
-        &'a self,
-        size: LatentSize,
-        quality: u8,
-        z_symbols: &[i32],
-    ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        let session = self.pool.install(|| IntegerSession::new(&self.model, size, quality, z_symbols, self.kernels))?;
-        Ok(Box::new(Pooled { session, pool: &self.pool }))
-    }
+/// A CPU backend with these kernels whose float transforms run on tract, on this many threads (0: all cores).
+///
+/// # Errors
+/// [`BackendError::NotAvailable`] when threads cannot be started.
+pub fn backend(model: Arc<Model>, kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError> {
+    let float = TractTransforms::new(Arc::clone(&model));
+    CpuBackend::new(model, kernels, threads, Some(Box::new(float)))
 }

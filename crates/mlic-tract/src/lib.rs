@@ -17,11 +17,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod backend;
+mod backend;
 mod ops;
 mod pool;
 mod recipe;
 mod transform;
 
-pub use backend::{CpuBackend, PlaneTransform};
+pub use backend::{PlaneTransform, TractTransforms, backend};
 pub use transform::{TractError, Transform};

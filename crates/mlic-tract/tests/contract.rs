@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mlic_backend::backend_contract;
+use mlic_backend::cpu::CpuBackend;
 use mlic_backend::integer::Kernels;
 use mlic_backend::{Backend, BackendError};
 use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
-use mlic_tract::CpuBackend;
 
 fn model() -> Result<Arc<Model>, BackendError> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/models/tiny.mlicpkg");
@@ -22,11 +22,11 @@ fn fast(isa: Isa, threads: usize) -> Result<CpuBackend, BackendError> {
         let reason = format!("this processor has no {}", isa.name());
         return Err(BackendError::NotAvailable { backend: "tract", reason });
     }
-    CpuBackend::new(model()?, Kernels::Fast(isa), threads)
+    mlic_tract::backend(model()?, Kernels::Fast(isa), threads)
 }
 
 fn reference() -> Result<CpuBackend, BackendError> {
-    CpuBackend::reference(model()?, 1)
+    CpuBackend::new(model()?, Kernels::Reference, 1, None)
 }
 
 backend_contract!(scalar, "scalar", fast(Isa::Scalar, 1), reference());

@@ -1,7 +1,6 @@
 //! Encoder and decoder.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,48 +14,13 @@ use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::model::Gain;
-use mlic_tract::CpuBackend;
 
+use crate::backend::{BackendChoice, backend};
 use crate::error::Error;
 use crate::image::Image;
 use crate::metadata::MetadataKind;
 use crate::pixels;
 use crate::sinks::{DecodeSink, EncodeSink, Observer, code_z};
-
-/// Which executor runs the networks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BackendChoice {
-    /// The best that is available.
-    #[default]
-    Auto,
-    /// tract and the fast integer kernels on this CPU.
-    Tract,
-    /// The scalar definition of the integer operators: slow, for conformance.
-    Reference,
-}
-
-impl FromStr for BackendChoice {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "tract" => Ok(Self::Tract),
-            "reference" => Ok(Self::Reference),
-            _ => Err(Error::UnknownBackend { name: name.into() }),
-        }
-    }
-}
-
-impl fmt::Display for BackendChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Tract => "tract",
-            Self::Reference => "reference",
-        })
-    }
-}
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -219,12 +183,7 @@ impl Codec {
     /// # Errors
     /// [`Error::Backend`] when the backend is not available.
     pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
-        let model = Arc::new(model);
-        let backend = match options.backend {
-            BackendChoice::Auto | BackendChoice::Tract => CpuBackend::tract(model, options.threads)?,
-            BackendChoice::Reference => CpuBackend::reference(model, options.threads)?,
-        };
-        Ok(Self::with_backend(Arc::new(backend)))
+        Ok(Self::with_backend(backend(Arc::new(model), options.backend, options.threads)?))
     }
 
     /// A codec on a backend.

@@ -73,7 +73,7 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// There is no backend of this name.
-    #[error("there is no backend {name}: auto, tract or reference")]
+    #[error("there is no backend {name}: auto, tract, integer or reference")]
     UnknownBackend {
         /// Its name.
         name: String,

@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backend;
 pub mod codec;
 pub mod error;
 pub mod image;
@@ -23,8 +24,9 @@ pub mod output;
 mod pixels;
 mod sinks;
 
+pub use backend::{BackendChoice, backend};
 pub use codec::{
-    BackendChoice, Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, ProgressEvent, Report, StageTime, Trace, Truncation,
+    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, ProgressEvent, Report, StageTime, Trace, Truncation,
     quality_from_percent,
 };
 pub use error::{Error, ErrorKind};

@@ -12,7 +12,7 @@ use mlic_conform::report::SuiteReport;
 use mlic_conform::{Level, Models, Options, Store, run};
 use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
-use mlic_tract::CpuBackend;
+use mlic_tract::backend;
 
 /// `conformance/`, as it is now.
 pub fn data() -> Store {
@@ -27,11 +27,11 @@ pub fn model(suite: &str) -> Arc<Model> {
 }
 
 pub fn tract(model: Arc<Model>) -> Arc<dyn Backend> {
-    Arc::new(CpuBackend::tract(model, 0).unwrap())
+    Arc::new(backend(model, fast(), 0).unwrap())
 }
 
 pub fn with(kernels: Kernels, model: Arc<Model>) -> Arc<dyn Backend> {
-    Arc::new(CpuBackend::new(model, kernels, 0).unwrap())
+    Arc::new(backend(model, kernels, 0).unwrap())
 }
 
 pub fn fast() -> Kernels {

@@ -1,0 +1,143 @@
+//! The CPU backend: entropy networks on the integer kernels, float transforms on an executor that is plugged in.
+
+use std::sync::Arc;
+
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_kernels::cpu::Isa;
+use mlic_model::Model;
+
+use crate::integer::{IntegerSession, Kernels};
+use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+
+/// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
+pub trait FloatTransforms: Send + Sync {
+    /// Short name: that of the backend which it makes complete.
+    fn name(&self) -> &'static str;
+
+    /// Runs a transform on this many threads; the result does not depend on their number.
+    ///
+    /// # Errors
+    /// [`BackendError::Model`] when the package's graph is refused, [`BackendError::Device`] when the executor fails.
+    fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError>;
+}
+
+/// A model on this CPU.
+///
+/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and no further.
+pub struct CpuBackend {
+    model: Arc<Model>,
+    kernels: Kernels,
+    threads: usize,
+    pool: rayon::ThreadPool,
+    float: Option<Box<dyn FloatTransforms>>,
+}
+
+impl CpuBackend {
+    /// A backend with the given kernels on this many threads (0: all cores).
+    ///
+    /// # Errors
+    /// [`BackendError::NotAvailable`] when threads cannot be started.
+    pub fn new(
+        model: Arc<Model>,
+        kernels: Kernels,
+        threads: usize,
+        float: Option<Box<dyn FloatTransforms>>,
+    ) -> Result<Self, BackendError> {
+        let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("mlic-kernel-{i}")).build();
+        let unavailable = |e: rayon::ThreadPoolBuildError| BackendError::NotAvailable {
+            backend: name(kernels, float.as_deref()),
+            reason: e.to_string(),
+        };
+        let pool = pool.map_err(unavailable)?;
+        Ok(Self { model, kernels, threads, pool, float })
+    }
+
+    /// The fast integer kernels with the best instruction set.
+    #[must_use]
+    pub fn fast() -> Kernels {
+        Kernels::Fast(Isa::best())
+    }
+
+    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
+        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: self.name(), reason: reason() })?;
+        float.run(stage, input, self.threads)
+    }
+}
+
+fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {
+    match (kernels, float) {
+        (Kernels::Reference, _) => "reference",
+        (Kernels::Fast(_), None) => "integer",
+        (Kernels::Fast(_), Some(float)) => float.name(),
+    }
+}
+
+/// Runs the integer networks on the backend's own threads.
+struct Pooled<'a> {
+    session: IntegerSession<'a>,
+    pool: &'a rayon::ThreadPool,
+}
+
+impl EntropySession for Pooled<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let Self { session, pool } = self;
+        pool.install(|| session.parameters(pass))
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        let Self { session, pool } = self;
+        pool.install(|| session.commit(pass, symbols))
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
+        self.session.y_hat()
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        name(self.kernels, self.float.as_deref())
+    }
+
+    fn device(&self, stage: Stage) -> String {
+        let arch = std::env::consts::ARCH;
+        match (stage, self.kernels) {
+            (Stage::Rans, _) => format!("cpu {arch}"),
+            (Stage::Analysis | Stage::HyperAnalysis | Stage::Synthesis, _) => match &self.float {
+                Some(float) => format!("cpu {arch}, {} f32", float.name()),
+                None => "none".to_owned(),
+            },
+            (_, Kernels::Reference) => format!("cpu {arch}, reference"),
+            (_, Kernels::Fast(isa)) => format!("cpu {arch}, {}", isa.name()),
+        }
+    }
+
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Analysis, x)
+    }
+
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::HyperAnalysis, y)
+    }
+
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Synthesis, y_hat)
+    }
+
+    fn entropy<'a>(
+        &'a self,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+    ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
+        let session = self.pool.install(|| IntegerSession::new(&self.model, size, quality, z_symbols, self.kernels))?;
+        Ok(Box::new(Pooled { session, pool: &self.pool }))
+    }
+}

@@ -1,0 +1,91 @@
+//! Backends by name.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use mlic_backend::cpu::CpuBackend;
+use mlic_backend::integer::Kernels;
+use mlic_backend::{Backend, BackendError};
+use mlic_model::Model;
+
+use crate::error::Error;
+
+/// Which executor runs the networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The best that is available.
+    #[default]
+    Auto,
+    /// Float transforms on tract, the fast integer kernels on this CPU.
+    Tract,
+    /// The fast integer kernels alone: streams to `y_hat`, no pictures.
+    Integer,
+    /// The scalar definition of the integer operators: slow, for conformance.
+    Reference,
+}
+
+impl BackendChoice {
+    /// Every choice.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Tract, Self::Integer, Self::Reference];
+
+    /// What [`Self::Auto`] stands for in this program.
+    #[must_use]
+    pub const fn resolved(self) -> Self {
+        match self {
+            Self::Auto if cfg!(feature = "tract") => Self::Tract,
+            Self::Auto => Self::Integer,
+            named => named,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tract => "tract",
+            Self::Integer => "integer",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+impl FromStr for BackendChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let unknown = || Error::UnknownBackend { name: name.into() };
+        Self::ALL.into_iter().find(|choice| choice.name() == name).ok_or_else(unknown)
+    }
+}
+
+impl fmt::Display for BackendChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A backend with a model on it, on this many threads (0: all cores).
+///
+/// # Errors
+/// [`BackendError::NotAvailable`]: a backend that was asked for by name and cannot be had is never replaced by another.
+pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Result<Arc<dyn Backend>, Error> {
+    let backend = match choice.resolved() {
+        BackendChoice::Reference if cfg!(feature = "tract") => with_tract(model, Kernels::Reference, threads),
+        BackendChoice::Reference => CpuBackend::new(model, Kernels::Reference, threads, None),
+        BackendChoice::Integer => CpuBackend::new(model, CpuBackend::fast(), threads, None),
+        BackendChoice::Auto | BackendChoice::Tract => with_tract(model, CpuBackend::fast(), threads),
+    };
+    Ok(Arc::new(backend?))
+}
+
+#[cfg(feature = "tract")]
+fn with_tract(model: Arc<Model>, kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError> {
+    mlic_tract::backend(model, kernels, threads)
+}
+
+#[cfg(not(feature = "tract"))]
+fn with_tract(_: Arc<Model>, _: Kernels, _: usize) -> Result<CpuBackend, BackendError> {
+    Err(BackendError::NotAvailable { backend: "tract", reason: "this program was built without its feature `tract`".into() })
+}
