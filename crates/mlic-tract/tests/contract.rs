@@ -26,7 +26,7 @@ fn fast(isa: Isa, threads: usize) -> Result<CpuBackend, BackendError> {
 }
 
 fn reference() -> Result<CpuBackend, BackendError> {
-    CpuBackend::new(model()?, Kernels::Reference, 1, None)
+    mlic_tract::backend(model()?, Kernels::Reference, 1)
 }
 
 backend_contract!(scalar, "scalar", fast(Isa::Scalar, 1), reference());
