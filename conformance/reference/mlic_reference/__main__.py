@@ -77,6 +77,10 @@ def _external(options):
     return DECODED
 
 
+def _verify(options):
+    return DECODED if verify.run(options.manifests, options.package, options.vector) else REFUSED
+
+
 def _decode(options):
     decoding = _load_and_decode(options.stream, options.package)
     if options.json:
