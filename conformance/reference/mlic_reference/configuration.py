@@ -43,11 +43,13 @@ class Configuration:
 
 def parse(text):
     """Reads and checks the configuration section, bytes."""
+    if not text.startswith(b"{"):
+        raise PackageRefusal("configuration does not begin with an object")
     try:
-        members = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        members = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_digits)
     except (ValueError, RecursionError) as error:
         raise PackageRefusal(f"configuration is not JSON: {error}") from error
-    if not isinstance(members, dict) or set(members) != set(Configuration.__dataclass_fields__):
+    if set(members) != set(Configuration.__dataclass_fields__):
         raise PackageRefusal("configuration has not exactly the members of SPEC 2.2")
     configuration = Configuration(**members)
     _check(configuration)
@@ -59,6 +61,12 @@ def _unique(pairs):
     if len(members) != len(pairs):
         raise ValueError("a member occurs twice")
     return members
+
+
+def _digits(text):
+    if text.startswith("-"):
+        raise ValueError("a number with a sign")
+    return int(text)
 
 
 def _check(c):

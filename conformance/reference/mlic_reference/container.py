@@ -19,7 +19,6 @@ PAYLOAD_END = 2**28
 VARINT_BYTES_MAX = 5
 SECTIONS_MAX = 16
 SECTION_BYTES_MAX = 2**24
-SECTION_KINDS = {1: "icc", 2: "exif", 3: "xmp"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Stream:
-    """A parsed stream. `payload` is what is there of it; `damage` is the first damage of SPEC 6.1, a Refusal, or None."""
+    """A parsed stream. `sections` has (kind, contents) of the whole ones, in their order; `payload` is what is
+    there of it; `damage` is the first damage of SPEC 6.1, a Refusal, or None."""
 
     header: Header
     payload: bytes
@@ -52,11 +52,6 @@ class Stream:
     @property
     def payload_is_cut(self):
         return len(self.payload) < self.header.payload_bytes
-
-    def known_sections(self):
-        """(kind, contents) of the sections that count: known kinds, of several of one kind the last."""
-        last = {kind: contents for kind, contents in self.sections if kind in SECTION_KINDS}
-        return sorted(last.items())
 
 
 class _Reader:

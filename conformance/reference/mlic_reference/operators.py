@@ -178,8 +178,8 @@ def _windows(q, k, v, anchor, bias, parameters, level, values_max, tables):
     q, k, v = by_head(q), by_head(k), by_head(v)
     dot = exact_product(q, k.transpose(0, 1, 3, 2), channels // heads * magnitude(q) * magnitude(k))
     require(magnitude(dot) <= I32_MAX, "dot product leaves 32 bits")
-    # Beyond 2^27 a bias, which is below 2^26, changes nothing: the sum saturates alike, and does not leave 64 bits.
-    logits = saturate(saturate(requant(dot, parameters.levels[level]), 2**27) + bias, LOGIT_MAX)
+    # |dot| and the multiplier are below 2^31, a bias is below 2^26: the sum does not leave 64 bits.
+    logits = saturate(requant(dot, parameters.levels[level]) + bias, LOGIT_MAX)
     # B of SPEC 4.7: [centre, 1, a, b]
     attended = (anchor[:, None, :] | ~anchor[:, :, None])[:, None]
     highest = np.where(attended, logits, -LOGIT_MAX - 1).max(axis=-1, keepdims=True)

@@ -39,7 +39,7 @@ class Suite:
     """A manifest, its package and its streams."""
 
     def __init__(self, manifest_path, package_paths):
-        self.folder = Path(manifest_path).parent
+        self.folder = Path(manifest_path).resolve().parent
         try:
             manifest = json.loads(Path(manifest_path).read_text("utf-8"))
             if manifest["format"] != MANIFEST_FORMAT:
@@ -131,7 +131,7 @@ def header_members(stream):
         "model": header.model, "width": header.width, "height": header.height, "quality": header.quality,
         "gray": header.gray, "lanes_log2": header.lanes_log2, "symbol_checksum": header.symbol_checksum,
         "payload_bytes": header.payload_bytes,
-        "sections": [[kind, len(contents)] for kind, contents in stream.known_sections()],
+        "sections": [[kind, len(contents)] for kind, contents in stream.sections],
     }
 
 
