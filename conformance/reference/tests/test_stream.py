@@ -140,3 +140,28 @@ class Package(unittest.TestCase):
         for altered in (data[:-1], data + b"\0", data[:100], b""):
             with self.assertRaises(PackageRefusal):
                 package.load(altered)
+
+    def refused(self, kind, contents, message):
+        altered = packages.sections()
+        altered[kind - 1] = contents
+        with self.subTest(message), self.assertRaisesRegex(PackageRefusal, message):
+            package.load(packages.assemble(altered))
+
+    def test_contents_against_their_rules(self):
+        text, parameters, weights, *_ = packages.sections()
+        self.assertEqual(packages.assemble(packages.sections()), packages.TINY.read_bytes())
+        self.refused(1, b" " + text, "begin with an object")
+        self.refused(1, text[:-1] + b',"heads":2}', "a member occurs twice")
+        self.refused(1, text.replace(b'"skip_below":1', b'"skip_below":-0'), "sign")
+        self.refused(1, text.replace(b'"skip_below":1', b'"skip_below":1.0'), "skip_below")
+        self.refused(1, text.replace(b'"window":5', b'"window":4'), "window")
+        self.refused(2, parameters[:-4] + struct.pack("<i", -(2**31)), "median too small")
+        self.refused(2, parameters + b"\0", "too long")
+        self.refused(3, b"\x80" + weights[1:], "weight of -128")
+        self.refused(3, weights[:-1], "length of the weights")
+
+    def test_proof_obligation_of_a_layer(self):
+        _, parameters, *_ = packages.sections()
+        # After the max of h_s.conv0: shift, requant of GELU (5 bytes), multipliers of one term, bias of the first output.
+        bias = 4 + 1 + 5 + 4 * packages.tiny().layers["h_s.conv0"].layer.outputs
+        self.refused(2, parameters[:bias] + struct.pack("<q", 2**63 - 1) + parameters[bias + 8:], "sum may leave")
