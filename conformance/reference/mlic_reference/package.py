@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import configuration, layout, proof
+from . import configuration, layout, proof, transform
 from .errors import PackageRefusal
 from .rans import Table
 
@@ -19,6 +19,8 @@ CONTENTS_OFFSET = 256
 ALIGNMENT = 64
 PACKAGE_BYTES_MAX = 2**30
 WEIGHTS_MAX = 2**29
+PICTURE_CHANNELS = 3
+LATENT_STEP = 16
 CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS = 1, 2, 3, 4
 
 SHIFT_MAX = 62
@@ -128,6 +130,7 @@ def load(data):
     config = configuration.parse(sections[CONFIGURATION])
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
+    transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, LATENT_STEP)
     proof.check(model)
     return model
 

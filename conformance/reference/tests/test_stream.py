@@ -160,6 +160,26 @@ class Package(unittest.TestCase):
         self.refused(3, b"\x80" + weights[1:], "weight of -128")
         self.refused(3, weights[:-1], "length of the weights")
 
+    def test_structure_of_the_synthesis(self):
+        def graph(*nodes):
+            return b"MLGR" + struct.pack("<4I", 1, 64, 1 + len(nodes), len(nodes)) + b"\0" + b"".join(nodes)
+
+        def convolution(outputs, kernel=1, weight=0.0):
+            numbers = struct.pack("<6I", 0, 64, outputs, kernel, 1, 1)
+            return b"\1" + numbers + b"\1" + struct.pack("<e", weight) * (64 * outputs) + b"\0" + bytes(4 * outputs)
+
+        shuffle = b"\4" + struct.pack("<2I", 1, 16)
+        good = packages.sections()
+        good[3] = graph(convolution(768), shuffle)
+        package.load(packages.assemble(good))
+        self.refused(4, graph(convolution(768), shuffle) + b"\0", "bytes after the last node")
+        self.refused(4, graph(convolution(768), shuffle)[:-1], "ends early")
+        self.refused(4, graph(convolution(1024), shuffle), "output of 4 channels")
+        self.refused(4, graph(convolution(3)), "at 1 times the size")
+        self.refused(4, graph(convolution(768, kernel=2), shuffle), "even kernel")
+        self.refused(4, graph(convolution(768, weight=float("nan")), shuffle), "not finite")
+        self.refused(4, graph(shuffle), "no earlier node")
+
     def test_proof_obligation_of_a_layer(self):
         _, parameters, *_ = packages.sections()
         # After the max of h_s.conv0: shift, requant of GELU (5 bytes), multipliers of one term, bias of the first output.
