@@ -65,11 +65,15 @@ def _load_and_decode(stream_path, package_path):
 
 
 def _report(decoding):
-    """Verdict of a decoding, in the members of the protocol for external decoders (conformance/README.md)."""
+    """The message of the protocol for external decoders (conformance/README.md): members that there are no values for are
+    absent, and what was decoded before an error is present."""
     report = {"decoder": f"{NAME} {VERSION}"}
+    if decoding.stream is not None:
+        report["header"] = verify.header_members(decoding.stream)
+    report |= {name: value for name, value in decoding.digests().items() if value not in (None, [])}
     if decoding.refusal is not None:
-        return report | {"error": {"code": decoding.refusal.code}}
-    return report | decoding.digests()
+        report["error"] = {"code": decoding.refusal.code, "message": decoding.refusal.message}
+    return report
 
 
 def _external(options):
@@ -84,12 +88,7 @@ def _verify(options):
 def _decode(options):
     decoding = _load_and_decode(options.stream, options.package)
     if options.json:
-        report = decoding.digests() | _report(decoding)
-        if decoding.refusal is not None:
-            report["error"]["message"] = decoding.refusal.message
-        if decoding.stream is not None:
-            report["header"] = verify.header_members(decoding.stream)
-        print(json.dumps(report, indent=1))
+        print(json.dumps(_report(decoding), indent=1))
     else:
         _print(decoding)
     if decoding.refusal is not None:

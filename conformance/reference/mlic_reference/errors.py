@@ -14,7 +14,7 @@ class PackageRefusal(Refusal):
     """A model package that SPEC 2 or 4.9 refuses. SPEC has one verdict for all of these, not one code each."""
 
     def __init__(self, message):
-        super().__init__("package", message)
+        super().__init__("model", message)
 
 
 class WidthExceeded(ArithmeticError):

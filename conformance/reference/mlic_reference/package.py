@@ -1,9 +1,11 @@
 """Model packages (SPEC 2): container, parameters, weights and tables."""
 
 import hashlib
+import json
 import struct
 import zlib
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -21,7 +23,10 @@ PACKAGE_BYTES_MAX = 2**30
 WEIGHTS_MAX = 2**29
 PICTURE_CHANNELS = 3
 LATENT_STEP = 16
-CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS = 1, 2, 3, 4
+"""Pixels between positions of y."""
+HYPER_STEP = 4
+"""Positions of y between positions of z."""
+CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, ANALYSIS, HYPER_ANALYSIS, METADATA = range(1, 8)
 
 SHIFT_MAX = 62
 MAX_MAX = 32767
@@ -130,7 +135,10 @@ def load(data):
     config = configuration.parse(sections[CONFIGURATION])
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
-    transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, LATENT_STEP)
+    transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
+    transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
+    transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
+    _metadata(sections[METADATA])
     proof.check(model)
     return model
 
@@ -168,6 +176,15 @@ def _container(data):
     _refuse_unless(end == len(data), "bytes after the last section")
     _refuse_unless(normative.digest() == digest, "hash of the normative part")
     return digest, sections
+
+
+def _metadata(text):
+    """Section 7, SPEC 2.1: an object with a name."""
+    try:
+        metadata = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PackageRefusal(f"metadata is not JSON: {error}") from error
+    _refuse_unless(text.startswith(b"{") and isinstance(metadata.get("name"), str), "metadata without a name")
 
 
 class _Cursor:

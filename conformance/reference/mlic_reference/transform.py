@@ -30,9 +30,8 @@ class Value:
 
 def check(section, inputs, outputs, scale):
     """Refuses a section that is not a transform of these channels, to `scale` times the size."""
-    graph = _Graph(section)
-    result = graph.read(inputs)
-    _rule(result == Value(outputs, Fraction(scale)), f"output of {result.channels} channels at {result.scale} times the size")
+    result = _Graph(section).read(inputs)
+    _rule(result == Value(outputs, scale), f"output of {result.channels} channels at {result.scale} times the size")
 
 
 def _rule(condition, what):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import decoder, package
-from .errors import Refusal
+from .errors import PackageRefusal, Refusal
 
 LEVELS = (0, 1, 2, 3)
 MANIFEST_FORMAT = 1
@@ -74,12 +74,14 @@ class Suite:
         data = (self.folder / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != vector["stream"]["sha256"]:
             raise SuiteError(f"{name} is not the stream of the manifest")
-        decoding, expect = decoder.decode(data, self.model), vector["expect"]
-        if ("decodes" in expect) == ("refused" in expect):
-            raise SuiteError("a vector either decodes or is refused")
-        if "refused" in expect:
-            return _compare_refusal(decoding, expect["refused"])
-        return _compare_decoding(decoding, expect["decodes"])
+        [(outcome, expected)] = vector["expect"].items()
+        if outcome == "decodes":
+            return _compare_decoding(decoder.decode(data, self.model), expected)
+        if outcome == "refused":
+            return _compare_refusal(decoder.decode(data, self.model), expected)
+        if outcome == "package-refused":
+            return _compare_package(data)
+        raise SuiteError(f"unknown outcome {outcome}")
 
 
 def _compare_refusal(decoding, expected):
@@ -88,6 +90,18 @@ def _compare_refusal(decoding, expected):
     if expected["level"] > 0:
         comparison.equal(0, "the container alone", _container_code(decoding), None)
     comparison.equal(expected["level"], "error", code, expected["code"])
+    return comparison
+
+
+def _compare_package(data):
+    """SPEC does not tell the refusals of packages apart, so neither is the code of the manifest compared."""
+    comparison = Comparison()
+    try:
+        package.load(data)
+        refused = False
+    except PackageRefusal:
+        refused = True
+    comparison.equal(0, "package refused", refused, True)
     return comparison
 
 
@@ -166,7 +180,7 @@ def _run_vector(suite, vector, out):
     started = time.perf_counter()
     try:
         comparison = suite.compare(vector)
-    except (SuiteError, OSError, KeyError, TypeError, ArithmeticError, MemoryError) as error:
+    except (SuiteError, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         out(f"{vector['name']:<36}error: {type(error).__name__} {error}")
         return False
     seconds = time.perf_counter() - started

@@ -67,7 +67,7 @@ class Verify(unittest.TestCase):
         self.vectors[VECTOR]["expect"] = {"refused": {"code": "desync", "level": 1}}
         self.assertFalse(self.passes(VECTOR))
 
-    def test_altered_files_fail(self):
+    def test_altered_files_fail_and_packages_must_be_refused(self):
         vector = self.vectors[VECTOR]
         path = self.folder / vector["stream"]["file"]
         data = bytearray(path.read_bytes())
@@ -77,6 +77,11 @@ class Verify(unittest.TestCase):
         vector["stream"]["sha256"] = hashlib.sha256(data).hexdigest()
         self.assertFalse(self.passes(VECTOR))
         self.assertIn("payload-checksum", "".join(self.lines))
+        vector["expect"] = {"package-refused": {"code": "not-a-package"}}
+        self.assertTrue(self.passes(VECTOR))
+        shutil.copy(packages.TINY, path)
+        vector["stream"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.assertFalse(self.passes(VECTOR))
         self.manifest["model"]["id"] = "0" * 12
         self.assertFalse(self.passes(CUT))
 
@@ -99,4 +104,4 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(code, 0)
             self.assertIn(member, json.loads(text))
         code, text = self.run_main("external", "--package", self.stream(VECTOR), "--stream", self.stream(VECTOR))
-        self.assertEqual((code, json.loads(text)["error"]["code"]), (0, "package"))
+        self.assertEqual((code, json.loads(text)["error"]["code"]), (0, "model"))
