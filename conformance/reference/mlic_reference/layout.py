@@ -180,7 +180,7 @@ def _local_context(net, c, i, name):
 
 def _intra_context(net, c, i, name):
     s = c.slice_channels
-    for projection, source in zip(PROJECTIONS, (f"Q({i - 1})", f"Q({i - 1})", f"Q({i})")):
+    for projection, source in zip(PROJECTIONS, (f"Q({i - 1})", f"Q({i - 1})", f"Q({i})"), strict=True):
         _projection(net, f"{name}.{projection}", [source], s)
     attention = net.linear_attention(f"{name}.attention", name, s, c.heads)
     reprojection = net.layer(f"{name}.reprojection", [attention], "5", 2 * s)

@@ -33,14 +33,14 @@ def _requant(largest, requant, name):
 
 def _layer(model, parameters):
     layer, bounds = parameters.layer, []
-    for term, weights in zip(layer.terms, parameters.weights):
+    for term, weights in zip(layer.terms, parameters.weights, strict=True):
         absolute = np.ones(layer.outputs, np.int64) if weights is None else \
             np.abs(weights.astype(np.int64)).reshape(layer.outputs, -1).sum(axis=1)
         accumulator = model.max_of(term.tensor) * absolute
         _obliged(int(accumulator.max()), I32_MAX, layer.name, "accumulator")
         bounds.append(accumulator.astype(object))
     for level in parameters.levels:
-        total = sum(bound * multiplier for bound, multiplier in zip(bounds, level.multipliers))
+        total = sum(bound * multiplier for bound, multiplier in zip(bounds, level.multipliers, strict=True))
         total = total + abs(level.bias.astype(object)) + half(level.shift)
         _obliged(max(total), I64_MAX, layer.name, "sum")
         if level.output is not None:

@@ -1,7 +1,6 @@
 """Vectorised operators against the formulas of SPEC 4 and 5.2, one number at a time."""
 
 import math
-import random
 import unittest
 
 import numpy as np
@@ -46,7 +45,7 @@ class Layers(unittest.TestCase):
         got = operators.layer(parameters, 0, inputs, [1000] * len(inputs), None)
         for r, c, o in np.ndindex(got.shape):
             total = int(level.bias[o])
-            for term, weight, multiplier, x in zip(spec.terms, weights, level.multipliers, inputs):
+            for term, weight, multiplier, x in zip(spec.terms, weights, level.multipliers, inputs, strict=True):
                 total += self._term(spec, term, weight, x, r, c, o) * int(multiplier[o])
             self.assertEqual(got[r, c, o], clipped(rounded(total, 9), 30000))
 
@@ -106,7 +105,8 @@ class Attention(unittest.TestCase):
                     logits.append(clipped(rounded(dot * 40, 12) + int(bias[g, rel]), 2**26 - 1))
                 t = self._normalize([self._exp(max(logits) - x) for x in logits])
                 for i in head:
-                    out[a * s + i] = clipped(rounded(sum(x * at(v, *places[b], i) for x, b in zip(t, attended)), 15), largest)
+                    summed = sum(x * at(v, *places[b], i) for x, b in zip(t, attended, strict=True))
+                    out[a * s + i] = clipped(rounded(summed, 15), largest)
         return out
 
     def test_linear_attention(self):
@@ -123,13 +123,13 @@ class Attention(unittest.TestCase):
                 highest = max(query[i] for i in head)
                 a = self._normalize([self._exp(rounded((highest - query[i]) * 90, 6)) for i in head])
                 for j in head:
-                    summed = rounded(sum(x * context[i][j] for x, i in zip(a, head)), 15)
+                    summed = rounded(sum(x * context[i][j] for x, i in zip(a, head, strict=True)), 15)
                     self.assertEqual(got[p, j], clipped(rounded(summed * 1, 10), 300))
 
     def _context(self, i, head, k, v, key):
         highest = max(p[i] for p in k)
         e = [self._exp(rounded((highest - p[i]) * key[0], key[1])) for p in k]
-        return {j: ((sum(x * p[j] for x, p in zip(e, v)) << 12) + sum(e) // 2) // sum(e) for j in head}
+        return {j: ((sum(x * p[j] for x, p in zip(e, v, strict=True)) << 12) + sum(e) // 2) // sum(e) for j in head}
 
     def test_layer_norm(self):
         x = np.concatenate([maps(2, 3, 7, 32767), np.full((2, 3, 7), -32767)])
@@ -149,6 +149,7 @@ class Checkerboard(unittest.TestCase):
                 columns = [c for c in range(6) if (r + c) % 2 == odd]
                 self.assertEqual(packed[r].tolist(), x[r, columns].tolist())
             only = checkerboard.only(x, half)
-            self.assertEqual(only.tolist(), [[x[r, c].tolist() if (r + c) % 2 == odd else [0, 0] for c in range(6)] for r in range(5)])
+            for r, c in np.ndindex(5, 6):
+                self.assertEqual(only[r, c].tolist(), x[r, c].tolist() if (r + c) % 2 == odd else [0, 0])
         halves = (checkerboard.pack(x, half) for half in (checkerboard.ANCHOR, checkerboard.NON_ANCHOR))
         self.assertTrue((checkerboard.merge(*halves) == x).all())

@@ -117,7 +117,8 @@ class Container(unittest.TestCase):
             "17 sections": (stream(flags=0x20, after=b"\x11"), "limit"),
             "large section before its end": (stream(flags=0x20, after=b"\1\1" + varint(2**24 + 1)), "limit"),
             "cut section": (stream(flags=0x20, after=b"\1" + section(1, b"icc")[:-1]), "truncated"),
-            "section checksum before the end": (stream(flags=0x20, after=b"\1" + section(1, b"icc", 1) + b"x"), "section-checksum"),
+            "section checksum before the end":
+                (stream(flags=0x20, after=b"\1" + section(1, b"icc", 1) + b"x"), "section-checksum"),
             "bytes after sections": (stream(flags=0x20, after=b"\1" + section(9, b"") + b"x"), "trailing-bytes"),
         }
         for name, (data, expected) in cases.items():
