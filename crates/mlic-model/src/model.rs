@@ -127,6 +127,11 @@ fn check<T: Copy + std::fmt::Display>(
     }
 }
 
+/// Whether a magnitude is at most this; that of -2^31 is no i32.
+fn within(value: i32, magnitude: i32) -> bool {
+    (-magnitude..=magnitude).contains(&value)
+}
+
 fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
     let Functions { gelu, half_tanh, exp_coarse, exp_fine, exp2_coarse, exp2_fine } = &parameters.functions;
     check("gelu table", gelu, "0 to 4095", |v| (0..4096).contains(&v))?;
@@ -146,9 +151,9 @@ fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
         ("hyper gain", &g.hyper_gain),
         ("inverse hyper gain", &g.inverse_hyper_gain),
     ] {
-        check(what, values, "within 2^12", |v| v.abs() <= MAX_LOG2_GAIN)?;
+        check(what, values, "within 2^12", |v| within(v, MAX_LOG2_GAIN))?;
     }
-    check("median", &parameters.medians, "within 2^27", |v| v.abs() <= LATENT_MAX)?;
+    check("median", &parameters.medians, "within 2^27", |v| within(v, LATENT_MAX))?;
     check("scale threshold", &parameters.thresholds, "0 to 2^27", |v| (0..=LATENT_MAX).contains(&v))?;
     let rises = parameters.thresholds.windows(2).all(|w| matches!(w, [a, b] if a < b));
     let problem = || "thresholds must increase".to_owned();

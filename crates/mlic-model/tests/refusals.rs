@@ -136,6 +136,20 @@ fn parameters_out_of_range_are_refused() {
 }
 
 #[test]
+fn the_smallest_integer_is_out_of_range() {
+    // The section ends with the medians of the 16 channels of z, before them its tables.
+    let error = with(SectionKind::Parameters, |p| p.last_chunk_mut::<4>().unwrap().copy_from_slice(&i32::MIN.to_le_bytes()));
+    assert!(matches!(error, ModelError::Parameter { what: "median", index: 15, .. }), "{error}");
+    let gains = Model::from_bytes(package()).unwrap().parameters().gains.inverse_gain.clone();
+    let gains: Vec<u8> = gains.iter().flat_map(|gain| gain.to_le_bytes()).collect();
+    let error = with(SectionKind::Parameters, |p| {
+        let at = p.windows(gains.len()).position(|w| w == gains).unwrap() + 4 * 3;
+        p[at..at + 4].copy_from_slice(&i32::MIN.to_le_bytes());
+    });
+    assert!(matches!(error, ModelError::Parameter { what: "inverse gain", index: 3, .. }), "{error}");
+}
+
+#[test]
 fn a_sum_that_could_overflow_is_refused() {
     // The largest multiplier for every output of the first layer: with its accumulators that exceeds 63 bits, or the bias does.
     let error = with(SectionKind::Parameters, |p| {
