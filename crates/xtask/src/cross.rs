@@ -97,21 +97,27 @@ pub fn cross(options: &Options) -> Result<Vec<String>, String> {
     if options.setup_only {
         return Ok(Vec::new());
     }
-    let mut records = Vec::new();
+    let mut failed = Vec::new();
     for (platform, setup) in options.platforms.iter().zip(&setups) {
         let record = run::platform(platform, setup, options)?;
         println!("{}", record.line(platform.name));
-        records.push(record);
-    }
-    if options.record {
-        let mut all = record::read()?;
-        all.extend(options.platforms.iter().map(|p| p.name.to_owned()).zip(records.iter().cloned()));
-        record::write(&all)?;
-        document::write(&all)?;
+        if !record.is_pass() {
+            failed.push(format!("{} did not pass", platform.name));
+        }
+        if options.record {
+            keep(platform, record)?;
+        }
     }
     println!("cross: all done in {} s", start.elapsed().as_secs());
-    let failed = options.platforms.iter().zip(&records).filter(|(_, record)| !record.is_pass());
-    Ok(failed.map(|(platform, _)| format!("{} did not pass", platform.name)).collect())
+    Ok(failed)
+}
+
+/// Writes a platform's results into the documents.
+fn keep(platform: &Platform, record: Record) -> Result<(), String> {
+    let mut records = record::read()?;
+    records.insert(platform.name.to_owned(), record);
+    record::write(&records)?;
+    document::write(&records)
 }
 
 /// Where everything that is fetched or compiled is kept.
