@@ -45,7 +45,7 @@ const LIMITS: &str = "
 pub fn text(records: &Records) -> Result<String, String> {
     let mut out = INTRODUCTION.to_owned();
     let recorded = || PLATFORMS.iter().filter_map(|p| records.get(p.name).map(|record| (p, record)));
-    let digests = COLUMNS.iter().map(|(name, _)| suite::digest(name)).collect::<Result<Vec<_>, _>>()?;
+    let digests = COLUMNS.iter().map(|(name, _)| suite::find(name).map(|suite| suite.digest)).collect::<Result<Vec<_>, _>>()?;
 
     let heading = COLUMNS.map(|(suite, backend)| format!("{suite}, {backend}")).join(" | ");
     let _ = writeln!(out, "\n## Digests\n\n| platform | {heading} | unit tests |\n|---|{}---|", "---|".repeat(COLUMNS.len()));

@@ -13,7 +13,7 @@ use super::{Records, io};
 pub struct Record {
     /// Day, `2026-01-31`.
     pub date: String,
-    /// State of the repository, as `git describe` says it.
+    /// Commit of the repository, with `-dirty` if it was changed.
     pub commit: String,
     /// The compiler and its version.
     pub compiler: String,

@@ -28,12 +28,9 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
     let unit_tests = options.unit_tests.then(|| build::unit_tests(platform, setup)).transpose()?;
-    let said = |program: &str, args: &[&str]| {
-        output(Command::new(program).args(args).current_dir(crate::root())).map(|text| text.trim().to_owned())
-    };
     Ok(Record {
         date: said("date", &["-u", "+%F"])?,
-        commit: said("git", &["describe", "--always", "--dirty"])?,
+        commit: commit()?,
         compiler: build::compiler(setup)?,
         runs_on: setup.runs_on.clone(),
         runs,
@@ -41,8 +38,19 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     })
 }
 
+fn said(program: &str, args: &[&str]) -> Result<String, String> {
+    output(Command::new(program).args(args).current_dir(crate::root())).map(|text| text.trim().to_owned())
+}
+
+/// The repository's commit; `-dirty` if what is compiled or run is not as committed.
+fn commit() -> Result<String, String> {
+    let changed = said("git", &["status", "--porcelain", "--", "crates", "conformance", "models", "Cargo.toml", "Cargo.lock"])?;
+    let commit = said("git", &["rev-parse", "--short=7", "HEAD"])?;
+    Ok(if changed.is_empty() { commit } else { commit + "-dirty" })
+}
+
 fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend: &str) -> Result<Run, String> {
-    let (digest, vectors, start) = (suite::digest(suite)?, suite::vector_count(suite)?, Instant::now());
+    let (expected, start) = (suite::find(suite)?, Instant::now());
     let mut command = match setup.runner.split_first() {
         Some((runner, args)) => {
             let mut command = Command::new(runner);
@@ -73,8 +81,8 @@ fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend:
         suite: suite.to_owned(),
         backend: backend.to_owned(),
         device,
-        digest,
-        vectors,
+        digest: expected.digest,
+        vectors: expected.vectors,
         passed: passed.len(),
         others: others.into_iter().map(|(name, verdict)| format!("{name}: {verdict}")).collect(),
         seconds: start.elapsed().as_secs(),

@@ -13,7 +13,7 @@ const WASMTIME: &str = "50.0.1";
 /// Runs a WASI program with it.
 const RUN_WASI: &str = include_str!("run-wasi.py");
 /// Seconds that rustup may take for a standard library before Debian's compiler is used instead.
-const RUSTUP_TIMEOUT: &str = "300";
+const RUSTUP_TIMEOUT: &str = "120";
 /// What a compiler without the target's standard library is replaced by.
 const DEBIAN_RUST: &str = "rust";
 
@@ -39,7 +39,8 @@ pub struct Setup {
 pub fn prepare(cache: &Path, platforms: &[&Platform]) -> Result<Vec<Setup>, String> {
     let foreign = platforms.iter().filter_map(|p| debian_architecture(p)).collect();
     let mut packages = Packages::new(cache.join("debian"), foreign);
-    let mut one = |platform: &&Platform| setup(cache, platform, &mut packages);
+    let mut rustup = Rustup { answers: true };
+    let mut one = |platform: &&Platform| setup(cache, platform, &mut rustup, &mut packages);
     platforms.iter().map(&mut one).collect()
 }
 
@@ -50,8 +51,8 @@ const fn debian_architecture(platform: &Platform) -> Option<&'static str> {
     }
 }
 
-fn setup(cache: &Path, platform: &Platform, packages: &mut Packages) -> Result<Setup, String> {
-    let rustc = match has_std(platform.target) || rustup_add(platform.target) {
+fn setup(cache: &Path, platform: &Platform, rustup: &mut Rustup, packages: &mut Packages) -> Result<Setup, String> {
+    let rustc = match has_std(platform.target) || rustup.add(platform.target) {
         true => None,
         false => Some(debian_rustc(cache, platform, packages)?),
     };
@@ -92,17 +93,26 @@ fn has_std(target: &str) -> bool {
     files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-/// Whether rustup could add it.
-fn rustup_add(target: &str) -> bool {
-    println!("cross: rustup target add {target}");
-    let mut command = Command::new("timeout");
-    command.args([RUSTUP_TIMEOUT, "rustup", "target", "add", target]).current_dir(crate::root());
-    match output(&mut command) {
-        Ok(_) => has_std(target),
-        Err(why) => {
-            println!("cross: {}; using Debian's compiler", why.trim());
-            false
+/// The repository's toolchain.
+struct Rustup {
+    /// Whether it has not failed yet: it is not waited for twice.
+    answers: bool,
+}
+
+impl Rustup {
+    /// Adds the target's standard library; whether it is there now.
+    fn add(&mut self, target: &str) -> bool {
+        if self.answers {
+            println!("cross: rustup target add {target}");
+            let mut command = Command::new("timeout");
+            command.args([RUSTUP_TIMEOUT, "rustup", "target", "add", target]).current_dir(crate::root());
+            let added = output(&mut command).and_then(|_| if has_std(target) { Ok(()) } else { Err("nothing added".into()) });
+            if let Err(why) = &added {
+                println!("cross: {}; using Debian's compiler", why.trim());
+            }
+            self.answers = added.is_ok();
         }
+        self.answers
     }
 }
 

@@ -8,15 +8,24 @@ use super::io;
 /// Hexadecimal digits of a digest that are shown.
 const SHOWN_DIGITS: usize = 16;
 
-/// The combined digest of a suite of this repository.
+/// A suite of this repository.
+pub struct Suite {
+    /// Its combined digest: [`digest_of`].
+    pub digest: String,
+    /// Number of its vectors; all can be judged at level 3.
+    pub vectors: usize,
+}
+
+/// A suite by its name.
 ///
 /// # Errors
 /// When its manifest cannot be read.
-pub fn digest(name: &str) -> Result<String, String> {
+pub fn find(name: &str) -> Result<Suite, String> {
     let path = crate::root().join("conformance").join(name).join("manifest.json");
     let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    let manifest = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    digest_of(&manifest).ok_or_else(|| format!("{}: not a manifest with vectors", path.display()))
+    let manifest: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let digest = digest_of(&manifest).ok_or_else(|| format!("{}: not a manifest with vectors", path.display()))?;
+    Ok(Suite { digest, vectors: manifest["vectors"].as_array().map_or(0, Vec::len) })
 }
 
 /// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and all that is expected up
@@ -37,15 +46,4 @@ pub fn digest_of(manifest: &Value) -> Option<String> {
         hash.update(format!("\n{}\n{}\n{expect}", vector["name"].as_str()?, vector["stream"]["sha256"].as_str()?));
     }
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(SHOWN_DIGITS).collect())
-}
-
-/// Number of vectors of a suite that can be judged at level 3: all.
-///
-/// # Errors
-/// When its manifest cannot be read.
-pub fn vector_count(name: &str) -> Result<usize, String> {
-    let path = crate::root().join("conformance").join(name).join("manifest.json");
-    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    let manifest: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(manifest["vectors"].as_array().map_or(0, Vec::len))
 }
