@@ -29,7 +29,7 @@ pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,
     threads: usize,
-    pool: rayon::ThreadPool,
+    pool: Pool,
     float: Option<Box<dyn FloatTransforms>>,
 }
 
@@ -45,12 +45,9 @@ impl CpuBackend {
         float: Option<Box<dyn FloatTransforms>>,
     ) -> Result<Self, BackendError> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("mlic-kernel-{i}")).build();
-        let unavailable = |e: rayon::ThreadPoolBuildError| BackendError::NotAvailable {
-            backend: name(kernels, float.as_deref()),
-            reason: e.to_string(),
-        };
-        let pool = pool.map_err(unavailable)?;
+        let unavailable =
+            |e: std::io::Error| BackendError::NotAvailable { backend: name(kernels, float.as_deref()), reason: e.to_string() };
+        let pool = Pool::new(threads, can_start_threads()).map_err(unavailable)?;
         Ok(Self { model, kernels, threads, pool, float })
     }
 
@@ -75,10 +72,42 @@ fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {
     }
 }
 
+/// Threads of a backend.
+enum Pool {
+    Threads(rayon::ThreadPool),
+    /// The calling thread alone: this platform has no others (WebAssembly without threads).
+    Caller,
+}
+
+impl Pool {
+    fn new(threads: usize, can_start_threads: bool) -> std::io::Result<Self> {
+        if !can_start_threads {
+            return Ok(Self::Caller);
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("mlic-kernel-{i}"));
+        pool.build().map(Self::Threads).map_err(std::io::Error::other)
+    }
+
+    /// Runs work on the threads. On the calling thread, parallel loops fall back on rayon's global pool, which is that
+    /// thread where none can be started.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Self::Threads(pool) => pool.install(work),
+            Self::Caller => work(),
+        }
+    }
+}
+
+/// Whether this platform has threads at all. That one more cannot be started is an error, not a reason to do without.
+fn can_start_threads() -> bool {
+    let started = std::thread::Builder::new().spawn(|| ());
+    !started.is_err_and(|e| e.kind() == std::io::ErrorKind::Unsupported)
+}
+
 /// Runs the integer networks on the backend's own threads.
 struct Pooled<'a> {
     session: IntegerSession<'a>,
-    pool: &'a rayon::ThreadPool,
+    pool: &'a Pool,
 }
 
 impl EntropySession for Pooled<'_> {
@@ -139,5 +168,25 @@ impl Backend for CpuBackend {
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
         let session = self.pool.install(|| IntegerSession::new(&self.model, size, quality, z_symbols, self.kernels))?;
         Ok(Box::new(Pooled { session, pool: &self.pool }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_threads_work_runs_on_the_calling_thread() {
+        let caller = std::thread::current().id();
+        let pool = Pool::new(8, false).unwrap();
+        assert_eq!(pool.install(|| std::thread::current().id()), caller);
+        let pool = Pool::new(2, true).unwrap();
+        assert_ne!(pool.install(|| std::thread::current().id()), caller);
+    }
+
+    #[test]
+    #[cfg(not(target_family = "wasm"))]
+    fn this_platform_has_threads() {
+        assert!(can_start_threads());
     }
 }

@@ -70,11 +70,14 @@ fn timed(vector: &Vector, judge: impl FnOnce(&Vector) -> Verdict) -> VectorRepor
     VectorReport { name: vector.name.clone(), why: vector.why.clone(), verdict, seconds: start.elapsed().as_secs_f64() }
 }
 
-/// Results in the order of the items.
+/// Results in the order of the items; on the calling thread alone where one job is wanted.
 fn in_parallel<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if jobs <= 1 {
+        return items.iter().map(work).collect();
+    }
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, items.len().max(1)) {
+        for _ in 0..jobs.min(items.len()) {
             scope.spawn(|| {
                 while let Some((index, item)) = take(items, &next) {
                     let result = work(item);
@@ -105,7 +108,8 @@ pub fn job(suite: &Suite<'_>, vector: &Vector) -> Result<Job, ConformError> {
     Ok(Job { stream: suite.read(&vector.stream)?, expect: vector.expect.clone(), picture })
 }
 
-/// On a thread of its own: a decoder that hangs is left behind, one that panics is an error.
+/// On a thread of its own: a decoder that hangs is left behind, one that panics is an error. Where there are no threads it
+/// runs on this one, for as long as it takes.
 fn judge(suite: &Suite<'_>, vector: &Vector, backend: &Arc<dyn Backend>, options: &Options) -> Verdict {
     let job = match job(suite, vector) {
         Ok(job) => job,
@@ -113,11 +117,14 @@ fn judge(suite: &Suite<'_>, vector: &Vector, backend: &Arc<dyn Backend>, options
     };
     let (backend, level) = (Arc::clone(backend), options.level);
     let (send, receive) = channel();
-    let work = move || {
+    let caught = move || {
         let verdict = catch_unwind(AssertUnwindSafe(|| check(&job, backend, level)));
-        let _ = send.send(verdict.unwrap_or_else(|panic| Verdict::Error(format!("the decoder panicked: {}", said(&*panic)))));
+        verdict.unwrap_or_else(|panic| Verdict::Error(format!("the decoder panicked: {}", said(&*panic))))
     };
-    if let Err(error) = std::thread::Builder::new().name(format!("vector {}", vector.name)).spawn(work) {
+    if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
+        return caught();
+    }
+    if let Err(error) = std::thread::Builder::new().name(format!("vector {}", vector.name)).spawn(move || send.send(caught())) {
         return Verdict::NotRun(format!("no thread: {error}"));
     }
     match receive.recv_timeout(options.timeout) {

@@ -17,7 +17,16 @@ pub(crate) enum Bytes {
 }
 
 impl Bytes {
+    /// The bytes of a file: mapped, or read where the platform has no mapping (WebAssembly).
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
+        if cfg!(any(unix, windows)) { Self::map(path) } else { Self::read(path) }
+    }
+
+    fn read(path: &Path) -> Result<Self, ModelError> {
+        std::fs::read(path).map(Self::Owned).map_err(|source| ModelError::Io { path: path.to_path_buf(), source })
+    }
+
+    fn map(path: &Path) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_path_buf(), source };
         let file = File::open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() == 0 {
@@ -38,5 +47,27 @@ impl AsRef<[u8]> for Bytes {
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(any(unix, windows))]
+    fn a_file_reads_as_it_maps() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let (mapped, read) = (Bytes::map(&path).unwrap(), Bytes::read(&path).unwrap());
+        assert!(matches!(mapped, Bytes::Mapped(_)) && matches!(read, Bytes::Owned(_)));
+        assert_eq!(mapped.as_ref(), read.as_ref());
+        assert!(!read.as_ref().is_empty());
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_either_way() {
+        let path = Path::new("no such file");
+        assert!(matches!(Bytes::open(path), Err(ModelError::Io { .. })));
+        assert!(matches!(Bytes::read(path), Err(ModelError::Io { .. })));
     }
 }

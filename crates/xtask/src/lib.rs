@@ -1,6 +1,7 @@
 //! Checks of the repository itself.
 
 pub mod arrows;
+pub mod cross;
 pub mod floats;
 
 use std::path::PathBuf;

@@ -1,12 +1,15 @@
-//! `cargo xtask arrows | floats`.
+//! `cargo xtask arrows | floats | cross`.
 
 use std::process::ExitCode;
+
+use xtask::cross;
 
 fn main() -> ExitCode {
     let findings = match std::env::args().nth(1).as_deref() {
         Some("arrows") => xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?))),
         Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
-        _ => Err("usage: cargo xtask arrows | floats".into()),
+        Some("cross") => cross::Options::parse(std::env::args().skip(2)).and_then(|options| cross::cross(&options)),
+        _ => Err(format!("usage: cargo xtask arrows | floats | cross\n{}", cross::USAGE)),
     };
     match findings {
         Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,

@@ -1,0 +1,110 @@
+//! `docs/PLATFORMS.md`, made of `docs/platforms.json`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use super::platform::{PLATFORMS, Platform};
+use super::record::{Record, Run};
+use super::{Records, io, suite};
+
+/// The runs that the document has columns for.
+const COLUMNS: [(&str, &str); 3] = [("smoke", "integer"), ("smoke", "reference"), ("core", "integer")];
+
+const INTRODUCTION: &str = "# Platforms
+
+Made by `cargo xtask cross --record`; do not edit. The results are in `platforms.json`.
+
+The same suites, by the same program, on every architecture: `mlic-conform`, built without float transforms, runs each suite to level 3,
+that is header, symbols, means and scale indices of every pass, and `y_hat`. The backend `integer` is the fast one, with the best
+instruction set that the processor has; `reference` is the definition.
+
+A digest here stands for a whole suite: SHA-256 (the first 16 digits) over the model id and, for each vector, its name, its stream's SHA-256
+and everything that is expected of it up to level 3. It is computed from the manifest, not on the platform. What the platform does is to
+compute every single value in it and compare: where all vectors pass, it has computed exactly what the digest is made of, and only then
+does the digest stand in its row.
+";
+
+const LIMITS: &str = "
+## What is not promised
+
+- **Pixels.** `y_hat` is exact, the picture is not: the float transforms (tract) round differently from one instruction set to the next
+  (within the tolerance that level 4 states), and tract's reader of float weights does not swap bytes, so that on big-endian machines
+  (s390x) there is no picture at all. The exact path does not touch it: it decodes to `y_hat` there as everywhere.
+- **Speed.** Seconds under an emulator say nothing about a processor.
+- **wasm32** has no threads: vectors run one after another, on the calling thread, and `--timeout` has no effect. Packages are read into
+  memory instead of being mapped.
+- Emulation is not silicon. QEMU's processor models lack what the real ones lack (an instruction that was not detected first ends the
+  program), but errata are not emulated.
+";
+
+/// The document for these results.
+///
+/// # Errors
+/// When a suite's manifest cannot be read.
+pub fn text(records: &Records) -> Result<String, String> {
+    let mut out = INTRODUCTION.to_owned();
+    let recorded = || PLATFORMS.iter().filter_map(|p| records.get(p.name).map(|record| (p, record)));
+    let digests = COLUMNS.iter().map(|(name, _)| suite::find(name).map(|suite| suite.digest)).collect::<Result<Vec<_>, _>>()?;
+
+    let heading = COLUMNS.map(|(suite, backend)| format!("{suite}, {backend}")).join(" | ");
+    let _ = writeln!(out, "\n## Digests\n\n| platform | {heading} | unit tests |\n|---|{}---|", "---|".repeat(COLUMNS.len()));
+    for (platform, record) in recorded() {
+        let cells = COLUMNS.iter().zip(&digests);
+        let cells: Vec<String> = cells.map(|((suite, backend), now)| cell(record.run(suite, backend), now)).collect();
+        let tests = record.unit_tests.as_ref().map_or_else(|| "-".into(), |tests| format!("{} pass", tests.passed));
+        let _ = writeln!(out, "| {} | {} | {tests} |", platform.name, cells.join(" | "));
+    }
+    let _ = writeln!(out, "\nUnit tests are those of `mlic-core`, `mlic-model` and `mlic-kernels`; `-`: not run there.");
+    if out.contains(EARLIER) {
+        let _ = writeln!(
+            out,
+            "\"{EARLIER}\" marks a suite that has been changed since: its digest is no longer that of the repository."
+        );
+    }
+
+    out += "\n## How they ran\n\n| platform | what is special | ran on | passes | compiler | seconds | when |\n|---|---|---|---|---|---|---|\n";
+    for (platform, record) in recorded() {
+        let _ = writeln!(out, "{}", row(platform, record));
+    }
+    let missing: Vec<&str> = PLATFORMS.iter().map(|p| p.name).filter(|name| !records.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        let _ = writeln!(out, "\nNot run yet: {}.", missing.join(", "));
+    }
+    let _ = writeln!(out, "\nSeconds are of {}.", COLUMNS.map(|(suite, backend)| format!("{suite} by {backend}")).join(", "));
+    Ok(out + LIMITS)
+}
+
+const EARLIER: &str = "earlier suite";
+
+fn cell(run: Option<&Run>, now: &str) -> String {
+    let Some(run) = run else { return "not run".into() };
+    let earlier = if run.digest == now { String::new() } else { format!(", {EARLIER}") };
+    match run.is_pass() {
+        true => format!("`{}` {}/{}{earlier}", run.digest, run.passed, run.vectors),
+        false => format!("**{}/{}**{earlier}: {}", run.passed, run.vectors, run.others.join(", ")),
+    }
+}
+
+fn row(platform: &Platform, record: &Record) -> String {
+    let runs = || COLUMNS.iter().filter_map(|(suite, backend)| record.run(suite, backend));
+    let device = runs().find(|run| run.backend == "integer").map_or("-", |run| run.device.as_str());
+    let seconds = runs().map(|run| run.seconds.to_string()).collect::<Vec<_>>().join(", ");
+    let Record { runs_on, compiler, date, commit, .. } = record;
+    let Platform { name, why, .. } = platform;
+    format!("| {name} | {why} | {runs_on} | {device} | {compiler} | {seconds} | {date}, {commit} |")
+}
+
+/// Where the document is.
+#[must_use]
+pub fn path() -> PathBuf {
+    crate::root().join("docs/PLATFORMS.md")
+}
+
+/// Writes the document.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub fn write(records: &Records) -> Result<(), String> {
+    fs::write(path(), text(records)?).map_err(io(&path()))
+}

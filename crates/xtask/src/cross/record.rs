@@ -1,0 +1,119 @@
+//! What a platform did, and where it is kept: `docs/platforms.json`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Records, io};
+
+/// A platform's results.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Day, `2026-01-31`.
+    pub date: String,
+    /// Commit of the repository, with `-dirty` if it was changed.
+    pub commit: String,
+    /// The compiler and its version.
+    pub compiler: String,
+    /// What ran the programs.
+    pub runs_on: String,
+    /// The suites.
+    pub runs: Vec<Run>,
+    /// Unit tests of the exact crates, where they were run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_tests: Option<UnitTests>,
+}
+
+/// A suite by one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The suite.
+    pub suite: String,
+    /// The backend.
+    pub backend: String,
+    /// What ran the passes.
+    pub device: String,
+    /// Combined digest of the suite: what was computed if all vectors pass.
+    pub digest: String,
+    /// Vectors of the suite.
+    pub vectors: usize,
+    /// Vectors that passed.
+    pub passed: usize,
+    /// Vectors that did not, with their verdicts.
+    pub others: Vec<String>,
+    /// Time, in seconds.
+    pub seconds: u64,
+}
+
+/// Unit tests that all passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitTests {
+    /// How many.
+    pub passed: usize,
+    /// Time with compiling, in seconds.
+    pub seconds: u64,
+}
+
+impl Run {
+    /// Whether every vector of the suite was run and passed.
+    #[must_use]
+    pub fn is_pass(&self) -> bool {
+        self.vectors > 0 && self.passed == self.vectors && self.others.is_empty()
+    }
+}
+
+impl Record {
+    /// Whether there are runs and all of them pass.
+    #[must_use]
+    pub fn is_pass(&self) -> bool {
+        !self.runs.is_empty() && self.runs.iter().all(Run::is_pass)
+    }
+
+    /// The run of a suite by a backend.
+    #[must_use]
+    pub fn run(&self, suite: &str, backend: &str) -> Option<&Run> {
+        self.runs.iter().find(|run| run.suite == suite && run.backend == backend)
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self, name: &str) -> String {
+        let run = |run: &Run| {
+            let others = if run.others.is_empty() { String::new() } else { format!(" ({})", run.others.join(", ")) };
+            let Run { suite, backend, digest, passed, vectors, seconds, device, .. } = run;
+            format!("{suite} by {backend} ({device}): {passed}/{vectors} pass{others}, {digest}, {seconds} s")
+        };
+        let mut parts: Vec<String> = self.runs.iter().map(run).collect();
+        parts.extend(self.unit_tests.iter().map(|tests| format!("{} unit tests pass, {} s", tests.passed, tests.seconds)));
+        format!("{name} ({}): {}", self.runs_on, parts.join("; "))
+    }
+}
+
+fn path() -> PathBuf {
+    crate::root().join("docs/platforms.json")
+}
+
+/// The recorded results; empty if there are none yet.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn read() -> Result<Records, String> {
+    match fs::read_to_string(path()) {
+        Ok(text) => serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path().display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Records::new()),
+        Err(e) => Err(io(&path())(e)),
+    }
+}
+
+/// Writes them.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(records: &Records) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(records).map_err(|e| e.to_string())?;
+    fs::write(path(), text + "\n").map_err(io(&path()))
+}

@@ -1,0 +1,108 @@
+//! Running the suites on a platform.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::platform::{Machine, Platform};
+use super::record::{Record, Run};
+use super::setup::Setup;
+use super::{Options, build, output, plan, suite};
+
+/// How far suites are compared: everything that is exact.
+const LEVEL: &str = "3";
+/// Seconds that a vector may take.
+const TIMEOUT: &str = "1200";
+
+/// Compiles for a platform and runs the suites on it.
+///
+/// # Errors
+/// When it cannot be compiled, a program gives no report, or a unit test fails.
+pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result<Record, String> {
+    println!("cross: compiling for {}", platform.name);
+    let start = Instant::now();
+    let program = build::conform(platform, setup)?;
+    println!("cross: compiled for {} in {} s", platform.name, start.elapsed().as_secs());
+    let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
+    let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
+    let unit_tests = options.unit_tests.then(|| build::unit_tests(platform, setup)).transpose()?;
+    Ok(Record {
+        date: said("date", &["-u", "+%F"])?,
+        commit: commit()?,
+        compiler: build::compiler(setup)?,
+        runs_on: setup.runs_on.clone(),
+        runs,
+        unit_tests,
+    })
+}
+
+fn said(program: &str, args: &[&str]) -> Result<String, String> {
+    output(Command::new(program).args(args).current_dir(crate::root())).map(|text| text.trim().to_owned())
+}
+
+/// The repository's commit; `-dirty` if what is compiled or run is not as committed.
+fn commit() -> Result<String, String> {
+    let changed = said("git", &["status", "--porcelain", "--", "crates", "conformance", "models", "Cargo.toml", "Cargo.lock"])?;
+    let commit = said("git", &["rev-parse", "--short=7", "HEAD"])?;
+    Ok(if changed.is_empty() { commit } else { commit + "-dirty" })
+}
+
+fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend: &str) -> Result<Run, String> {
+    let (expected, start) = (suite::find(suite)?, Instant::now());
+    let mut command = match setup.runner.split_first() {
+        Some((runner, args)) => {
+            let mut command = Command::new(runner);
+            command.args(args).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    if let Machine::Native { isa } = platform.machine {
+        command.env("MLIC_CPU", isa);
+    }
+    command.args(["run", suite, "--backend", backend, "--level", LEVEL, "--timeout", TIMEOUT, "--format", "json"]);
+    // Nothing but the report may come from the folder: suites are part of the program.
+    command.current_dir(&setup.target_folder).stderr(Stdio::inherit());
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report =
+        serde_json::from_str(&text).map_err(|e| format!("{}: no report ({}): {e}\n{text}", platform.name, output.status))?;
+    let (device, verdicts) = verdicts(&report, suite).ok_or_else(|| format!("{}: not a report:\n{text}", platform.name))?;
+    let (passed, others): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|(_, verdict)| verdict == "pass");
+    if output.status.success() != others.is_empty() {
+        return Err(format!("{}: {} with {} vectors that did not pass", platform.name, output.status, others.len()));
+    }
+    if device_is_other(&platform.machine, backend, &device) {
+        return Err(format!("{}: the passes ran on {device}", platform.name));
+    }
+    Ok(Run {
+        suite: suite.to_owned(),
+        backend: backend.to_owned(),
+        device,
+        digest: expected.digest,
+        vectors: expected.vectors,
+        passed: passed.len(),
+        others: others.into_iter().map(|(name, verdict)| format!("{name}: {verdict}")).collect(),
+        seconds: start.elapsed().as_secs(),
+    })
+}
+
+/// Whether kernels ran that were not asked for: a machine without an instruction set must not be recorded as having it.
+fn device_is_other(machine: &Machine, backend: &str, device: &str) -> bool {
+    match machine {
+        Machine::Native { isa } => backend == "integer" && !device.ends_with(&format!(", {isa}")),
+        Machine::Qemu { .. } | Machine::Wasmtime => false,
+    }
+}
+
+/// What ran the passes, and the verdict of each vector of the report's only suite.
+#[must_use]
+pub fn verdicts(report: &Value, suite: &str) -> Option<(String, Vec<(String, String)>)> {
+    let suites = report["suites"].as_array().filter(|suites| suites.len() == 1)?;
+    let only = suites.first().filter(|only| only["suite"] == suite)?;
+    let device = only["devices"].as_object()?.get("passes")?.as_str()?.to_owned();
+    let verdict = |v: &Value| Some((v["name"].as_str()?.to_owned(), v["verdict"].as_str()?.to_owned()));
+    Some((device, only["vectors"].as_array()?.iter().map(verdict).collect::<Option<_>>()?))
+}

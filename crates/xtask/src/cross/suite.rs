@@ -1,0 +1,49 @@
+//! One digest for a whole suite.
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::io;
+
+/// Hexadecimal digits of a digest that are shown.
+const SHOWN_DIGITS: usize = 16;
+
+/// A suite of this repository.
+pub struct Suite {
+    /// Its combined digest: [`digest_of`].
+    pub digest: String,
+    /// Number of its vectors; all can be judged at level 3.
+    pub vectors: usize,
+}
+
+/// A suite by its name.
+///
+/// # Errors
+/// When its manifest cannot be read.
+pub fn find(name: &str) -> Result<Suite, String> {
+    let path = crate::root().join("conformance").join(name).join("manifest.json");
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    let manifest: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let digest = digest_of(&manifest).ok_or_else(|| format!("{}: not a manifest with vectors", path.display()))?;
+    Ok(Suite { digest, vectors: manifest["vectors"].as_array().map_or(0, Vec::len) })
+}
+
+/// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and all that is expected up
+/// to level 3: header, symbols, means and scale indices of each pass, `y_hat`, or the code of the refusal.
+///
+/// Pictures (level 4) do not count. A platform that passes all vectors at level 3 has computed exactly these values.
+#[must_use]
+pub fn digest_of(manifest: &Value) -> Option<String> {
+    let vectors = manifest["vectors"].as_array().filter(|vectors| !vectors.is_empty())?;
+    let mut hash = Sha256::new();
+    hash.update(manifest["model"]["id"].as_str()?);
+    for vector in vectors {
+        let mut expect = vector["expect"].clone();
+        if let Some(decodes) = expect.get_mut("decodes").and_then(Value::as_object_mut) {
+            decodes.remove("picture");
+        }
+        // A line each, so that nothing can be read as part of its neighbour.
+        hash.update(format!("\n{}\n{}\n{expect}", vector["name"].as_str()?, vector["stream"]["sha256"].as_str()?));
+    }
+    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(SHOWN_DIGITS).collect())
+}

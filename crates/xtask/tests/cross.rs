@@ -1,0 +1,99 @@
+//! `cargo xtask cross`: what can be tested without another architecture.
+
+use serde_json::json;
+use xtask::cross::platform::PLATFORMS;
+use xtask::cross::record::{self, Record, Run};
+use xtask::cross::{Options, Records, build, document, run, suite};
+
+fn parse(args: &[&str]) -> Result<Options, String> {
+    Options::parse(args.iter().map(|arg| (*arg).to_owned()))
+}
+
+fn names(options: &Options) -> Vec<&str> {
+    options.platforms.iter().map(|p| p.name).collect()
+}
+
+#[test]
+fn platforms_are_named_one_by_one_or_by_family() {
+    assert_eq!(names(&parse(&["s390x", "aarch64-a78ae"]).unwrap()), ["aarch64-a78ae", "s390x"]);
+    assert_eq!(names(&parse(&["aarch64"]).unwrap()), ["aarch64-a57", "aarch64-a78ae", "aarch64-max"]);
+    assert_eq!(parse(&[]).unwrap().platforms.len(), PLATFORMS.len());
+    assert!(parse(&["aarch64-a7"]).unwrap_err().contains("s390x"));
+    assert!(parse(&["--sute"]).is_err());
+    assert!(parse(&["--suite"]).is_err());
+}
+
+#[test]
+fn the_document_is_made_of_the_records() {
+    let made = document::text(&record::read().unwrap()).unwrap();
+    let kept = std::fs::read_to_string(document::path()).unwrap();
+    assert!(made == kept, "docs/PLATFORMS.md is not what `cargo xtask cross --document` makes");
+}
+
+fn record(digest: &str, passed: usize) -> Record {
+    let others = if passed == 2 { Vec::new() } else { vec!["flat: fail".to_owned()] };
+    let run = Run {
+        suite: "smoke".into(),
+        backend: "integer".into(),
+        device: "cpu s390x, scalar".into(),
+        digest: digest.into(),
+        vectors: 2,
+        passed,
+        others,
+        seconds: 1,
+    };
+    Record {
+        date: "2026-01-31".into(),
+        commit: "0123abc".into(),
+        compiler: "rustc 1.95.0".into(),
+        runs_on: "QEMU".into(),
+        runs: vec![run],
+        unit_tests: None,
+    }
+}
+
+#[test]
+fn only_a_full_pass_earns_the_digest() {
+    let of = |record: &Record| document::text(&Records::from([("s390x".to_owned(), record.clone())])).unwrap();
+    let digest = suite::find("smoke").unwrap().digest;
+    assert!(of(&record(&digest, 2)).contains(&format!("| `{digest}` 2/2 |")));
+    let failed = record(&digest, 1);
+    assert!(!failed.is_pass());
+    assert!(of(&failed).contains("**1/2**: flat: fail") && !of(&failed).contains(&digest));
+    assert!(of(&record("0000", 2)).contains("`0000` 2/2, earlier suite"));
+    // A vector that was left out is not a pass either.
+    let mut left_out = record(&digest, 2);
+    left_out.runs[0].vectors = 3;
+    assert!(!left_out.is_pass());
+}
+
+#[test]
+fn a_suite_digest_depends_on_everything_exact_and_on_no_picture() {
+    let manifest = |y_hat: &str, picture: &str| {
+        let decodes = json!({ "y_hat": y_hat, "picture": { "image": picture } });
+        json!({ "model": { "id": "m" }, "vectors": [{ "name": "a", "stream": { "sha256": "0" }, "expect": { "decodes": decodes } }] })
+    };
+    let digest = |manifest| suite::digest_of(&manifest).unwrap();
+    assert_eq!(digest(manifest("1", "x")), digest(manifest("1", "y")));
+    assert_ne!(digest(manifest("1", "x")), digest(manifest("2", "x")));
+    let mut renamed = manifest("1", "x");
+    renamed["vectors"][0]["name"] = "b".into();
+    assert_ne!(digest(renamed), digest(manifest("1", "x")));
+    assert_eq!(suite::digest_of(&json!({ "model": { "id": "m" }, "vectors": [] })), None);
+}
+
+#[test]
+fn reports_are_of_the_suite_that_was_asked_for() {
+    let vector = json!({ "name": "a", "verdict": "pass" });
+    let report = json!({ "suites": [{ "suite": "smoke", "devices": { "passes": "cpu" }, "vectors": [vector] }] });
+    assert_eq!(run::verdicts(&report, "smoke"), Some(("cpu".into(), vec![("a".into(), "pass".into())])));
+    assert_eq!(run::verdicts(&report, "core"), None);
+    assert_eq!(run::verdicts(&json!({ "suites": [] }), "smoke"), None);
+}
+
+#[test]
+fn unit_tests_are_counted_over_all_programs() {
+    let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\n\ntest result: ok. 3 passed; 0 failed\n";
+    assert_eq!(build::passed(text), 5);
+    assert_eq!(build::passed("test result: FAILED. 2 passed; 1 failed"), 0);
+}
