@@ -9,7 +9,7 @@ use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output};
-use mlic::{Codec, CodecOptions, Model};
+use mlic::{Codec, CodecOptions, DecodeLimits, Model};
 
 use crate::args::Global;
 use crate::console;
@@ -39,10 +39,13 @@ pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
     let bytes = read_bytes(path, MAX_PICTURE_LEN)?;
-    let image = read_image(&bytes, options).map_err(|error| {
+    let mut options = options.clone();
+    options.max_pixels = global.max_pixels;
+    let image = read_image(&bytes, &options).map_err(|error| {
         let failure = Failure::from_error(Exit::Input, "cannot read", input_name(path), &error);
         match error {
             E::AlphaUnsupported => failure.hint("--background RRGGBB"),
+            E::PixelLimit { limit, .. } if limit < MAX_PIXELS => failure.hint("--max-pixels N allows more"),
             E::DepthUnsupported { .. } => failure.hint("--reduce-depth"),
             E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => failure.hint("--metadata fit leaves it out"),
             _ => failure,
@@ -101,7 +104,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     let options = CodecOptions { backend: global.backend, threads: global.threads };
+    let mut limits = DecodeLimits::default();
+    limits.max_pixels = global.max_pixels;
+    limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);
     Codec::new(model(global.model.as_deref())?, options)
+        .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 
