@@ -15,8 +15,11 @@ use crate::args::Global;
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// Longest picture file that is read: every sample at its widest, with metadata.
-const MAX_PICTURE_LEN: u64 = 8 * MAX_PIXELS + 16 * MAX_SECTION_LEN;
+/// Longest picture file that is read for a limit on pixels: every sample at its widest, with metadata.
+const fn max_picture_len(max_pixels: u64) -> u64 {
+    let pixels = if max_pixels < MAX_PIXELS { max_pixels } else { MAX_PIXELS };
+    8 * pixels + 16 * MAX_SECTION_LEN
+}
 /// Longest stream: every part at its limit. A section has at most 16 bytes before its contents.
 const MAX_STREAM_LEN: u64 = MAX_HEADER_LEN as u64 + MAX_PAYLOAD_LEN + MAX_SECTION_COUNT * (MAX_SECTION_LEN + 16);
 
@@ -38,7 +41,7 @@ pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
 /// A picture; what reading changed is noted.
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
-    let bytes = read_bytes(path, MAX_PICTURE_LEN)?;
+    let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
     let mut options = options.clone();
     options.max_pixels = global.max_pixels;
     let image = read_image(&bytes, &options).map_err(|error| {

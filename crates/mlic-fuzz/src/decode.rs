@@ -9,12 +9,15 @@ use crate::{seal, seeds};
 
 /// Pixels of the largest picture that is decoded here; the limit itself is a property of the decoder.
 const MAX_PIXELS: u64 = 1 << 15;
+/// Memory that decoding may take here.
+const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
 static CODECS: LazyLock<[Codec; 2]> = LazyLock::new(|| {
     let model = Arc::new(Model::from_static(seeds::TINY_PACKAGE).unwrap());
     [BackendChoice::Integer, BackendChoice::Reference].map(|choice| {
         let mut limits = DecodeLimits::default();
         limits.max_pixels = MAX_PIXELS;
+        limits.max_memory_bytes = MAX_MEMORY_BYTES;
         Codec::with_backend(mlic::backend(Arc::clone(&model), choice, 1).unwrap()).decode_limits(limits)
     })
 });

@@ -32,9 +32,9 @@ pub(crate) fn parts(source: &mut Source<'_>) -> Parts {
 
 fn config(source: &mut Source<'_>) -> Config {
     let slices = source.between(1, 3);
-    let slice_channels = source.one_of(&[1, 2, 3, 4, 8]);
+    let slice_channels = source.one_of(&[1, 2, 3, 4]);
     let heads = source.one_of(&[1, slice_channels]);
-    let widths = |source: &mut Source<'_>| (0..source.between(1, 2)).map(|_| source.between(1, 9)).collect::<Vec<_>>();
+    let widths = |source: &mut Source<'_>| (0..source.between(1, 2)).map(|_| source.between(1, 6)).collect::<Vec<_>>();
     let gain_levels = source.one_of(&[0, 2, 3]);
     Config {
         latent: slices * slice_channels,

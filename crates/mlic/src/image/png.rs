@@ -15,6 +15,8 @@ pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 /// Largest memory for rows and chunks, in bytes, beside the samples. A chunk is charged twice: as it grows and as it
 /// is kept. 65535 pixels of 8 bytes take half a MiB.
 const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
+/// Most types of chunks that a note names: a file can have as many as it has room for chunks.
+const MAX_NAMED: usize = 8;
 /// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
@@ -96,7 +98,7 @@ struct Chunks {
     exif: bool,
     xmp: bool,
     animation: bool,
-    /// Types of chunks whose content gets lost, each once.
+    /// Types of chunks whose content gets lost, each once; [`MAX_NAMED`] of them, then `others`.
     not_kept: Vec<String>,
 }
 
@@ -123,7 +125,7 @@ impl Chunks {
             b"cHRM" if body == SRGB_PRIMARIES.as_flattened() => {}
             _ if SILENT.contains(&kind) => {}
             _ => {
-                let name = kind.escape_ascii().to_string();
+                let name = if self.not_kept.len() < MAX_NAMED { kind.escape_ascii().to_string() } else { "others".into() };
                 if !self.not_kept.contains(&name) {
                     self.not_kept.push(name);
                 }

@@ -312,3 +312,12 @@ fn damage_never_panics() {
         }
     }
 }
+
+/// Looking for each kind among all before would take time by the square of their number.
+#[test]
+fn many_kinds_of_chunks_make_a_short_note() {
+    let kinds = (0..20).map(|i| [b'a', b'b', b'C', b'a' + i]);
+    let file = kinds.fold(rgba_file(255), |file, kind| with_chunk(&file, &kind, b"", false));
+    let expected = "not kept from the file: abCa, abCb, abCc, abCd, abCe, abCf, abCg, abCh, others";
+    assert!(read(&file).unwrap().notes.contains(&expected.to_owned()));
+}
