@@ -85,17 +85,12 @@ fn layer(source: &mut Source<'_>, spec: &LayerSpec, levels: usize) -> LayerParam
 fn parameters(source: &mut Source<'_>, config: &Config, layout: &Layout) -> Parameters {
     let levels = config.scale_levels;
     let requants = |source: &mut Source<'_>| (0..levels).map(|_| requant(source)).collect::<Vec<_>>();
-    let attention_level = |source: &mut Source<'_>| LinearAttentionLevel {
-        query: requant(source),
-        key: requant(source),
-        output: requant(source),
-    };
+    let attention_level =
+        |source: &mut Source<'_>| LinearAttentionLevel { query: requant(source), key: requant(source), output: requant(source) };
     let bias_len = config.heads * (2 * config.window - 1).pow(2);
     Parameters {
         layers: layout.layers.iter().map(|spec| layer(source, spec, levels)).collect(),
-        quantizers: (0..=config.slices)
-            .map(|_| QuantizerParameters { max: max(source), levels: requants(source) })
-            .collect(),
+        quantizers: (0..=config.slices).map(|_| QuantizerParameters { max: max(source), levels: requants(source) }).collect(),
         norms: layout
             .norms
             .iter()

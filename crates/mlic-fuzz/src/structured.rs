@@ -1,6 +1,8 @@
 //! Streams and packages whose checksums are right, so that what is behind them is reached.
 
-use mlic_model::Model;
+use std::sync::{Arc, LazyLock};
+
+use mlic::{BackendChoice, Codec, Error, Latents, Model};
 use mlic_model::package::{self, SectionKind};
 
 use crate::source::Source;
@@ -14,11 +16,31 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// A stream, resealed, for the model of the conformance suites.
+/// The small package on the fast kernels and on the definition.
+static SMALL: LazyLock<[Codec; 2]> = LazyLock::new(|| {
+    let model = Arc::new(Model::from_bytes(seeds::small_package()).unwrap());
+    [BackendChoice::Integer, BackendChoice::Reference].map(|choice| decode::codec(Arc::clone(&model), choice))
+});
+
+/// A stream, resealed, for the small package.
 fn stream(bytes: &[u8]) {
-    if let Some(bytes) = seal::with_model(bytes, decode::model_id()) {
-        decode::target(&bytes);
+    if let Some(bytes) = seal::with_model(bytes, SMALL[0].model().id()) {
+        decode::run(&bytes, both);
     }
+}
+
+/// What both kinds of kernels make of a stream: the same.
+fn both(bytes: &[u8]) -> Result<Latents, Error> {
+    let [fast, reference] = SMALL.each_ref().map(|codec| codec.decode_latents(bytes, &|_| ()));
+    match (&fast, &reference) {
+        (Ok(fast), Ok(reference)) => {
+            assert!(fast.y_hat == reference.y_hat && fast.z_symbols == reference.z_symbols, "latents differ");
+            assert_eq!(fast.truncation, reference.truncation);
+        }
+        (Err(fast), Err(reference)) => assert_eq!(fast.to_string(), reference.to_string()),
+        _ => panic!("one decodes and the other refuses: {:?} {:?}", fast.err(), reference.err()),
+    }
+    fast
 }
 
 /// A sound package with a few edits, resealed.
