@@ -1,4 +1,4 @@
-//! Every input that once broke a property, under `fuzz/regressions/TARGET/`, named by its cause; and every seed.
+//! Inputs that once broke a property or a budget, under `fuzz/regressions/TARGET/`, named by their cause; and every seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
