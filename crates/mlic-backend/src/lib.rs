@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod digest;
 pub mod entropy;
 pub mod integer;
+pub mod memory;
 pub mod ops;
 pub mod walk;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mlic::BackendChoice;
+use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
 
@@ -38,6 +39,12 @@ pub(crate) struct Global {
     /// What runs the networks
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names(), global = true)]
     pub(crate) backend: BackendChoice,
+    /// Refuse pictures and streams of more pixels
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS, global = true)]
+    pub(crate) max_pixels: u64,
+    /// Refuse streams that need more MiB of memory to decode
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MAX_MEMORY_BYTES >> 20, global = true)]
+    pub(crate) max_memory: u64,
     /// Say what was done and how long it took
     #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,

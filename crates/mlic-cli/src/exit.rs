@@ -13,6 +13,7 @@
 //! | 8 | model package refused |
 //! | 9 | output cannot be written, or exists |
 //! | 10 | backend not available |
+//! | 11 | the stream needs more pixels or memory than allowed |
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -33,7 +34,8 @@ Exit codes:
    7  stream for another model
    8  model package refused
    9  output cannot be written, or exists
-  10  backend not available";
+  10  backend not available
+  11  the stream needs more pixels or memory than allowed";
 
 /// How the program ends. The discriminant is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub(crate) enum Exit {
     Model = 8,
     Output = 9,
     Backend = 10,
+    Budget = 11,
 }
 
 impl From<Exit> for ExitCode {
@@ -67,6 +70,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::WrongModel => Self::WrongModel,
             ErrorKind::Model => Self::Model,
             ErrorKind::Backend => Self::Backend,
+            ErrorKind::Budget => Self::Budget,
             _ => Self::Other,
         }
     }
@@ -96,7 +100,12 @@ impl Failure {
     /// A failure of the codec.
     pub(crate) fn from_codec(what: &'static str, place: impl fmt::Display, error: &mlic::Error) -> Self {
         let failure = Self::from_error(error.kind().into(), what, place, error);
-        if error.kind() == ErrorKind::WrongModel { failure.hint("give that model with --model PACKAGE") } else { failure }
+        match error {
+            mlic::Error::WrongModel { .. } => failure.hint("give that model with --model PACKAGE"),
+            mlic::Error::Pixels { .. } => failure.hint("--max-pixels N allows more"),
+            mlic::Error::Memory { .. } => failure.hint("--max-memory MIB allows more"),
+            _ => failure,
+        }
     }
 
     /// A command line that makes no sense.

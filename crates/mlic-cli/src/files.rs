@@ -9,14 +9,17 @@ use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output};
-use mlic::{Codec, CodecOptions, Model};
+use mlic::{Codec, CodecOptions, DecodeLimits, Model};
 
 use crate::args::Global;
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// Longest picture file that is read: every sample at its widest, with metadata.
-const MAX_PICTURE_LEN: u64 = 8 * MAX_PIXELS + 16 * MAX_SECTION_LEN;
+/// Longest picture file that is read for a limit on pixels: every sample at its widest, with metadata.
+const fn max_picture_len(max_pixels: u64) -> u64 {
+    let pixels = if max_pixels < MAX_PIXELS { max_pixels } else { MAX_PIXELS };
+    8 * pixels + 16 * MAX_SECTION_LEN
+}
 /// Longest stream: every part at its limit. A section has at most 16 bytes before its contents.
 const MAX_STREAM_LEN: u64 = MAX_HEADER_LEN as u64 + MAX_PAYLOAD_LEN + MAX_SECTION_COUNT * (MAX_SECTION_LEN + 16);
 
@@ -38,11 +41,14 @@ pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
 /// A picture; what reading changed is noted.
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
-    let bytes = read_bytes(path, MAX_PICTURE_LEN)?;
-    let image = read_image(&bytes, options).map_err(|error| {
+    let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
+    let mut options = options.clone();
+    options.max_pixels = global.max_pixels;
+    let image = read_image(&bytes, &options).map_err(|error| {
         let failure = Failure::from_error(Exit::Input, "cannot read", input_name(path), &error);
         match error {
             E::AlphaUnsupported => failure.hint("--background RRGGBB"),
+            E::PixelLimit { limit, .. } if limit < MAX_PIXELS => failure.hint("--max-pixels N allows more"),
             E::DepthUnsupported { .. } => failure.hint("--reduce-depth"),
             E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => failure.hint("--metadata fit leaves it out"),
             _ => failure,
@@ -101,7 +107,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     let options = CodecOptions { backend: global.backend, threads: global.threads };
+    let mut limits = DecodeLimits::default();
+    limits.max_pixels = global.max_pixels;
+    limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);
     Codec::new(model(global.model.as_deref())?, options)
+        .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 

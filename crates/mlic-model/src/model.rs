@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::graph::Graph;
+use crate::graph::{Graph, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
-use crate::package::{self, Parsed, SectionKind};
+use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
 
@@ -96,8 +96,13 @@ impl Parts {
     }
 }
 
-/// A JSON object; serde would take an array of the fields too.
-fn json<'a, T: Deserialize<'a>>(part: &'static str, bytes: &'a [u8]) -> Result<T, ModelError> {
+/// A JSON object; serde would take an array of the fields too. Parsed JSON takes many times the room of its text, so the text is
+/// limited.
+fn json<'a, T: Deserialize<'a>>(part: &'static str, bytes: &'a [u8], limit: u64) -> Result<T, ModelError> {
+    let have = bytes.len() as u64;
+    if have > limit {
+        return Err(ModelError::Oversized { part, have, need: limit });
+    }
     if bytes.first() != Some(&b'{') {
         return Err(ModelError::Json { part, message: "it is not an object".into() });
     }
@@ -189,7 +194,7 @@ impl Model {
         let file = bytes.as_ref();
         let parsed = package::parse(file)?;
         let section = |kind| file.get(parsed.range(kind)).unwrap_or_default();
-        let config: Config = json("configuration", section(SectionKind::Config))?;
+        let config: Config = json("configuration", section(SectionKind::Config), MAX_CONFIG_LEN)?;
         config.validate()?;
         let layout = Layout::new(&config);
         let parameters = Parameters::read(section(SectionKind::Parameters), &config, &layout)?;
@@ -197,7 +202,7 @@ impl Model {
         check_weights(weights, &layout)?;
         check_tables(&parameters)?;
         proof::prove(&config, &layout, &parameters, weights)?;
-        let metadata = json("metadata", section(SectionKind::Metadata))?;
+        let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
         let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
         let weight_offsets = weight_offsets(&layout);
         let model = Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, bytes };
@@ -205,12 +210,21 @@ impl Model {
         Ok(model)
     }
 
-    /// The transforms fit the latent shape.
+    /// The transforms fit the latent shape and the scale of each stage.
     fn check_transforms(&self) -> Result<(), ModelError> {
         let (m, n) = (self.config.latent, self.config.hyper);
-        let expected = [(SectionKind::Analysis, 3, m), (SectionKind::HyperAnalysis, m, n), (SectionKind::Synthesis, m, 3)];
-        for (kind, input, output) in expected {
+        let expected = [
+            (SectionKind::Analysis, 3, m, [1, 16]),
+            (SectionKind::HyperAnalysis, m, n, [1, 4]),
+            (SectionKind::Synthesis, m, 3, [16, 1]),
+        ];
+        for (kind, input, output, [up, down]) in expected {
             let graph = self.transform(kind)?;
+            if graph.scale() != (Scale { numerator: up, denominator: down }) {
+                let Scale { numerator, denominator } = graph.scale();
+                let got = format!("{} with a scale of {numerator}/{denominator}", kind.name());
+                return Err(ModelError::Config { field: "transform", got, must: "of scale 1/16, 1/4, 16" });
+            }
             if (graph.input_channels() as usize, graph.output_channels() as usize) != (input, output) {
                 let got = format!("{} with {} to {} channels", kind.name(), graph.input_channels(), graph.output_channels());
                 return Err(ModelError::Config { field: "transform", got, must: "3 to latent, latent to hyper, latent to 3" });

@@ -26,6 +26,10 @@ pub const MAGIC: [u8; 8] = *b"MLICPKG\0";
 pub const FORMAT_VERSION: u32 = 1;
 /// Largest size of a package, in bytes.
 pub const MAX_PACKAGE_LEN: u64 = 1 << 30;
+/// Largest size of the configuration, in bytes: several times the longest that has a meaning.
+pub const MAX_CONFIG_LEN: u64 = 1 << 16;
+/// Largest size of the metadata, in bytes.
+pub const MAX_METADATA_LEN: u64 = 1 << 20;
 
 const HEADER_LEN: usize = 64;
 const ENTRY_LEN: usize = 24;

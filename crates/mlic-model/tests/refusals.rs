@@ -1,7 +1,8 @@
 //! A package that is damaged, cut, too long, newer or at odds with itself is refused, by a named error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use mlic_model::package::{SectionKind, normative_hash, parse};
+use mlic_model::graph::{Conv2d, Dtype, Graph, Node, NodeId, Op};
+use mlic_model::package::{MAX_CONFIG_LEN, MAX_METADATA_LEN, SectionKind, normative_hash, parse, write};
 use mlic_model::{Model, ModelError};
 
 fn package() -> Vec<u8> {
@@ -157,4 +158,46 @@ fn a_sum_that_could_overflow_is_refused() {
         p[bias..bias + 8].copy_from_slice(&i64::MAX.to_le_bytes());
     });
     assert!(matches!(error, ModelError::Overflow { operation: "64-bit weighted sum", .. }), "{error}");
+}
+
+/// The package with another section, sealed.
+fn with_section(kind: SectionKind, contents: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let original = package();
+    let parsed = parse(&original).unwrap();
+    let mut sections: Vec<_> = SectionKind::ALL.map(|kind| (kind, original[parsed.range(kind)].to_vec())).into();
+    let section = &mut sections[kind as usize - 1].1;
+    *section = contents(std::mem::take(section));
+    write(&sections)
+}
+
+/// White space takes no room when it is parsed, a list of lists takes many times its text: only the length of the text is looked at.
+#[test]
+fn json_beyond_its_limit_is_refused_unparsed() {
+    let padded = |len: u64| move |json: Vec<u8>| [json, vec![b' '; len as usize]].concat();
+    for (kind, limit) in [(SectionKind::Config, MAX_CONFIG_LEN), (SectionKind::Metadata, MAX_METADATA_LEN)] {
+        let error = refused(with_section(kind, padded(limit)));
+        assert!(matches!(error, ModelError::Oversized { need, .. } if need == limit), "{error}");
+        Model::from_bytes(with_section(kind, padded(limit / 2))).unwrap();
+    }
+}
+
+#[test]
+fn a_transform_of_another_scale_is_refused() {
+    let model = Model::from_bytes(package()).unwrap();
+    for kind in [SectionKind::Analysis, SectionKind::HyperAnalysis, SectionKind::Synthesis] {
+        let graph = model.transform(kind).unwrap();
+        let output = graph.output();
+        let mut nodes = graph.into_nodes();
+        // Twice as much at the end.
+        let channels = Graph::new(nodes.clone(), output).unwrap().output_channels();
+        let weight = vec![0.0; (channels * channels * 4) as usize];
+        let bias = vec![0.0; 4 * channels as usize];
+        let conv = Conv2d { input: channels, output: 4 * channels, kernel: 1, stride: 1, groups: 1, weight, bias };
+        nodes.push(Node { op: Op::Conv2d(conv), inputs: vec![output] });
+        let last = NodeId(nodes.len() as u32);
+        nodes.push(Node { op: Op::PixelShuffle { factor: 2 }, inputs: vec![NodeId(last.0 - 1)] });
+        let bytes = Graph::new(nodes, last).unwrap().write(Dtype::F16);
+        let error = refused(with_section(kind, |_| bytes));
+        assert!(matches!(error, ModelError::Config { field: "transform", .. }), "{error}");
+    }
 }

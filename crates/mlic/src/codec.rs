@@ -16,6 +16,7 @@ use mlic_model::Model;
 use mlic_model::model::Gain;
 
 use crate::backend::{BackendChoice, backend};
+use crate::budget::DecodeLimits;
 use crate::error::Error;
 use crate::image::Image;
 use crate::metadata::MetadataKind;
@@ -148,6 +149,7 @@ pub fn quality_from_percent(percent: f32, steps: u8) -> Option<u8> {
 /// An encoder and decoder with its model on its backend.
 pub struct Codec {
     backend: Arc<dyn Backend>,
+    limits: DecodeLimits,
 }
 
 impl fmt::Debug for Codec {
@@ -189,7 +191,13 @@ impl Codec {
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        Self { backend }
+        Self { backend, limits: DecodeLimits::default() }
+    }
+
+    /// The same codec with other limits on what it decodes.
+    #[must_use]
+    pub fn decode_limits(self, limits: DecodeLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The model.
@@ -305,7 +313,7 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        self.latents(stream, &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
+        self.latents(stream, Goal::Latents, &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
     }
 
     /// Digests of every pass of a stream.
@@ -317,7 +325,7 @@ impl Codec {
         let mut passes = Vec::new();
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
-        let (latents, _) = self.latents(stream, &mut watch, &mut observe)?;
+        let (latents, _) = self.latents(stream, Goal::Latents, &mut watch, &mut observe)?;
         let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
         Ok((trace, latents))
     }
@@ -325,6 +333,7 @@ impl Codec {
     fn latents<'s>(
         &self,
         stream: &'s [u8],
+        goal: Goal,
         watch: &mut Stopwatch<'_>,
         observer: &mut Observer<'_>,
     ) -> Result<(Latents, container::Stream<'s>), Error> {
@@ -341,7 +350,11 @@ impl Codec {
         };
         // A file cut within its sections still has all of its payload: every symbol must be there.
         let cut = parsed.payload.len() < parsed.payload_len as usize;
-        let size = size_of(header.width, header.height)?;
+        let size = self.limits.size(header.width, header.height)?;
+        self.limits.check_latents(model, size)?;
+        if goal == Goal::Picture {
+            self.limits.check_synthesis(model, size)?;
+        }
         let no_picture = || Error::NoPicture { have: parsed.payload.len() as u64, need: parsed.payload_len as u64 };
         let short = |e: RansError, otherwise: fn(RansError) -> Error| match e {
             RansError::Exhausted { .. } if cut => no_picture(),
@@ -401,7 +414,7 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        let (latents, parsed) = self.latents(stream, &mut watch, &mut |_, _, _| ())?;
+        let (latents, parsed) = self.latents(stream, Goal::Picture, &mut watch, &mut |_, _, _| ())?;
         let mut image = self.picture(&latents.header, &latents.y_hat, &mut watch)?;
         for section in parsed.sections {
             let kind = match section.kind {
@@ -415,6 +428,13 @@ impl Codec {
         let report = Report { bits: Vec::new(), stages: watch.stages };
         Ok(Decoded { image, truncation: latents.truncation, report })
     }
+}
+
+/// How far a stream is decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Latents,
+    Picture,
 }
 
 /// What the walk of the encoder leaves.

@@ -66,6 +66,24 @@ pub enum Error {
         /// Limit.
         max_pixels: u64,
     },
+    /// The picture has more pixels than the caller allows.
+    #[error("image of {width} x {height} pixels: at most {limit} pixels are allowed here")]
+    Pixels {
+        /// Given.
+        width: u32,
+        /// Given.
+        height: u32,
+        /// Limit of the caller.
+        limit: u64,
+    },
+    /// Decoding would need more memory than the caller allows, or than there is.
+    #[error("decoding needs up to {needed_bytes} bytes of memory: at most {limit_bytes} are allowed, or there is not as much")]
+    Memory {
+        /// By the sizes of picture and model.
+        needed_bytes: u64,
+        /// Limit of the caller.
+        limit_bytes: u64,
+    },
     /// The package cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -101,6 +119,8 @@ pub enum ErrorKind {
     Model,
     /// A backend that is not available.
     Backend,
+    /// More pixels or memory than the caller allows.
+    Budget,
     /// Anything else.
     Other,
 }
@@ -117,6 +137,7 @@ impl Error {
             Self::Model(_) | Self::Backend(BackendError::Model(_)) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
+            Self::Pixels { .. } | Self::Memory { .. } => ErrorKind::Budget,
             Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
         }
     }
@@ -132,6 +153,8 @@ impl Error {
             Self::NoPicture { .. } => "no-picture",
             Self::Desync { .. } => "desync",
             Self::Size { .. } => "size",
+            Self::Pixels { .. } => "pixel-budget",
+            Self::Memory { .. } => "memory-budget",
             Self::Model(_) => "model",
             Self::Backend(_) => "backend",
             Self::UnknownBackend { .. } => "unknown-backend",

@@ -25,6 +25,7 @@ use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
 
 pub use self::error::ImageError;
 pub use self::write::{OutputFormat, write_image};
+use crate::budget::DEFAULT_MAX_PIXELS;
 use crate::metadata::{Metadata, MetadataPolicy};
 
 /// A picture: 8-bit RGB and what travels with it.
@@ -55,13 +56,13 @@ pub struct ReadOptions {
     pub reduce_depth: bool,
     /// What becomes of ICC, EXIF and XMP.
     pub metadata: MetadataPolicy,
-    /// Largest number of pixels, at most [`MAX_PIXELS`].
+    /// Largest number of pixels, at most [`MAX_PIXELS`]; [`DEFAULT_MAX_PIXELS`] unless set.
     pub max_pixels: u64,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { background: None, reduce_depth: false, metadata: MetadataPolicy::Keep, max_pixels: MAX_PIXELS }
+        Self { background: None, reduce_depth: false, metadata: MetadataPolicy::Keep, max_pixels: DEFAULT_MAX_PIXELS }
     }
 }
 

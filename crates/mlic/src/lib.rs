@@ -15,6 +15,7 @@
 //! ```
 
 pub mod backend;
+pub mod budget;
 pub mod codec;
 pub mod error;
 pub mod image;
@@ -25,6 +26,7 @@ mod pixels;
 mod sinks;
 
 pub use backend::{BackendChoice, backend};
+pub use budget::DecodeLimits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, ProgressEvent, Report, StageTime, Trace, Truncation,
     quality_from_percent,

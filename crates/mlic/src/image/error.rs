@@ -66,6 +66,12 @@ pub enum ImageError {
         /// The largest product.
         limit: u64,
     },
+    /// There is no memory for the samples.
+    #[error("no memory for {needed_bytes} bytes of samples")]
+    Memory {
+        /// Length of the samples.
+        needed_bytes: u64,
+    },
     /// Alpha that is not opaque, and no background colour to flatten it onto.
     #[error("the alpha channel is not opaque and a stream has none: give a background colour to flatten it")]
     AlphaUnsupported,

@@ -11,6 +11,9 @@ use crate::metadata::MetadataKind;
 
 const FORMAT: &str = "JPEG";
 
+/// Every block of 64 pixels has a code of at least one bit: a file too short for its size is refused before pixels are allocated.
+const PIXELS_PER_BYTE: u64 = 8 * 64;
+
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
     let markers = Markers::walk(bytes);
     if let Some(bits) = markers.bits.filter(|&bits| bits != 8) {
@@ -24,6 +27,10 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     }
     let wrap = |e| ImageError::from_decoder(FORMAT, e);
     let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(wrap)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > PIXELS_PER_BYTE * bytes.len() as u64 {
+        return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
+    }
     let icc = decoder.icc_profile().map_err(wrap)?;
     let exif = decoder.exif_metadata().map_err(wrap)?;
     let xmp = decoder.xmp_metadata().map_err(wrap)?;

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use mlic_core::limits::MAX_SECTION_LEN;
 use png::{ColorType, Transformations};
 
-use super::raw::{Found, Raw};
+use super::raw::{Found, Raw, zeroed};
 use super::{ImageError, ReadOptions, check_size};
 use crate::metadata::MetadataKind;
 
@@ -15,6 +15,10 @@ pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 /// Largest memory for rows and chunks, in bytes, beside the samples. A chunk is charged twice: as it grows and as it
 /// is kept. 65535 pixels of 8 bytes take half a MiB.
 const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
+/// Most types of chunks that a note names: a file can have as many as it has room for chunks.
+const MAX_NAMED: usize = 8;
+/// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
+const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
 const SILENT: [&[u8; 4]; 13] =
     [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf", b"sRGB", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
@@ -36,6 +40,9 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     decoder.set_transformations(Transformations::EXPAND);
     let info = decoder.read_header_info().map_err(|e| wrap(bytes, e))?;
     check_size(info.width, info.height, options.max_pixels)?;
+    if (info.raw_bytes() as u64).div_ceil(DEFLATE_RATIO) > bytes.len() as u64 {
+        return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
+    }
     let chunks = Chunks::walk(bytes);
     if chunks.animation {
         return Err(ImageError::AnimationUnsupported { format: FORMAT });
@@ -49,7 +56,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
         return Err(ImageError::FormatUnsupported { format: "PNG with a palette that does not expand".into() });
     }
     // Within the limits on pixels: at most 8 bytes for each.
-    raw.data = vec![0; reader.output_buffer_size().unwrap_or_default()];
+    raw.data = zeroed(reader.output_buffer_size().unwrap_or_default())?;
     reader.next_frame(&mut raw.data).map_err(|e| wrap(bytes, e))?;
     reader.finish().map_err(|e| wrap(bytes, e))?;
     if raw.wide {
@@ -91,7 +98,7 @@ struct Chunks {
     exif: bool,
     xmp: bool,
     animation: bool,
-    /// Types of chunks whose content gets lost, each once.
+    /// Types of chunks whose content gets lost, each once; [`MAX_NAMED`] of them, then `others`.
     not_kept: Vec<String>,
 }
 
@@ -118,7 +125,7 @@ impl Chunks {
             b"cHRM" if body == SRGB_PRIMARIES.as_flattened() => {}
             _ if SILENT.contains(&kind) => {}
             _ => {
-                let name = kind.escape_ascii().to_string();
+                let name = if self.not_kept.len() < MAX_NAMED { kind.escape_ascii().to_string() } else { "others".into() };
                 if !self.not_kept.contains(&name) {
                     self.not_kept.push(name);
                 }

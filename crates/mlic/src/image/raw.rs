@@ -69,7 +69,7 @@ impl Raw {
         // Room for the samples twice: the largest working copy that a decoder needs beside its output.
         limits.max_alloc = Some(decoder.total_bytes().saturating_mul(2).saturating_add(MAX_SECTION_LEN));
         decoder.set_limits(limits).map_err(wrap)?;
-        let mut data = vec![0; decoder.total_bytes() as usize];
+        let mut data = zeroed(usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX))?;
         decoder.read_image(&mut data).map_err(wrap)?;
         Ok(Self { width, height, channels, wide, data, ..Self::default() })
     }
@@ -173,6 +173,14 @@ impl Raw {
         self.notes.push(format!("16-bit samples reduced to 8 bits {how}"));
         Ok(())
     }
+}
+
+/// Zeros for samples that a file claims to have.
+pub(super) fn zeroed(len: usize) -> Result<Vec<u8>, ImageError> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).map_err(|_| ImageError::Memory { needed_bytes: len as u64 })?;
+    data.resize(len, 0);
+    Ok(data)
 }
 
 /// `color` over `onto` with weight `alpha` / 255, rounded, in the samples as they are.

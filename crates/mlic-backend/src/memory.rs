@@ -1,0 +1,80 @@
+//! What decoding will need, known from the shape of the model and the size of the picture before anything is allocated.
+
+use mlic_core::schedule::LatentSize;
+use mlic_model::graph::{Graph, Op};
+use mlic_model::layout::{LayerSpec, Layout, LocalAttentionId, Source};
+use mlic_model::{Config, Model};
+
+/// Bytes of an activation.
+const ACTIVATION: u64 = 2;
+/// Bytes of a latent.
+const LATENT: u64 = 4;
+/// Bytes of a weighted sum.
+const SUM: u64 = 8;
+/// Bytes of an element of a float tensor.
+const FLOAT: u64 = 4;
+
+/// An upper bound of the bytes that the exact part of decoding holds at a time, beside the model and the stream, on the kernels
+/// of this workspace with `threads` threads. It saturates.
+///
+/// Everything that outlives a pass is counted in full; of what does not, the layer that needs most, with the four tensors beside it
+/// that the contexts keep meanwhile. `tests/memory.rs` holds it against what is allocated.
+#[must_use]
+pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
+    let (config, layout) = (model.config(), model.layout());
+    let positions = product(size.y);
+    let z = product(size.z).saturating_mul(config.hyper as u64).saturating_mul(4 * LATENT);
+    let per_position = kept(config).saturating_add(transient(config, layout));
+    let scratch = (size.y[1] as u64).saturating_mul(scratch(layout)).saturating_mul(threads as u64 + 1);
+    positions.saturating_mul(per_position).saturating_add(z).saturating_add(scratch)
+}
+
+/// Bytes per position of what outlives a pass: the hyper parameters and both halves of them, the slices as activations and as latents,
+/// the contexts, mean and anchors of the slice in progress, a pass's parameters and symbols, and `y_hat` when it is put together.
+fn kept(config: &Config) -> u64 {
+    let (latent, slice) = (config.latent as u64, config.slice_channels() as u64);
+    let hyper = 2 * (2 * latent) * ACTIVATION;
+    let slices = latent * (ACTIVATION + 2 * LATENT);
+    let contexts = (4 + 2) * slice * ACTIVATION;
+    hyper + slices + contexts + 8 * slice * LATENT
+}
+
+/// Bytes per position of what is computed on the way.
+fn transient(config: &Config, layout: &Layout) -> u64 {
+    let widest = layout.layers.iter().map(|layer| layer.outputs as u64).max().unwrap_or(0);
+    let read = |layer: &LayerSpec| layer.terms.iter().map(|term| layout.channels(config, term.source) as u64).sum::<u64>();
+    let read = layout.layers.iter().map(read).max().unwrap_or(0);
+    let attended = layout.channels(config, Source::LocalAttention(LocalAttentionId(0))) as u64;
+    (4 * widest + read + attended) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
+}
+
+/// Bytes per column of one thread's working memory: the neighbourhoods of a row, and its sums.
+fn scratch(layout: &Layout) -> u64 {
+    let of = |layer: &LayerSpec| {
+        let taps = (layer.kernel.size() * layer.kernel.size()) as u64;
+        let read = layer.terms.iter().map(|term| term.channels as u64).max().unwrap_or(0);
+        2 * taps * read * ACTIVATION + 2 * layer.outputs as u64 * SUM
+    };
+    layout.layers.iter().map(of).max().unwrap_or(0)
+}
+
+/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`, on an executor that runs
+/// the whole picture at once and keeps, of each step, its operands and its result twice. It saturates.
+#[must_use]
+pub fn transform_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
+    let Ok(sizes) = graph.sizes(height as u64, width as u64) else { return u64::MAX };
+    let bytes = |i: usize| {
+        let size = sizes.get(i);
+        size.map_or(0, |s| s.height.saturating_mul(s.width).saturating_mul(u64::from(s.channels)).saturating_mul(FLOAT))
+    };
+    let step = |(i, node): (usize, &mlic_model::graph::Node)| {
+        let operands = node.inputs.iter().fold(0_u64, |sum, id| sum.saturating_add(bytes(id.0 as usize)));
+        let copies = if matches!(node.op, Op::Conv2d(_)) { 2 } else { 1 };
+        bytes(i).saturating_add(operands).saturating_mul(copies)
+    };
+    graph.nodes().iter().enumerate().map(step).max().unwrap_or(0)
+}
+
+fn product([height, width]: [usize; 2]) -> u64 {
+    height as u64 * width as u64
+}

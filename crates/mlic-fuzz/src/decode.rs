@@ -1,0 +1,44 @@
+//! Whole decode: any bytes are refused by a named error or give latents.
+
+use std::sync::{Arc, LazyLock};
+
+use mlic::{BackendChoice, Codec, DecodeLimits, Error, Latents, Model};
+use mlic_core::container::ContainerError;
+
+use crate::{seal, seeds};
+
+/// Pixels of the largest picture that is decoded here; the limit itself is a property of the decoder.
+const MAX_PIXELS: u64 = 64 * 64;
+/// Memory that decoding may take here.
+const MAX_MEMORY_BYTES: u64 = 256 << 20;
+
+static TINY: LazyLock<Codec> =
+    LazyLock::new(|| codec(Arc::new(Model::from_static(seeds::TINY_PACKAGE).unwrap()), BackendChoice::Integer));
+
+/// A codec with the limits of this target.
+pub(crate) fn codec(model: Arc<Model>, choice: BackendChoice) -> Codec {
+    let mut limits = DecodeLimits::default();
+    limits.max_pixels = MAX_PIXELS;
+    limits.max_memory_bytes = MAX_MEMORY_BYTES;
+    Codec::with_backend(mlic::backend(model, choice, 1).unwrap()).decode_limits(limits)
+}
+
+pub(crate) fn target(bytes: &[u8]) {
+    run(bytes, |bytes| TINY.decode_latents(bytes, &|_| ()));
+}
+
+/// Decodes; where only the checksum of the symbols is wrong, again with the right one, so that the seal is reached.
+pub(crate) fn run(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<Latents, Error>) {
+    let Err(error) = decode(bytes) else { return };
+    assert!(!error.code().is_empty());
+    if let Err(refused) = mlic_core::container::parse(bytes) {
+        assert_eq!(error.code(), ContainerError::code(&refused), "a bad header is refused with the container's code");
+    }
+    if let Error::Desync { got, .. } = error {
+        let fixed = seal::with_symbol_checksum(bytes, got).expect("the stream was decoded");
+        match decode(&fixed) {
+            Ok(_) | Err(Error::Payload { .. }) => {}
+            Err(error) => panic!("a stream whose symbols decode fails elsewhere: {error}"),
+        }
+    }
+}

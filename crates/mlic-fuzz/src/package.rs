@@ -1,0 +1,33 @@
+//! Package: any bytes are refused or make a model that can be used as a whole.
+
+use mlic_model::Model;
+use mlic_model::graph::{Dtype, Graph};
+use mlic_model::model::Gain;
+
+pub(crate) fn target(bytes: &[u8]) {
+    if let Ok(model) = Model::from_bytes(bytes.to_vec()) {
+        accepted(&model);
+    }
+    if let Ok(graph) = Graph::parse(bytes) {
+        assert_eq!(Graph::parse(&graph.write(Dtype::F32)).as_ref(), Ok(&graph), "what is written parses");
+        let _ = (graph.sizes(1 << 16, 1 << 16), graph.macs(u64::MAX, u64::MAX));
+    }
+}
+
+/// Every part of an accepted model is there, at every quality.
+pub(crate) fn accepted(model: &Model) {
+    let layers = model.layout().layers.len();
+    for level in 0..model.config().scale_levels {
+        for id in 0..layers {
+            assert!(model.layer(mlic_model::layout::LayerId(id), level).is_some(), "layer {id} at level {level}");
+        }
+    }
+    for quality in 0..=model.quality_steps() {
+        assert!(model.config().scale_level(quality) < model.config().scale_levels);
+        assert_eq!(model.gain(Gain::Y, quality).len(), model.config().latent);
+        for symbol in [-32_767, 0, 32_767] {
+            let z = model.z_latent(&vec![symbol; model.config().hyper], quality);
+            assert!(z.iter().all(|v| v.abs() <= mlic_core::fixed::LATENT_MAX));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Inputs that once broke a property or a budget, under `fuzz/regressions/TARGET/`, named by their cause; and every seed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use mlic_fuzz::seeds::{seeds, small_package};
+use mlic_fuzz::{TARGETS, target};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn regressions_hold() {
+    let mut count = 0;
+    for directory in files(&repository().join("fuzz/regressions")) {
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        let run = target(name).unwrap_or_else(|| panic!("fuzz/regressions/{name} is of no target"));
+        for file in files(&directory) {
+            println!("{}", file.display());
+            run(&std::fs::read(&file).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count > 0, "there are regressions");
+}
+
+#[test]
+fn seeds_hold() {
+    let smoke = repository().join("conformance/smoke");
+    let streams: Vec<_> = files(&smoke)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mlic"))
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap()))
+        .filter(|(_, bytes)| bytes.len() < 1024)
+        .collect();
+    assert!(!streams.is_empty());
+    for (name, run) in TARGETS {
+        for (seed, bytes) in seeds(name, &streams) {
+            println!("{name} {seed}");
+            run(&bytes);
+        }
+    }
+}
+
+#[test]
+fn the_small_package_is_accepted() {
+    let package = small_package();
+    assert!(package.len() < 1 << 16, "{} bytes", package.len());
+    mlic_model::Model::from_bytes(package).unwrap();
+}
+
+/// Every target has its program under `fuzz/`, and no program is without its target.
+#[test]
+fn every_target_is_fuzzed() {
+    let programs: Vec<String> = files(&repository().join("fuzz/fuzz_targets"))
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let mut names: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.sort();
+    assert_eq!(programs, names);
+}
