@@ -5,6 +5,7 @@
 //! occurs in this crate.
 #![deny(clippy::float_arithmetic, clippy::disallowed_types)]
 
+mod arch;
 pub mod cpu;
 pub mod fast;
 pub mod function;

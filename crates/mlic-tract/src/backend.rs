@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use mlic_backend::integer::{IntegerSession, Kernels};
+use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::Map;
@@ -52,6 +52,7 @@ impl PlaneTransform {
 pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,
+    packed: Arc<PackedModel>,
     threads: usize,
     pool: rayon::ThreadPool,
     transforms: [OnceLock<PlaneTransform>; 3],
@@ -91,7 +92,8 @@ impl CpuBackend {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("mlic-kernel-{i}")).build();
         let pool = pool.map_err(|e| BackendError::NotAvailable { backend: name(kernels), reason: e.to_string() })?;
-        Ok(Self { model, kernels, threads, pool, transforms: Default::default() })
+        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels)));
+        Ok(Self { model, kernels, packed, threads, pool, transforms: Default::default() })
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
@@ -175,7 +177,8 @@ impl Backend for CpuBackend {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        let session = self.pool.install(|| IntegerSession::new(&self.model, size, quality, z_symbols, self.kernels))?;
+        let packed = Arc::clone(&self.packed);
+        let session = self.pool.install(|| IntegerSession::new(&self.model, packed, size, quality, z_symbols))?;
         Ok(Box::new(Pooled { session, pool: &self.pool }))
     }
 }

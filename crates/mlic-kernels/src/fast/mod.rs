@@ -1,12 +1,21 @@
 //! The same numbers as [`crate::reference`], sooner: rows in parallel on the current rayon pool, and inner loops that
 //! compilers turn into vector code, compiled once per [`crate::cpu::Isa`].
 
-mod attention;
-mod dot;
+mod epilogue;
 mod layer;
+mod linear;
+mod pack;
+mod softmax;
+mod stage;
+mod tables;
+mod tile;
+mod window;
 
-pub use attention::{linear_attention, local_attention};
 pub use layer::{Positions, latent_layer, layer, residual_layer};
+pub use linear::linear_attention;
+pub use pack::Layer;
+pub use tables::Tables;
+pub use window::local_attention;
 
 use rayon::prelude::*;
 
