@@ -120,7 +120,7 @@ impl Ops for IntegerOps<'_> {
         let requant = *self.find("quantizer", id.0, parameters.levels.get(self.level))?;
         Ok(match self.packed.kernels {
             Kernels::Reference => reference::quantize(latent, requant, parameters.max),
-            Kernels::Fast(_) => fast::quantize(latent, requant, parameters.max),
+            Kernels::Fast(isa) => fast::quantize(isa, latent, requant, parameters.max),
         })
     }
 

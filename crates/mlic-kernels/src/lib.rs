@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod fast;
 pub mod function;
 pub mod map;
+pub mod peak;
 pub mod reference;
 
 pub use map::Map;

@@ -69,18 +69,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_pairs(self, from: &[i16]) -> __m256i {
-        assert!(from.len() >= 16);
-        op!(_mm256_loadu_si256(from.as_ptr().cast()))
-    }
-
-    #[inline(always)]
-    fn load_quads(self, from: &[i8]) -> __m256i {
-        assert!(from.len() >= 32);
-        op!(_mm256_loadu_si256(from.as_ptr().cast()))
-    }
-
-    #[inline(always)]
     fn store(self, v: __m256i, to: &mut [i32]) {
         assert!(to.len() >= 8);
         op!(_mm256_storeu_si256(to.as_mut_ptr().cast(), v));

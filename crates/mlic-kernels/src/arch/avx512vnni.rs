@@ -69,18 +69,6 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn load_pairs(self, from: &[i16]) -> __m512i {
-        assert!(from.len() >= 32);
-        op!(_mm512_loadu_si512(from.as_ptr().cast()))
-    }
-
-    #[inline(always)]
-    fn load_quads(self, from: &[i8]) -> __m512i {
-        assert!(from.len() >= 64);
-        op!(_mm512_loadu_si512(from.as_ptr().cast()))
-    }
-
-    #[inline(always)]
     fn store(self, v: __m512i, to: &mut [i32]) {
         assert!(to.len() >= 16);
         op!(_mm512_storeu_si512(to.as_mut_ptr().cast(), v));

@@ -18,7 +18,7 @@ pub(crate) const MAX_LANES: usize = 16;
 
 /// Operations on vectors of [`Self::LANES`] 32-bit integers, and of half as many 64-bit integers.
 ///
-/// Additions and [`Self::dot_pairs`], [`Self::dot_quads`] wrap. A slice that is too short for what is loaded or stored is a
+/// A lane may hold a pair of 16-bit numbers or a quad of bytes, the first lowest. Additions and [`Self::dot_pairs`], [`Self::dot_quads`] wrap. A slice that is too short for what is loaded or stored is a
 /// panic; longer is right.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// 32-bit integers of a vector.
@@ -38,10 +38,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn load_i16(self, from: &[i16]) -> Self::I32;
     /// [`Self::LANES`] numbers, each as the pair (number, 0).
     fn load_with_zeros(self, from: &[i16]) -> Self::I32;
-    /// [`Self::LANES`] pairs.
-    fn load_pairs(self, from: &[i16]) -> Self::I32;
-    /// [`Self::LANES`] quads.
-    fn load_quads(self, from: &[i8]) -> Self::I32;
     /// All lanes.
     fn store(self, v: Self::I32, to: &mut [i32]);
     /// All lanes; each fits.

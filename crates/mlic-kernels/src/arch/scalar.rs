@@ -44,27 +44,21 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn load(self, from: &[i32]) -> I32 {
-        std::array::from_fn(|i| from[i])
+        let mut v = [0; LANES];
+        v.copy_from_slice(&from[..LANES]);
+        v
     }
 
     #[inline(always)]
     fn load_i16(self, from: &[i16]) -> I32 {
+        let from = &from[..LANES];
         std::array::from_fn(|i| i32::from(from[i]))
     }
 
     #[inline(always)]
     fn load_with_zeros(self, from: &[i16]) -> I32 {
+        let from = &from[..LANES];
         std::array::from_fn(|i| pair([from[i], 0]))
-    }
-
-    #[inline(always)]
-    fn load_pairs(self, from: &[i16]) -> I32 {
-        std::array::from_fn(|i| pair([from[2 * i], from[2 * i + 1]]))
-    }
-
-    #[inline(always)]
-    fn load_quads(self, from: &[i8]) -> I32 {
-        std::array::from_fn(|i| i32::from_le_bytes(std::array::from_fn(|j| from[4 * i + j] as u8)))
     }
 
     #[inline(always)]
@@ -166,11 +160,13 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn load_wide(self, from: &[i64]) -> I64 {
+        let from = &from[..LANES / 2];
         std::array::from_fn(|i| from[i])
     }
 
     #[inline(always)]
     fn load_wide_i16(self, from: &[i16]) -> I64 {
+        let from = &from[..LANES / 2];
         std::array::from_fn(|i| i64::from(from[i]))
     }
 

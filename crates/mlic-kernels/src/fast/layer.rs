@@ -16,8 +16,10 @@ use super::tile::accumulate;
 use crate::arch::{Job, Simd, run};
 use crate::map::Map;
 
-/// Positions of a band, about: enough to use each weight often, few enough for every core to have a band.
-const BAND_POSITIONS: usize = 96;
+/// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
+const BAND_POSITIONS: usize = 192;
+/// Bands of each thread, at least, where there are enough rows.
+const BANDS_PER_THREAD: usize = 4;
 
 /// Which positions of the output are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +154,8 @@ fn map_outputs<E: Epilogue>(
 ) -> Map<E::Out> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height, at.width(width), layer.outputs);
-    let rows_len = BAND_POSITIONS.div_ceil(out.width.max(1));
+    let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
+    let rows_len = BAND_POSITIONS.div_ceil(out.width.max(1)).min(fair_len).max(1);
     let len = (rows_len * out.width * out.channels).max(1);
     out.data.par_chunks_mut(len).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
         let rows = i * rows_len..((i + 1) * rows_len).min(height);

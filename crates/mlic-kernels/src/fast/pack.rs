@@ -11,8 +11,8 @@ const BYTE_MAX: i32 = i8::MAX as i32;
 /// A layer, ready to run on one instruction set.
 ///
 /// `block` outputs are computed at once; missing ones have weights of zero. Weights are
-/// `[block][row of the kernel][group][output][member]`: the columns of the kernel and the channels make up one sequence, which is cut
-/// into groups as large as one product instruction sums.
+/// `[block][row of the kernel][group][output]`: the columns of the kernel and the channels make up one sequence, which is cut into groups
+/// as large as one product instruction sums; a group is one word, its first member lowest.
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub(super) isa: Isa,
@@ -38,11 +38,11 @@ pub(super) struct Term {
 #[derive(Debug, Clone)]
 pub(super) enum Weights {
     /// Signed 16-bit activations, two per product instruction; the weights are widened.
-    Pairs(Vec<i16>),
+    Pairs(Vec<i32>),
     /// Activations plus 128, four per product instruction; `offsets` (one per output) takes the 128 away again.
-    Quads { weights: Vec<i8>, offsets: Vec<i32> },
-    /// One channel per output: `[tap][output](weight, 0)`.
-    Depthwise(Vec<i16>),
+    Quads { weights: Vec<i32>, offsets: Vec<i32> },
+    /// One channel per output: `[tap][output]`, pairs of a weight and zero.
+    Depthwise(Vec<i32>),
     /// The input itself.
     Identity,
 }
@@ -88,18 +88,23 @@ fn term(spec: &LayerSpec, index: usize, block: usize, weights: &[i8], quads: boo
         Kernel::Dense { .. } => {
             let group = if quads { 4 } else { 2 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
-            (shape.padded, if quads { shape.quads(weights) } else { Weights::Pairs(shape.pack(weights, i16::from)) })
+            (shape.padded, if quads { shape.quads(weights) } else { Weights::Pairs(shape.pack(weights)) })
         }
     };
     Term { first, channels, padded, weights }
 }
 
+/// A weight as the low half of a pair.
+fn low_half(weight: i8) -> i32 {
+    i32::from(i16::from(weight) as u16)
+}
+
 /// `[channel][tap]` to `[tap][channel]`, each with a zero.
-fn depthwise(weights: &[i8], taps: usize, channels: usize, padded: usize) -> Vec<i16> {
-    let mut out = vec![0; taps * padded * 2];
+fn depthwise(weights: &[i8], taps: usize, channels: usize, padded: usize) -> Vec<i32> {
+    let mut out = vec![0; taps * padded];
     for (c, weights) in weights.chunks_exact(taps).enumerate().take(channels) {
         for (tap, w) in weights.iter().enumerate() {
-            out[(tap * padded + c) * 2] = i16::from(*w);
+            out[tap * padded + c] = low_half(*w);
         }
     }
     out
@@ -115,16 +120,20 @@ struct Dense {
 }
 
 impl Dense {
-    fn pack<T: Copy + Default>(&self, weights: &[i8], convert: impl Fn(i8) -> T) -> Vec<T> {
+    fn pack(&self, weights: &[i8]) -> Vec<i32> {
         let Self { size, channels, padded, outputs, block, group } = *self;
-        let row_len = size * padded * block;
-        let mut out = vec![T::default(); outputs.div_ceil(block) * size * row_len];
+        let row_len = size * padded / group * block;
+        let mut out = vec![0; outputs.div_ceil(block) * size * row_len];
+        let word = |w: i8, member: usize| match group {
+            2 => low_half(w) << (16 * member),
+            _ => i32::from(w as u8) << (8 * member),
+        };
         for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
             for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                let start = (o / block * size + tap / size) * row_len + o % block * group;
+                let start = (o / block * size + tap / size) * row_len + o % block;
                 for (c, w) in weights.iter().enumerate() {
                     let k = tap % size * padded + c;
-                    out[start + k / group * block * group + k % group] = convert(*w);
+                    out[start + k / group * block] |= word(*w, k % group);
                 }
             }
         }
@@ -136,6 +145,6 @@ impl Dense {
         for (offset, weights) in offsets.iter_mut().zip(weights.chunks_exact(self.size * self.size * self.channels)) {
             *offset = -128 * weights.iter().map(|w| i32::from(*w)).sum::<i32>();
         }
-        Weights::Quads { weights: self.pack(weights, |w| w), offsets }
+        Weights::Quads { weights: self.pack(weights), offsets }
     }
 }

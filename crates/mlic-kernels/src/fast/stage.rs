@@ -33,6 +33,7 @@ pub(super) struct Buffer {
 }
 
 /// Stages the channels of one term for these output rows.
+#[inline(always)]
 pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: &'a Map<i16>, term: &Term, size: usize, rows: Range<usize>) -> Staged<'a> {
     let row_len = (input.width + size - 1) * term.padded;
     let position_len = term.padded;

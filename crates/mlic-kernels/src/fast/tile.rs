@@ -25,13 +25,13 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
     let inner = size * term.padded;
     match (&term.weights, staged.data) {
         (Weights::Pairs(weights), Data::Wide(data)) => {
-            let len = inner * V * S::LANES;
+            let len = inner / 2 * V * S::LANES;
             for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
                 pairs(s, &mut tile, data, starts, i * staged.row_len, weights);
             }
         }
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
-            let len = inner * V * S::LANES;
+            let len = inner / 4 * V * S::LANES;
             for v in 0..V {
                 let offset = s.load(&offsets[first_output + v * S::LANES..]);
                 for tile in &mut tile {
@@ -44,12 +44,12 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
         }
         (Weights::Depthwise(weights), Data::Wide(data)) => {
             for tap in 0..size * size {
-                let weights = &weights[(tap * term.padded + first_output) * 2..][..V * S::LANES * 2];
+                let weights = &weights[tap * term.padded + first_output..][..V * S::LANES];
                 let at = tap / size * staged.row_len + tap % size * staged.position_len + first_output;
                 for (tile, start) in tile.iter_mut().zip(starts) {
                     let data = &data[start + at..][..V * S::LANES];
                     for v in 0..V {
-                        let weight = s.load_pairs(&weights[v * S::LANES * 2..]);
+                        let weight = s.load(&weights[v * S::LANES..]);
                         tile[v] = s.dot_pairs(tile[v], s.load_with_zeros(&data[v * S::LANES..]), weight);
                     }
                 }
@@ -75,17 +75,17 @@ fn pairs<S: Simd, const P: usize, const V: usize>(
     data: &[i16],
     starts: &[usize; P],
     offset: usize,
-    weights: &[i16],
+    weights: &[i32],
 ) {
-    let count = weights.len() / (V * S::LANES * 2);
+    let count = weights.len() / (V * S::LANES);
     let mut rows: [&[[i16; 2]]; P] = [&[]; P];
     for p in 0..P {
         rows[p] = data[starts[p] + offset..][..2 * count].as_chunks::<2>().0;
     }
-    for (k, weights) in weights.chunks_exact(V * S::LANES * 2).enumerate() {
+    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
         let mut w = [s.splat(0); V];
         for v in 0..V {
-            w[v] = s.load_pairs(&weights[v * S::LANES * 2..]);
+            w[v] = s.load(&weights[v * S::LANES..]);
         }
         for p in 0..P {
             let a = s.splat_pair(rows[p][k]);
@@ -103,17 +103,17 @@ fn quads<S: Simd, const P: usize, const V: usize>(
     data: &[u8],
     starts: &[usize; P],
     offset: usize,
-    weights: &[i8],
+    weights: &[i32],
 ) {
-    let count = weights.len() / (V * S::LANES * 4);
+    let count = weights.len() / (V * S::LANES);
     let mut rows: [&[[u8; 4]]; P] = [&[]; P];
     for p in 0..P {
         rows[p] = data[starts[p] + offset..][..4 * count].as_chunks::<4>().0;
     }
-    for (k, weights) in weights.chunks_exact(V * S::LANES * 4).enumerate() {
+    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
         let mut w = [s.splat(0); V];
         for v in 0..V {
-            w[v] = s.load_quads(&weights[v * S::LANES * 4..]);
+            w[v] = s.load(&weights[v * S::LANES..]);
         }
         for p in 0..P {
             let a = s.splat_quad(rows[p][k]);

@@ -106,7 +106,7 @@ struct Inputs<'a> {
     inside: Vec<i32>,
 }
 
-/// Logits, exponentials, then weights of one query of each window: `[attended][lane]`.
+/// Logits, exponentials, then weights of one query of each window: `[attended][lane]`, and where the values of the attended positions are.
 #[derive(Default)]
 struct Scratch {
     weights: Vec<i32>,
@@ -125,28 +125,27 @@ struct Row<'a> {
 /// The same query in neighbouring windows.
 struct Query<'a> {
     inputs: &'a Inputs<'a>,
-    /// Row and column of the first window's center.
-    center: [isize; 2],
+    /// Row and column of the first window's first position.
+    corner: [isize; 2],
     head: usize,
-    /// Position in the window.
-    at: usize,
+    /// Row and column in the window.
+    at: [usize; 2],
     /// Windows.
     count: usize,
 }
 
 impl Query<'_> {
     /// Row and column of a window position, in the first window.
-    fn place(&self, at: usize) -> [isize; 2] {
-        let (w, [row, col]) = (self.inputs.shape.window, self.center);
-        let half = (w / 2) as isize;
-        [row + (at / w) as isize - half, col + (at % w) as isize - half]
+    const fn place(&self, at: [usize; 2]) -> [isize; 2] {
+        [self.corner[0] + at[0] as isize, self.corner[1] + at[1] as isize]
     }
 
-    fn row_is_inside(&self, row: isize) -> bool {
-        (0..self.inputs.height as isize).contains(&row)
+    /// Whether a window position is one of anchors, as far as rows decide.
+    fn is_anchor(&self, at: [usize; 2]) -> bool {
+        (at[0] + at[1]) % 2 == 1 && (0..self.inputs.height as isize).contains(&self.place(at)[0])
     }
 
-    /// Lanes whose column is inside the map, for the window column of a position.
+    /// Lanes whose column is inside the map.
     #[inline(always)]
     fn inside<S: Simd>(&self, s: S, col: isize) -> S::I32 {
         let planes = &self.inputs.queries;
@@ -156,45 +155,48 @@ impl Query<'_> {
 
     /// Dot products of query and key as logits.
     #[inline(always)]
-    fn logit<S: Simd>(&self, s: S, at: usize) -> S::I32 {
-        let (Inputs { shape, queries, keys, .. }, w) = (self.inputs, self.inputs.shape.window);
-        let ([qr, qc], [kr, kc]) = (self.place(self.at), self.place(at));
-        let (q, k) = (queries.at(qr, qc, self.head), keys.at(kr, kc, self.head));
+    fn logit<S: Simd>(&self, s: S, q: &[i32], requantizer: Requantizer, at: [usize; 2]) -> S::I32 {
+        let (Inputs { shape, keys, .. }, w) = (self.inputs, self.inputs.shape.window);
+        let [row, col] = self.place(at);
+        let k = keys.at(row, col, self.head);
         let mut dot = s.splat(0);
         for i in 0..keys.pairs {
-            dot = s.dot_pairs(dot, s.load(&q[i * queries.len..]), s.load(&k[i * keys.len..]));
+            dot = s.dot_pairs(dot, s.load(&q[i * keys.len..]), s.load(&k[i * keys.len..]));
         }
-        let relative = (self.at / w + w - 1 - at / w) * (2 * w - 1) + self.at % w + w - 1 - at % w;
-        let bias = shape.bias[self.head * (shape.bias.len() / shape.heads) + relative];
-        // Twice the limit is beyond it with any bias: what is cut off here changes nothing.
-        let logit = s.add(Requantizer::new(shape.requant, 2 * LOGIT_MAX).apply(s, dot), s.splat(bias));
+        let relative = (self.at[0] + w - 1 - at[0]) * (2 * w - 1) + self.at[1] + w - 1 - at[1];
+        let bias = shape.bias[self.head * (2 * w - 1) * (2 * w - 1) + relative];
+        let logit = s.add(requantizer.apply(s, dot), s.splat(bias));
         s.min(s.max(logit, s.splat(-LOGIT_MAX)), s.splat(LOGIT_MAX))
     }
 
     /// Logits of all positions that any of the windows attends to.
     #[inline(always)]
     fn logits<S: Simd>(&self, s: S, scratch: &mut Scratch) {
-        let w = self.inputs.shape.window;
-        let is_anchor = |at: usize| (at / w + at % w) % 2 == 1 && self.row_is_inside(self.place(at)[0]);
-        let [_, col] = self.place(self.at);
-        let last = col + 2 * (self.count as isize - 1);
-        let all_inside = col >= 0 && last < self.inputs.width as isize;
+        let Inputs { queries, values, shape, width, .. } = self.inputs;
+        let [row, col] = self.place(self.at);
+        let q = queries.at(row, col, self.head);
+        // Twice the limit is beyond it with any bias: what is cut off here changes nothing.
+        let requantizer = Requantizer::new(shape.requant, 2 * LOGIT_MAX);
+        let only_anchors = self.is_anchor(self.at);
+        let all_inside = col >= 0 && col + 2 * (self.count as isize - 1) < *width as isize;
+        let outside = s.sub(s.splat(-1), self.inside(s, col));
         scratch.weights.clear();
         scratch.attended.clear();
-        for at in 0..w * w {
-            let mut attended = s.splat(-1);
-            if is_anchor(self.at) {
-                attended = if is_anchor(at) { self.inside(s, self.place(at)[1]) } else { s.splat(0) };
-                if all_inside && !is_anchor(at) {
-                    continue;
+        for i in 0..shape.window {
+            for j in 0..shape.window {
+                let mut attended = s.splat(-1);
+                if only_anchors {
+                    if all_inside && !self.is_anchor([i, j]) {
+                        continue;
+                    }
+                    attended = if self.is_anchor([i, j]) { self.inside(s, self.place([i, j])[1]) } else { s.splat(0) };
+                    attended = if all_inside { attended } else { s.or(attended, outside) };
                 }
-                if !all_inside {
-                    attended = s.or(attended, s.sub(s.splat(-1), self.inside(s, col)));
-                }
+                let logit = self.logit(s, q, requantizer, [i, j]);
+                let logit = s.add(s.and(s.sub(logit, s.splat(NOT_ATTENDED)), attended), s.splat(NOT_ATTENDED));
+                push(s, logit, &mut scratch.weights);
+                scratch.attended.push(i * values.row_len + j * values.position_len);
             }
-            let logit = s.and(s.sub(self.logit(s, at), s.splat(NOT_ATTENDED)), attended);
-            push(s, s.add(logit, s.splat(NOT_ATTENDED)), &mut scratch.weights);
-            scratch.attended.push(at);
         }
     }
 
@@ -219,24 +221,18 @@ impl Query<'_> {
         }
     }
 
-    /// The weighted values of one window.
+    /// The weighted values of one window, whose first position has its values at `first`.
     #[inline(always)]
-    fn attend<S: Simd>(&self, s: S, scratch: &Scratch, window: usize, out: &mut [i16]) {
+    fn attend<S: Simd>(&self, s: S, scratch: &Scratch, window: usize, first: usize, out: &mut [i16]) {
         let Inputs { values, shape, .. } = self.inputs;
-        let w = shape.window;
-        let [row, col] = self.center;
-        let first =
-            row as usize * values.row_len + (col as usize + 2 * window) * values.position_len + self.head * values.head_len;
-        let mut channel = 0;
-        while channel < out.len() {
+        for channel in (0..out.len()).step_by(S::LANES) {
+            let values = &values.data[first + channel..];
             let mut sum = s.splat(1 << 14);
-            for (at, weights) in scratch.attended.iter().zip(scratch.weights.chunks_exact(S::LANES)) {
-                let value = first + at / w * values.row_len + at % w * values.position_len + channel;
-                sum = s.dot_pairs(sum, s.splat(weights[window]), s.load(&values.data[value..]));
+            for (offset, weights) in scratch.attended.iter().zip(scratch.weights.chunks_exact(S::LANES)) {
+                sum = s.dot_pairs(sum, s.splat(weights[window]), s.load(&values[*offset..]));
             }
             let sum = s.shift_right::<15>(sum);
             put::<S, Linear>(s, s.min(s.max(sum, s.splat(-shape.max)), s.splat(shape.max)), out, channel);
-            channel += S::LANES;
         }
     }
 }
@@ -258,16 +254,17 @@ impl Job for Row<'_> {
         let channels = out.len() / (inputs.width / 2).max(1);
         let count = channels / (window * window * heads);
         let first_col = Parity::NonAnchor.first_col(row);
+        let (values, half) = (&inputs.values, (window / 2) as isize);
         for (block, out) in out.chunks_mut(S::LANES * channels).enumerate() {
-            let center = [row as isize, (first_col + 2 * block * S::LANES) as isize];
-            for head in 0..heads {
-                for at in 0..window * window {
-                    let query = Query { inputs, center, head, at, count: out.len() / channels };
-                    query.logits(s, scratch);
-                    query.softmax(s, &mut scratch.weights);
-                    for (window, out) in out.chunks_exact_mut(channels).enumerate() {
-                        query.attend(s, scratch, window, &mut out[(at * heads + head) * count..][..count]);
-                    }
+            let col = first_col + 2 * block * S::LANES;
+            let corner = [row as isize - half, col as isize - half];
+            for (head, at) in (0..heads).flat_map(|head| (0..window * window).map(move |at| (head, at))) {
+                let query = Query { inputs, corner, head, at: [at / window, at % window], count: out.len() / channels };
+                query.logits(s, scratch);
+                query.softmax(s, &mut scratch.weights);
+                for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let first = row * values.row_len + (col + 2 * i) * values.position_len + head * values.head_len;
+                    query.attend(s, scratch, i, first, &mut out[(at * heads + head) * count..][..count]);
                 }
             }
         }
