@@ -127,3 +127,72 @@ pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
     let _ = isa;
     scalar::run(job)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One vector from each operation that instruction sets spell differently.
+    struct Operations {
+        a: [i32; MAX_LANES],
+        b: [i32; MAX_LANES],
+    }
+
+    impl Job for Operations {
+        type Output = (usize, Vec<[i32; MAX_LANES]>);
+
+        #[inline(always)]
+        fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) -> Self::Output {
+            let (a, b) = (s.load(&self.a), s.load(&self.b));
+            let mut products = [0_i64; MAX_LANES / 2];
+            s.store_wide(s.shift_right_wide(s.mul_wide(s.odd(a), s.odd(b)), 7), &mut products);
+            let wide = s.load_wide(&products);
+            let results = [
+                s.dot_pairs(a, a, b),
+                s.dot_quads(b, a, b),
+                s.less(a, b),
+                s.min(s.max(a, b), s.shift_right::<3>(a)),
+                s.mul(a, s.shift_left::<5>(b)),
+                s.saturate(wide, s.add_wide(wide, wide), 1 << 29),
+                s.gather(&[3, -7, 1 << 30, i32::MIN], a),
+            ];
+            let mut lanes = vec![[0; MAX_LANES]; results.len()];
+            lanes.iter_mut().zip(results).for_each(|(to, v)| s.store(v, to));
+            (S::LANES, lanes)
+        }
+    }
+
+    fn check(isa: Isa, a: [i32; MAX_LANES], b: [i32; MAX_LANES]) {
+        let half = |v: i32, i: i32| (v << (16 * (1 - i))) >> 16;
+        let (lanes, got) = run(isa, Operations { a, b });
+        for i in 0..lanes {
+            let (x, y) = (a[i], b[i]);
+            let pairs = (0..2).fold(x, |sum, j| sum.wrapping_add(half(x, j) * half(y, j)));
+            let bytes = x.to_le_bytes().into_iter().zip(y.to_le_bytes());
+            let quads = bytes.fold(y, |sum, (x, y)| sum.wrapping_add(i32::from(x) * i32::from(y as i8)));
+            let odd = (i64::from(a[i | 1]) * i64::from(b[i | 1])) >> 7;
+            let wide = if i % 2 == 0 { odd } else { 2 * odd };
+            let saturated = wide.clamp(-(1 << 29), 1 << 29) as i32;
+            let gathered = [3, -7, 1 << 30, i32::MIN][x as usize & 3];
+            let expected = [pairs, quads, -i32::from(x < y), x.max(y).min(x >> 3), x.wrapping_mul(y << 5), saturated, gathered];
+            assert_eq!(got.iter().map(|v| v[i]).collect::<Vec<_>>(), expected, "{} lane {i}: {x} {y}", isa.name());
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_the_same() {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as i32
+        };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for _ in 0..500 {
+                check(isa, std::array::from_fn(|_| next()), std::array::from_fn(|_| next()));
+            }
+            for extreme in [0, -1, i32::MAX, i32::MIN, 0x7f7f_7f7f, 0x7fff_7fff] {
+                check(isa, [extreme; MAX_LANES], std::array::from_fn(|i| if i % 2 == 0 { extreme } else { !extreme }));
+            }
+        }
+    }
+}

@@ -85,6 +85,9 @@ fn block_parameters(scratch: &mut Scratch, view: &LayerView<'_>, outputs: Range<
     }
 }
 
+/// Sums of a tile, 64-bit: even and odd lanes of each vector of outputs.
+type Sums<S, const P: usize, const V: usize> = [[[<S as Simd>::I64; 2]; V]; P];
+
 impl<E: Epilogue> Job for Band<'_, E> {
     type Output = ();
 
@@ -96,52 +99,76 @@ impl<E: Epilogue> Job for Band<'_, E> {
         let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
         let staged: Vec<Staged<'_>> =
             staged.map(|((input, term), buffer)| stage(buffer, input, term, layer.size, rows.clone())).collect();
-        let (width, shift) = (inputs.first().map_or(0, |m| m.width), view.level.shift);
+        let width = inputs.first().map_or(0, |m| m.width);
         scratch.places.clear();
         scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
         for block in 0..layer.outputs.div_ceil(layer.block) {
-            let outputs = block * layer.block..(block + 1) * layer.block;
-            block_parameters(scratch, view, outputs.clone(), S::LANES);
+            let first = block * layer.block;
+            block_parameters(scratch, view, first..first + layer.block, S::LANES);
             for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
-                let mut sums = [[[s.splat_wide(0); 2]; V]; P];
-                for v in 0..V {
-                    let bias = &scratch.bias[v * S::LANES..][..S::LANES];
-                    let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
-                    for p in 0..P {
-                        sums[p][v] = bias;
-                    }
-                }
-                for ((term, staged), multipliers) in
-                    layer.terms.iter().zip(&staged).zip(scratch.multipliers.chunks_exact(V * S::LANES))
-                {
-                    let mut starts = [0; P];
-                    for p in 0..P {
-                        let [row, col] = places[p.min(places.len() - 1)];
-                        starts[p] = row * staged.row_len + col * staged.position_len;
-                    }
-                    let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
-                    for v in 0..V {
-                        let m = s.load(&multipliers[v * S::LANES..]);
-                        let m = [s.even(m), s.odd(m)];
-                        for p in 0..P {
-                            let acc = [s.even(tile[p][v]), s.odd(tile[p][v])];
-                            for i in 0..2 {
-                                sums[p][v][i] = s.add_wide(sums[p][v][i], s.mul_wide(acc[i], m[i]));
-                            }
-                        }
-                    }
-                }
-                for (p, out) in out.chunks_exact_mut(layer.outputs).enumerate() {
-                    let out = &mut out[outputs.start..];
-                    for v in 0..V {
-                        let [even, odd] = sums[p][v];
-                        let (even, odd) = (s.shift_right_wide(even, shift), s.shift_right_wide(odd, shift));
-                        put::<S, E>(s, epilogue.apply(s, even, odd), out, v * S::LANES);
-                    }
-                }
+                let sums = sums::<S, P, V>(s, layer, &staged, scratch, places, block);
+                finish::<S, E, P, V>(s, &sums, view.level.shift, epilogue, out, layer.outputs, first);
             }
         }
         scratch.inputs = buffers;
+    }
+}
+
+/// Bias and all terms, for the outputs of a block at up to P places.
+#[inline(always)]
+fn sums<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    layer: &Layer,
+    staged: &[Staged<'_>],
+    scratch: &Scratch,
+    places: &[[usize; 2]],
+    block: usize,
+) -> Sums<S, P, V> {
+    let mut sums = [[[s.splat_wide(0); 2]; V]; P];
+    for (v, bias) in scratch.bias.chunks_exact(S::LANES).enumerate().take(V) {
+        let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
+        for sums in &mut sums {
+            sums[v] = bias;
+        }
+    }
+    let terms = layer.terms.iter().zip(staged).zip(scratch.multipliers.chunks_exact(V * S::LANES));
+    for ((term, staged), multipliers) in terms {
+        let mut starts = [0; P];
+        for (p, start) in starts.iter_mut().enumerate() {
+            // Beyond the last place of the band the tile repeats it.
+            let [row, col] = places[p.min(places.len() - 1)];
+            *start = row * staged.row_len + col * staged.position_len;
+        }
+        let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
+        for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
+            let m = s.load(multipliers);
+            let (even, odd) = (s.even(m), s.odd(m));
+            for (sums, tile) in sums.iter_mut().zip(&tile) {
+                let [e, o] = sums[v];
+                let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
+                sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
+            }
+        }
+    }
+    sums
+}
+
+/// Shift, epilogue, and into the output: `[place][output]`, of which the block has those from `first` on.
+#[inline(always)]
+fn finish<S: Simd, E: Epilogue, const P: usize, const V: usize>(
+    s: S,
+    sums: &Sums<S, P, V>,
+    shift: u32,
+    epilogue: E,
+    out: &mut [E::Out],
+    outputs: usize,
+    first: usize,
+) {
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+        for (v, [even, odd]) in sums.iter().enumerate() {
+            let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
+            put::<S, E>(s, epilogue.apply(s, even, odd), &mut out[first..], v * S::LANES);
+        }
     }
 }
 
