@@ -7,7 +7,7 @@ use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 
-use crate::integer::{IntegerSession, Kernels};
+use crate::integer::{IntegerSession, Kernels, PackedModel};
 use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 
 /// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
@@ -28,6 +28,7 @@ pub trait FloatTransforms: Send + Sync {
 pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,
+    packed: Arc<PackedModel>,
     threads: usize,
     pool: Pool,
     float: Option<Box<dyn FloatTransforms>>,
@@ -48,7 +49,8 @@ impl CpuBackend {
         let unavailable =
             |e: std::io::Error| BackendError::NotAvailable { backend: name(kernels, float.as_deref()), reason: e.to_string() };
         let pool = Pool::new(threads, can_start_threads()).map_err(unavailable)?;
-        Ok(Self { model, kernels, threads, pool, float })
+        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels)));
+        Ok(Self { model, kernels, packed, threads, pool, float })
     }
 
     /// The fast integer kernels with the best instruction set.
@@ -166,7 +168,8 @@ impl Backend for CpuBackend {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        let session = self.pool.install(|| IntegerSession::new(&self.model, size, quality, z_symbols, self.kernels))?;
+        let packed = Arc::clone(&self.packed);
+        let session = self.pool.install(|| IntegerSession::new(&self.model, packed, size, quality, z_symbols))?;
         Ok(Box::new(Pooled { session, pool: &self.pool }))
     }
 }

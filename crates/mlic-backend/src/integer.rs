@@ -1,5 +1,7 @@
 //! The exact operators on this CPU: the reference definition or the fast ones, behind one type.
 
+use std::sync::Arc;
+
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
 use mlic_core::schedule::{LatentSize, Pass};
@@ -9,9 +11,11 @@ use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_model::Model;
-use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
+use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, Requant};
+use mlic_model::proof::source_max;
+use rayon::prelude::*;
 
 use crate::backend::{BackendError, EntropySession, PassParameters, Stage};
 use crate::entropy::EntropyModel;
@@ -26,19 +30,67 @@ pub enum Kernels {
     Fast(Isa),
 }
 
+/// The layers of a model in the form that the kernels read: made once when a model comes to a device, used for every image.
+#[derive(Debug)]
+pub struct PackedModel {
+    kernels: Kernels,
+    /// None for the definition, which reads the package.
+    layers: Vec<fast::Layer>,
+    tables: fast::Tables,
+}
+
+impl PackedModel {
+    /// Packs the weights for these kernels, layers in parallel on the current rayon pool.
+    #[must_use]
+    pub fn new(model: &Model, kernels: Kernels) -> Self {
+        let pack = |isa| {
+            let count = model.layout().layers.len();
+            (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa)).collect()
+        };
+        let layers = match kernels {
+            Kernels::Reference => Vec::new(),
+            Kernels::Fast(isa) => pack(isa),
+        };
+        Self { kernels, layers, tables: fast::Tables::new(&model.parameters().functions) }
+    }
+
+    /// Which implementation it is for.
+    #[must_use]
+    pub const fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    fn layer(&self, id: LayerId) -> Option<&fast::Layer> {
+        self.layers.get(id.0)
+    }
+}
+
+/// Weights do not depend on the level of activation scales: any will do.
+fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<fast::Layer> {
+    let view = model.layer(id, 0)?;
+    let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
+    let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
+    Some(fast::Layer::new(isa, view.spec, &view.weights, &maxima))
+}
+
 /// Integer operators of one model at one level of activation scales.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct IntegerOps<'m> {
     model: &'m Model,
+    packed: Arc<PackedModel>,
     level: usize,
-    kernels: Kernels,
 }
 
 impl<'m> IntegerOps<'m> {
-    /// Operators for a quality.
+    /// Operators for a quality. `packed` is of this model.
     #[must_use]
-    pub fn new(model: &'m Model, quality: u8, kernels: Kernels) -> Self {
-        Self { model, level: model.config().scale_level(quality), kernels }
+    pub fn new(model: &'m Model, packed: Arc<PackedModel>, quality: u8) -> Self {
+        Self { model, packed, level: model.config().scale_level(quality) }
+    }
+
+    /// The layer as packed; none for the definition.
+    fn packed(&self, id: LayerId) -> Option<&fast::Layer> {
+        self.packed.layer(id)
     }
 
     fn view(&self, id: LayerId) -> Result<LayerView<'m>, BackendError> {
@@ -47,6 +99,10 @@ impl<'m> IntegerOps<'m> {
 
     fn functions(&self) -> &'m Functions {
         &self.model.parameters().functions
+    }
+
+    fn tables(&self) -> &fast::Tables {
+        &self.packed.tables
     }
 
     /// Parameters of one operator at this level.
@@ -62,33 +118,33 @@ impl Ops for IntegerOps<'_> {
     fn quantize(&mut self, id: QuantizerId, latent: &Map<i32>) -> Result<Map<i16>, BackendError> {
         let parameters = self.find("quantizer", id.0, self.model.parameters().quantizers.get(id.0))?;
         let requant = *self.find("quantizer", id.0, parameters.levels.get(self.level))?;
-        Ok(match self.kernels {
+        Ok(match self.packed.kernels {
             Kernels::Reference => reference::quantize(latent, requant, parameters.max),
-            Kernels::Fast(_) => fast::quantize(latent, requant, parameters.max),
+            Kernels::Fast(isa) => fast::quantize(isa, latent, requant, parameters.max),
         })
     }
 
     fn layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.kernels {
-            Kernels::Reference => reference::layer(&view, self.functions(), inputs),
-            Kernels::Fast(isa) => fast::layer(isa, &view, self.functions(), inputs, Positions::All),
+        Ok(match self.packed(id) {
+            None => reference::layer(&view, self.functions(), inputs),
+            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::All),
         })
     }
 
     fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.kernels {
-            Kernels::Reference => reference::layer(&view, self.functions(), inputs).pack(parity),
-            Kernels::Fast(isa) => fast::layer(isa, &view, self.functions(), inputs, Positions::Half(parity)),
+        Ok(match self.packed(id) {
+            None => reference::layer(&view, self.functions(), inputs).pack(parity),
+            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::Half(parity)),
         })
     }
 
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>), BackendError> {
         let view = self.view(id)?;
-        let both = match self.kernels {
-            Kernels::Reference => reference::latent_layer(&view, inputs),
-            Kernels::Fast(isa) => fast::latent_layer(isa, &view, inputs),
+        let both = match self.packed(id) {
+            None => reference::latent_layer(&view, inputs),
+            Some(layer) => fast::latent_layer(layer, &view, inputs),
         };
         let half = both.channels / 2;
         Ok((both.select(0, half), both.select(half, half)))
@@ -96,9 +152,9 @@ impl Ops for IntegerOps<'_> {
 
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.kernels {
-            Kernels::Reference => reference::residual_layer(&view, self.functions(), inputs).pack(parity),
-            Kernels::Fast(isa) => fast::residual_layer(isa, &view, self.functions(), inputs, Positions::Half(parity)),
+        Ok(match self.packed(id) {
+            None => reference::residual_layer(&view, self.functions(), inputs).pack(parity),
+            Some(layer) => fast::residual_layer(layer, &view, self.tables(), inputs, Positions::Half(parity)),
         })
     }
 
@@ -109,7 +165,7 @@ impl Ops for IntegerOps<'_> {
     fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
         let norm = self.model.parameters().norms.get(id.0).and_then(|n| n.epsilon.get(self.level));
         let epsilon = *self.find("norm", id.0, norm)?;
-        Ok(match self.kernels {
+        Ok(match self.packed.kernels {
             Kernels::Reference => reference::layer_norm(map, epsilon),
             Kernels::Fast(_) => fast::layer_norm(map, epsilon),
         })
@@ -119,11 +175,10 @@ impl Ops for IntegerOps<'_> {
         let spec = self.find("linear attention", id.0, self.model.layout().linear_attentions.get(id.0))?;
         let parameters = self.find("linear attention", id.0, self.model.parameters().linear_attentions.get(id.0))?;
         let level = *self.find("linear attention", id.0, parameters.levels.get(self.level))?;
-        let run = match self.kernels {
-            Kernels::Reference => reference::linear_attention,
-            Kernels::Fast(_) => fast::linear_attention,
-        };
-        Ok(run(self.functions(), level, parameters.max, spec.heads, qkv))
+        Ok(match self.packed.kernels {
+            Kernels::Reference => reference::linear_attention(self.functions(), level, parameters.max, spec.heads, qkv),
+            Kernels::Fast(isa) => fast::linear_attention(isa, self.tables(), level, parameters.max, spec.heads, qkv),
+        })
     }
 
     fn local_attention(&mut self, id: LocalAttentionId, qkv: [&Map<i16>; 3]) -> Result<Map<i16>, BackendError> {
@@ -133,9 +188,9 @@ impl Ops for IntegerOps<'_> {
         let config = self.model.config();
         let max = self.view(slice.local.qkv[2])?.max;
         let shape = LocalAttentionShape { requant, bias: &parameters.bias, window: config.window, heads: config.heads, max };
-        Ok(match self.kernels {
+        Ok(match self.packed.kernels {
             Kernels::Reference => reference::local_attention(self.functions(), &shape, qkv),
-            Kernels::Fast(_) => fast::local_attention(self.functions(), &shape, qkv),
+            Kernels::Fast(isa) => fast::local_attention(isa, self.tables(), &shape, qkv),
         })
     }
 
@@ -174,22 +229,22 @@ pub struct IntegerSession<'m> {
 }
 
 impl<'m> IntegerSession<'m> {
-    /// Starts from the symbols of z (channels last).
+    /// Starts from the symbols of z (channels last). `packed` is of this model.
     ///
     /// # Errors
     /// [`BackendError::Shape`] when their number is not that of the image's z.
     pub fn new(
         model: &'m Model,
+        packed: Arc<PackedModel>,
         size: LatentSize,
         quality: u8,
         z_symbols: &[i32],
-        kernels: Kernels,
     ) -> Result<Self, BackendError> {
         let [height, width] = size.z;
         let need = height * width * model.config().hyper;
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
-        let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, quality, kernels), &z)?;
+        let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, packed, quality), &z)?;
         Ok(Self { model, size, entropy })
     }
 }

@@ -1,6 +1,8 @@
 //! What integers cost: the same latents through the float and the integer entropy networks, both coded with the same tables.
 
-use mlic_backend::integer::{IntegerSession, Kernels};
+use std::sync::Arc;
+
+use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{BackendError, PassParameters, PassSink, walk};
 use mlic_core::schedule::{LatentSize, Pass};
@@ -58,23 +60,38 @@ impl PassSink for Measure<'_> {
     }
 }
 
-/// Codes a sample with the integer networks of a package.
-///
-/// # Errors
-/// What the backend says.
-pub fn integer(model: &Model, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
-    let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
-    let size = LatentSize {
-        padded: [16 * y.height, 16 * y.width],
-        y: [y.height, y.width],
-        z: [sample.z_hat.height, sample.z_hat.width],
-    };
-    let mut session = IntegerSession::new(model, size, quality, &sample.z_symbols, Kernels::Fast(Isa::best()))?;
-    let mut sink = Measure { model, y, bits_q16: 0 };
-    walk(&mut session, model.config().slices, &mut sink)?;
-    let y_hat = mlic_backend::EntropySession::y_hat(&session)?;
-    let data = y_hat.data.iter().map(|v| *v as f32 / 4_096.0).collect();
-    Ok(Coded { bits: to_bits(sink.bits_q16), y_hat: Map { data, ..empty(&sample.y) } })
+/// The integer networks of a package on this processor.
+pub struct Integers<'m> {
+    model: &'m Model,
+    packed: Arc<PackedModel>,
+}
+
+impl<'m> Integers<'m> {
+    /// Packs them.
+    #[must_use]
+    pub fn new(model: &'m Model) -> Self {
+        Self { model, packed: Arc::new(PackedModel::new(model, Kernels::Fast(Isa::best()))) }
+    }
+
+    /// Codes a sample.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn code(&self, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
+        let model = self.model;
+        let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
+        let size = LatentSize {
+            padded: [16 * y.height, 16 * y.width],
+            y: [y.height, y.width],
+            z: [sample.z_hat.height, sample.z_hat.width],
+        };
+        let mut session = IntegerSession::new(model, Arc::clone(&self.packed), size, quality, &sample.z_symbols)?;
+        let mut sink = Measure { model, y, bits_q16: 0 };
+        walk(&mut session, model.config().slices, &mut sink)?;
+        let y_hat = mlic_backend::EntropySession::y_hat(&session)?;
+        let data = y_hat.data.iter().map(|v| *v as f32 / 4_096.0).collect();
+        Ok(Coded { bits: to_bits(sink.bits_q16), y_hat: Map { data, ..empty(&sample.y) } })
+    }
 }
 
 fn empty<A, B>(like: &Map<A>) -> Map<B> {

@@ -93,7 +93,7 @@ const FOLLOWS: f32 = 0.12;
 
 #[test]
 fn integer_networks_follow_the_float_ones_through_every_pass() {
-    use mlic_backend::integer::{IntegerSession, Kernels};
+    use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
     use mlic_backend::{EntropySession, Planes};
     use mlic_builder::bottleneck;
     use mlic_builder::build::{Encoder, RealGains, level_of};
@@ -112,11 +112,12 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
     };
     let x = Planes { channels: 3, height, width, data: (0..3 * height * width).map(sample).collect() };
     let y = encoder.analysis(&x).unwrap();
+    let packed = std::sync::Arc::new(PackedModel::new(&model, Kernels::Reference));
     for quality in [0, 100, 200] {
         let sample = encoder.sample(&gains, &medians, &y, level_of(model.config(), quality)).unwrap();
         let mut real = EntropyModel::new(&float.layout, FloatOps::new(&float), &sample.z_hat).unwrap();
         let size = LatentSize::of_image(width as u32, height as u32).unwrap();
-        let mut exact = IntegerSession::new(&model, size, quality, &sample.z_symbols, Kernels::Reference).unwrap();
+        let mut exact = IntegerSession::new(&model, packed.clone(), size, quality, &sample.z_symbols).unwrap();
         for pass in passes(model.config().slices) {
             let (gaussian, parameters) = (real.parameters(pass).unwrap(), exact.parameters(pass).unwrap());
             let means = parameters.means.iter().map(|m| *m as f32 / 4096.0);

@@ -173,6 +173,7 @@ pub(crate) fn cost(args: &CostArgs, global: &Global) -> Result<(), Failure> {
 struct Bench<'a> {
     model: &'a Model,
     float: &'a FloatModel,
+    integers: measured::Integers<'a>,
     encoder: Encoder,
     gains: RealGains,
     medians: Vec<f64>,
@@ -185,7 +186,7 @@ impl<'a> Bench<'a> {
         let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), threads)?;
         let (gains, medians) = (RealGains::load(export)?, bottleneck::z_tables(export)?.0);
         let g_s = mlic_builder::PlaneTransform::new(export.g_s.clone())?;
-        Ok(Self { model, float, encoder, gains, medians, g_s, threads })
+        Ok(Self { model, float, integers: measured::Integers::new(model), encoder, gains, medians, g_s, threads })
     }
 
     fn row(&self, image: &Image, y: &Planes, percent: f32, quality: u8) -> Result<Row, BuildError> {
@@ -194,7 +195,7 @@ impl<'a> Bench<'a> {
         let z_bits = measured::z_bits(self.model, &sample);
         let pixels = f64::from(image.width) * f64::from(image.height);
         let gains = self.gains.of(Gain::InverseY, level);
-        let coded = [measured::float(self.float, self.model, &sample)?, measured::integer(self.model, quality, &sample)?];
+        let coded = [measured::float(self.float, self.model, &sample)?, self.integers.code(quality, &sample)?];
         let mut row = Row { quality: percent, bpp: [0.0; 2], psnr: [0.0; 2] };
         for (i, coded) in coded.iter().enumerate() {
             row.bpp[i] = (coded.bits + z_bits) / pixels;

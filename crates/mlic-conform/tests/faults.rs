@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{data, fast, model, options, run_on, with};
 use mlic_backend::entropy::EntropyModel;
-use mlic_backend::integer::IntegerOps;
+use mlic_backend::integer::{IntegerOps, PackedModel};
 use mlic_backend::ops::Ops;
 use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 use mlic_conform::explain::explain;
@@ -230,7 +230,7 @@ impl Backend for Faulty {
         let need = height * width * model.config().hyper;
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
-        let ops = IntegerOps::new(model, quality, fast());
+        let ops = IntegerOps::new(model, Arc::new(PackedModel::new(model, fast())), quality);
         let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault };
         let entropy = EntropyModel::new(model.layout(), ops, &z)?;
         Ok(Box::new(FaultySession { model, size, entropy, fault: self.fault }))

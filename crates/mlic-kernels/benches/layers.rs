@@ -1,46 +1,151 @@
-//! A dense layer of the entropy networks, for each instruction set and the definition.
+//! Dense layers of the entropy networks on one core, for each instruction set, against the definition and against the peak of the
+//! instruction set's multiply-adds.
+#![allow(missing_docs, reason = "criterion generates the entry points")]
+
+use std::hint::black_box;
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
-use mlic_kernels::fast::{self, Positions};
+use mlic_kernels::fast::{self, Positions, Tables};
+use mlic_kernels::peak::{self, Products};
 use mlic_kernels::reference;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
-fn layers(c: &mut Criterion) {
-    let empty = Functions {
-        gelu: vec![0; 513],
-        half_tanh: vec![0; 513],
-        exp_coarse: vec![],
-        exp_fine: vec![],
-        exp2_coarse: vec![],
-        exp2_fine: vec![],
-    };
-    for (size, channels, outputs) in [(1, 192, 192), (3, 192, 96), (5, 96, 96)] {
+/// A layer with its input.
+struct Case {
+    spec: LayerSpec,
+    level: LayerLevel,
+    weights: Vec<i8>,
+    functions: Functions,
+    input: Map<i16>,
+    max: i32,
+}
+
+impl Case {
+    /// `max` bounds the magnitude of the activations: 127 or 8191.
+    fn new(size: usize, channels: usize, outputs: usize, [height, width]: [usize; 2], max: i32) -> Self {
         let source = Source::Quantizer(QuantizerId(0));
         let term = TermSpec { source, first_channel: 0, channels, identity: false };
         let kernel = Kernel::Dense { size };
         let spec = LayerSpec { name: "bench".into(), terms: vec![term], kernel, outputs, epilogue: Epilogue::Gelu };
-        let count = spec.macs_per_position();
-        let weights: Vec<i8> = (0..count).map(|i| (i * 37 % 255) as u8 as i8).map(|w| w.max(-127)).collect();
+        let weights = (0..spec.macs_per_position()).map(|i| ((i * 37 % 255) as i32 - 127) as i8).collect();
         let output = Requant { multiplier: 1 << 30, shift: 34 };
         let level = LayerLevel { shift: 20, multipliers: vec![vec![5000; outputs]], bias: vec![7; outputs], output };
-        let view = LayerView { spec: &spec, max: 127, level: &level, weights: vec![&weights] };
-        let data = (0..32 * 48 * channels).map(|i| (i * 31 % 4095) as i16 - 2047).collect();
-        let input = Map { height: 32, width: 48, channels, data };
-        let mut group = c.benchmark_group(format!("dense {size}x{size} {channels} to {outputs} at 32x48"));
-        group.throughput(Throughput::Elements((count * 32 * 48) as u64)).sample_size(10);
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            group.bench_function(isa.name(), |b| b.iter(|| fast::layer(isa, &view, &empty, &[&input], Positions::All)));
+        let data = (0..height * width * channels).map(|i| (i as i32 * 31 % (2 * max + 1) - max) as i16).collect();
+        let functions = Functions {
+            gelu: vec![0; 513],
+            half_tanh: vec![0; 513],
+            exp_coarse: vec![],
+            exp_fine: vec![],
+            exp2_coarse: vec![],
+            exp2_fine: vec![],
+        };
+        Self { spec, level, weights, functions, input: Map { height, width, channels, data }, max }
+    }
+
+    fn view(&self) -> LayerView<'_> {
+        LayerView { spec: &self.spec, max: 127, level: &self.level, weights: vec![&self.weights] }
+    }
+
+    fn macs(&self) -> u64 {
+        (self.weights.len() * self.input.height * self.input.width) as u64
+    }
+
+    fn runner(&self, isa: Isa) -> impl Fn() -> Map<i16> {
+        let view = self.view();
+        let (layer, tables) = (fast::Layer::new(isa, &self.spec, &view.weights, &[self.max]), Tables::new(&self.functions));
+        move || fast::layer(&layer, &view, &tables, &[&self.input], Positions::All)
+    }
+
+    fn name(&self) -> String {
+        let (size, map) = (self.spec.kernel.size(), &self.input);
+        let bits = if self.max > 127 { 16 } else { 8 };
+        format!("{size}x{size} {} to {} at {}x{} int{bits}", map.channels, self.spec.outputs, map.height, map.width)
+    }
+}
+
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+/// Seconds that this thread has run: on a shared machine a better clock than that on the wall, which serves where there is none.
+fn seconds_run(start: Instant) -> f64 {
+    let on_cpu = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = on_cpu.as_deref().and_then(|s| s.split(' ').next()).and_then(|s| s.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| start.elapsed().as_secs_f64(), |n| n * 1e-9)
+}
+
+/// Multiply-adds per second over at least a tenth of a second.
+fn rate(mut f: impl FnMut() -> u64) -> f64 {
+    let (clock, mut macs) = (Instant::now(), 0);
+    let start = seconds_run(clock);
+    loop {
+        macs += f();
+        let seconds = seconds_run(clock) - start;
+        if seconds > 0.1 {
+            return macs as f64 / seconds;
         }
-        if size == 1 {
-            group.bench_function("reference", |b| b.iter(|| reference::layer(&view, &empty, &[&input])));
+    }
+}
+
+/// Prints what part of the peak the kernels reach: the best of peak and kernel, measured in turn.
+fn fractions() {
+    for isa in isas() {
+        for (max, products) in [(127, Products::Quads), (8191, Products::Pairs)] {
+            for place in [[32, 48], [96, 64]] {
+                let case = Case::new(3, 192, 192, place, max);
+                let run = case.runner(isa);
+                let (mut peak, mut kernel) = (0.0_f64, 0.0_f64);
+                for _ in 0..3 {
+                    peak = peak.max(rate(|| black_box(peak::multiply_adds(isa, products, 20_000)).0));
+                    kernel = kernel.max(rate(|| {
+                        black_box(run());
+                        case.macs()
+                    }));
+                }
+                let (name, percent) = (case.name(), 100.0 * kernel / peak);
+                println!("{:11} {name:36} {:7.1} GMAC/s of {:7.1}: {percent:.0} %", isa.name(), kernel / 1e9, peak / 1e9);
+            }
+        }
+    }
+}
+
+fn layers(c: &mut Criterion) {
+    for (case, with_reference) in [
+        (Case::new(1, 384, 192, [32, 24], 127), true),
+        (Case::new(1, 192, 128, [32, 24], 8191), false),
+        (Case::new(3, 192, 96, [32, 48], 127), false),
+        (Case::new(3, 32, 96, [32, 48], 8191), false),
+        (Case::new(5, 160, 96, [32, 48], 127), false),
+    ] {
+        let mut group = c.benchmark_group(case.name());
+        group.throughput(Throughput::Elements(case.macs())).sample_size(10);
+        for isa in isas() {
+            let run = case.runner(isa);
+            group.bench_function(isa.name(), |b| b.iter(&run));
+        }
+        if with_reference {
+            group.bench_function("reference", |b| {
+                b.iter(|| reference::layer(&case.view(), &case.functions, &[&case.input]));
+            });
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, layers);
+fn on_one_core(c: &mut Criterion) {
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global() {
+        println!("not on one core: {error}");
+    }
+    if !std::env::args().any(|a| a == "--test") {
+        fractions();
+    }
+    layers(c);
+}
+
+criterion_group!(benches, on_one_core);
 criterion_main!(benches);

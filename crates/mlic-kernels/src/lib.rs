@@ -5,10 +5,12 @@
 //! occurs in this crate.
 #![deny(clippy::float_arithmetic, clippy::disallowed_types)]
 
+mod arch;
 pub mod cpu;
 pub mod fast;
 pub mod function;
 pub mod map;
+pub mod peak;
 pub mod reference;
 
 pub use map::Map;

@@ -110,6 +110,10 @@ impl Layer {
         Self { spec, level, weights, max: 2047 }
     }
 
+    fn packed(&self, isa: Isa, maxima: &[i32]) -> fast::Layer {
+        fast::Layer::new(isa, &self.spec, &self.view().weights, maxima)
+    }
+
     fn view(&self) -> LayerView<'_> {
         let weights = self.weights.iter().map(Vec::as_slice).collect();
         LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
@@ -140,49 +144,64 @@ proptest! {
 
     #[test]
     fn layers(
-        seed: u64, kernel in kernel(), height in 1_usize..6, half_width in 1_usize..5,
-        channels in prop::collection::vec(1_usize..40, 1..4), outputs in 1_usize..20,
+        seed: u64, kernel in kernel(), height in 1_usize..6, half_width in 1_usize..9,
+        channels in prop::collection::vec((1_usize..70, any::<bool>()), 1..4), outputs in 1_usize..70,
         weights in 0_usize..5, inputs in 0_usize..5,
     ) {
         let (rng, width) = (&mut Rng(seed), 2 * half_width);
         let depthwise = matches!(kernel, Kernel::Depthwise { .. });
-        let channels: Vec<usize> = if depthwise { vec![outputs] } else { channels };
-        let maps: Vec<Map<i16>> = channels.iter().map(|c| map(FILLS[inputs], rng, height, width, c + 1, 2047)).collect();
+        let terms: Vec<(usize, i32)> = channels.iter().map(|(c, narrow)| (*c, if *narrow { 127 } else { 2047 })).collect();
+        let terms = if depthwise { vec![(outputs, terms[0].1)] } else { terms };
+        let (channels, maxima): (Vec<usize>, Vec<i32>) = terms.iter().copied().unzip();
+        let maps: Vec<Map<i16>> = terms.iter().map(|(c, max)| map(FILLS[inputs], rng, height, width, c + 1, *max)).collect();
         let refs: Vec<&Map<i16>> = maps.iter().collect();
         let f = functions();
-        for isa in isas() {
-            for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
-                let layer = Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
-                let full = reference::layer(&layer.view(), &f, &refs);
-                assert_same(isa, &fast::layer(isa, &layer.view(), &f, &refs, Positions::All), &full);
+        let tables = fast::Tables::new(&f);
+        let layer_of = |rng: &mut Rng, epilogue| Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
+        for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
+            let layer = layer_of(rng, epilogue);
+            let full = reference::layer(&layer.view(), &f, &refs);
+            for isa in isas() {
+                let packed = layer.packed(isa, &maxima);
+                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All), &full);
                 for parity in Parity::BOTH {
-                    assert_same(isa, &fast::layer(isa, &layer.view(), &f, &refs, Positions::Half(parity)), &full.pack(parity));
+                    let half = fast::layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity));
+                    assert_same(isa, &half, &full.pack(parity));
                 }
             }
-            let layer = Layer::new(rng, FILLS[weights], kernel, &channels, outputs, Epilogue::Latent);
-            assert_same(isa, &fast::latent_layer(isa, &layer.view(), &refs), &reference::latent_layer(&layer.view(), &refs));
-            let half = Positions::Half(Parity::Anchor);
-            let residual = reference::residual_layer(&layer.view(), &f, &refs).pack(Parity::Anchor);
-            assert_same(isa, &fast::residual_layer(isa, &layer.view(), &f, &refs, half), &residual);
+        }
+        let layer = layer_of(rng, Epilogue::Latent);
+        let (latent, residual) = (reference::latent_layer(&layer.view(), &refs), reference::residual_layer(&layer.view(), &f, &refs));
+        for isa in isas() {
+            let packed = layer.packed(isa, &maxima);
+            assert_same(isa, &fast::latent_layer(&packed, &layer.view(), &refs), &latent);
+            for parity in Parity::BOTH {
+                let half = fast::residual_layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity));
+                assert_same(isa, &half, &residual.pack(parity));
+            }
         }
     }
 
     #[test]
     fn attention(
-        seed: u64, height in 1_usize..7, half_width in 1_usize..5, heads in 1_usize..4, head_channels in 1_usize..17,
-        fill in 0_usize..5, max in 1_i32..8192, shift in 8_u32..30,
+        seed: u64, height in 1_usize..7, half_width in 1_usize..20, heads in 1_usize..4, head_channels in 1_usize..36,
+        fill in 0_usize..5, max in 1_i32..5461, shift in 8_u32..30, window in prop::sample::select(vec![3_usize, 5, 7]),
     ) {
         let (rng, width, channels) = (&mut Rng(seed), 2 * half_width, heads * head_channels);
         let maps: [Map<i16>; 3] = std::array::from_fn(|_| map(FILLS[fill], rng, height, width, channels, max));
         let maps = maps.each_ref();
         let f = functions();
+        let tables = fast::Tables::new(&f);
         let requant = Requant { multiplier: 1 << 20, shift };
         let level = LinearAttentionLevel { query: requant, key: requant, output: Requant { multiplier: 1 << 20, shift: 32 } };
-        let linear = fast::linear_attention(&f, level, 127, heads, maps);
-        assert_same(Isa::best(), &linear, &reference::linear_attention(&f, level, 127, heads, maps));
-        let bias: Vec<i32> = (0..heads * 81).map(|_| rng.within(5000)).collect();
-        let shape = LocalAttentionShape { requant, bias: &bias, window: 5, heads, max };
-        assert_same(Isa::best(), &fast::local_attention(&f, &shape, maps), &reference::local_attention(&f, &shape, maps));
+        let linear = reference::linear_attention(&f, level, 127, heads, maps);
+        let bias: Vec<i32> = (0..heads * (2 * window - 1).pow(2)).map(|_| rng.within(5000)).collect();
+        let shape = LocalAttentionShape { requant, bias: &bias, window, heads, max };
+        let local = reference::local_attention(&f, &shape, maps);
+        for isa in isas() {
+            assert_same(isa, &fast::linear_attention(isa, &tables, level, 127, heads, maps), &linear);
+            assert_same(isa, &fast::local_attention(isa, &tables, &shape, maps), &local);
+        }
     }
 
     #[test]
@@ -192,6 +211,8 @@ proptest! {
         assert_same(Isa::best(), &fast::layer_norm(&input, epsilon), &reference::layer_norm(&input, epsilon));
         let latent = Map { data: (0..count * channels).map(|i| value(FILLS[fill], rng, (1 << 27) - 1, i)).collect(), height: 1, width: count, channels };
         let requant = Requant { multiplier: i32::MAX, shift: 40 };
-        assert_same(Isa::best(), &fast::quantize(&latent, requant, 8191), &reference::quantize(&latent, requant, 8191));
+        for isa in isas() {
+            assert_same(isa, &fast::quantize(isa, &latent, requant, 8191), &reference::quantize(&latent, requant, 8191));
+        }
     }
 }

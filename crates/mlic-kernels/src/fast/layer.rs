@@ -1,16 +1,25 @@
-//! Linear layers: one row at a time, all inputs of a row gathered, then one matrix product per term.
+//! Linear layers: bands of rows in parallel; in a band, tiles of positions and outputs that stay in registers from the first product to
+//! the stored result.
+
+use std::ops::Range;
 
 use mlic_core::checkerboard::Parity;
-use mlic_core::fixed::{LATENT_MAX, round_shift, saturate};
-use mlic_model::layout::{Epilogue, Kernel};
+use mlic_model::layout::Epilogue as Kind;
 use mlic_model::model::LayerView;
-use mlic_model::parameters::Functions;
 use rayon::prelude::*;
 
-use super::dot;
-use crate::cpu::Isa;
-use crate::function::{gelu, half_tanh, preactivation};
+use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
+use super::pack::Layer;
+use super::stage::{Buffer, Staged, stage};
+use super::tables::{Requantizer, Tables, half};
+use super::tile::accumulate;
+use crate::arch::{Job, Simd, run};
 use crate::map::Map;
+
+/// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
+const BAND_POSITIONS: usize = 192;
+/// Bands of each thread, at least, where there are enough rows.
+const BANDS_PER_THREAD: usize = 4;
 
 /// Which positions of the output are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,106 +47,168 @@ impl Positions {
     }
 }
 
-/// Working memory of one thread, kept from row to row.
+/// Working memory of one thread, kept from band to band.
 #[derive(Default)]
 struct Scratch {
-    patches: Vec<i16>,
-    sums: Vec<i64>,
+    inputs: Vec<Buffer>,
+    places: Vec<[usize; 2]>,
+    bias: Vec<i64>,
+    multipliers: Vec<i32>,
 }
 
-/// Gathers the neighbourhoods of a row: `[position][row][col][channel]`, zeros outside the map.
-fn gather(patches: &mut Vec<i16>, input: &Map<i16>, size: usize, channels: std::ops::Range<usize>, row: usize, at: Positions) {
-    let half = size / 2;
-    patches.clear();
-    for col in at.columns(row, input.width) {
-        for i in 0..size {
-            let Some(source_row) = (row + i).checked_sub(half).filter(|r| *r < input.height) else {
-                patches.resize(patches.len() + size * channels.len(), 0);
-                continue;
-            };
-            for j in 0..size {
-                match (col + j).checked_sub(half).filter(|c| *c < input.width) {
-                    Some(source_col) => patches.extend_from_slice(&input.at(source_row, source_col)[channels.clone()]),
-                    None => patches.resize(patches.len() + channels.len(), 0),
-                }
+/// A band of rows of a layer.
+struct Band<'a, E: Epilogue> {
+    layer: &'a Layer,
+    view: &'a LayerView<'a>,
+    inputs: &'a [&'a Map<i16>],
+    at: Positions,
+    rows: Range<usize>,
+    epilogue: E,
+    scratch: &'a mut Scratch,
+    /// `[position][output]`.
+    out: &'a mut [E::Out],
+}
+
+/// Bias and multipliers of the outputs of a block, zeros where there are none: the bias in the order even lanes, odd lanes of each vector,
+/// with what rounding adds; multipliers `[term][output]`.
+fn block_parameters(scratch: &mut Scratch, view: &LayerView<'_>, outputs: Range<usize>, lanes: usize) {
+    let level = view.level;
+    let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
+    scratch.multipliers.clear();
+    for multipliers in &level.multipliers {
+        scratch.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
+    }
+    scratch.bias.clear();
+    for first in outputs.step_by(lanes) {
+        let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
+        scratch.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
+    }
+}
+
+/// Sums of a tile, 64-bit: even and odd lanes of each vector of outputs.
+type Sums<S, const P: usize, const V: usize> = [[[<S as Simd>::I64; 2]; V]; P];
+
+impl<E: Epilogue> Job for Band<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
+        let Self { layer, view, inputs, at, rows, epilogue, scratch, out } = self;
+        let mut buffers = std::mem::take(&mut scratch.inputs);
+        buffers.resize_with(inputs.len(), Buffer::default);
+        let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
+        let staged: Vec<Staged<'_>> =
+            staged.map(|((input, term), buffer)| stage(buffer, input, term, layer.size, rows.clone())).collect();
+        let width = inputs.first().map_or(0, |m| m.width);
+        scratch.places.clear();
+        scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
+        for block in 0..layer.outputs.div_ceil(layer.block) {
+            let first = block * layer.block;
+            block_parameters(scratch, view, first..first + layer.block, S::LANES);
+            for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
+                let sums = sums::<S, P, V>(s, layer, &staged, scratch, places, block);
+                finish::<S, E, P, V>(s, &sums, view.level.shift, epilogue, out, layer.outputs, first);
+            }
+        }
+        scratch.inputs = buffers;
+    }
+}
+
+/// Bias and all terms, for the outputs of a block at up to P places.
+#[inline(always)]
+fn sums<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    layer: &Layer,
+    staged: &[Staged<'_>],
+    scratch: &Scratch,
+    places: &[[usize; 2]],
+    block: usize,
+) -> Sums<S, P, V> {
+    let mut sums = [[[s.splat_wide(0); 2]; V]; P];
+    for (v, bias) in scratch.bias.chunks_exact(S::LANES).enumerate().take(V) {
+        let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
+        for sums in &mut sums {
+            sums[v] = bias;
+        }
+    }
+    let terms = layer.terms.iter().zip(staged).zip(scratch.multipliers.chunks_exact(V * S::LANES));
+    for ((term, staged), multipliers) in terms {
+        let mut starts = [0; P];
+        for (p, start) in starts.iter_mut().enumerate() {
+            // Beyond the last place of the band the tile repeats it.
+            let [row, col] = places[p.min(places.len() - 1)];
+            *start = row * staged.row_len + col * staged.position_len;
+        }
+        let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
+        for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
+            let m = s.load(multipliers);
+            let (even, odd) = (s.even(m), s.odd(m));
+            for (sums, tile) in sums.iter_mut().zip(&tile) {
+                let [e, o] = sums[v];
+                let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
+                sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
             }
         }
     }
+    sums
 }
 
-/// Adds a depthwise term from gathered neighbourhoods.
-fn depthwise(sums: &mut [i64], patches: &[i16], weights: &[i8], multipliers: &[i32], taps: usize) {
-    let channels = multipliers.len();
-    for (patch, sums) in patches.chunks_exact(taps * channels).zip(sums.chunks_exact_mut(channels)) {
-        for (c, (sum, m)) in sums.iter_mut().zip(multipliers).enumerate() {
-            let products = (0..taps).map(|t| i32::from(patch[t * channels + c]) * i32::from(weights[c * taps + t]));
-            *sum += i64::from(products.sum::<i32>()) * i64::from(*m);
+/// Shift, epilogue, and into the output: `[place][output]`, of which the block has those from `first` on.
+#[inline(always)]
+fn finish<S: Simd, E: Epilogue, const P: usize, const V: usize>(
+    s: S,
+    sums: &Sums<S, P, V>,
+    shift: u32,
+    epilogue: E,
+    out: &mut [E::Out],
+    outputs: usize,
+    first: usize,
+) {
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+        for (v, [even, odd]) in sums.iter().enumerate() {
+            let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
+            put::<S, E>(s, epilogue.apply(s, even, odd), &mut out[first..], v * S::LANES);
         }
     }
 }
 
-/// The weighted sums of one row, before the shift.
-fn row_sums(scratch: &mut Scratch, isa: Isa, view: &LayerView<'_>, inputs: &[&Map<i16>], row: usize, at: Positions) {
-    let size = view.spec.kernel.size();
-    let Scratch { patches, sums } = scratch;
-    sums.clear();
-    let count = at.width(inputs.first().map_or(0, |m| m.width));
-    (0..count).for_each(|_| sums.extend_from_slice(&view.level.bias));
-    for (term, input) in inputs.iter().enumerate() {
-        let (spec, weights, multipliers) = (view.spec.terms[term], view.weights[term], &view.level.multipliers[term]);
-        let channels = spec.first_channel..spec.first_channel + spec.channels;
-        if spec.identity {
-            gather(patches, input, 1, channels, row, at);
-            for (sums, a) in sums.chunks_exact_mut(multipliers.len()).zip(patches.chunks_exact(multipliers.len())) {
-                sums.iter_mut().zip(a).zip(multipliers).for_each(|((s, a), m)| *s += i64::from(*a) * i64::from(*m));
-            }
-            continue;
-        }
-        gather(patches, input, size, channels, row, at);
-        match view.spec.kernel {
-            Kernel::Dense { .. } => dot::multiply(isa, sums, patches, weights, multipliers, view.spec.weights_per_output(term)),
-            Kernel::Depthwise { .. } => depthwise(sums, patches, weights, multipliers, size * size),
-        }
-    }
-}
-
-fn map_outputs<T: Copy + Default + Send>(
-    isa: Isa,
+fn map_outputs<E: Epilogue>(
+    layer: &Layer,
     view: &LayerView<'_>,
     inputs: &[&Map<i16>],
     at: Positions,
-    epilogue: impl Fn(i64) -> T + Sync,
-) -> Map<T> {
+    epilogue: E,
+) -> Map<E::Out> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
-    let mut out = Map::zeros(height, at.width(width), view.spec.outputs);
-    let row_len = (out.width * out.channels).max(1);
-    out.data.par_chunks_mut(row_len).enumerate().for_each_init(Scratch::default, |scratch, (row, out)| {
-        row_sums(scratch, isa, view, inputs, row, at);
-        out.iter_mut().zip(&scratch.sums).for_each(|(out, sum)| *out = epilogue(round_shift(*sum, view.level.shift)));
+    let mut out = Map::zeros(height, at.width(width), layer.outputs);
+    let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
+    let rows_len = BAND_POSITIONS.div_ceil(out.width.max(1)).min(fair_len).max(1);
+    let len = (rows_len * out.width * out.channels).max(1);
+    out.data.par_chunks_mut(len).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
+        let rows = i * rows_len..((i + 1) * rows_len).min(height);
+        run(layer.isa, Band { layer, view, inputs, at, rows, epilogue, scratch, out });
     });
     out
 }
 
-/// [`crate::reference::layer`] at the wanted positions.
+/// [`crate::reference::layer`] at the wanted positions. `view` is of the layer that was packed.
 #[must_use]
-pub fn layer(isa: Isa, view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>], at: Positions) -> Map<i16> {
-    let (max, output) = (view.max, view.level.output);
-    if view.spec.epilogue == Epilogue::Gelu {
-        return map_outputs(isa, view, inputs, at, |v| {
-            saturate(output.apply(i64::from(gelu(functions, preactivation(v)))), max) as i16
-        });
+pub fn layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Map<i16>], at: Positions) -> Map<i16> {
+    if view.spec.epilogue == Kind::Gelu {
+        let output = Requantizer::new(view.level.output, view.max);
+        return map_outputs(layer, view, inputs, at, Gelu { tables, output });
     }
-    map_outputs(isa, view, inputs, at, |v| saturate(v, max) as i16)
+    map_outputs(layer, view, inputs, at, Linear { max: view.max })
 }
 
 /// [`crate::reference::latent_layer`].
 #[must_use]
-pub fn latent_layer(isa: Isa, view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
-    map_outputs(isa, view, inputs, Positions::All, |v| saturate(v, LATENT_MAX))
+pub fn latent_layer(layer: &Layer, view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
+    map_outputs(layer, view, inputs, Positions::All, Latent)
 }
 
 /// [`crate::reference::residual_layer`] at the wanted positions.
 #[must_use]
-pub fn residual_layer(isa: Isa, view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>], at: Positions) -> Map<i32> {
-    map_outputs(isa, view, inputs, at, |v| half_tanh(functions, preactivation(v)))
+pub fn residual_layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Map<i16>], at: Positions) -> Map<i32> {
+    map_outputs(layer, view, inputs, at, HalfTanh { tables })
 }

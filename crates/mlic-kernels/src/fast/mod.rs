@@ -1,12 +1,23 @@
 //! The same numbers as [`crate::reference`], sooner: rows in parallel on the current rayon pool, and inner loops that
 //! compilers turn into vector code, compiled once per [`crate::cpu::Isa`].
 
-mod attention;
-mod dot;
+mod epilogue;
 mod layer;
+mod linear;
+mod pack;
+mod quantize;
+mod softmax;
+mod stage;
+mod tables;
+mod tile;
+mod window;
 
-pub use attention::{linear_attention, local_attention};
 pub use layer::{Positions, latent_layer, layer, residual_layer};
+pub use linear::linear_attention;
+pub use pack::Layer;
+pub use quantize::quantize;
+pub use tables::Tables;
+pub use window::local_attention;
 
 use rayon::prelude::*;
 
@@ -14,19 +25,6 @@ use crate::map::Map;
 
 /// Positions handled as one task by operators on single positions.
 const CHUNK: usize = 256;
-
-/// [`crate::reference::quantize`].
-#[must_use]
-pub fn quantize(latent: &Map<i32>, requant: mlic_model::parameters::Requant, max: i32) -> Map<i16> {
-    let mut out = Map::zeros(latent.height, latent.width, latent.channels);
-    let len = (CHUNK * latent.channels).max(1);
-    out.data.par_chunks_mut(len).zip(latent.data.par_chunks(len)).for_each(|(out, latent)| {
-        for (out, v) in out.iter_mut().zip(latent) {
-            *out = mlic_core::fixed::saturate(requant.apply(i64::from(*v)), max) as i16;
-        }
-    });
-    out
-}
 
 /// [`crate::reference::layer_norm`].
 #[must_use]

@@ -1,0 +1,198 @@
+//! Vector instructions behind one small trait. Operators are written once, over [`Simd`]; an instruction set is one file that
+//! says what its vectors are and how large a tile of a matrix product fits its registers.
+//!
+//! The value of type `Simd` is a token: it exists only where the processor has the instructions, which is what makes its
+//! methods safe to call. All methods, and all code over them, are `#[inline(always)]`, so that they become part of the one
+//! function per operator that [`run`] enters with the instructions enabled.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+mod scalar;
+
+use crate::cpu::Isa;
+
+/// Most lanes of any vector.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Operations on vectors of [`Self::LANES`] 32-bit integers, and of half as many 64-bit integers.
+///
+/// A lane may hold a pair of 16-bit numbers or a quad of bytes, the first lowest. Additions and [`Self::dot_pairs`], [`Self::dot_quads`] wrap. A slice that is too short for what is loaded or stored is a
+/// panic; longer is right.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// 32-bit integers of a vector.
+    const LANES: usize;
+    /// Whether [`Self::dot_quads`] is faster than two [`Self::dot_pairs`].
+    const PREFERS_QUADS: bool;
+    /// 32-bit lanes.
+    type I32: Copy;
+    /// 64-bit lanes.
+    type I64: Copy;
+
+    /// The same number in all lanes.
+    fn splat(self, v: i32) -> Self::I32;
+    /// [`Self::LANES`] numbers.
+    fn load(self, from: &[i32]) -> Self::I32;
+    /// [`Self::LANES`] numbers, sign-extended.
+    fn load_i16(self, from: &[i16]) -> Self::I32;
+    /// [`Self::LANES`] numbers, each as the pair (number, 0).
+    fn load_with_zeros(self, from: &[i16]) -> Self::I32;
+    /// All lanes.
+    fn store(self, v: Self::I32, to: &mut [i32]);
+    /// All lanes; each fits.
+    fn store_i16(self, v: Self::I32, to: &mut [i16]);
+
+    /// The same pair in all lanes.
+    fn splat_pair(self, pair: [i16; 2]) -> Self::I32;
+    /// The same quad in all lanes.
+    fn splat_quad(self, quad: [u8; 4]) -> Self::I32;
+    /// `sum + a[0] * b[0] + a[1] * b[1]` of the signed 16-bit halves of each lane.
+    fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `sum + a[0] * b[0] + ... + a[3] * b[3]` of the bytes of each lane: unsigned of a, signed of b.
+    fn dot_quads(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
+
+    /// Sum.
+    fn add(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Difference.
+    fn sub(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Lower 32 bits of the product.
+    fn mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Smaller.
+    fn min(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Larger.
+    fn max(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bits of both.
+    fn and(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bits of either.
+    fn or(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// All bits where `a < b`, none elsewhere.
+    fn less(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Arithmetic shift, 0 to 31.
+    fn shift_right<const N: i32>(self, v: Self::I32) -> Self::I32;
+    /// Shift, 0 to 31.
+    fn shift_left<const N: i32>(self, v: Self::I32) -> Self::I32;
+    /// `table[index mod N]`. N is a power of two.
+    fn gather<const N: usize>(self, table: &[i32; N], index: Self::I32) -> Self::I32;
+
+    /// The same number in all lanes.
+    fn splat_wide(self, v: i64) -> Self::I64;
+    /// Half of [`Self::LANES`] numbers.
+    fn load_wide(self, from: &[i64]) -> Self::I64;
+    /// Half of [`Self::LANES`] numbers, sign-extended.
+    fn load_wide_i16(self, from: &[i16]) -> Self::I64;
+    /// All lanes.
+    fn store_wide(self, v: Self::I64, to: &mut [i64]);
+    /// Lanes 0, 2, ... in the lower halves; the upper halves are undefined.
+    fn even(self, v: Self::I32) -> Self::I64;
+    /// Lanes 1, 3, ... in the lower halves; the upper halves are undefined.
+    fn odd(self, v: Self::I32) -> Self::I64;
+    /// Products of the signed lower halves.
+    fn mul_wide(self, a: Self::I64, b: Self::I64) -> Self::I64;
+    /// Sum.
+    fn add_wide(self, a: Self::I64, b: Self::I64) -> Self::I64;
+    /// Arithmetic shift, 0 to 62.
+    fn shift_right_wide(self, v: Self::I64, count: u32) -> Self::I64;
+    /// Undoes [`Self::even`] and [`Self::odd`], each number limited to ±max.
+    fn saturate(self, even: Self::I64, odd: Self::I64, max: i32) -> Self::I32;
+}
+
+/// An operator, or a part of one, over any vectors.
+pub(crate) trait Job {
+    /// Its result.
+    type Output;
+
+    /// Runs it. POSITIONS and VECTORS are the sides of the tile of a matrix product that fits the registers: so many positions, so many
+    /// vectors of outputs. Implementations are `#[inline(always)]`.
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, simd: S) -> Self::Output;
+}
+
+/// Runs a job with an instruction set; with none where the processor lacks it.
+pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
+    #[cfg(target_arch = "x86_64")]
+    match isa {
+        Isa::Avx2 => {
+            if let Some(simd) = avx2::Avx2::detect() {
+                return simd.run(job);
+            }
+        }
+        Isa::Avx512Vnni => {
+            if let Some(simd) = avx512vnni::Avx512Vnni::detect() {
+                return simd.run(job);
+            }
+        }
+        Isa::Scalar => {}
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
+    scalar::run(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One vector from each operation that instruction sets spell differently.
+    struct Operations {
+        a: [i32; MAX_LANES],
+        b: [i32; MAX_LANES],
+    }
+
+    impl Job for Operations {
+        type Output = (usize, Vec<[i32; MAX_LANES]>);
+
+        #[inline(always)]
+        fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) -> Self::Output {
+            let (a, b) = (s.load(&self.a), s.load(&self.b));
+            let mut products = [0_i64; MAX_LANES / 2];
+            s.store_wide(s.shift_right_wide(s.mul_wide(s.odd(a), s.odd(b)), 7), &mut products);
+            let wide = s.load_wide(&products);
+            let results = [
+                s.dot_pairs(a, a, b),
+                s.dot_quads(b, a, b),
+                s.less(a, b),
+                s.min(s.max(a, b), s.shift_right::<3>(a)),
+                s.mul(a, s.shift_left::<5>(b)),
+                s.saturate(wide, s.add_wide(wide, wide), 1 << 29),
+                s.gather(&[3, -7, 1 << 30, i32::MIN], a),
+            ];
+            let mut lanes = vec![[0; MAX_LANES]; results.len()];
+            lanes.iter_mut().zip(results).for_each(|(to, v)| s.store(v, to));
+            (S::LANES, lanes)
+        }
+    }
+
+    fn check(isa: Isa, a: [i32; MAX_LANES], b: [i32; MAX_LANES]) {
+        let half = |v: i32, i: i32| (v << (16 * (1 - i))) >> 16;
+        let (lanes, got) = run(isa, Operations { a, b });
+        for i in 0..lanes {
+            let (x, y) = (a[i], b[i]);
+            let pairs = (0..2).fold(x, |sum, j| sum.wrapping_add(half(x, j) * half(y, j)));
+            let bytes = x.to_le_bytes().into_iter().zip(y.to_le_bytes());
+            let quads = bytes.fold(y, |sum, (x, y)| sum.wrapping_add(i32::from(x) * i32::from(y as i8)));
+            let odd = (i64::from(a[i | 1]) * i64::from(b[i | 1])) >> 7;
+            let wide = if i % 2 == 0 { odd } else { 2 * odd };
+            let saturated = wide.clamp(-(1 << 29), 1 << 29) as i32;
+            let gathered = [3, -7, 1 << 30, i32::MIN][x as usize & 3];
+            let expected = [pairs, quads, -i32::from(x < y), x.max(y).min(x >> 3), x.wrapping_mul(y << 5), saturated, gathered];
+            assert_eq!(got.iter().map(|v| v[i]).collect::<Vec<_>>(), expected, "{} lane {i}: {x} {y}", isa.name());
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_the_same() {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as i32
+        };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for _ in 0..500 {
+                check(isa, std::array::from_fn(|_| next()), std::array::from_fn(|_| next()));
+            }
+            for extreme in [0, -1, i32::MAX, i32::MIN, 0x7f7f_7f7f, 0x7fff_7fff] {
+                check(isa, [extreme; MAX_LANES], std::array::from_fn(|i| if i % 2 == 0 { extreme } else { !extreme }));
+            }
+        }
+    }
+}

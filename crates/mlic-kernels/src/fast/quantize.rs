@@ -1,0 +1,42 @@
+//! Latent fixed point to activations.
+
+use mlic_model::parameters::Requant;
+use rayon::prelude::*;
+
+use super::CHUNK;
+use super::epilogue::{Linear, put};
+use super::tables::Requantizer;
+use crate::arch::{Job, MAX_LANES, Simd, run};
+use crate::cpu::Isa;
+use crate::map::Map;
+
+struct Quantize<'a> {
+    requantizer: Requantizer,
+    latent: &'a [i32],
+    out: &'a mut [i16],
+}
+
+impl Job for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
+        for (out, latent) in self.out.chunks_mut(S::LANES).zip(self.latent.chunks(S::LANES)) {
+            let mut whole = [0; MAX_LANES];
+            whole[..latent.len()].copy_from_slice(latent);
+            put::<S, Linear>(s, self.requantizer.apply(s, s.load(&whole)), out, 0);
+        }
+    }
+}
+
+/// [`crate::reference::quantize`].
+#[must_use]
+pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Map<i16> {
+    let mut out = Map::zeros(latent.height, latent.width, latent.channels);
+    let len = (CHUNK * latent.channels).max(1);
+    let requantizer = Requantizer::new(requant, max);
+    out.data.par_chunks_mut(len).zip(latent.data.par_chunks(len)).for_each(|(out, latent)| {
+        run(isa, Quantize { requantizer, latent, out });
+    });
+    out
+}

@@ -1,0 +1,83 @@
+//! The rows of the inputs that a band of output rows reads, in the form that the matrix product reads: with zeros around them, in bytes where
+//! products are of bytes.
+
+use std::ops::Range;
+
+use super::pack::{Term, Weights};
+use crate::map::Map;
+
+/// Zero, as products of bytes see it.
+const BYTE_ZERO: u8 = 128;
+
+/// Elements of one input around a band. Position (row, col) of the band begins, with the top left of its neighbourhood, at
+/// `row * row_len + col * position_len`.
+#[derive(Clone, Copy)]
+pub(super) struct Staged<'a> {
+    pub(super) data: Data<'a>,
+    pub(super) row_len: usize,
+    pub(super) position_len: usize,
+}
+
+/// Elements of a staged input.
+#[derive(Clone, Copy)]
+pub(super) enum Data<'a> {
+    Wide(&'a [i16]),
+    Bytes(&'a [u8]),
+}
+
+/// Memory for one staged input; kept from band to band.
+#[derive(Default)]
+pub(super) struct Buffer {
+    wide: Vec<i16>,
+    bytes: Vec<u8>,
+}
+
+/// Stages the channels of one term for these output rows.
+#[inline(always)]
+pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: &'a Map<i16>, term: &Term, size: usize, rows: Range<usize>) -> Staged<'a> {
+    let row_len = (input.width + size - 1) * term.padded;
+    let position_len = term.padded;
+    match term.weights {
+        Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
+            let (position_len, row_len) = (input.channels, input.width * input.channels);
+            let data = &input.data[rows.start * row_len + term.first..rows.end * row_len];
+            Staged { data: Data::Wide(data), row_len, position_len }
+        }
+        Weights::Quads { .. } => {
+            let bytes = &mut buffer.bytes;
+            fill(bytes, input, term, size, rows, BYTE_ZERO, |v| (v as u8).wrapping_add(BYTE_ZERO));
+            Staged { data: Data::Bytes(bytes), row_len, position_len }
+        }
+        _ => {
+            let wide = &mut buffer.wide;
+            fill(wide, input, term, size, rows, 0, |v| v);
+            Staged { data: Data::Wide(wide), row_len, position_len }
+        }
+    }
+}
+
+#[inline(always)]
+fn fill<T: Copy>(
+    to: &mut Vec<T>,
+    input: &Map<i16>,
+    term: &Term,
+    size: usize,
+    rows: Range<usize>,
+    zero: T,
+    convert: impl Fn(i16) -> T + Copy,
+) {
+    let half = size / 2;
+    to.clear();
+    for row in rows.start..rows.end + size - 1 {
+        let Some(row) = row.checked_sub(half).filter(|r| *r < input.height) else {
+            to.resize(to.len() + (input.width + size - 1) * term.padded, zero);
+            continue;
+        };
+        to.resize(to.len() + half * term.padded, zero);
+        for at in input.data[row * input.width * input.channels..][..input.width * input.channels].chunks_exact(input.channels) {
+            to.extend(at[term.first..term.first + term.channels].iter().map(|v| convert(*v)));
+            to.resize(to.len() + term.padded - term.channels, zero);
+        }
+        to.resize(to.len() + half * term.padded, zero);
+    }
+}
