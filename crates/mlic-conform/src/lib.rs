@@ -34,6 +34,8 @@ pub mod damage;
 pub mod error;
 pub mod explain;
 pub mod manifest;
+pub mod negative;
+pub mod packages;
 pub mod record;
 pub mod report;
 pub mod run;

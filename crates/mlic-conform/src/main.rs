@@ -234,7 +234,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
     let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model)?);
     for recipe in recipes(&args.suites)? {
         let model = match (recipe.package, models.first()) {
-            (Some(package), _) => Arc::new(Model::from_bytes(store.read(package)?.into_owned())?),
+            (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
             (None, Some(given)) => given,
             (None, None) => mlic_conform::store::embedded_model()?,
         };
