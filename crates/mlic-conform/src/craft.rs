@@ -18,6 +18,8 @@ pub enum Symbols {
     Fill(Fill),
     /// First and last symbol of the table, the two beside them, which are escapes, and zero.
     TableEdges,
+    /// The symbol that costs least, so that many take few bytes.
+    Cheapest,
     /// For each table by itself: its edges, escapes of every length on both sides, then any symbol.
     Walk,
 }
@@ -36,6 +38,7 @@ impl Symbols {
                 _ => 0,
             }
             .clamp(-MAX_SYMBOL, MAX_SYMBOL),
+            Self::Cheapest => cheapest(table),
             Self::Walk => match nth {
                 0 => low,
                 1 => high,
@@ -47,6 +50,13 @@ impl Symbols {
             },
         }
     }
+}
+
+/// The first symbol of the widest bin; the lowest where that is the escape.
+fn cheapest(table: &CdfTable) -> i32 {
+    let slots = |bin: &usize| table.interval(*bin).map_or(0, |interval| interval.freq());
+    let widest = (0..table.escape_bin()).rev().max_by_key(slots);
+    widest.and_then(|bin| table.symbol_of_bin(bin)).unwrap_or(table.min_symbol())
 }
 
 /// The symbol of a number behind the escape (SPEC 6.3); the table's lowest where that is beyond the largest symbol.

@@ -176,9 +176,13 @@ fn shapeless(random: &mut Random) -> Functions {
 
 /// Float transforms of the right shapes, g_a, h_a and g_s: no picture of these packages means anything.
 fn transforms(latent: u32, hyper: u32) -> Result<[Vec<u8>; 3], ConformError> {
-    let conv = |input: u32, output: u32, stride: u32, groups: u32| {
-        let (weight, bias) = (vec![0.25; (output * input / groups) as usize], vec![0.5; output as usize]);
-        Node { op: Op::Conv2d(Conv2d { input, output, kernel: 1, stride, groups, weight, bias }), inputs: vec![NodeId(0)] }
+    let conv = |input: u32, output: u32, stride: u32, from: u32| {
+        let (weight, bias) = (vec![0.25; (output * input) as usize], vec![0.5; output as usize]);
+        Node { op: Op::Conv2d(Conv2d { input, output, kernel: 1, stride, groups: 1, weight, bias }), inputs: vec![NodeId(from)] }
+    };
+    let double = |channels: u32, from: u32| {
+        let shuffle = Node { op: Op::PixelShuffle { factor: 2 }, inputs: vec![NodeId(from + 1)] };
+        [conv(channels, 12, 1, from), shuffle]
     };
     let graph = |channels: u32, nodes: Vec<Node>| {
         let input = Node { op: Op::Input { channels }, inputs: Vec::new() };
@@ -187,12 +191,10 @@ fn transforms(latent: u32, hyper: u32) -> Result<[Vec<u8>; 3], ConformError> {
         let problem = |source| ConformError::Model(ModelError::Graph { name: "probe", source });
         Graph::new(nodes, output).map(|graph| graph.write(Dtype::F16)).map_err(problem)
     };
-    let shuffle = Node { op: Op::PixelShuffle { factor: 16 }, inputs: vec![NodeId(1)] };
-    let groups = if (3 * 256_u32).is_multiple_of(latent) { latent } else { 1 };
     Ok([
-        graph(3, vec![conv(3, latent, 16, 1)])?,
-        graph(latent, vec![conv(latent, hyper, 4, 1)])?,
-        graph(latent, vec![conv(latent, 3 * 256, 1, groups), shuffle])?,
+        graph(3, vec![conv(3, latent, 16, 0)])?,
+        graph(latent, vec![conv(latent, hyper, 4, 0)])?,
+        graph(latent, [double(latent, 0), double(3, 2), double(3, 4), double(3, 6)].into_iter().flatten().collect())?,
     ])
 }
 

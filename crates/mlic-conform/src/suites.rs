@@ -328,8 +328,8 @@ fn edge_cases_scales() -> Recipe {
         step("level", fill(Fill::Small), (64, 64), quality, 0, "beside a boundary between two levels of activation scales")
     }));
     vectors.extend([
-        step("many", fill(Fill::Zero), (1024, 512), 0, 0, "131072 symbols of y: more than 2^17 intervals in one lane"),
-        step("many", fill(Fill::Zero), (1024, 512), 255, 1, "more than 2^17 intervals in two lanes"),
+        step("many", Symbols::Cheapest, (1024, 512), 0, 0, "131072 symbols of y: more than 2^17 intervals in one lane"),
+        step("many", Symbols::Cheapest, (1024, 512), 255, 1, "more than 2^17 intervals in two lanes"),
     ]);
     let why = "scales at, below and above every threshold; every table of y, of 2 to 65535 bins";
     Recipe { suite: "edge-cases-scales", why, package: Some(Probe::Scales.path()), vectors }

@@ -73,12 +73,14 @@ impl Sound {
     /// # Errors
     /// What [`Probe::parts`] says.
     pub fn new(store: &Store) -> Result<Self, ConformError> {
-        let small = Probe::Fixed.parts(store)?;
+        let fixed = Probe::Fixed.config();
+        let small = Config { latent: 2, window: 3, ep_hidden: vec![2], lrp_hidden: vec![vec![1], vec![1]], ..fixed.clone() };
+        let small = Config { cc_hidden: vec![2], hs_hidden: [2, 2], ..small };
+        let small = Probe::Fixed.parts_with(store, small)?;
         let bytes = small.to_package()?;
         let parsed = package::parse(&bytes)?;
         let section = |kind| (kind, bytes.get(parsed.range(kind)).unwrap_or_default().to_vec());
         let sections = SectionKind::ALL.map(section).to_vec();
-        let fixed = Probe::Fixed.config();
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
         Ok(Self { sections, small, gains: Probe::Cases.parts(store)?, wide, bytes })
@@ -269,13 +271,13 @@ pub static PACKAGES: &[PackageCase] = &[
     bytes("bit-metadata", "checksum", "the last bit of the file", |s| flip(&s.bytes, s.bytes.len() - 1, 0x80)),
     json("config-array", "{", "[", "the configuration is no object"),
     json("config-unknown", "\"latent\"", "\"more\":1,\"latent\"", "a member that does not exist"),
-    json("config-missing", "\"window\":7,", "", "a member is missing"),
-    json("config-twice", "\"window\":7", "\"window\":7,\"window\":7", "a member is there twice"),
-    json("config-fraction", "\"window\":7", "\"window\":7.0", "a number with a fraction"),
-    json("config-exponent", "\"window\":7", "\"window\":7e0", "a number with an exponent"),
-    json("config-negative", "\"window\":7", "\"window\":-7", "a number below zero"),
-    json("config-text", "\"window\":7", "\"window\":\"7\"", "a text for a number"),
-    json("config-null", "\"window\":7", "\"window\":null", "null for a number"),
+    json("config-missing", "\"window\":3,", "", "a member is missing"),
+    json("config-twice", "\"window\":3", "\"window\":3,\"window\":3", "a member is there twice"),
+    json("config-fraction", "\"window\":3", "\"window\":3.0", "a number with a fraction"),
+    json("config-exponent", "\"window\":3", "\"window\":3e0", "a number with an exponent"),
+    json("config-negative", "\"window\":3", "\"window\":-7", "a number below zero"),
+    json("config-text", "\"window\":3", "\"window\":\"7\"", "a text for a number"),
+    json("config-null", "\"window\":3", "\"window\":null", "null for a number"),
     json("config-tail", "\"skip_below\":63}", "\"skip_below\":63}}", "something after the object"),
     json(
         "config-quality-256",
@@ -283,30 +285,30 @@ pub static PACKAGES: &[PackageCase] = &[
         "\"quality_steps\":256",
         "256 quality steps do not fit the byte of a stream",
     ),
-    json("config-hs-3", "\"hs_hidden\":[3,2]", "\"hs_hidden\":[3,2,2]", "three widths of the hyper synthesis"),
-    config("latent-0", "\"latent\":4", "\"latent\":0", "no channels of y"),
-    config("latent-4097", "\"latent\":4", "\"latent\":4097", "4097 channels of y"),
+    json("config-hs-3", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,2,2]", "three widths of the hyper synthesis"),
+    config("latent-0", "\"latent\":2", "\"latent\":0", "no channels of y"),
+    config("latent-4097", "\"latent\":2", "\"latent\":4097", "4097 channels of y"),
     config("hyper-0", "\"hyper\":2", "\"hyper\":0", "no channels of z"),
     config("hyper-4097", "\"hyper\":2", "\"hyper\":4097", "4097 channels of z"),
     config("slices-0", "\"slices\":2", "\"slices\":0", "no latent slices"),
-    config("slices-65", "\"latent\":4,\"hyper\":2,\"slices\":2", "\"latent\":65,\"hyper\":2,\"slices\":65", "65 latent slices"),
+    config("slices-65", "\"latent\":2,\"hyper\":2,\"slices\":2", "\"latent\":65,\"hyper\":2,\"slices\":65", "65 latent slices"),
     config("slices-3", "\"slices\":2", "\"slices\":3", "latent slices of different widths"),
-    config("slice-wide", "\"latent\":4", "\"latent\":130", "65 channels in a latent slice"),
-    config("window-1", "\"window\":7", "\"window\":1", "a window of 1"),
-    config("window-4", "\"window\":7", "\"window\":4", "an even window"),
-    config("window-9", "\"window\":7", "\"window\":9", "a window of 9"),
+    config("slice-wide", "\"latent\":2", "\"latent\":130", "65 channels in a latent slice"),
+    config("window-1", "\"window\":3", "\"window\":1", "a window of 1"),
+    config("window-4", "\"window\":3", "\"window\":4", "an even window"),
+    config("window-9", "\"window\":3", "\"window\":9", "a window of 9"),
     config("heads-0", "\"heads\":1", "\"heads\":0", "no heads"),
-    config("heads-3", "\"heads\":1", "\"heads\":3", "three heads for two channels"),
+    config("heads-3", "\"heads\":1", "\"heads\":3", "three heads for one channel"),
     config("inter-0", "\"inter_head_channels\":1", "\"inter_head_channels\":0", "heads without channels"),
-    config("inter-3", "\"inter_head_channels\":1", "\"inter_head_channels\":3", "heads of three channels for two"),
-    config("ep-none", "\"ep_hidden\":[3]", "\"ep_hidden\":[]", "no hidden layer of the entropy parameters"),
-    config("ep-5", "\"ep_hidden\":[3]", "\"ep_hidden\":[3,3,3,3,3]", "five hidden layers of the entropy parameters"),
-    config("ep-0", "\"ep_hidden\":[3]", "\"ep_hidden\":[0]", "a hidden layer without channels"),
-    config("ep-4097", "\"ep_hidden\":[3]", "\"ep_hidden\":[4097]", "a hidden layer of 4097 channels"),
-    config("lrp-count", "\"lrp_hidden\":[[2],[3,2]]", "\"lrp_hidden\":[[2]]", "residual prediction for one of two latent slices"),
-    config("lrp-none", "\"lrp_hidden\":[[2],[3,2]]", "\"lrp_hidden\":[[2],[]]", "no hidden layer of a residual prediction"),
+    config("inter-3", "\"inter_head_channels\":1", "\"inter_head_channels\":3", "heads of three channels for one"),
+    config("ep-none", "\"ep_hidden\":[2]", "\"ep_hidden\":[]", "no hidden layer of the entropy parameters"),
+    config("ep-5", "\"ep_hidden\":[2]", "\"ep_hidden\":[3,3,3,3,3]", "five hidden layers of the entropy parameters"),
+    config("ep-0", "\"ep_hidden\":[2]", "\"ep_hidden\":[0]", "a hidden layer without channels"),
+    config("ep-4097", "\"ep_hidden\":[2]", "\"ep_hidden\":[4097]", "a hidden layer of 4097 channels"),
+    config("lrp-count", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1]]", "residual prediction for one of two latent slices"),
+    config("lrp-none", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1],[]]", "no hidden layer of a residual prediction"),
     config("cc-none", "\"cc_hidden\":[2]", "\"cc_hidden\":[]", "no hidden layer of the channel context"),
-    config("hs-0", "\"hs_hidden\":[3,2]", "\"hs_hidden\":[3,0]", "a hyper synthesis without channels"),
+    config("hs-0", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,0]", "a hyper synthesis without channels"),
     config("gains-1", "\"gain_levels\":0", "\"gain_levels\":1", "one level of gains: nothing to interpolate"),
     config(
         "gains-65",
@@ -322,8 +324,8 @@ pub static PACKAGES: &[PackageCase] = &[
     config("skip-64", "\"skip_below\":63", "\"skip_below\":64", "every scale index is below the limit of what is coded"),
     config(
         "weights",
-        "\"cc_hidden\":[2],\"hs_hidden\":[3,2]",
-        "\"cc_hidden\":[4096,4096,4096,4096],\"hs_hidden\":[3,4096]",
+        "\"cc_hidden\":[2],\"hs_hidden\":[2,2]",
+        "\"cc_hidden\":[4096,4096,4096,4096],\"hs_hidden\":[2,4096]",
         "more than 2^29 weights",
     ),
     section("parameters-cut", "truncated", "the last byte of the parameters is missing", SectionKind::Parameters, |s| {
