@@ -29,6 +29,7 @@
 
 pub mod bless;
 pub mod check;
+pub mod coverage;
 pub mod craft;
 pub mod damage;
 pub mod error;

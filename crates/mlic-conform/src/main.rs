@@ -34,6 +34,8 @@ enum Command {
     List(DataArgs),
     /// Compare a vector's decoding with the reference, number by number
     Explain(ExplainArgs),
+    /// Say which cases of SPEC the suites reach
+    Coverage(CoverageArgs),
     /// Make suites anew: streams, expectations, pictures
     Bless(BlessArgs),
     /// Write the pictures of a suite as PNG
@@ -95,6 +97,18 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct CoverageArgs {
+    /// Suites [default: all]
+    #[arg(value_name = "SUITE")]
+    suites: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
 struct BlessArgs {
     /// Suites [default: all]
     #[arg(value_name = "SUITE")]
@@ -136,6 +150,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_suites(&args),
         Command::List(args) => list(&args),
         Command::Explain(args) => explain_vector(&args),
+        Command::Coverage(args) => measure_coverage(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
     };
@@ -218,6 +233,17 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let explanation = explain::explain(&stream, tested, reference);
     print(&explanation.to_string());
     Ok(explanation.first.is_none() && explanation.got_error == explanation.expected_error)
+}
+
+fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
+    let store = store(&args.data);
+    let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
+    let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
+    match args.format {
+        Format::Text => print(&coverage.to_text()),
+        Format::Json => print(&format!("{:#}\n", coverage.to_json())),
+    }
+    Ok(coverage.is_complete())
 }
 
 fn recipes(names: &[String]) -> Result<Vec<suites::Recipe>, ConformError> {

@@ -59,7 +59,8 @@ impl Probe {
     }
 
     /// Name of the model.
-    const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Cases => "edge-cases",
             Self::Scales => "edge-cases-scales",

@@ -396,10 +396,11 @@ impl Window<'_> {
         let anchor = |[row, col]: [isize; 2]| queries.get(row, col).is_some() && (row + col).rem_euclid(2) == 1;
         let at = self.place(center, a);
         note_position(log, at, [queries.height as isize, queries.width as isize], anchor(at));
-        let attended: Vec<usize> =
-            (0..self.w * self.w).filter(|b| !anchor(at) || anchor(self.place(center, *b))).collect();
+        let attended: Vec<usize> = (0..self.w * self.w).filter(|b| !anchor(at) || anchor(self.place(center, *b))).collect();
         let zero = vec![0; head.len()];
-        let read = |map: &Map<i16>, [row, col]: [isize; 2]| map.get(row, col).map_or_else(|| zero.clone(), |at| at[head.clone()].to_vec());
+        let read = |map: &Map<i16>, [row, col]: [isize; 2]| {
+            map.get(row, col).map_or_else(|| zero.clone(), |at| at[head.clone()].to_vec())
+        };
         let query = read(queries, at);
         let mut logits = Vec::with_capacity(attended.len());
         for b in &attended {
@@ -467,7 +468,13 @@ fn note_gain(log: &mut Log, model: &Model, quality: u8) {
     let at = usize::from(quality) * (levels - 1);
     let low = (at / steps).min(levels - 2);
     let t = at - low * steps;
-    log.mark(if t == 0 { "gain of a level" } else if t == steps { "gain of the last level" } else { "gain between two levels" });
+    log.mark(if t == 0 {
+        "gain of a level"
+    } else if t == steps {
+        "gain of the last level"
+    } else {
+        "gain between two levels"
+    });
     let rows: Vec<&[i32]> = model.parameters().gains.inverse_hyper_gain.chunks_exact(channels).skip(low).take(2).collect();
     for (a, b) in rows[0].iter().zip(rows[1]) {
         let v = divide(i64::from(*a) * (steps - t) as i64 + i64::from(*b) * t as i64, steps as i64);
@@ -503,7 +510,9 @@ impl EntropySession for Session<'_> {
         let gaussian = self.entropy.parameters(pass)?;
         let (thresholds, log) = (&self.model.parameters().thresholds, &mut *lock(&self.log));
         let index = |scale: &i32| {
-            for (table, offset) in [("scale one below threshold", -1), ("scale at threshold", 0), ("scale one above threshold", 1)] {
+            for (table, offset) in
+                [("scale one below threshold", -1), ("scale at threshold", 0), ("scale one above threshold", 1)]
+            {
                 if let Ok(i) = thresholds.binary_search(&(scale - offset)) {
                     log.region(table, 63, i);
                 }
