@@ -22,9 +22,9 @@ use crate::manifest::{
 use crate::negative::{Base, Sound};
 use crate::packages::Probe;
 use crate::record::Recorder;
-use crate::run::{Options, run};
+use crate::run::{Options, job, run};
 use crate::scene::{draw, gray};
-use crate::store::{MANIFEST, Store, sha256};
+use crate::store::{MANIFEST, Store, Suite, sha256};
 use crate::suites::{Drawn, Quality, Recipe, Source, VectorRecipe};
 
 /// What float synthesis may differ by: largest and in the mean.
@@ -34,17 +34,19 @@ const TOLERANCE_REASON: &str = "float synthesis: f32 or f16, sums in any order, 
 /// Files of a blessed suite, by path within the conformance data.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Makes a suite and checks it with the fast and the reference backend.
+/// Makes a suite and checks it with the fast and the reference backend. With `keep`, vectors that the store has already stay as
+/// they are, and only the others are made: a program without float transforms can add streams of chosen symbols to any suite.
 ///
 /// # Errors
 /// [`ConformError::Blessing`] when a backend does not agree with the expectations, or whatever keeps a vector from being made.
-pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, threads: usize) -> Result<Files, ConformError> {
+pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, threads: usize) -> Result<Files, ConformError> {
     let fast = backend(Arc::clone(&model), BackendChoice::Auto, threads)?;
     let reference = backend(Arc::clone(&model), BackendChoice::Reference, threads)?;
     let mut maker = Maker {
         suite: recipe.suite,
         backend: Arc::clone(&fast),
         store: store.clone(),
+        kept: if keep { Some(store.suite(recipe.suite)?) } else { None },
         streams: BTreeMap::new(),
         pictures: BTreeSet::new(),
         files: Files::new(),
@@ -109,8 +111,10 @@ pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError
     Ok(())
 }
 
-struct Maker {
+struct Maker<'a> {
     suite: &'static str,
+    /// What is there already and stays.
+    kept: Option<Suite<'a>>,
     backend: Arc<dyn Backend>,
     store: Store,
     streams: BTreeMap<String, Vec<u8>>,
@@ -124,8 +128,11 @@ fn cannot(vector: &str) -> impl Fn(&str) -> ConformError {
     move |problem| ConformError::Recipe { vector: vector.to_owned(), problem: problem.to_owned() }
 }
 
-impl Maker {
+impl Maker<'_> {
     fn vector(&mut self, recipe: &VectorRecipe) -> Result<Vector, ConformError> {
+        if let Some(vector) = self.kept(recipe)? {
+            return Ok(vector);
+        }
         let stream = self.stream(recipe)?;
         let expect = match &recipe.source {
             Source::Damaged { damage, .. } => Expect::Refused(damage.refused()),
@@ -137,6 +144,22 @@ impl Maker {
         let file = self.file(format!("{}.{extension}", recipe.name), stream.clone());
         self.streams.insert(recipe.name.clone(), stream);
         Ok(Vector { name: recipe.name.clone(), why: recipe.why.clone(), stream: file, expect })
+    }
+
+    /// A vector of the suite as it is, with its files.
+    fn kept(&mut self, recipe: &VectorRecipe) -> Result<Option<Vector>, ConformError> {
+        let Some(suite) = &self.kept else { return Ok(None) };
+        let Some(vector) = suite.manifest.vector(&recipe.name).cloned() else { return Ok(None) };
+        let job = job(suite, &vector)?;
+        if let (Expect::Decodes(decodes), Some(picture)) = (&vector.expect, job.picture)
+            && let Some(reference) = &decodes.picture
+        {
+            self.pictures.insert(recipe.name.clone());
+            self.file(reference.image.file.clone(), picture);
+        }
+        self.file(vector.stream.file.clone(), job.stream.clone());
+        self.streams.insert(recipe.name.clone(), job.stream);
+        Ok(Some(vector))
     }
 
     fn file(&mut self, file: String, bytes: Vec<u8>) -> FileRef {

@@ -156,7 +156,7 @@ fn note_symbols(log: &mut Log, model: &Model, recording: &Recording, lanes_log2:
     for (i, symbol) in recording.z.iter().flatten().enumerate() {
         log.mark(format!("z channel {} of {}", i % channels, model.name()));
         if let Some(table) = model.z_cdfs().get(i % channels) {
-            log.mark(format!("{} of a z table", place_in(table, *symbol)));
+            places_in(table, *symbol).for_each(|place| log.mark(format!("{place} of a z table")));
             intervals += note_symbol(log, table, *symbol);
         }
     }
@@ -177,7 +177,7 @@ fn note_symbols(log: &mut Log, model: &Model, recording: &Recording, lanes_log2:
         });
         for (symbol, index) in pass.symbols.iter().flatten().zip(indices).filter(|(_, index)| coded(index)) {
             if let Some(table) = model.y_cdfs().get(usize::from(*index)) {
-                log.region(in_y(place_in(table, *symbol)), 64, usize::from(*index));
+                places_in(table, *symbol).for_each(|place| log.region(in_y(place), 64, usize::from(*index)));
                 intervals += note_symbol(log, table, *symbol);
             }
         }
@@ -195,15 +195,17 @@ fn note_symbols(log: &mut Log, model: &Model, recording: &Recording, lanes_log2:
     }
 }
 
-/// Where a symbol lies in its table.
-fn place_in(table: &CdfTable, symbol: i32) -> &'static str {
-    match symbol {
-        _ if symbol > table.max_symbol() => "escape above",
-        _ if symbol < table.min_symbol() => "escape below",
-        _ if symbol == table.min_symbol() => "lowest symbol",
-        _ if symbol == table.max_symbol() => "highest symbol",
-        _ => "other symbol",
-    }
+/// Where a symbol lies in its table: that of one symbol is both lowest and highest.
+fn places_in(table: &CdfTable, symbol: i32) -> impl Iterator<Item = &'static str> {
+    let (low, high) = (table.min_symbol(), table.max_symbol());
+    let places = [
+        (symbol > high, "escape above"),
+        (symbol < low, "escape below"),
+        (symbol == low, "lowest symbol"),
+        (symbol == high, "highest symbol"),
+        (low < symbol && symbol < high, "other symbol"),
+    ];
+    places.into_iter().filter(|(is, _)| *is).map(|(_, name)| name)
 }
 
 fn in_y(place: &str) -> &'static str {
@@ -277,12 +279,18 @@ impl Coverage {
             let (reached, missing) = (Self::count(&self.reached, clause), Self::count(&self.missing, clause));
             let _ = writeln!(out, "SPEC {clause:5} {reached:4} of {:4}", reached + missing);
         }
-        self.failed.iter().for_each(|problem| drop(writeln!(out, "FAILED {problem}")));
-        self.missing.iter().for_each(|item| drop(writeln!(out, "NOT REACHED {} (SPEC {})", item.name, item.clause)));
+        for problem in &self.failed {
+            let _ = writeln!(out, "FAILED {problem}");
+        }
+        for item in &self.missing {
+            let _ = writeln!(out, "NOT REACHED {} (SPEC {})", item.name, item.clause);
+        }
         for item in &self.excluded {
             let _ = writeln!(out, "left out: {} (SPEC {}): {}", item.name, item.clause, item.excluded.unwrap_or_default());
         }
-        IMPLIED.iter().for_each(|(what, why)| drop(writeln!(out, "cannot be broken: {what} (SPEC 4.9): {why}")));
+        for (what, why) in IMPLIED {
+            let _ = writeln!(out, "cannot be broken: {what} (SPEC 4.9): {why}");
+        }
         let total = self.reached.len() + self.missing.len();
         let _ = writeln!(out, "{} of {total} reached, {} left out", self.reached.len(), self.excluded.len());
         out

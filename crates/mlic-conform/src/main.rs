@@ -113,6 +113,9 @@ struct BlessArgs {
     /// Suites [default: all]
     #[arg(value_name = "SUITE")]
     suites: Vec<String>,
+    /// Make only the vectors that a suite lacks; the others stay as they are
+    #[arg(long)]
+    keep: bool,
     /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "conformance")]
     suite_dir: PathBuf,
@@ -265,7 +268,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
             (None, None) => mlic_conform::store::embedded_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
-        let files = bless(&recipe, model, &store, args.jobs)?;
+        let files = bless(&recipe, model, &store, args.keep, args.jobs)?;
         bless::write(&args.suite_dir, recipe.suite, &files)?;
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();

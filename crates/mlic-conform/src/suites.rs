@@ -233,7 +233,7 @@ fn core() -> Recipe {
         with(picture(Glyphs, (150, 70), 50, "gray picture"), "gray", |drawn| drawn.gray = true),
         with(picture(Flat, (40, 24), 50, "ICC, EXIF and XMP sections"), "sections", |drawn| drawn.sections = true),
         picture(Glyphs, (320, 200), 25, "a page of text"),
-        picture(Gradient, (500, 300), 100, "the largest of the suite, highest quality"),
+        picture(Gradient, (500, 300), 100, "the largest picture of the suite, highest quality"),
         picture(Checker, (300, 220), 0, "a large pattern at the lowest quality"),
         picture(Saturated, (192, 128), 81, "saturated patches, high quality, between two levels of gains"),
     ];
@@ -241,6 +241,16 @@ fn core() -> Recipe {
     let long = "glyphs-128x128-q100";
     vectors.extend((0..6).step_by(2).map(|whole| cut(long, whole, "cut in a later latent slice: what is whole is shown")));
     vectors.push(cut(long, 5, "cut in the last latent slice"));
+    // Eight levels of activation scales and of gains over 201 qualities: both sides of each boundary between two levels.
+    let boundaries = [1, 14, 15, 42, 43, 71, 72, 99, 100, 128, 129, 157, 158, 185, 186, 199];
+    vectors.extend(boundaries.into_iter().map(|quality| {
+        step("level", fill(Fill::Small), (1, 1), quality, 0, "beside a boundary between two levels of activation scales")
+    }));
+    vectors.extend([
+        step("size", fill(Fill::Small), (1, 500), 31, 0, "a single column, eight z positions"),
+        step("size", fill(Fill::Small), (500, 1), 93, 0, "a single row, eight z positions"),
+        step("size", fill(Fill::Small), (600, 400), 148, 2, "the largest of the suite"),
+    ]);
     vectors.extend(all_damaged("gradient-64x64-q50", "symbols-lengths-130x129-q50-l0", "flat-40x24-q50-sections"));
     Recipe { suite: "core", why: "the edge model that is part of the program, at all qualities", package: None, vectors }
 }

@@ -2,6 +2,7 @@
 
 pub mod arrows;
 pub mod floats;
+pub mod mutants;
 
 use std::path::PathBuf;
 

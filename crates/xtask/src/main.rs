@@ -1,4 +1,4 @@
-//! `cargo xtask arrows | floats`.
+//! `cargo xtask arrows | floats | mutants [NAME…]`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,8 @@ fn main() -> ExitCode {
     let findings = match std::env::args().nth(1).as_deref() {
         Some("arrows") => xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?))),
         Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
-        _ => Err("usage: cargo xtask arrows | floats".into()),
+        Some("mutants") => xtask::mutants::run(&std::env::args().skip(2).collect::<Vec<_>>()),
+        _ => Err("usage: cargo xtask arrows | floats | mutants [NAME...]".into()),
     };
     match findings {
         Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ fn lacking(name: &str) -> BackendError {
 
 /// Name of a layer without its latent slice and its number in a chain.
 #[must_use]
-pub fn class(spec: &LayerSpec) -> String {
+pub(super) fn class(spec: &LayerSpec) -> String {
     let name = spec.name.strip_prefix("slice").and_then(|rest| rest.split_once('.')).map_or(spec.name.as_str(), |(_, name)| name);
     let chain = ["channel_context", "entropy_parameters_anchor", "entropy_parameters_nonanchor", "lrp_anchor", "lrp_nonanchor"];
     match name.rsplit_once('.') {
