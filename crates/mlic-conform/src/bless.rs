@@ -78,7 +78,8 @@ pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, thre
 /// Runs what was just made.
 fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) -> Result<(), ConformError> {
     let jobs = if threads == 0 { crate::report::cores() } else { threads };
-    let options = Options { level: Level::L4, jobs, timeout: Duration::from_secs(7200) };
+    let level = if cfg!(feature = "tract") { Level::L4 } else { Level::L3 };
+    let options = Options { level, jobs, timeout: Duration::from_secs(7200) };
     let name = backend.name().to_owned();
     let report = run(&store.suite(suite)?, backend, &options);
     if report.is_pass() {

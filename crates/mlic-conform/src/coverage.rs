@@ -19,7 +19,7 @@ use mlic_core::container;
 use mlic_model::Model;
 use serde_json::{Value, json};
 
-pub use list::{IMPLIED, Item, items};
+pub use list::{EXCLUDED, IMPLIED, Item, items};
 pub use log::Log;
 pub use ops::ObservingBackend;
 
