@@ -1,6 +1,6 @@
 //! Making suites: streams from their recipes, expectations from decoding them, agreement of the backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,23 @@ use mlic::image::{Image, OutputFormat, write_image};
 use mlic::{BackendChoice, Codec, Latents, backend, quality_from_percent};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
-use mlic_core::container;
+use mlic_core::container::{self, Section, SectionKind};
 use mlic_model::Model;
 
 use crate::check::header_fields;
 use crate::craft::{Crafted, Symbols, craft};
 use crate::error::ConformError;
-use crate::manifest::{Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PassDigests, PictureRef, Vector};
+use crate::manifest::{
+    Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PackageRefused, PassDigests, PictureRef, Refused,
+    Vector,
+};
+use crate::negative::{Base, Sound};
+use crate::packages::Probe;
 use crate::record::Recorder;
-use crate::run::{Options, run};
+use crate::run::{Options, job, run};
 use crate::scene::{draw, gray};
-use crate::store::{MANIFEST, Store, sha256};
-use crate::suites::{Drawn, Recipe, Source, VectorRecipe};
+use crate::store::{MANIFEST, Store, Suite, sha256};
+use crate::suites::{Drawn, Quality, Recipe, Source, VectorRecipe};
 
 /// What float synthesis may differ by: largest and in the mean.
 const TOLERANCE: (u8, f64) = (2, 0.25);
@@ -29,14 +34,26 @@ const TOLERANCE_REASON: &str = "float synthesis: f32 or f16, sums in any order, 
 /// Files of a blessed suite, by path within the conformance data.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Makes a suite and checks it with the fast and the reference backend.
+/// Makes a suite and checks it with the fast and the reference backend. With `keep`, vectors that the store has already stay as
+/// they are, and only the others are made: a program without float transforms can add streams of chosen symbols to any suite.
 ///
 /// # Errors
 /// [`ConformError::Blessing`] when a backend does not agree with the expectations, or whatever keeps a vector from being made.
-pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, threads: usize) -> Result<Files, ConformError> {
-    let fast = backend(Arc::clone(&model), BackendChoice::Tract, threads)?;
+pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, threads: usize) -> Result<Files, ConformError> {
+    let fast = backend(Arc::clone(&model), BackendChoice::Auto, threads)?;
     let reference = backend(Arc::clone(&model), BackendChoice::Reference, threads)?;
-    let mut maker = Maker { suite: recipe.suite, backend: Arc::clone(&fast), streams: BTreeMap::new(), files: Files::new() };
+    let mut maker = Maker {
+        suite: recipe.suite,
+        backend: Arc::clone(&fast),
+        store: store.clone(),
+        kept: if keep { Some(store.suite(recipe.suite)?) } else { None },
+        streams: BTreeMap::new(),
+        pictures: BTreeSet::new(),
+        files: Files::new(),
+    };
+    if let Some(path) = recipe.package.filter(|path| Probe::of_path(path).is_some()) {
+        maker.files.insert(path.to_owned(), package(path, store)?);
+    }
     let vectors = recipe.vectors.iter().map(|vector| maker.vector(vector)).collect::<Result<Vec<_>, _>>()?;
     let name = |backend: &Arc<dyn Backend>| format!("{} ({})", backend.name(), backend.device(Stage::Passes));
     let manifest = Manifest {
@@ -61,7 +78,8 @@ pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, threads: usize) 
 /// Runs what was just made.
 fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) -> Result<(), ConformError> {
     let jobs = if threads == 0 { crate::report::cores() } else { threads };
-    let options = Options { level: Level::L4, jobs, timeout: Duration::from_secs(7200) };
+    let level = if cfg!(feature = "tract") { Level::L4 } else { Level::L3 };
+    let options = Options { level, jobs, timeout: Duration::from_secs(7200) };
     let name = backend.name().to_owned();
     let report = run(&store.suite(suite)?, backend, &options);
     if report.is_pass() {
@@ -81,7 +99,7 @@ pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError
     std::fs::create_dir_all(&folder).map_err(ConformError::io(&folder))?;
     let entries = std::fs::read_dir(&folder).map_err(ConformError::io(&folder))?;
     for path in entries.flatten().map(|entry| entry.path()) {
-        let ours = path.extension().is_some_and(|e| e == "mlic" || e == "png");
+        let ours = path.extension().is_some_and(|e| e == "mlic" || e == "png" || e == "mlicpkg");
         let kept = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| files.contains_key(&format!("{suite}/{n}")));
         if ours && !kept {
             std::fs::remove_file(&path).map_err(ConformError::io(&path))?;
@@ -94,10 +112,15 @@ pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError
     Ok(())
 }
 
-struct Maker {
+struct Maker<'a> {
     suite: &'static str,
+    /// What is there already and stays.
+    kept: Option<Suite<'a>>,
     backend: Arc<dyn Backend>,
+    store: Store,
     streams: BTreeMap<String, Vec<u8>>,
+    /// Names of the vectors with a picture.
+    pictures: BTreeSet<String>,
     files: Files,
 }
 
@@ -106,16 +129,38 @@ fn cannot(vector: &str) -> impl Fn(&str) -> ConformError {
     move |problem| ConformError::Recipe { vector: vector.to_owned(), problem: problem.to_owned() }
 }
 
-impl Maker {
+impl Maker<'_> {
     fn vector(&mut self, recipe: &VectorRecipe) -> Result<Vector, ConformError> {
+        if let Some(vector) = self.kept(recipe)? {
+            return Ok(vector);
+        }
         let stream = self.stream(recipe)?;
         let expect = match &recipe.source {
             Source::Damaged { damage, .. } => Expect::Refused(damage.refused()),
+            Source::Refused { case, .. } => Expect::Refused(Refused { code: case.code.to_owned(), level: case.level }),
+            Source::Package(case) => Expect::PackageRefused(PackageRefused { code: case.code.to_owned() }),
             _ => Expect::Decodes(Box::new(self.decodes(recipe, &stream)?)),
         };
-        let file = self.file(format!("{}.mlic", recipe.name), stream.clone());
+        let extension = if matches!(recipe.source, Source::Package(_)) { "mlicpkg" } else { "mlic" };
+        let file = self.file(format!("{}.{extension}", recipe.name), stream.clone());
         self.streams.insert(recipe.name.clone(), stream);
         Ok(Vector { name: recipe.name.clone(), why: recipe.why.clone(), stream: file, expect })
+    }
+
+    /// A vector of the suite as it is, with its files.
+    fn kept(&mut self, recipe: &VectorRecipe) -> Result<Option<Vector>, ConformError> {
+        let Some(suite) = &self.kept else { return Ok(None) };
+        let Some(vector) = suite.manifest.vector(&recipe.name).cloned() else { return Ok(None) };
+        let job = job(suite, &vector)?;
+        if let (Expect::Decodes(decodes), Some(picture)) = (&vector.expect, job.picture)
+            && let Some(reference) = &decodes.picture
+        {
+            self.pictures.insert(recipe.name.clone());
+            self.file(reference.image.file.clone(), picture);
+        }
+        self.file(vector.stream.file.clone(), job.stream.clone());
+        self.streams.insert(recipe.name.clone(), job.stream);
+        Ok(Some(vector))
     }
 
     fn file(&mut self, file: String, bytes: Vec<u8>) -> FileRef {
@@ -135,8 +180,11 @@ impl Maker {
                 let codec = Codec::with_backend(Arc::clone(&self.backend));
                 Ok(codec.encode(&image(*drawn)?, self.quality(drawn.percent), &|_| ())?.stream)
             }
-            Source::Symbols { size, percent, symbols, lanes_log2 } => {
-                let (quality, seed) = (self.quality(*percent), seed(*size));
+            Source::Symbols { size, quality, symbols, lanes_log2 } => {
+                let (quality, seed) = match *quality {
+                    Quality::Percent(percent) => (self.quality(percent), seed(*size)),
+                    Quality::Step(step) => (step, seed(*size) ^ (u64::from(step) << 40)),
+                };
                 let (symbols, lanes_log2) = (*symbols, *lanes_log2);
                 craft(self.backend.as_ref(), Crafted { width: size.0, height: size.1, quality, symbols, lanes_log2, seed })
             }
@@ -144,6 +192,17 @@ impl Maker {
                 let whole = self.streams.get(of).ok_or_else(|| missing(of))?;
                 self.cut(&recipe.name, whole, *whole_slices)
             }
+            Source::Prefix { of, missing: bytes } => {
+                let whole = self.streams.get(of).ok_or_else(|| missing(of))?;
+                let prefix = whole.len().checked_sub(*bytes).and_then(|len| whole.get(..len));
+                prefix.map(<[u8]>::to_vec).ok_or_else(|| cannot(&recipe.name)("there are no more bytes"))
+            }
+            Source::Sections { of } => with_sections(self.streams.get(of).ok_or_else(|| missing(of))?),
+            Source::Refused { of, case } => {
+                let sound = self.streams.get(of).ok_or_else(|| missing(of))?;
+                Ok(case.make(&Base::new(&self.backend, sound)?))
+            }
+            Source::Package(case) => case.make(&Sound::new(&self.store)?),
             Source::Damaged { of, damage } => {
                 let whole = self.streams.get(of).ok_or_else(|| missing(of))?;
                 Ok(damage.apply(whole, self.backend.model().quality_steps())?)
@@ -199,15 +258,41 @@ impl Maker {
     /// Level 4, but for symbols that no picture has: their synthesis is a difference of enormous numbers.
     fn picture(&mut self, recipe: &VectorRecipe, codec: &Codec, latents: &Latents) -> Result<Option<PictureRef>, ConformError> {
         use mlic_backend::contract::Fill;
-        if let Source::Symbols { symbols, .. } = &recipe.source
-            && *symbols != Symbols::Fill(Fill::Zero)
-        {
+        let means_nothing = match &recipe.source {
+            Source::Symbols { symbols, quality, .. } => {
+                *symbols != Symbols::Fill(Fill::Zero) || matches!(quality, Quality::Step(_))
+            }
+            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } => !self.pictures.contains(of),
+            _ => false,
+        };
+        if means_nothing {
             return Ok(None);
         }
+        self.pictures.insert(recipe.name.clone());
         let png = write_image(&codec.synthesize(latents)?, OutputFormat::Png)?;
         let image = self.file(format!("{}.png", recipe.name), png);
         let (max_difference, mean_difference) = TOLERANCE;
         Ok(Some(PictureRef { image, max_difference, mean_difference, reason: TOLERANCE_REASON.to_owned() }))
+    }
+}
+
+/// Sixteen sections: ICC three times, EXIF and XMP once, empty ones, kinds that have no meaning.
+fn with_sections(stream: &[u8]) -> Result<Vec<u8>, ConformError> {
+    let parsed = container::parse(stream)?;
+    let kinds = [1, 2, 1, 0, 255, 3, 4, 5, 6, 7, 8, 9, 10, 11, 127, 1];
+    let contents: Vec<Vec<u8>> = (0..kinds.len()).map(|i| vec![i as u8; 37 * (i % 5)]).collect();
+    let sections = kinds.iter().zip(&contents).map(|(kind, bytes)| Section { kind: SectionKind(*kind), bytes });
+    Ok(container::write(&parsed.header, parsed.payload, &sections.collect::<Vec<_>>())?)
+}
+
+/// The package of a recipe: one that a suite makes for itself is made anew.
+///
+/// # Errors
+/// When it cannot be read or made.
+pub fn package(path: &str, store: &Store) -> Result<Vec<u8>, ConformError> {
+    match Probe::of_path(path) {
+        Some(probe) => probe.package(store),
+        None => Ok(store.read(path)?.into_owned()),
     }
 }
 

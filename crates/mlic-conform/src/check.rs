@@ -7,6 +7,7 @@ use mlic::{Codec, Latents};
 use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
 use mlic_core::container::{self, ContainerError};
+use mlic_model::Model;
 
 use crate::error::{ConformError, chain};
 use crate::manifest::{Decodes, Expect, HeaderFields, Level, PassDigests, PictureRef, Refused};
@@ -29,6 +30,7 @@ pub struct Job {
 pub fn check(job: &Job, backend: Arc<dyn Backend>, level: Level) -> Verdict {
     let outcome = match &job.expect {
         Expect::Refused(refused) => check_refused(&job.stream, refused, backend, level),
+        Expect::PackageRefused(refused) => Ok(check_package(&job.stream, &refused.code)),
         Expect::Decodes(decodes) => check_decodes(job, decodes, backend, level),
     };
     match outcome {
@@ -58,6 +60,12 @@ fn check_refused(stream: &[u8], refused: &Refused, backend: Arc<dyn Backend>, le
     };
     let got = got.unwrap_or("a decoding without error");
     Ok((got != refused.code).then(|| divergence(refused.level, Place::Outcome, &refused.code, got)))
+}
+
+/// A package that must be refused, with this code.
+fn check_package(package: &[u8], code: &str) -> Option<Divergence> {
+    let got = Model::from_bytes(package.to_vec()).err().map_or("a model", |error| error.code());
+    (got != code).then(|| divergence(Level::L0, Place::Outcome, code, got))
 }
 
 fn check_decodes(job: &Job, expected: &Decodes, backend: Arc<dyn Backend>, level: Level) -> Outcome {

@@ -18,10 +18,15 @@ pub enum Symbols {
     Fill(Fill),
     /// First and last symbol of the table, the two beside them, which are escapes, and zero.
     TableEdges,
+    /// The symbol that costs least, so that many take few bytes.
+    Cheapest,
+    /// For each table by itself: its edges, escapes of every length on both sides, then any symbol.
+    Walk,
 }
 
 impl Symbols {
-    fn choose(self, table: &CdfTable, random: &mut Random) -> i32 {
+    /// The symbol of the `nth` use of a table.
+    fn choose(self, table: &CdfTable, nth: usize, random: &mut Random) -> i32 {
         let (low, high) = (table.min_symbol(), table.max_symbol());
         match self {
             Self::Fill(fill) => fill.symbol(random),
@@ -33,8 +38,33 @@ impl Symbols {
                 _ => 0,
             }
             .clamp(-MAX_SYMBOL, MAX_SYMBOL),
+            Self::Cheapest => cheapest(table),
+            Self::Walk => match nth {
+                0 => low,
+                1 => high,
+                2 => low + (high - low) / 2,
+                3..20 => escaped(table, (1 << (nth - 3)) | 1),
+                20..37 => escaped(table, 1 << (nth - 20)),
+                _ if random.below(4) == 0 => Fill::Lengths.symbol(random),
+                _ => low + random.below((high - low) as u32 + 1) as i32,
+            },
         }
     }
+}
+
+/// The first symbol of the widest bin; the lowest where that is the escape.
+fn cheapest(table: &CdfTable) -> i32 {
+    let slots = |bin: &usize| table.interval(*bin).map_or(0, |interval| interval.freq());
+    let widest = (0..table.escape_bin()).rev().max_by_key(slots);
+    widest.and_then(|bin| table.symbol_of_bin(bin)).unwrap_or(table.min_symbol())
+}
+
+/// The symbol of a number behind the escape (SPEC 6.3); the table's lowest where that is beyond the largest symbol.
+#[must_use]
+pub fn escaped(table: &CdfTable, number: u32) -> i32 {
+    let steps = (number / 2) as i32;
+    let symbol = if number % 2 == 1 { table.max_symbol() + 1 + steps } else { table.min_symbol() - steps };
+    if symbol.abs() <= MAX_SYMBOL { symbol } else { table.min_symbol() }
 }
 
 /// A stream to be crafted.
@@ -58,19 +88,23 @@ struct Sink<'a> {
     model: &'a Model,
     symbols: Symbols,
     random: Random,
+    /// How often each table has been used: those of z, then those of y.
+    uses: Vec<usize>,
     encoder: Encoder,
     checksum: SymbolChecksum,
 }
 
 impl Sink<'_> {
+    fn code(&mut self, number: usize, table: &CdfTable) -> Result<i32, ConformError> {
+        let uses = self.uses.get_mut(number).map_or(0, |uses| std::mem::replace(uses, *uses + 1));
+        let symbol = self.symbols.choose(table, uses, &mut self.random);
+        self.encoder.push(table, symbol)?;
+        Ok(symbol)
+    }
+
     fn z(&mut self, count: usize) -> Result<Vec<i32>, ConformError> {
-        let tables = self.model.z_cdfs().iter().cycle();
-        let mut symbols = Vec::with_capacity(count);
-        for table in tables.take(count) {
-            let symbol = self.symbols.choose(table, &mut self.random);
-            self.encoder.push(table, symbol)?;
-            symbols.push(symbol);
-        }
+        let tables = self.model.z_cdfs().iter().enumerate().cycle();
+        let symbols = tables.take(count).map(|(number, table)| self.code(number, table)).collect::<Result<Vec<_>, _>>()?;
         self.checksum.update(&symbols);
         Ok(symbols)
     }
@@ -84,8 +118,7 @@ impl PassSink for Sink<'_> {
         let coded = symbols.iter_mut().zip(&parameters.scale_indices).filter(|(_, index)| **index >= skip_below);
         for (symbol, index) in coded {
             if let Some(table) = self.model.y_cdfs().get(usize::from(*index)) {
-                *symbol = self.symbols.choose(table, &mut self.random);
-                self.encoder.push(table, *symbol)?;
+                *symbol = self.code(self.model.z_cdfs().len() + usize::from(*index), table)?;
             }
         }
         self.checksum.update(symbols);
@@ -102,7 +135,8 @@ pub fn craft(backend: &dyn Backend, crafted: Crafted) -> Result<Vec<u8>, Conform
     let too_large = mlic::Error::Size { width, height, max_side: MAX_SIDE, max_pixels: MAX_PIXELS };
     let size = LatentSize::of_image(width, height).ok_or(too_large)?;
     let model = backend.model();
-    let mut sink = Sink { model, symbols, random: Random(seed), encoder: Encoder::new(), checksum: SymbolChecksum::new() };
+    let uses = vec![0; model.z_cdfs().len() + model.y_cdfs().len()];
+    let mut sink = Sink { model, symbols, random: Random(seed), uses, encoder: Encoder::new(), checksum: SymbolChecksum::new() };
     let z = sink.z(z_count(model, &size))?;
     let mut session = backend.entropy(size, quality, &z)?;
     walk(session.as_mut(), model.config().slices, &mut sink)?;

@@ -6,8 +6,8 @@ use crate::manifest::{Level, Refused};
 
 /// Offsets of the header (SPEC 6.1).
 const VERSION_AT: usize = 3;
-const FLAGS_AT: usize = 4;
-const WIDTH_AT: usize = 11;
+pub(crate) const FLAGS_AT: usize = 4;
+pub(crate) const WIDTH_AT: usize = 11;
 /// Length of the header's own checksum.
 const HEADER_CHECKSUM_LEN: usize = 2;
 
@@ -153,7 +153,7 @@ impl Damage {
     }
 }
 
-fn flip(stream: &[u8], at: usize, bits: u8) -> Vec<u8> {
+pub(crate) fn flip(stream: &[u8], at: usize, bits: u8) -> Vec<u8> {
     let mut out = stream.to_vec();
     if let Some(byte) = out.get_mut(at) {
         *byte ^= bits;
@@ -162,7 +162,7 @@ fn flip(stream: &[u8], at: usize, bits: u8) -> Vec<u8> {
 }
 
 /// Length of the varint at an offset.
-fn varint_len(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn varint_len(bytes: &[u8], at: usize) -> usize {
     1 + bytes.iter().skip(at).take_while(|byte| **byte >= 0x80).count()
 }
 
@@ -177,7 +177,7 @@ fn set_width(head: &mut Vec<u8>, varint: &[u8]) {
 }
 
 /// A stream whose header is changed as bytes and whose header checksum is right again.
-fn raw(stream: &[u8], header_len: usize, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(crate) fn raw(stream: &[u8], header_len: usize, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let (head, rest) = stream.split_at(header_len);
     let mut out = head.get(..header_len - HEADER_CHECKSUM_LEN).unwrap_or_default().to_vec();
     change(&mut out);

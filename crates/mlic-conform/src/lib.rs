@@ -29,11 +29,14 @@
 
 pub mod bless;
 pub mod check;
+pub mod coverage;
 pub mod craft;
 pub mod damage;
 pub mod error;
 pub mod explain;
 pub mod manifest;
+pub mod negative;
+pub mod packages;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -34,6 +34,8 @@ enum Command {
     List(DataArgs),
     /// Compare a vector's decoding with the reference, number by number
     Explain(ExplainArgs),
+    /// Say which cases of SPEC the suites reach
+    Coverage(CoverageArgs),
     /// Make suites anew: streams, expectations, pictures
     Bless(BlessArgs),
     /// Write the pictures of a suite as PNG
@@ -95,10 +97,25 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct CoverageArgs {
+    /// Suites [default: all]
+    #[arg(value_name = "SUITE")]
+    suites: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
 struct BlessArgs {
     /// Suites [default: all]
     #[arg(value_name = "SUITE")]
     suites: Vec<String>,
+    /// Make only the vectors that a suite lacks; the others stay as they are
+    #[arg(long)]
+    keep: bool,
     /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "conformance")]
     suite_dir: PathBuf,
@@ -136,6 +153,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_suites(&args),
         Command::List(args) => list(&args),
         Command::Explain(args) => explain_vector(&args),
+        Command::Coverage(args) => measure_coverage(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
     };
@@ -220,6 +238,17 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     Ok(explanation.first.is_none() && explanation.got_error == explanation.expected_error)
 }
 
+fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
+    let store = store(&args.data);
+    let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
+    let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
+    match args.format {
+        Format::Text => print(&coverage.to_text()),
+        Format::Json => print(&format!("{:#}\n", coverage.to_json())),
+    }
+    Ok(coverage.is_complete())
+}
+
 fn recipes(names: &[String]) -> Result<Vec<suites::Recipe>, ConformError> {
     if names.is_empty() {
         return Ok(suites::all());
@@ -234,12 +263,12 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
     let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model)?);
     for recipe in recipes(&args.suites)? {
         let model = match (recipe.package, models.first()) {
-            (Some(package), _) => Arc::new(Model::from_bytes(store.read(package)?.into_owned())?),
+            (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
             (None, Some(given)) => given,
             (None, None) => mlic_conform::store::embedded_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
-        let files = bless(&recipe, model, &store, args.jobs)?;
+        let files = bless(&recipe, model, &store, args.keep, args.jobs)?;
         bless::write(&args.suite_dir, recipe.suite, &files)?;
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();

@@ -99,7 +99,7 @@ pub struct Vector {
     pub name: String,
     /// What it is for.
     pub why: String,
-    /// The stream.
+    /// The stream, or the package that must be refused.
     pub stream: FileRef,
     /// What must come of it.
     pub expect: Expect,
@@ -123,6 +123,8 @@ pub enum Expect {
     Decodes(Box<Decodes>),
     /// It is refused.
     Refused(Refused),
+    /// The file is a model package, and it is refused.
+    PackageRefused(PackageRefused),
 }
 
 /// A refusal.
@@ -133,6 +135,14 @@ pub struct Refused {
     pub code: String,
     /// The lowest level at which the refusal can be seen: 0 if the container alone gives it, else 1.
     pub level: Level,
+}
+
+/// A refusal of a model package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageRefused {
+    /// `mlic::ModelError::code()`.
+    pub code: String,
 }
 
 /// Everything that a decoding determines.
@@ -231,6 +241,7 @@ impl Expect {
         match self {
             Self::Decodes(_) => Level::L0,
             Self::Refused(refused) => refused.level,
+            Self::PackageRefused(_) => Level::L0,
         }
     }
 }
@@ -288,6 +299,7 @@ impl Vector {
                 require(!refused.code.is_empty(), || "no error code".into())?;
                 require(refused.level <= Level::L1, || "a refusal is seen at level 0 or 1".into())
             }
+            Expect::PackageRefused(refused) => require(!refused.code.is_empty(), || "no error code".into()),
         }
     }
 }

@@ -71,7 +71,7 @@ fn timed(vector: &Vector, judge: impl FnOnce(&Vector) -> Verdict) -> VectorRepor
 }
 
 /// Results in the order of the items; on the calling thread alone where one job is wanted.
-fn in_parallel<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if jobs <= 1 {
         return items.iter().map(work).collect();
     }
@@ -103,7 +103,7 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
 pub fn job(suite: &Suite<'_>, vector: &Vector) -> Result<Job, ConformError> {
     let picture = match &vector.expect {
         Expect::Decodes(decodes) => decodes.picture.as_ref().map(|picture| suite.read(&picture.image)).transpose()?,
-        Expect::Refused(_) => None,
+        Expect::Refused(_) | Expect::PackageRefused(_) => None,
     };
     Ok(Job { stream: suite.read(&vector.stream)?, expect: vector.expect.clone(), picture })
 }

@@ -4,6 +4,8 @@ use mlic_backend::contract::Fill;
 
 use crate::craft::Symbols;
 use crate::damage::Damage;
+use crate::negative::{PACKAGES, PackageCase, STREAMS, StreamCase};
+use crate::packages::Probe;
 use crate::scene::Scene;
 
 /// A suite to be made.
@@ -39,8 +41,8 @@ pub enum Source {
     Symbols {
         /// Width and height.
         size: (u32, u32),
-        /// Quality, 0 to 100.
-        percent: u8,
+        /// Quality.
+        quality: Quality,
         /// Which symbols.
         symbols: Symbols,
         /// Binary logarithm of the lane count.
@@ -53,6 +55,27 @@ pub enum Source {
         /// Whole slices.
         whole_slices: usize,
     },
+    /// Another vector without its last bytes.
+    Prefix {
+        /// Its name.
+        of: String,
+        /// How many bytes are missing.
+        missing: usize,
+    },
+    /// Another vector with as many sections as there may be.
+    Sections {
+        /// Its name.
+        of: String,
+    },
+    /// What a decoder must refuse, made of the stream of another vector.
+    Refused {
+        /// Its name.
+        of: String,
+        /// What is made of it.
+        case: &'static StreamCase,
+    },
+    /// A package that a decoder must refuse.
+    Package(&'static PackageCase),
     /// Another vector, damaged.
     Damaged {
         /// Its name.
@@ -60,6 +83,15 @@ pub enum Source {
         /// How.
         damage: Damage,
     },
+}
+
+/// A quality of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// 0 to 100, of the range of the model.
+    Percent(u8),
+    /// As the stream carries it.
+    Step(u8),
 }
 
 /// A picture to be encoded.
@@ -80,7 +112,7 @@ pub struct Drawn {
 /// All suites.
 #[must_use]
 pub fn all() -> Vec<Recipe> {
-    vec![smoke(), core()]
+    vec![smoke(), core(), edge_cases(), edge_cases_scales(), edge_cases_fixed(), negative()]
 }
 
 /// A suite by its name.
@@ -106,7 +138,11 @@ fn with(mut vector: VectorRecipe, suffix: &str, change: impl FnOnce(&mut Drawn))
 
 fn symbols(name: &str, symbols: Symbols, size: (u32, u32), percent: u8, lanes_log2: u8, why: &str) -> VectorRecipe {
     let name = format!("symbols-{name}-{}x{}-q{percent}-l{lanes_log2}", size.0, size.1);
-    VectorRecipe { name, why: why.to_owned(), source: Source::Symbols { size, percent, symbols, lanes_log2 } }
+    VectorRecipe {
+        name,
+        why: why.to_owned(),
+        source: Source::Symbols { size, quality: Quality::Percent(percent), symbols, lanes_log2 },
+    }
 }
 
 fn cut(of: &str, whole_slices: usize, why: &str) -> VectorRecipe {
@@ -205,8 +241,141 @@ fn core() -> Recipe {
     let long = "glyphs-128x128-q100";
     vectors.extend((0..6).step_by(2).map(|whole| cut(long, whole, "cut in a later latent slice: what is whole is shown")));
     vectors.push(cut(long, 5, "cut in the last latent slice"));
+    // Eight levels of activation scales and of gains over 201 qualities: both sides of each boundary between two levels.
+    let boundaries = [1, 14, 15, 42, 43, 71, 72, 99, 100, 128, 129, 157, 158, 185, 186, 199];
+    vectors.extend(boundaries.into_iter().map(|quality| {
+        step("level", fill(Fill::Small), (1, 1), quality, 0, "beside a boundary between two levels of activation scales")
+    }));
+    vectors.extend([
+        step("size", fill(Fill::Small), (1, 500), 31, 0, "a single column, eight z positions"),
+        step("size", fill(Fill::Small), (500, 1), 93, 0, "a single row, eight z positions"),
+        step("size", Symbols::Cheapest, (600, 400), 148, 2, "larger than any picture of the suite"),
+    ]);
     vectors.extend(all_damaged("gradient-64x64-q50", "symbols-lengths-130x129-q50-l0", "flat-40x24-q50-sections"));
     Recipe { suite: "core", why: "the edge model that is part of the program, at all qualities", package: None, vectors }
+}
+
+/// Symbols at a quality as the stream carries it.
+fn step(name: &str, symbols: Symbols, size: (u32, u32), quality: u8, lanes_log2: u8, why: &str) -> VectorRecipe {
+    let name = format!("{name}-{}x{}-s{quality}-l{lanes_log2}", size.0, size.1);
+    let source = Source::Symbols { size, quality: Quality::Step(quality), symbols, lanes_log2 };
+    VectorRecipe { name, why: why.to_owned(), source }
+}
+
+fn prefix(of: &str, missing: usize, why: &str) -> VectorRecipe {
+    let name = format!("prefix-{missing}-of-{of}");
+    VectorRecipe { name, why: why.to_owned(), source: Source::Prefix { of: of.to_owned(), missing } }
+}
+
+/// Everything that depends on data: saturation, rounding, function tables, sizes, every quality.
+fn edge_cases() -> Recipe {
+    let mut vectors: Vec<VectorRecipe> = (0..=200)
+        .map(|quality| {
+            let symbols = if quality % 2 == 0 { fill(Fill::Lengths) } else { Symbols::Walk };
+            step("quality", symbols, (1, 1), quality, 0, "every quality")
+        })
+        .collect();
+    let sizes = [(1, 500), (500, 1), (65, 63), (63, 65), (64, 65), (129, 128), (600, 400), (16, 4096), (2048, 30)];
+    vectors.extend(
+        sizes
+            .into_iter()
+            .zip([0, 33, 66, 99, 133, 167, 200, 10, 50])
+            .map(|(size, quality)| step("size", fill(Fill::Small), size, quality, 0, "a shape of its own")),
+    );
+    vectors.extend([0, 40, 80, 120, 160, 200].into_iter().flat_map(|quality| {
+        [
+            step("walk", Symbols::Walk, (512, 384), quality, 0, "every edge and every escape of every table"),
+            step(
+                "lengths",
+                fill(Fill::Lengths),
+                (384, 320),
+                quality,
+                3,
+                "every magnitude: saturation and every table of functions",
+            ),
+            step("extreme", fill(Fill::Extreme), (128, 128), quality, 5, "the largest symbols of both signs"),
+            step("largest", fill(Fill::Largest), (64, 64), quality, 1, "the largest symbol alone"),
+            step("smallest", fill(Fill::Smallest), (64, 64), quality, 2, "the smallest symbol alone"),
+            step("zero", fill(Fill::Zero), (64, 128), quality, 0, "nothing but zeros"),
+        ]
+    }));
+    let (plain, lanes) = ("extreme-128x128-s40-l5", "lengths-64x64-s77-l6");
+    vectors.extend([
+        step("lengths", fill(Fill::Lengths), (64, 64), 77, 6, "64 lanes"),
+        step("walk", Symbols::Walk, (192, 64), 101, 4, "16 lanes"),
+        VectorRecipe {
+            name: format!("sections-of-{plain}"),
+            why: "sixteen sections: unknown kinds, empty ones, one kind several times".to_owned(),
+            source: Source::Sections { of: plain.to_owned() },
+        },
+        prefix(&format!("sections-of-{plain}"), 1, "cut within the last section: the payload is whole"),
+        prefix(&format!("sections-of-{plain}"), 100, "cut within a section in the middle: the payload is whole"),
+        prefix(plain, 1, "half a word is missing"),
+        prefix(plain, 2, "a word is missing"),
+        prefix(lanes, 3, "a word and a half are missing"),
+        cut(plain, 0, "cut within the first latent slice"),
+        cut(plain, 1, "cut within the second latent slice"),
+        cut(plain, 2, "cut within the last latent slice"),
+        cut(lanes, 1, "cut in a payload of 64 lanes"),
+    ]);
+    let why = "a package that saturates everywhere: every quality, every table of functions, every rounding, odd shapes";
+    Recipe { suite: "edge-cases", why, package: Some(Probe::Cases.path()), vectors }
+}
+
+/// Scales that are constants: at, below and above every threshold, so that every table of y is used.
+fn edge_cases_scales() -> Recipe {
+    let mut vectors: Vec<VectorRecipe> = [0, 127, 255]
+        .into_iter()
+        .flat_map(|quality| {
+            [
+                step("walk", Symbols::Walk, (256, 192), quality, 0, "every edge and every escape of the tables of this level"),
+                step("edges", Symbols::TableEdges, (64, 64), quality, 2, "first and last symbols, and their neighbours"),
+                step("extreme", fill(Fill::Extreme), (64, 64), quality, 0, "the largest symbols of both signs"),
+            ]
+        })
+        .collect();
+    vectors.extend([63, 64, 191, 192].map(|quality| {
+        step("level", fill(Fill::Small), (64, 64), quality, 0, "beside a boundary between two levels of activation scales")
+    }));
+    vectors.extend([
+        step("many", Symbols::Cheapest, (1024, 512), 0, 0, "131072 symbols of y: more than 2^17 intervals in one lane"),
+        step("many", Symbols::Cheapest, (1024, 512), 255, 1, "more than 2^17 intervals in two lanes"),
+    ]);
+    let why = "scales at, below and above every threshold; every table of y, of 2 to 65535 bins";
+    Recipe { suite: "edge-cases-scales", why, package: Some(Probe::Scales.path()), vectors }
+}
+
+/// Fixed rate, window of 7, tables without shape, nearly everything skipped.
+fn edge_cases_fixed() -> Recipe {
+    let vectors = vec![
+        step("zero", fill(Fill::Zero), (1, 1), 0, 0, "two symbols of z and nothing else"),
+        step("zero", fill(Fill::Zero), (1, 1), 0, 6, "64 lanes for two symbols: most take nothing"),
+        step("walk", Symbols::Walk, (320, 576), 0, 0, "every edge and every escape of the tables of z"),
+        step("lengths", fill(Fill::Lengths), (256, 256), 0, 1, "every magnitude"),
+        step("extreme", fill(Fill::Extreme), (65, 200), 0, 2, "the largest symbols of both signs"),
+        step("small", fill(Fill::Small), (448, 64), 0, 3, "a window larger than the picture is high"),
+    ];
+    let why = "a fixed-rate package with the widest window, shapeless function tables and nearly everything skipped";
+    Recipe { suite: "edge-cases-fixed", why, package: Some(Probe::Fixed.path()), vectors }
+}
+
+/// What must be refused.
+fn negative() -> Recipe {
+    let sound = "sound-64x64-s60-l1";
+    let mut vectors =
+        vec![step("sound", fill(Fill::Lengths), (64, 64), 60, 1, "what the streams of this suite are made of; decodes")];
+    vectors.extend(STREAMS.iter().map(|case| VectorRecipe {
+        name: case.name.to_owned(),
+        why: case.why.to_owned(),
+        source: Source::Refused { of: sound.to_owned(), case },
+    }));
+    vectors.extend(PACKAGES.iter().map(|case| VectorRecipe {
+        name: format!("package-{}", case.name),
+        why: case.why.to_owned(),
+        source: Source::Package(case),
+    }));
+    let why = "streams and model packages that must be refused, each with the error that it must give";
+    Recipe { suite: "negative", why, package: Some(Probe::Cases.path()), vectors }
 }
 
 #[cfg(test)]
@@ -220,7 +389,12 @@ mod tests {
         for recipe in all() {
             let mut seen = BTreeSet::new();
             for vector in &recipe.vectors {
-                if let Source::Cut { of, .. } | Source::Damaged { of, .. } = &vector.source {
+                if let Source::Cut { of, .. }
+                | Source::Prefix { of, .. }
+                | Source::Sections { of }
+                | Source::Refused { of, .. }
+                | Source::Damaged { of, .. } = &vector.source
+                {
                     assert!(seen.contains(of), "{} needs {of}", vector.name);
                 }
                 assert!(seen.insert(vector.name.clone()), "two of {}", vector.name);

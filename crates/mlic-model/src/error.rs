@@ -125,3 +125,25 @@ pub enum ModelError {
         source: GraphError,
     },
 }
+
+impl ModelError {
+    /// A stable name of the variant, for conformance manifests.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "io",
+            Self::NotAPackage { .. } => "not-a-package",
+            Self::UnsupportedVersion { .. } => "unsupported-version",
+            Self::Truncated { .. } => "truncated",
+            Self::Oversized { .. } => "oversized",
+            Self::Checksum { .. } => "checksum",
+            Self::IdMismatch { .. } => "id-mismatch",
+            Self::Section { .. } => "section",
+            Self::Json { .. } => "json",
+            Self::Config { .. } => "config",
+            Self::Parameter { .. } => "parameter",
+            Self::Overflow { .. } => "overflow",
+            Self::Graph { .. } => "graph",
+        }
+    }
+}

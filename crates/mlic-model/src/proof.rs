@@ -104,7 +104,10 @@ fn layer(spec: &LayerSpec, layer: &LayerParameters, inputs: &[i32], mut weights:
 
 fn layer_level(spec: &LayerSpec, level: &LayerLevel, accumulators: &[Vec<i64>]) -> Result<(), ModelError> {
     let claim = Claim { operator: &spec.name, operation: "64-bit weighted sum" };
-    claim.at_most(level.shift.into(), 62)?;
+    if level.shift > 62 {
+        let problem = format!("{}: shift {} must be 0 to 62", spec.name, level.shift);
+        return Err(ModelError::Parameter { what: "requantization", index: 0, problem });
+    }
     let mut sums: Vec<i128> = level.bias.iter().map(|b| i128::from(b.unsigned_abs()) + half(level.shift)).collect();
     for (worst, multipliers) in accumulators.iter().zip(&level.multipliers) {
         for ((sum, a), m) in sums.iter_mut().zip(worst).zip(multipliers) {

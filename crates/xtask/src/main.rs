@@ -1,4 +1,4 @@
-//! `cargo xtask arrows | floats | cross`.
+//! `cargo xtask arrows | floats | cross | mutants`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,8 @@ fn main() -> ExitCode {
         Some("arrows") => xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?))),
         Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
         Some("cross") => cross::Options::parse(std::env::args().skip(2)).and_then(|options| cross::cross(&options)),
-        _ => Err(format!("usage: cargo xtask arrows | floats | cross\n{}", cross::USAGE)),
+        Some("mutants") => xtask::mutants::run(&std::env::args().skip(2).collect::<Vec<_>>()),
+        _ => Err(format!("usage: cargo xtask arrows | floats | mutants [NAME...] | cross\n{}", cross::USAGE)),
     };
     match findings {
         Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,

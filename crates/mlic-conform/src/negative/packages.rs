@@ -1,0 +1,428 @@
+//! Model packages that must be refused: every rule of SPEC 2 and every obligation of 4.9 that a package can break.
+//!
+//! SPEC does not name the errors of a package; the codes are those of `mlic::ModelError::code()`: `not-a-package`,
+//! `unsupported-version`, `truncated` and `oversized` (lengths), `checksum`, `id-mismatch`, `section` (directory), `json` (form of
+//! a text), `config` (2.2), `parameter` (a value out of its own range, 2.5 to 2.8), `overflow` (4.9), `graph` (5.6).
+
+use mlic_model::Config;
+use mlic_model::model::Parts;
+use mlic_model::package::{self, SectionKind};
+use mlic_model::parameters::{Requant, StoredCdf};
+
+use crate::damage::flip;
+use crate::error::ConformError;
+use crate::packages::Probe;
+use crate::store::Store;
+
+/// A package that must be refused.
+#[derive(Debug, Clone, Copy)]
+pub struct PackageCase {
+    /// Name.
+    pub name: &'static str,
+    /// The error that must come of it.
+    pub code: &'static str,
+    /// What is wrong.
+    pub why: &'static str,
+    make: Make,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Make {
+    /// The bytes of a sound package, changed.
+    Bytes(fn(&Sound) -> Vec<u8>),
+    /// The text of the configuration, changed; all checksums are right.
+    Text(&'static str, &'static str),
+    /// A section, changed; all checksums are right.
+    Section(SectionKind, fn(&mut Vec<u8>)),
+    /// Values, changed; all checksums are right.
+    Values(Shape, fn(&mut Parts)),
+}
+
+/// What is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// The smallest package.
+    Small,
+    /// One with gains.
+    Gains,
+    /// One latent slice of 20 channels, 600 of them hidden.
+    Wide,
+}
+
+impl PartialEq for PackageCase {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// A sound package.
+pub struct Sound {
+    bytes: Vec<u8>,
+    sections: Vec<(SectionKind, Vec<u8>)>,
+    small: Parts,
+    gains: Parts,
+    wide: Parts,
+}
+
+const HEADER: usize = 64;
+const ENTRY: usize = 24;
+
+impl Sound {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// What [`Probe::parts`] says.
+    pub fn new(store: &Store) -> Result<Self, ConformError> {
+        let fixed = Probe::Fixed.config();
+        let small = Config { latent: 2, window: 3, ep_hidden: vec![2], lrp_hidden: vec![vec![1], vec![1]], ..fixed.clone() };
+        let small = Config { cc_hidden: vec![2], hs_hidden: [2, 2], ..small };
+        let small = Probe::Fixed.parts_with(store, small)?;
+        let bytes = small.to_package()?;
+        let parsed = package::parse(&bytes)?;
+        let section = |kind| (kind, bytes.get(parsed.range(kind)).unwrap_or_default().to_vec());
+        let sections = SectionKind::ALL.map(section).to_vec();
+        let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
+        let wide = Probe::Fixed.parts_with(store, wide)?;
+        Ok(Self { sections, small, gains: Probe::Cases.parts(store)?, wide, bytes })
+    }
+
+    fn cut(&self, len: usize) -> Vec<u8> {
+        self.bytes.get(..len).unwrap_or(&self.bytes).to_vec()
+    }
+
+    /// Other bytes with right checksums of directory and header.
+    fn sealed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut file = self.bytes.clone();
+        change(&mut file);
+        let directory = crc32fast::hash(&file[HEADER..HEADER + 7 * ENTRY]);
+        file[56..60].copy_from_slice(&directory.to_le_bytes());
+        let header = crc32fast::hash(&file[..60]);
+        file[60..64].copy_from_slice(&header.to_le_bytes());
+        file
+    }
+
+    /// Another number in an entry of the directory: 0 kind, 4 checksum, 8 offset, 16 length; checksums are right.
+    fn entry(&self, index: usize, field: usize, change: impl FnOnce(u32) -> u32) -> Vec<u8> {
+        let at = HEADER + ENTRY * index + field;
+        self.sealed(|file| {
+            let old = u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]);
+            file[at..at + 4].copy_from_slice(&change(old).to_le_bytes());
+        })
+    }
+
+    /// Where a section begins.
+    fn start(&self, kind: SectionKind) -> usize {
+        let at = HEADER + ENTRY * (kind as usize - 1) + 8;
+        usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]))
+    }
+
+    fn with_section(&self, kind: SectionKind, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut sections = self.sections.clone();
+        if let Some((_, bytes)) = sections.iter_mut().find(|(k, _)| *k == kind) {
+            change(bytes);
+        }
+        package::write(&sections)
+    }
+
+    fn text(&self, from: &str, to: &str) -> Vec<u8> {
+        self.with_section(SectionKind::Config, |bytes| *bytes = String::from_utf8_lossy(bytes).replacen(from, to, 1).into_bytes())
+    }
+}
+
+impl PackageCase {
+    /// The package.
+    ///
+    /// # Errors
+    /// [`ConformError::Recipe`] when the change changes nothing.
+    pub fn make(&self, sound: &Sound) -> Result<Vec<u8>, ConformError> {
+        let bytes = match self.make {
+            Make::Bytes(make) => make(sound),
+            Make::Text(from, to) => sound.text(from, to),
+            Make::Section(kind, change) => sound.with_section(kind, change),
+            Make::Values(shape, change) => {
+                let mut parts = match shape {
+                    Shape::Small => sound.small.clone(),
+                    Shape::Gains => sound.gains.clone(),
+                    Shape::Wide => sound.wide.clone(),
+                };
+                change(&mut parts);
+                parts.to_package()?
+            }
+        };
+        if bytes == sound.bytes {
+            return Err(ConformError::Recipe { vector: self.name.to_owned(), problem: "nothing is changed".into() });
+        }
+        Ok(bytes)
+    }
+}
+
+type Name = &'static str;
+
+const fn bytes(name: Name, code: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
+    PackageCase { name, code, why, make: Make::Bytes(make) }
+}
+
+const fn config(name: Name, from: Name, to: Name, why: Name) -> PackageCase {
+    PackageCase { name, code: "config", why, make: Make::Text(from, to) }
+}
+
+const fn json(name: Name, from: Name, to: Name, why: Name) -> PackageCase {
+    PackageCase { name, code: "json", why, make: Make::Text(from, to) }
+}
+
+const fn section(name: Name, code: Name, why: Name, kind: SectionKind, change: fn(&mut Vec<u8>)) -> PackageCase {
+    PackageCase { name, code, why, make: Make::Section(kind, change) }
+}
+
+const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
+    PackageCase { name, code: "parameter", why, make: Make::Values(Shape::Small, change) }
+}
+
+const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
+    PackageCase { name, code: "overflow", why, make: Make::Values(shape, change) }
+}
+
+fn cdf(parts: &mut Parts, min_symbol: i32, starts: &[u16]) {
+    parts.parameters.y_cdfs[63] = StoredCdf { min_symbol, starts: starts.to_vec() };
+}
+
+/// Index of a layer by the end of its name.
+fn layer(parts: &Parts, name: &str) -> usize {
+    let layout = mlic_model::Layout::new(&parts.config);
+    layout.layers.iter().position(|spec| spec.name.ends_with(name)).unwrap_or(0)
+}
+
+fn max(parts: &mut Parts, name: &str, max: i32) {
+    let index = layer(parts, name);
+    parts.parameters.layers[index].max = max;
+}
+
+/// All weights of a layer.
+fn fill(parts: &mut Parts, name: &str, weight: i8) {
+    let layout = mlic_model::Layout::new(&parts.config);
+    let index = layer(parts, name);
+    let start: usize = layout.layers.iter().take(index).map(|spec| spec.macs_per_position()).sum();
+    let len = layout.layers[index].macs_per_position();
+    parts.weights[start..start + len].fill(weight);
+}
+
+/// All of them, in the order of SPEC 2.1 to 2.8, 4.9, 5.6.
+pub static PACKAGES: &[PackageCase] = &[
+    bytes("empty", "not-a-package", "no byte at all", |_| Vec::new()),
+    bytes("magic", "not-a-package", "the first byte of the magic", |s| flip(&s.bytes, 0, 1)),
+    bytes("magic-end", "not-a-package", "the last byte of the magic is not zero", |s| flip(&s.bytes, 7, 1)),
+    bytes("magic-cut", "not-a-package", "seven bytes of the magic", |s| s.cut(7)),
+    bytes("version-0", "unsupported-version", "version 0", |s| flip(&s.bytes, 8, 1)),
+    bytes("version-2", "unsupported-version", "version 2", |s| flip(&s.bytes, 8, 3)),
+    bytes("header-cut", "truncated", "ends within the header", |s| s.cut(63)),
+    bytes("header-bit", "checksum", "one bit of the number of sections", |s| flip(&s.bytes, 12, 1)),
+    bytes("header-checksum", "checksum", "one bit of the header's checksum", |s| flip(&s.bytes, 63, 0x80)),
+    bytes("length-less", "oversized", "a length that is one too small", |s| s.sealed(|file| file[16] -= 1)),
+    bytes("length-more", "truncated", "a length that is one too large", |s| s.sealed(|file| file[16] += 1)),
+    bytes("length-huge", "oversized", "a length beyond 2^30", |s| s.sealed(|file| file[19] = 0x41)),
+    bytes("length-negative", "oversized", "a length of 2^63 and more", |s| s.sealed(|file| file[23] = 0x80)),
+    bytes("cut", "truncated", "the last byte is missing", |s| s.cut(s.bytes.len() - 1)),
+    bytes("cut-directory", "truncated", "ends within the directory", |s| s.cut(HEADER + 100)),
+    bytes("trailing", "oversized", "a byte more", |s| [&s.bytes[..], &[0]].concat()),
+    bytes("sections-6", "section", "six sections", |s| s.sealed(|file| file[12] = 6)),
+    bytes("sections-8", "section", "eight sections", |s| s.sealed(|file| file[12] = 8)),
+    bytes("id", "id-mismatch", "one bit of the hash, with right checksums", |s| s.sealed(|file| file[24] ^= 1)),
+    bytes("id-last", "id-mismatch", "the last bit of the hash, with right checksums", |s| s.sealed(|file| file[55] ^= 0x80)),
+    bytes("directory-bit", "checksum", "one bit of the directory", |s| flip(&s.bytes, HEADER + 8, 1)),
+    bytes("directory-checksum", "checksum", "one bit of the directory's checksum, with a right header", |s| {
+        let mut file = flip(&s.bytes, 56, 1);
+        let header = crc32fast::hash(&file[..60]);
+        file[60..64].copy_from_slice(&header.to_le_bytes());
+        file
+    }),
+    bytes("kind-unknown", "section", "the last section is of kind 8", |s| s.entry(6, 0, |_| 8)),
+    bytes("kind-doubled", "section", "the first section calls itself the second", |s| s.entry(0, 0, |_| 2)),
+    bytes("offset-later", "section", "a section begins 64 bytes too late", |s| s.entry(1, 8, |offset| offset + 64)),
+    bytes("offset-odd", "section", "a section does not begin at a multiple of 64", |s| s.entry(1, 8, |offset| offset + 1)),
+    bytes("offset-first", "section", "the first section begins within the directory", |s| s.entry(0, 8, |_| 64)),
+    bytes("section-beyond", "section", "the last section ends after the file", |s| s.entry(6, 16, |len| len + 1)),
+    bytes("section-huge", "section", "a section whose end wraps around", |s| {
+        s.sealed(|file| file[HEADER + 6 * ENTRY + 16..HEADER + 7 * ENTRY].fill(0xff))
+    }),
+    bytes("section-short", "oversized", "the file goes on after the last section", |s| {
+        s.sealed(|file| {
+            let at = HEADER + 6 * ENTRY;
+            let len = file.len();
+            file[at + 16] -= 1;
+            let start = usize::from(u16::from_le_bytes([file[at + 8], file[at + 9]]));
+            let checksum = crc32fast::hash(&file[start..len - 1]);
+            file[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
+        })
+    }),
+    bytes("gap", "section", "a byte between two sections is not zero", |s| {
+        let at = s.start(SectionKind::Parameters) - 1;
+        flip(&s.bytes, at, 1)
+    }),
+    bytes("bit-configuration", "checksum", "one bit of the configuration", |s| {
+        flip(&s.bytes, s.start(SectionKind::Config) + 12, 1)
+    }),
+    bytes("bit-parameters", "checksum", "one bit of the parameters", |s| {
+        flip(&s.bytes, s.start(SectionKind::Parameters) + 99, 8)
+    }),
+    bytes("bit-weights", "checksum", "one bit of the weights", |s| flip(&s.bytes, s.start(SectionKind::Weights), 1)),
+    bytes("bit-synthesis", "checksum", "one bit of g_s", |s| flip(&s.bytes, s.start(SectionKind::Synthesis) + 40, 1)),
+    bytes("bit-analysis", "checksum", "one bit of g_a", |s| flip(&s.bytes, s.start(SectionKind::Analysis) + 40, 1)),
+    bytes("bit-hyper-analysis", "checksum", "one bit of h_a", |s| flip(&s.bytes, s.start(SectionKind::HyperAnalysis) + 40, 1)),
+    bytes("bit-metadata", "checksum", "the last bit of the file", |s| flip(&s.bytes, s.bytes.len() - 1, 0x80)),
+    json("config-array", "{", "[", "the configuration is no object"),
+    json("config-unknown", "\"latent\"", "\"more\":1,\"latent\"", "a member that does not exist"),
+    json("config-missing", "\"window\":3,", "", "a member is missing"),
+    json("config-twice", "\"window\":3", "\"window\":3,\"window\":3", "a member is there twice"),
+    json("config-fraction", "\"window\":3", "\"window\":3.0", "a number with a fraction"),
+    json("config-exponent", "\"window\":3", "\"window\":3e0", "a number with an exponent"),
+    json("config-negative", "\"window\":3", "\"window\":-7", "a number below zero"),
+    json("config-text", "\"window\":3", "\"window\":\"7\"", "a text for a number"),
+    json("config-null", "\"window\":3", "\"window\":null", "null for a number"),
+    json("config-tail", "\"skip_below\":63}", "\"skip_below\":63}}", "something after the object"),
+    json(
+        "config-quality-256",
+        "\"quality_steps\":0",
+        "\"quality_steps\":256",
+        "256 quality steps do not fit the byte of a stream",
+    ),
+    json("config-hs-3", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,2,2]", "three widths of the hyper synthesis"),
+    config("latent-0", "\"latent\":2", "\"latent\":0", "no channels of y"),
+    config("latent-4097", "\"latent\":2", "\"latent\":4097", "4097 channels of y"),
+    config("hyper-0", "\"hyper\":2", "\"hyper\":0", "no channels of z"),
+    config("hyper-4097", "\"hyper\":2", "\"hyper\":4097", "4097 channels of z"),
+    config("slices-0", "\"slices\":2", "\"slices\":0", "no latent slices"),
+    config("slices-65", "\"latent\":2,\"hyper\":2,\"slices\":2", "\"latent\":65,\"hyper\":2,\"slices\":65", "65 latent slices"),
+    config("slices-3", "\"slices\":2", "\"slices\":3", "latent slices of different widths"),
+    config("slice-wide", "\"latent\":2", "\"latent\":130", "65 channels in a latent slice"),
+    config("window-1", "\"window\":3", "\"window\":1", "a window of 1"),
+    config("window-4", "\"window\":3", "\"window\":4", "an even window"),
+    config("window-9", "\"window\":3", "\"window\":9", "a window of 9"),
+    config("heads-0", "\"heads\":1", "\"heads\":0", "no heads"),
+    config("heads-3", "\"heads\":1", "\"heads\":3", "three heads for one channel"),
+    config("inter-0", "\"inter_head_channels\":1", "\"inter_head_channels\":0", "heads without channels"),
+    config("inter-3", "\"inter_head_channels\":1", "\"inter_head_channels\":3", "heads of three channels for one"),
+    config("ep-none", "\"ep_hidden\":[2]", "\"ep_hidden\":[]", "no hidden layer of the entropy parameters"),
+    config("ep-5", "\"ep_hidden\":[2]", "\"ep_hidden\":[3,3,3,3,3]", "five hidden layers of the entropy parameters"),
+    config("ep-0", "\"ep_hidden\":[2]", "\"ep_hidden\":[0]", "a hidden layer without channels"),
+    config("ep-4097", "\"ep_hidden\":[2]", "\"ep_hidden\":[4097]", "a hidden layer of 4097 channels"),
+    config("lrp-count", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1]]", "residual prediction for one of two latent slices"),
+    config("lrp-none", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1],[]]", "no hidden layer of a residual prediction"),
+    config("cc-none", "\"cc_hidden\":[2]", "\"cc_hidden\":[]", "no hidden layer of the channel context"),
+    config("hs-0", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,0]", "a hyper synthesis without channels"),
+    config("gains-1", "\"gain_levels\":0", "\"gain_levels\":1", "one level of gains: nothing to interpolate"),
+    config(
+        "gains-65",
+        "\"gain_levels\":0,\"scale_levels\":1,\"quality_steps\":0",
+        "\"gain_levels\":65,\"scale_levels\":1,\"quality_steps\":9",
+        "65 levels of gains",
+    ),
+    config("scales-0", "\"scale_levels\":1", "\"scale_levels\":0", "no level of activation scales"),
+    config("scales-65", "\"scale_levels\":1", "\"scale_levels\":65", "65 levels of activation scales"),
+    config("scales-fixed", "\"scale_levels\":1", "\"scale_levels\":2", "two levels of activation scales at a fixed rate"),
+    config("steps-fixed", "\"quality_steps\":0", "\"quality_steps\":1", "qualities at a fixed rate"),
+    config("steps-none", "\"gain_levels\":0", "\"gain_levels\":2", "gains without qualities"),
+    config("skip-64", "\"skip_below\":63", "\"skip_below\":64", "every scale index is below the limit of what is coded"),
+    config(
+        "weights",
+        "\"cc_hidden\":[2],\"hs_hidden\":[2,2]",
+        "\"cc_hidden\":[4096,4096,4096,4096],\"hs_hidden\":[2,4096]",
+        "more than 2^29 weights",
+    ),
+    section("parameters-cut", "truncated", "the last byte of the parameters is missing", SectionKind::Parameters, |s| {
+        s.truncate(s.len() - 1);
+    }),
+    section("parameters-more", "oversized", "a byte more of parameters", SectionKind::Parameters, |s| s.push(0)),
+    section("weights-cut", "truncated", "the last weight is missing", SectionKind::Weights, |s| s.truncate(s.len() - 1)),
+    section("weights-more", "oversized", "a weight more", SectionKind::Weights, |s| s.push(0)),
+    value("weight-128", "a weight of -128", |p| p.weights[5] = -128),
+    value("layer-max-0", "a largest activation of 0", |p| p.parameters.layers[0].max = 0),
+    value("layer-max-32768", "a largest activation of 32768", |p| p.parameters.layers[3].max = 32_768),
+    value("unused-max", "a largest activation of 0 where none is used", |p| max(p, "lrp_anchor.1", 0)),
+    value("layer-multiplier", "a negative multiplier of a layer", |p| p.parameters.layers[1].levels[0].multipliers[0][0] = -1),
+    value("layer-shift", "a shift of 63 in a layer", |p| p.parameters.layers[1].levels[0].shift = 63),
+    value("gelu-multiplier", "a negative multiplier after GELU", |p| p.parameters.layers[0].levels[0].output.multiplier = -1),
+    value("gelu-shift", "a shift of 63 after GELU", |p| p.parameters.layers[0].levels[0].output.shift = 63),
+    value("quantizer-max", "a largest activation of 32768 of a quantizer", |p| p.parameters.quantizers[1].max = 32_768),
+    value("quantizer-multiplier", "a negative multiplier of a quantizer", |p| {
+        p.parameters.quantizers[0].levels[0].multiplier = -1
+    }),
+    value("quantizer-shift", "a shift of 255 in a quantizer", |p| p.parameters.quantizers[0].levels[0].shift = 255),
+    value("epsilon-0", "an epsilon of 0", |p| p.parameters.norms[0].epsilon[0] = 0),
+    value("epsilon-negative", "a negative epsilon", |p| p.parameters.norms[1].epsilon[0] = i64::MIN),
+    value("attention-max", "a largest activation of 0 of an attention", |p| p.parameters.linear_attentions[0].max = 0),
+    value("attention-query", "a negative multiplier of queries", |p| {
+        p.parameters.linear_attentions[0].levels[0].query.multiplier = -1
+    }),
+    value("attention-key", "a shift of 63 of keys", |p| p.parameters.linear_attentions[1].levels[0].key.shift = 63),
+    value("attention-output", "a negative multiplier of an attention's output", |p| {
+        p.parameters.linear_attentions[1].levels[0].output = Requant { multiplier: i32::MIN, shift: 0 };
+    }),
+    value("window-multiplier", "a negative multiplier of logits", |p| p.parameters.local_attentions[0].levels[0].multiplier = -1),
+    value("window-bias", "a position bias of 2^26", |p| p.parameters.local_attentions[1].bias[7] = 1 << 26),
+    value("window-bias-negative", "a position bias of -2^31", |p| p.parameters.local_attentions[1].bias[0] = i32::MIN),
+    value("gelu-4096", "4096 in the table of GELU", |p| p.parameters.functions.gelu[512] = 4096),
+    value("gelu-negative", "-1 in the table of GELU", |p| p.parameters.functions.gelu[0] = -1),
+    value("tanh-2049", "2049 in the table of tanh", |p| p.parameters.functions.half_tanh[9] = 2049),
+    value("tanh-negative", "-1 in the table of tanh", |p| p.parameters.functions.half_tanh[9] = -1),
+    value("exp-coarse", "32768 in the coarse table of exp", |p| p.parameters.functions.exp_coarse[1] = 32_768),
+    value("exp-coarse-0", "exp(0) is not 32767", |p| p.parameters.functions.exp_coarse[0] = 32_766),
+    value("exp-fine", "32769 in the fine table of exp", |p| p.parameters.functions.exp_fine[63] = 32_769),
+    value("exp-fine-0", "exp(0) is not 32768", |p| p.parameters.functions.exp_fine[0] = 32_767),
+    value("exp2-low", "2^30 - 1 in the coarse table of exp2", |p| p.parameters.functions.exp2_coarse[255] = (1 << 30) - 1),
+    value("exp2-high", "2^31 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[0] = 1 << 31),
+    PackageCase {
+        name: "gain",
+        code: "parameter",
+        why: "a gain of 2^12 and a little",
+        make: Make::Values(Shape::Gains, |p| p.parameters.gains.inverse_hyper_gain[3] = (12 << 16) + 1),
+    },
+    value("threshold-negative", "a threshold of -1", |p| p.parameters.thresholds[0] = -1),
+    value("threshold-large", "a threshold of 2^27", |p| p.parameters.thresholds[62] = 1 << 27),
+    value("threshold-equal", "two equal thresholds", |p| p.parameters.thresholds[30] = p.parameters.thresholds[31]),
+    value("median", "a median of -2^27", |p| p.parameters.medians[1] = -(1 << 27)),
+    value("cdf-empty", "a table without bins", |p| cdf(p, 0, &[])),
+    value("cdf-escape", "a table of the escape alone", |p| cdf(p, 0, &[0])),
+    value("cdf-first", "a table that does not begin at 0", |p| cdf(p, 0, &[1, 2])),
+    value("cdf-equal", "a bin without slots", |p| cdf(p, 0, &[0, 5, 5])),
+    value("cdf-falls", "a bin that begins before the one before it", |p| cdf(p, 0, &[0, 5, 4])),
+    value("cdf-low", "a symbol of -32768", |p| cdf(p, -32_768, &[0, 5])),
+    value("cdf-high", "a symbol of 32768", |p| cdf(p, 32_767, &[0, 5, 6])),
+    value("cdf-wraps", "a lowest symbol of 2^31 - 1", |p| cdf(p, i32::MAX, &[0, 5, 6])),
+    value("cdf-z", "a table of z that does not begin at 0", |p| p.parameters.z_cdfs[1].starts[0] = 1),
+    overflow("accumulator", "600 products of 127 and 32767 exceed 32 bits", Shape::Wide, |p| {
+        max(p, "entropy_parameters_anchor.0", 32_767);
+        fill(p, "entropy_parameters_anchor.1", 127);
+    }),
+    overflow("accumulator-negative", "600 products of -127 and 32767 exceed 32 bits", Shape::Wide, |p| {
+        max(p, "entropy_parameters_anchor.0", 32_767);
+        fill(p, "entropy_parameters_anchor.1", -127);
+    }),
+    overflow("weighted-sum", "a bias of 2^63 - 1 and anything more", Shape::Small, |p| {
+        p.parameters.layers[0].levels[0].bias[0] = i64::MAX;
+    }),
+    overflow("weighted-sum-negative", "a bias of -2^63, whose magnitude has no 64 bits", Shape::Small, |p| {
+        p.parameters.layers[2].levels[0].bias[1] = i64::MIN;
+    }),
+    overflow("norm-variance", "the variance of 40 channels of 32767 exceeds 64 bits", Shape::Wide, |p| max(p, "fusion", 32_767)),
+    overflow("norm-epsilon", "an epsilon of 2^63 - 1", Shape::Small, |p| p.parameters.norms[0].epsilon[0] = i64::MAX),
+    overflow("window-logit", "20 products of 32767 and 32767 exceed 32 bits", Shape::Wide, |p| {
+        max(p, "local_context.queries", 32_767);
+        max(p, "local_context.keys", 32_767);
+    }),
+    section("synthesis-magic", "graph", "g_s is no transform", SectionKind::Synthesis, |s| s[0] ^= 1),
+    section("synthesis-version", "graph", "g_s of version 2", SectionKind::Synthesis, |s| s[4] = 2),
+    section("synthesis-more", "graph", "a byte after the last node of g_s", SectionKind::Synthesis, |s| s.push(0)),
+    section("synthesis-cut", "graph", "g_s ends within a node", SectionKind::Synthesis, |s| s.truncate(60)),
+    section("synthesis-output", "graph", "an output node that does not exist", SectionKind::Synthesis, |s| s[16] = 9),
+    section("synthesis-nodes", "graph", "4097 nodes", SectionKind::Synthesis, |s| s[13] = 0x10),
+    section("synthesis-opcode", "graph", "an operator that does not exist", SectionKind::Synthesis, |s| s[20] = 6),
+    section("analysis-magic", "graph", "g_a is no transform", SectionKind::Analysis, |s| s[0] ^= 1),
+    section("hyper-analysis-magic", "graph", "h_a is no transform", SectionKind::HyperAnalysis, |s| s[0] ^= 1),
+    PackageCase {
+        name: "synthesis-channels",
+        code: "config",
+        why: "g_s takes another number of channels than y has",
+        make: Make::Values(Shape::Small, |p| p.synthesis = p.hyper_analysis.clone()),
+    },
+    section("metadata", "json", "metadata that are no object", SectionKind::Metadata, |s| s[0] = b'['),
+];

@@ -1,0 +1,448 @@
+//! Streams that must be refused. Every check of SPEC 6.1 to 6.3 is broken by itself, with all others kept; the order of the
+//! checks by two defects at once.
+
+use std::sync::Arc;
+
+use mlic::Codec;
+use mlic_backend::Backend;
+use mlic_core::cdf::CdfTable;
+use mlic_core::container::{self, Header, ModelId, Section, SectionKind};
+use mlic_core::limits::MAX_SECTION_LEN;
+
+use crate::craft::escaped;
+use crate::damage::{FLAGS_AT, WIDTH_AT, flip, raw, varint_len};
+use crate::error::ConformError;
+use crate::manifest::Level::{self, L0, L1};
+use crate::record::Recorder;
+
+/// A stream that must be refused.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamCase {
+    /// Name.
+    pub name: &'static str,
+    /// The error that must come of it.
+    pub code: &'static str,
+    /// The lowest level at which it shows.
+    pub level: Level,
+    /// What is wrong.
+    pub why: &'static str,
+    make: fn(&Base) -> Vec<u8>,
+}
+
+impl PartialEq for StreamCase {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl StreamCase {
+    /// The stream.
+    #[must_use]
+    pub fn make(&self, base: &Base) -> Vec<u8> {
+        (self.make)(base)
+    }
+}
+
+/// Slots of a bin: first and number.
+type Interval = (u32, u32);
+/// State of every lane after the last symbol.
+const SEALED: u64 = 1 << 32;
+
+/// A sound stream without sections and all that it consists of.
+pub struct Base {
+    stream: Vec<u8>,
+    header: Header,
+    header_len: usize,
+    /// Tables and symbols in coding order; those of z first.
+    script: Vec<(CdfTable, i32)>,
+    z_count: usize,
+}
+
+impl Base {
+    /// Takes a sound stream to pieces.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn new(backend: &Arc<dyn Backend>, stream: &[u8]) -> Result<Self, ConformError> {
+        let parsed = container::parse(stream)?;
+        let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
+        Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ())?;
+        let (recording, model) = (recorder.recording(), backend.model());
+        let z = recording.z.unwrap_or_default();
+        let mut script: Vec<(CdfTable, i32)> = model.z_cdfs().iter().cycle().cloned().zip(z.iter().copied()).collect();
+        for pass in recording.passes {
+            let symbols = pass.symbols.unwrap_or_default();
+            let coded = symbols.into_iter().zip(pass.parameters.scale_indices);
+            let coded = coded.filter(|(_, index)| *index >= model.config().skip_below);
+            script.extend(coded.filter_map(|(symbol, i)| Some((model.y_cdfs().get(usize::from(i))?.clone(), symbol))));
+        }
+        let (header, header_len) = (parsed.header, parsed.header_len);
+        Ok(Self { stream: stream.to_vec(), header, header_len, script, z_count: z.len() })
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.stream.get(self.header_len..).unwrap_or_default()
+    }
+
+    fn lane_bytes(&self) -> usize {
+        6 << self.header.lanes_log2
+    }
+
+    /// The first bytes.
+    fn cut(&self, len: usize) -> Vec<u8> {
+        self.stream.get(..len).unwrap_or(&self.stream).to_vec()
+    }
+
+    fn height_at(&self) -> usize {
+        WIDTH_AT + varint_len(&self.stream, WIDTH_AT)
+    }
+
+    fn quality_at(&self) -> usize {
+        self.height_at() + varint_len(&self.stream, self.height_at())
+    }
+
+    fn payload_len_at(&self) -> usize {
+        self.quality_at() + 9
+    }
+
+    /// Another header with a right checksum.
+    fn head(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        raw(&self.stream, self.header_len, change)
+    }
+
+    /// Another varint in a header with a right checksum.
+    fn varint(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
+        let end = at + varint_len(&self.stream, at);
+        self.head(|head| drop(head.splice(at..end, bytes.iter().copied())))
+    }
+
+    /// Other width and height in a header with a right checksum.
+    fn sides(&self, width: &[u8], height: &[u8]) -> Vec<u8> {
+        self.head(|head| drop(head.splice(WIDTH_AT..self.quality_at(), width.iter().chain(height).copied())))
+    }
+
+    /// Another payload and header, with right checksums.
+    fn sound(&self, header: Header, payload: &[u8]) -> Vec<u8> {
+        container::write(&header, payload, &[]).unwrap_or_default()
+    }
+
+    /// One section, damaged as bytes: kind, length, checksum (4 bytes), contents.
+    fn section(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let section = Section { kind: SectionKind::ICC, bytes: b"contents" };
+        let whole = container::write(&self.header, self.payload(), &[section]).unwrap_or_default();
+        let (stream, tail) = whole.split_at(self.stream.len());
+        let mut tail = tail.to_vec();
+        change(&mut tail);
+        [stream, &tail].concat()
+    }
+
+    fn intervals(&self, count: usize) -> Vec<Interval> {
+        self.script.iter().take(count).flat_map(|(table, symbol)| intervals(table, *symbol)).collect()
+    }
+
+    /// The first symbols, then other intervals; the rest of the payload is noise.
+    fn then(&self, count: usize, last: &[Interval]) -> Vec<u8> {
+        let mut all = self.intervals(count);
+        all.extend(last);
+        self.sound(self.header, &encode(&all, self.header.lanes_log2, |_| SEALED + 0x1234_5678))
+    }
+
+    /// The first symbols, then an escape of this many bits.
+    fn escape_len(&self, count: usize, len: u32) -> Vec<u8> {
+        self.then(count, &[self.escape(count), uniform(len, 5), uniform(0, 16)])
+    }
+
+    /// The first symbols, then the largest number behind an escape: beyond every symbol.
+    fn escape_number(&self, count: usize, number: u32) -> Vec<u8> {
+        self.then(count, &[self.escape(count), uniform(16, 5), uniform(number & 0xffff, 16)])
+    }
+
+    /// The escape of the table that comes after the first symbols.
+    fn escape(&self, count: usize) -> Interval {
+        self.script.get(count).map_or((0, 1), |(table, _)| bin(table, table.escape_bin()))
+    }
+
+    /// The payload of the right symbols that ends in another state.
+    fn ends_in(&self, state: fn(usize) -> u64) -> Vec<u8> {
+        let all = self.intervals(usize::MAX);
+        self.sound(self.header, &encode(&all, self.header.lanes_log2, state))
+    }
+}
+
+fn bin(table: &CdfTable, bin: usize) -> Interval {
+    table.interval(bin).map_or((0, 1), |interval| (u32::from(interval.start()), u32::from(interval.freq())))
+}
+
+const fn uniform(value: u32, bits: u32) -> Interval {
+    (value << (16 - bits), 1 << (16 - bits))
+}
+
+/// Intervals of a symbol (SPEC 6.3), among them those that the encoder would not write.
+fn intervals(table: &CdfTable, symbol: i32) -> Vec<Interval> {
+    if let Some(found) = table.bin_of_symbol(symbol) {
+        return vec![bin(table, found)];
+    }
+    let number = (1..1 << 17).find(|number| escaped(table, *number) == symbol).unwrap_or(1);
+    let len = number.ilog2();
+    let mut out = vec![bin(table, table.escape_bin()), uniform(len, 5)];
+    if len > 0 {
+        out.push(uniform(number - (1 << len), len));
+    }
+    out
+}
+
+/// A payload whose lanes end in states that an encoder would not choose (SPEC 6.3, encoding).
+fn encode(intervals: &[Interval], lanes_log2: u8, end: impl Fn(usize) -> u64) -> Vec<u8> {
+    let lanes = 1_usize << lanes_log2;
+    let mut states: Vec<u64> = (0..lanes).map(end).collect();
+    let mut words = Vec::new();
+    for (j, (start, freq)) in intervals.iter().map(|(s, f)| (u64::from(*s), u64::from(*f))).enumerate().rev() {
+        let Some(state) = states.get_mut(j % lanes) else { continue };
+        if *state >> 32 >= freq {
+            words.push(*state as u16);
+            *state >>= 16;
+        }
+        *state = ((*state / freq) << 16) + *state % freq + start;
+    }
+    let states = states.iter().flat_map(|state| state.to_le_bytes().into_iter().take(6));
+    states.chain(words.iter().rev().flat_map(|word| word.to_le_bytes())).collect()
+}
+
+const fn case(name: &'static str, code: &'static str, level: Level, why: &'static str, make: fn(&Base) -> Vec<u8>) -> StreamCase {
+    StreamCase { name, code, level, why, make }
+}
+
+/// All of them, in the order of SPEC 6.1, 6.2, 5.1, 6.3, 5.5.
+pub static STREAMS: &[StreamCase] = &[
+    case("empty", "truncated", L0, "no byte at all", |_| Vec::new()),
+    case("magic-0", "not-a-stream", L0, "the first byte of the magic", |b| flip(&b.stream, 0, 0x01)),
+    case("magic-1", "not-a-stream", L0, "the second byte of the magic", |b| flip(&b.stream, 1, 0x01)),
+    case("magic-2", "not-a-stream", L0, "the third byte of the magic", |b| flip(&b.stream, 2, 0x80)),
+    case("magic-cut", "truncated", L0, "two right bytes of the magic", |b| b.cut(2)),
+    case("magic-cut-wrong", "not-a-stream", L0, "two bytes, the second is wrong", |b| flip(&b.cut(2), 1, 0x20)),
+    case("version-cut", "truncated", L0, "ends before the version", |b| b.cut(3)),
+    case("version-0", "unsupported-version", L0, "version 0", |b| flip(&b.stream, 3, 1)),
+    case("version-255", "unsupported-version", L0, "version 255", |b| flip(&b.stream, 3, 254)),
+    case("version-alone", "unsupported-version", L0, "a wrong version and nothing after it", |b| flip(&b.cut(4), 3, 3)),
+    case("flags-cut", "truncated", L0, "ends before the flags", |b| b.cut(FLAGS_AT)),
+    case("id-cut", "truncated", L0, "ends within the model id", |b| b.cut(FLAGS_AT + 4)),
+    case("width-cut", "truncated", L0, "ends before the width", |b| b.cut(WIDTH_AT)),
+    case("width-cut-within", "truncated", L0, "ends within the varint of the width", |b| {
+        [&b.cut(WIDTH_AT)[..], &[0x80]].concat()
+    }),
+    case("height-cut", "truncated", L0, "ends before the height", |b| b.cut(b.height_at())),
+    case("quality-cut", "truncated", L0, "ends before the quality", |b| b.cut(b.quality_at())),
+    case("symbol-checksum-cut", "truncated", L0, "ends within the symbol checksum", |b| b.cut(b.quality_at() + 3)),
+    case("payload-checksum-cut", "truncated", L0, "ends within the payload checksum", |b| b.cut(b.quality_at() + 7)),
+    case("payload-length-cut", "truncated", L0, "ends before the payload length", |b| b.cut(b.payload_len_at())),
+    case("header-checksum-cut", "truncated", L0, "ends within the header checksum", |b| b.cut(b.header_len - 1)),
+    case("width-varint", "non-canonical-varint", L0, "a width with a needless byte", |b| b.varint(WIDTH_AT, &[0x81, 0])),
+    case("height-varint", "non-canonical-varint", L0, "a height with four needless bytes", |b| {
+        b.varint(b.height_at(), &[0x81, 0x80, 0x80, 0x80, 0])
+    }),
+    case("length-varint", "non-canonical-varint", L0, "a payload length with a needless byte", |b| {
+        b.varint(b.payload_len_at(), &[0x85, 0x81, 0])
+    }),
+    case("width-varint-long", "varint-too-long", L0, "five bytes of width, each says that more follow", |b| {
+        b.varint(WIDTH_AT, &[0x81, 0x80, 0x80, 0x80, 0x80, 1])
+    }),
+    case("height-varint-long", "varint-too-long", L0, "five bytes of height, each says that more follow", |b| {
+        b.varint(b.height_at(), &[0xff, 0xff, 0xff, 0xff, 0xff, 1])
+    }),
+    case("length-varint-long", "varint-too-long", L0, "five bytes of length, each says that more follow", |b| {
+        b.varint(b.payload_len_at(), &[0x80, 0x80, 0x80, 0x80, 0x80, 0])
+    }),
+    case(
+        "varint-before-checksum",
+        "non-canonical-varint",
+        L0,
+        "a needless byte and a wrong header checksum: the fields first",
+        |b| {
+            let mut stream = b.varint(WIDTH_AT, &[0x81, 0]);
+            stream[FLAGS_AT] ^= 1;
+            stream
+        },
+    ),
+    case("header-flags", "header-checksum", L0, "one bit of the flags", |b| flip(&b.stream, FLAGS_AT, 0x10)),
+    case("header-flags-reserved", "header-checksum", L0, "a reserved bit, but the checksum comes first", |b| {
+        flip(&b.stream, FLAGS_AT, 0x80)
+    }),
+    case("header-id", "header-checksum", L0, "one bit of the model id", |b| flip(&b.stream, FLAGS_AT + 6, 0x40)),
+    case("header-width", "header-checksum", L0, "one bit of the width", |b| flip(&b.stream, WIDTH_AT, 0x01)),
+    case("header-height", "header-checksum", L0, "one bit of the height", |b| flip(&b.stream, b.height_at(), 0x02)),
+    case("header-quality", "header-checksum", L0, "one bit of the quality", |b| flip(&b.stream, b.quality_at(), 0x80)),
+    case("header-symbol-checksum", "header-checksum", L0, "one bit of the symbol checksum", |b| {
+        flip(&b.stream, b.quality_at() + 4, 0x08)
+    }),
+    case("header-payload-checksum", "header-checksum", L0, "one bit of the payload checksum", |b| {
+        flip(&b.stream, b.quality_at() + 5, 0x08)
+    }),
+    case("header-length", "header-checksum", L0, "one bit of the payload length", |b| flip(&b.stream, b.payload_len_at(), 0x01)),
+    case("header-checksum-low", "header-checksum", L0, "its own low byte", |b| flip(&b.stream, b.header_len - 2, 0x01)),
+    case("header-checksum-high", "header-checksum", L0, "its own high byte", |b| flip(&b.stream, b.header_len - 1, 0x80)),
+    case("reserved-3", "reserved-bits", L0, "flag bit 3", |b| b.head(|head| head[FLAGS_AT] |= 0x08)),
+    case("reserved-6", "reserved-bits", L0, "flag bit 6", |b| b.head(|head| head[FLAGS_AT] |= 0x40)),
+    case("reserved-7", "reserved-bits", L0, "flag bit 7", |b| b.head(|head| head[FLAGS_AT] |= 0x80)),
+    case("reserved-before-limits", "reserved-bits", L0, "a reserved bit, 2^7 lanes and no width: the bit first", |b| {
+        let mut stream = b.head(|head| head[FLAGS_AT] |= 0x0f);
+        stream = raw(&stream, b.header_len, |head| head[WIDTH_AT] = 0);
+        stream
+    }),
+    case("length-limit", "limit", L0, "a payload of 2^28 bytes", |b| b.varint(b.payload_len_at(), &[0x80, 0x80, 0x80, 0x80, 1])),
+    case("length-largest", "limit", L0, "a payload of 2^35 - 1 bytes", |b| {
+        b.varint(b.payload_len_at(), &[0xff, 0xff, 0xff, 0xff, 0x7f])
+    }),
+    case("lanes-7", "limit", L0, "2^7 lanes", |b| b.head(|head| head[FLAGS_AT] |= 7)),
+    case("lanes-before-width", "limit", L0, "2^7 lanes and no width: the lanes first", |b| {
+        let stream = b.head(|head| head[FLAGS_AT] |= 7);
+        raw(&stream, b.header_len, |head| head[WIDTH_AT] = 0)
+    }),
+    case("width-0", "zero", L0, "no width", |b| b.varint(WIDTH_AT, &[0])),
+    case("height-0", "zero", L0, "no height", |b| b.varint(b.height_at(), &[0])),
+    case("width-65536", "limit", L0, "a width of 65536", |b| b.varint(WIDTH_AT, &[0x80, 0x80, 4])),
+    case("height-65536", "limit", L0, "a height of 65536", |b| b.varint(b.height_at(), &[0x80, 0x80, 4])),
+    case("width-wraps", "limit", L0, "a width of 2^32 + 64, which 32 bits would take for 64", |b| {
+        b.varint(WIDTH_AT, &[0xc0, 0x80, 0x80, 0x80, 0x10])
+    }),
+    case("height-wraps", "limit", L0, "a height of 2^32 + 64, which 32 bits would take for 64", |b| {
+        b.varint(b.height_at(), &[0xc0, 0x80, 0x80, 0x80, 0x10])
+    }),
+    case("width-before-height", "zero", L0, "no width and a height of 65536: the width first", |b| {
+        b.sides(&[0], &[0x80, 0x80, 4])
+    }),
+    case("wide-before-zero", "limit", L0, "a width of 65536 and no height: the width first", |b| b.sides(&[0x80, 0x80, 4], &[0])),
+    case("pixels", "limit", L0, "16385 x 16384 pixels, one column more than 2^28", |b| {
+        b.sides(&[0x81, 0x80, 1], &[0x80, 0x80, 1])
+    }),
+    case("pixels-largest", "limit", L0, "65535 x 65535 pixels, whose product has 32 bits", |b| {
+        b.sides(&[0xff, 0xff, 3], &[0xff, 0xff, 3])
+    }),
+    case("payload-first-bit", "payload-checksum", L0, "the first bit of the payload", |b| flip(&b.stream, b.header_len, 1)),
+    case("payload-last-bit", "payload-checksum", L0, "the last bit of the payload", |b| {
+        flip(&b.stream, b.stream.len() - 1, 0x80)
+    }),
+    case("payload-before-tail", "payload-checksum", L0, "a bit of the payload and a byte too many: the payload first", |b| {
+        [&flip(&b.stream, b.header_len, 1)[..], &[0]].concat()
+    }),
+    case("trailing", "trailing-bytes", L0, "a byte after the payload", |b| [&b.stream[..], &[0]].concat()),
+    case("trailing-sections", "trailing-bytes", L0, "a byte after the sections", |b| b.section(|tail| tail.push(0))),
+    case("sections-0", "zero", L0, "sections, but none", |b| b.section(|tail| *tail = vec![0])),
+    case("sections-17", "limit", L0, "17 sections", |b| b.section(|tail| tail[0] = 17)),
+    case("section-length", "limit", L0, "a section of one byte more than there may be", |b| {
+        let len = MAX_SECTION_LEN as u32 + 1;
+        let varint = [len | 0x80, (len >> 7) | 0x80, (len >> 14) | 0x80, len >> 21].map(|v| v as u8);
+        b.section(|tail| drop(tail.splice(2..3, varint)))
+    }),
+    case("section-varint", "non-canonical-varint", L0, "a section length with a needless byte", |b| {
+        b.section(|tail| drop(tail.splice(2..3, [0x88, 0])))
+    }),
+    case("section-varint-long", "varint-too-long", L0, "five bytes of section length, each says that more follow", |b| {
+        b.section(|tail| drop(tail.splice(2..3, [0x88, 0x80, 0x80, 0x80, 0x80, 0])))
+    }),
+    case("section-kind", "section-checksum", L0, "one bit of a section's kind", |b| b.section(|tail| tail[1] ^= 4)),
+    case("section-checksum", "section-checksum", L0, "one bit of a section's checksum", |b| b.section(|tail| tail[5] ^= 1)),
+    case("section-contents", "section-checksum", L0, "one bit of a section's contents", |b| b.section(|tail| tail[9] ^= 1)),
+    case("section-short", "section-checksum", L0, "a section length that is one too small", |b| b.section(|tail| tail[2] -= 1)),
+    case("wrong-model", "wrong-model", L1, "one bit of the model id, with a right header checksum", |b| {
+        let id = ModelId({
+            let mut id = b.header.model_id.0;
+            id[5] ^= 1;
+            id
+        });
+        b.sound(Header { model_id: id, ..b.header }, b.payload())
+    }),
+    case("quality-201", "quality", L1, "one more than the largest quality", |b| {
+        b.sound(Header { quality: 201, ..b.header }, b.payload())
+    }),
+    case("quality-255", "quality", L1, "the largest byte as quality", |b| {
+        b.sound(Header { quality: 255, ..b.header }, b.payload())
+    }),
+    case("model-before-quality", "wrong-model", L1, "another model and a quality of 255: the model first", |b| {
+        b.sound(Header { model_id: ModelId([0; 6]), quality: 255, ..b.header }, b.payload())
+    }),
+    case("desync", "desync", L1, "one bit of the symbol checksum", |b| {
+        b.sound(Header { symbol_checksum: b.header.symbol_checksum ^ 1, ..b.header }, b.payload())
+    }),
+    case("desync-before-seal", "desync", L1, "a wrong symbol checksum and a wrong last state: the checksum first", |b| {
+        let all = b.intervals(usize::MAX);
+        let header = Header { symbol_checksum: !b.header.symbol_checksum, ..b.header };
+        b.sound(header, &encode(&all, header.lanes_log2, |_| SEALED + 1))
+    }),
+    case("no-payload", "rans-exhausted", L1, "a payload of no bytes, with a right checksum", |b| b.sound(b.header, &[])),
+    case("states-cut", "rans-exhausted", L1, "a payload that ends within the initial states", |b| {
+        b.sound(b.header, &b.payload()[..b.lane_bytes() - 1])
+    }),
+    case("states-only", "rans-exhausted", L1, "a payload of initial states alone", |b| {
+        b.sound(b.header, &b.payload()[..b.lane_bytes()])
+    }),
+    case("word-missing", "rans-exhausted", L1, "the last word is missing", |b| {
+        b.sound(b.header, &b.payload()[..b.payload().len() - 2])
+    }),
+    case("half-word-missing", "rans-exhausted", L1, "the last byte is missing: half a word is none", |b| {
+        b.sound(b.header, &b.payload()[..b.payload().len() - 1])
+    }),
+    case("state-first", "rans-bad-state", L1, "the first lane begins at 2^32 - 1", |b| {
+        let rest = &b.payload()[6..];
+        b.sound(b.header, &[&[0xff, 0xff, 0xff, 0xff, 0, 0], rest].concat())
+    }),
+    case("state-last", "rans-bad-state", L1, "the last lane begins at 0", |b| {
+        let mut payload = b.payload().to_vec();
+        payload[b.lane_bytes() - 6..b.lane_bytes()].fill(0);
+        b.sound(b.header, &payload)
+    }),
+    case("escape-17-z", "rans-bad-escape", L1, "17 bits behind the first escape of z", |b| b.escape_len(0, 17)),
+    case("escape-31-z", "rans-bad-escape", L1, "31 bits behind a later escape of z", |b| b.escape_len(b.z_count - 1, 31)),
+    case("escape-17-y", "rans-bad-escape", L1, "17 bits behind the first escape of y", |b| b.escape_len(b.z_count, 17)),
+    case("escape-31-y", "rans-bad-escape", L1, "31 bits behind the last escape of y", |b| b.escape_len(b.script.len() - 1, 31)),
+    case("range-above-z", "rans-symbol-range", L1, "the largest number above the first table of z", |b| {
+        b.escape_number(0, (1 << 17) - 1)
+    }),
+    case("range-below-z", "rans-symbol-range", L1, "the largest number below the first table of z", |b| {
+        b.escape_number(0, (1 << 17) - 2)
+    }),
+    case("range-above-y", "rans-symbol-range", L1, "the largest number above the first table of y", |b| {
+        b.escape_number(b.z_count, (1 << 17) - 1)
+    }),
+    case("range-below-y", "rans-symbol-range", L1, "the largest number below the first table of y", |b| {
+        b.escape_number(b.z_count, (1 << 17) - 2)
+    }),
+    case("seal-first", "rans-not-sealed", L1, "every lane ends in 2^32 + 1", |b| b.ends_in(|_| SEALED + 1)),
+    case("seal-lane", "rans-not-sealed", L1, "one lane of several ends in 2^32 + 1", |b| {
+        b.ends_in(|lane| SEALED + (lane as u64 & 1))
+    }),
+    case("seal-state", "rans-not-sealed", L1, "every lane ends in 2^48 - 1", |b| b.ends_in(|_| (1 << 48) - 1)),
+    case("seal-before-unread", "rans-not-sealed", L1, "a wrong last state and a word too many: the state first", |b| {
+        let all = b.intervals(usize::MAX);
+        let payload = encode(&all, b.header.lanes_log2, |_| SEALED + 1);
+        b.sound(b.header, &[&payload[..], &[1, 2]].concat())
+    }),
+    case("byte-unread", "rans-unread", L1, "a byte more in the payload: half a word", |b| {
+        b.sound(b.header, &[b.payload(), &[0]].concat())
+    }),
+    case("word-unread", "rans-unread", L1, "a word more in the payload", |b| b.sound(b.header, &[b.payload(), &[0, 0]].concat())),
+    case("cut-after-header", "no-picture", L1, "the file ends with the header", |b| b.cut(b.header_len)),
+    case("cut-in-states", "no-picture", L1, "the file ends within the initial states", |b| {
+        b.cut(b.header_len + b.lane_bytes() - 3)
+    }),
+    case("cut-after-states", "no-picture", L1, "the file ends with the initial states", |b| b.cut(b.header_len + b.lane_bytes())),
+    case("cut-bad-state", "rans-bad-state", L1, "the file is cut and an initial state is 0: no truncation", |b| {
+        let mut stream = b.cut(b.stream.len() - 4);
+        stream[b.header_len..b.header_len + 6].fill(0);
+        stream
+    }),
+    case("cut-bad-escape", "rans-bad-escape", L1, "the file is cut after an escape of 17 bits: no truncation", |b| {
+        let mut stream = b.escape_len(0, 17);
+        let longer = container::parse(&stream).map_or(0, |parsed| parsed.payload_len as u8 + 2);
+        let header_len = container::parse(&stream).map_or(b.header_len, |parsed| parsed.header_len);
+        stream = raw(&stream, header_len, |head| {
+            let at = b.payload_len_at();
+            head[at] = longer;
+        });
+        stream
+    }),
+    case("cut-desync", "desync", L1, "only the seal is cut off, and the symbol checksum is wrong: every pass is whole", |b| {
+        let header = Header { symbol_checksum: !b.header.symbol_checksum, ..b.header };
+        let whole = b.sound(header, &[b.payload(), &[0, 0]].concat());
+        whole[..whole.len() - 2].to_vec()
+    }),
+];
