@@ -32,7 +32,7 @@ const LIMITS: &str = "
   (within the tolerance that level 4 states), and tract's reader of float weights does not swap bytes, so that on big-endian machines
   (s390x) there is no picture at all. The exact path does not touch it: it decodes to `y_hat` there as everywhere.
 - **Speed.** Seconds under an emulator say nothing about a processor.
-- **wasm32** has no threads: vectors run one after another, on the calling thread, and `--timeout` has no effect. Packages are read into
+- **wasm32** is built without threads: vectors run one after another, on the calling thread, and `--timeout` has no effect. Packages are read into
   memory instead of being mapped.
 - Emulation is not silicon. QEMU's processor models lack what the real ones lack (an instruction that was not detected first ends the
   program), but errata are not emulated.
@@ -71,7 +71,11 @@ pub fn text(records: &Records) -> Result<String, String> {
     if !missing.is_empty() {
         let _ = writeln!(out, "\nNot run yet: {}.", missing.join(", "));
     }
-    let _ = writeln!(out, "\nSeconds are of {}.", COLUMNS.map(|(suite, backend)| format!("{suite} by {backend}")).join(", "));
+    let _ = writeln!(
+        out,
+        "\nSeconds are of {}, on a machine that did other things too.",
+        COLUMNS.map(|(suite, backend)| format!("{suite} by {backend}")).join(", ")
+    );
     Ok(out + LIMITS)
 }
 
