@@ -119,6 +119,16 @@ fn a_stream_for_another_model_is_7_and_names_it() {
 }
 
 #[test]
+fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
+    let place = Place::new();
+    place.put("s.mlic", &place.stream());
+    let hint = "(--max-pixels N allows more)";
+    place.fails(&["decode", "s.mlic", "--max-pixels", "1919"], 11, &["cannot decode: s.mlic: ", "at most 1919 pixels", hint]);
+    place.fails(&["decode", "s.mlic", "--max-memory", "0"], 11, &["cannot decode: s.mlic: ", "(--max-memory MIB allows more)"]);
+    place.fails(&["encode", "in.ppm", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
+}
+
+#[test]
 fn a_model_package_that_is_none_is_8() {
     let place = Place::new();
     place.put("model", b"not a package");

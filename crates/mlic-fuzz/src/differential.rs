@@ -26,7 +26,7 @@ type Run = (Vec<PassParameters>, Map<i32>);
 
 /// Runs the entropy networks of a model on symbols, with every kind of kernels.
 pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
-    let sides = [1, 33, 64, 65];
+    let sides = [1, 17, 33, 48, 63, 64, 64, 65];
     let size = LatentSize::of_image(source.one_of(&sides), source.one_of(&sides)).unwrap();
     let quality = source.byte() % (model.quality_steps().saturating_add(1)).max(1);
     let (fill, seed) = (source.one_of(&Fill::ALL), source.byte());

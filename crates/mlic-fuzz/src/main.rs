@@ -1,4 +1,4 @@
-//! Writes the seeds of every fuzz target: `mlic-fuzz-seeds CORPUS CONFORMANCE`.
+//! Writes the seeds of every fuzz target: `mlic-fuzz CORPUS CONFORMANCE`.
 
 use std::error::Error;
 use std::path::Path;
