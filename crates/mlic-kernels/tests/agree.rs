@@ -216,3 +216,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn threads_change_nothing() {
+    let (rng, f) = (&mut Rng(7), functions());
+    let tables = fast::Tables::new(&f);
+    let input = map(Fill::Random, rng, 13, 22, 20, 127);
+    let layer = Layer::new(rng, Fill::Random, Kernel::Dense { size: 3 }, &[19], 40, Epilogue::Gelu);
+    let expected = reference::layer(&layer.view(), &f, &[&input]);
+    for threads in [1, 2, 5, 64] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for isa in isas() {
+            let packed = layer.packed(isa, &[127]);
+            let got = pool.install(|| fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All));
+            assert_same(isa, &got, &expected);
+        }
+    }
+}

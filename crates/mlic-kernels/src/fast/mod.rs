@@ -1,5 +1,5 @@
-//! The same numbers as [`crate::reference`], sooner: rows in parallel on the current rayon pool, and inner loops that
-//! compilers turn into vector code, compiled once per [`crate::cpu::Isa`].
+//! The same numbers as [`crate::reference`], sooner: bands of rows or positions in parallel on the current rayon pool, each in
+//! vector code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes nothing.
 
 mod epilogue;
 mod layer;
