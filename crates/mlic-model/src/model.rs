@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::graph::Graph;
+use crate::graph::{Graph, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
 use crate::package::{self, Parsed, SectionKind};
@@ -200,15 +200,22 @@ impl Model {
         Ok(model)
     }
 
-    /// The transforms fit the latent shape.
+    /// The transforms fit the latent shape (SPEC 5.6).
     fn check_transforms(&self) -> Result<(), ModelError> {
         let (m, n) = (self.config.latent, self.config.hyper);
-        let expected = [(SectionKind::Analysis, 3, m), (SectionKind::HyperAnalysis, m, n), (SectionKind::Synthesis, m, 3)];
-        for (kind, input, output) in expected {
+        let expected = [
+            (SectionKind::Analysis, [3, m], [1, 16]),
+            (SectionKind::HyperAnalysis, [m, n], [1, 4]),
+            (SectionKind::Synthesis, [m, 3], [16, 1]),
+        ];
+        for (kind, channels, scale) in expected {
             let graph = self.transform(kind)?;
-            if (graph.input_channels() as usize, graph.output_channels() as usize) != (input, output) {
-                let got = format!("{} with {} to {} channels", kind.name(), graph.input_channels(), graph.output_channels());
-                return Err(ModelError::Config { field: "transform", got, must: "3 to latent, latent to hyper, latent to 3" });
+            let [input, output] = [graph.input_channels(), graph.output_channels()];
+            let Scale { numerator, denominator } = graph.scale();
+            if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
+                let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
+                let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
+                return Err(ModelError::Config { field: "transform", got, must });
             }
         }
         Ok(())

@@ -201,6 +201,8 @@ impl Copy {
             .args(["build", "--quiet", "--release", "--locked", "-p", "mlic-conform", "--no-default-features"])
             .args(["--features", "embedded-model"])
             .env("CARGO_TARGET_DIR", &self.target)
+            // One line changes from mutant to mutant.
+            .env("CARGO_INCREMENTAL", "1")
             .current_dir(&self.tree)
             .output()
             .map_err(|e| e.to_string())?;
