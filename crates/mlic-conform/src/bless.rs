@@ -56,12 +56,18 @@ pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, thre
     }
     let vectors = recipe.vectors.iter().map(|vector| maker.vector(vector)).collect::<Result<Vec<_>, _>>()?;
     let name = |backend: &Arc<dyn Backend>| format!("{} ({})", backend.name(), backend.device(Stage::Passes));
+    let mut backends: Vec<String> = maker.kept.iter().flat_map(|suite| suite.manifest.blessed.backends.clone()).collect();
+    for name in [name(&reference), name(&fast)] {
+        if !backends.contains(&name) {
+            backends.push(name);
+        }
+    }
     let manifest = Manifest {
         format: FORMAT,
         suite: recipe.suite.to_owned(),
         why: recipe.why.to_owned(),
         model: ModelRef { id: model.id().to_string(), name: model.name().to_owned(), package: recipe.package.map(str::to_owned) },
-        blessed: Blessed { version: env!("CARGO_PKG_VERSION").to_owned(), backends: vec![name(&reference), name(&fast)] },
+        blessed: Blessed { version: env!("CARGO_PKG_VERSION").to_owned(), backends },
         vectors,
     };
     let path = format!("{}/{MANIFEST}", recipe.suite);

@@ -1,6 +1,6 @@
 //! What the suites reach of SPEC: an instrumented decoder over every vector, against a list of the cases of the arithmetic.
 //!
-//! The decoder is [`ops`], an implementation of its own, held to the digests of the same vectors up to `y_hat`. A large model's
+//! The decoder is [`ObservingBackend`], an implementation of its own, held to the digests of the same vectors up to `y_hat`. A large model's
 //! networks are left to the fast kernels, and only the streams are looked at.
 
 mod list;

@@ -449,16 +449,16 @@ impl Maker<'_> {
         };
         let mut multipliers = vec![vec![0; spec.outputs]; terms];
         let mut bias = vec![0; spec.outputs];
-        for output in 0..spec.outputs {
+        for (output, bias) in bias.iter_mut().enumerate() {
             let unit = Self::unit(spec.epilogue, max, output, spec.outputs);
             if let Some(constant) = self.constant_scale(spec, level, output) {
                 // Half-way below the scale: rounds up to it.
-                bias[output] = (i64::from(constant) << shift) - if shift > 0 { 1 << (shift - 1) } else { 0 };
+                *bias = (i64::from(constant) << shift) - if shift > 0 { 1 << (shift - 1) } else { 0 };
                 continue;
             }
             match self.spread(index, spec, level, output) {
                 Spread::Never => {}
-                Spread::Always(sign) => bias[output] = sign * (1 << 33 << shift.min(20)).min(1 << 60),
+                Spread::Always(sign) => *bias = sign * (1 << 33 << shift.min(20)).min(1 << 60),
                 Spread::Sixteenths(spread) => {
                     let target = i128::from((unit * spread / 16).min(1 << 45)) << shift;
                     for (term, multipliers) in multipliers.iter_mut().enumerate() {
@@ -467,7 +467,7 @@ impl Maker<'_> {
                         multipliers[output] = (target / i128::from(typical)).clamp(1, cap) as i32;
                     }
                     let offset = self.random.within(64);
-                    bias[output] = (i64::from(offset) * unit / 256) << shift.min(24);
+                    *bias = (i64::from(offset) * unit / 256) << shift.min(24);
                 }
             }
         }

@@ -210,24 +210,22 @@ impl Model {
         Ok(model)
     }
 
-    /// The transforms fit the latent shape and the scale of each stage.
+    /// The transforms fit the latent shape (SPEC 5.6).
     fn check_transforms(&self) -> Result<(), ModelError> {
         let (m, n) = (self.config.latent, self.config.hyper);
         let expected = [
-            (SectionKind::Analysis, 3, m, [1, 16]),
-            (SectionKind::HyperAnalysis, m, n, [1, 4]),
-            (SectionKind::Synthesis, m, 3, [16, 1]),
+            (SectionKind::Analysis, [3, m], [1, 16]),
+            (SectionKind::HyperAnalysis, [m, n], [1, 4]),
+            (SectionKind::Synthesis, [m, 3], [16, 1]),
         ];
-        for (kind, input, output, [up, down]) in expected {
+        for (kind, channels, scale) in expected {
             let graph = self.transform(kind)?;
-            if graph.scale() != (Scale { numerator: up, denominator: down }) {
-                let Scale { numerator, denominator } = graph.scale();
-                let got = format!("{} with a scale of {numerator}/{denominator}", kind.name());
-                return Err(ModelError::Config { field: "transform", got, must: "of scale 1/16, 1/4, 16" });
-            }
-            if (graph.input_channels() as usize, graph.output_channels() as usize) != (input, output) {
-                let got = format!("{} with {} to {} channels", kind.name(), graph.input_channels(), graph.output_channels());
-                return Err(ModelError::Config { field: "transform", got, must: "3 to latent, latent to hyper, latent to 3" });
+            let [input, output] = [graph.input_channels(), graph.output_channels()];
+            let Scale { numerator, denominator } = graph.scale();
+            if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
+                let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
+                let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
+                return Err(ModelError::Config { field: "transform", got, must });
             }
         }
         Ok(())

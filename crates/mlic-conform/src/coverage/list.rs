@@ -11,7 +11,7 @@ use crate::packages::Probe;
 /// One thing to be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What; as [`super::log::Log`] names it.
+    /// What, as the log names it.
     pub name: String,
     /// The clause of SPEC.
     pub clause: &'static str,

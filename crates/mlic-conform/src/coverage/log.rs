@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What has been reached, by the names of [`super::list`].
+/// What has been reached, by the names of the list.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     marks: BTreeSet<String>,

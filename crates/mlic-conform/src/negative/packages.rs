@@ -66,6 +66,8 @@ pub struct Sound {
 
 const HEADER: usize = 64;
 const ENTRY: usize = 24;
+/// Stride of the first convolution of a transform, which is its second node (SPEC 5.6).
+const STRIDE_AT: usize = 38;
 
 impl Sound {
     /// Makes it.
@@ -424,5 +426,8 @@ pub static PACKAGES: &[PackageCase] = &[
         why: "g_s takes another number of channels than y has",
         make: Make::Values(Shape::Small, |p| p.synthesis = p.hyper_analysis.clone()),
     },
+    section("synthesis-scale", "config", "g_s makes a picture of half the size", SectionKind::Synthesis, |s| s[STRIDE_AT] = 2),
+    section("analysis-scale", "config", "g_a gives twice the size of y", SectionKind::Analysis, |s| s[STRIDE_AT] = 8),
+    section("hyper-analysis-scale", "config", "h_a gives half the size of z", SectionKind::HyperAnalysis, |s| s[STRIDE_AT] = 8),
     section("metadata", "json", "metadata that are no object", SectionKind::Metadata, |s| s[0] = b'['),
 ];
