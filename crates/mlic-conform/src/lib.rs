@@ -27,24 +27,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod baseline;
 pub mod bless;
 pub mod check;
+pub mod compare;
 pub mod craft;
 pub mod damage;
+pub mod dump;
 pub mod error;
 pub mod explain;
+pub mod external;
 pub mod manifest;
+pub mod observe;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod scene;
+pub mod select;
 pub mod store;
 pub mod suites;
 pub mod verdict;
 
+pub use baseline::Baseline;
 pub use bless::bless;
 pub use error::ConformError;
+pub use external::External;
 pub use manifest::{Level, Manifest};
-pub use run::{Options, run};
+pub use run::{Decoder, Options, Plan, run, run_decoder};
 pub use store::{Models, Store, Suite};
 pub use verdict::Verdict;
