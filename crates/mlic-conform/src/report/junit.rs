@@ -3,15 +3,13 @@
 //! `fail` becomes `failure`, `error`, `timeout`, `not run` and `not supported` become `error`, so that nothing but a pass is
 //! green. A verdict that a baseline expects becomes `skipped`; an unexpected pass is a `failure`.
 
-use std::io;
-
-use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, BytesText, Event};
+use xml::EmitterConfig;
+use xml::writer::{EventWriter, Result, XmlEvent};
 
 use crate::report::document::{Document, SuiteDocument, VectorDocument};
 use crate::verdict::Kind;
 
-type Xml = Writer<Vec<u8>>;
+type Xml = EventWriter<Vec<u8>>;
 
 /// How a test ended, in JUnit's terms.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,15 +20,23 @@ enum Mark {
     Error,
 }
 
+/// An element with what is in it.
+fn element(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], inner: impl FnOnce(&mut Xml) -> Result<()>) -> Result<()> {
+    let attributes: Vec<(&str, String)> = attributes.iter().map(|(key, value)| (*key, plain(value))).collect();
+    let start = XmlEvent::start_element(name);
+    xml.write(attributes.iter().fold(start, |start, (key, value)| start.attr(*key, value)))?;
+    inner(xml)?;
+    xml.write(XmlEvent::end_element())
+}
+
 /// Reports as one JUnit file. The suites of several are told apart by their platform.
 ///
 /// # Errors
 /// None in memory, but the writer's interface has one.
-pub fn to_junit(documents: &[Document]) -> io::Result<String> {
-    let mut xml = Writer::new_with_indent(Vec::new(), b' ', 1);
-    xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+pub fn to_junit(documents: &[Document]) -> Result<String> {
+    let mut xml = EmitterConfig::new().perform_indent(true).indent_string(" ").create_writer(Vec::new());
     let several = documents.len() > 1;
-    xml.create_element("testsuites").with_attribute(("name", "mlic-conform")).write_inner_content(|xml| {
+    element(&mut xml, "testsuites", &[("name", "mlic-conform")], |xml| {
         for document in documents {
             for suite in &document.suites {
                 let platform = if several { format!(" on {}, {}", document.platform(), document.backend) } else { String::new() };
@@ -39,7 +45,7 @@ pub fn to_junit(documents: &[Document]) -> io::Result<String> {
         }
         Ok(())
     })?;
-    let mut text = String::from_utf8(xml.into_inner()).map_err(io::Error::other)?;
+    let mut text = String::from_utf8_lossy(&xml.into_inner()).into_owned();
     text.push('\n');
     Ok(text)
 }
@@ -53,33 +59,32 @@ fn mark(vector: &VectorDocument) -> Mark {
     }
 }
 
-fn write_suite(xml: &mut Xml, document: &Document, suite: &SuiteDocument, name: &str) -> io::Result<()> {
+fn write_suite(xml: &mut Xml, document: &Document, suite: &SuiteDocument, name: &str) -> Result<()> {
     // A suite of which nothing ran must not look green.
     let none = usize::from(suite.vectors.is_empty());
     let count = |wanted: Mark| suite.vectors.iter().filter(|vector| mark(vector) == wanted).count();
     let seconds: f64 = suite.vectors.iter().map(|vector| vector.seconds).sum();
     let attributes = [
-        ("name", plain(name)),
-        ("tests", (suite.vectors.len() + none).to_string()),
-        ("failures", count(Mark::Failure).to_string()),
-        ("errors", (count(Mark::Error) + none).to_string()),
-        ("skipped", count(Mark::Skipped).to_string()),
-        ("time", format!("{seconds:.3}")),
+        ("name", name),
+        ("tests", &(suite.vectors.len() + none).to_string()),
+        ("failures", &count(Mark::Failure).to_string()),
+        ("errors", &(count(Mark::Error) + none).to_string()),
+        ("skipped", &count(Mark::Skipped).to_string()),
+        ("time", &format!("{seconds:.3}")),
     ];
-    let attributes = attributes.iter().map(|(key, value)| (*key, value.as_str()));
-    xml.create_element("testsuite").with_attributes(attributes).write_inner_content(|xml| {
+    element(xml, "testsuite", &attributes, |xml| {
         write_properties(xml, document, suite)?;
         suite.vectors.iter().try_for_each(|vector| write_vector(xml, name, vector))?;
-        if none > 0 {
-            let case = xml.create_element("testcase").with_attributes([("classname", name), ("name", "any vector")]);
-            case.write_inner_content(|xml| write_mark(xml, "error", "not run", "no vector was run"))?;
+        if none == 0 {
+            return Ok(());
         }
-        Ok(())
-    })?;
-    Ok(())
+        element(xml, "testcase", &[("classname", name), ("name", "any vector")], |xml| {
+            write_mark(xml, "error", "not run", "no vector was run")
+        })
+    })
 }
 
-fn write_properties(xml: &mut Xml, document: &Document, suite: &SuiteDocument) -> io::Result<()> {
+fn write_properties(xml: &mut Xml, document: &Document, suite: &SuiteDocument) -> Result<()> {
     let mut properties = vec![
         ("version".to_owned(), document.program.version.clone()),
         ("platform".to_owned(), document.platform()),
@@ -91,37 +96,27 @@ fn write_properties(xml: &mut Xml, document: &Document, suite: &SuiteDocument) -
     ];
     properties.extend(document.command.iter().map(|command| ("command".to_owned(), command.clone())));
     properties.extend(suite.devices.iter().map(|(stage, device)| (format!("device {stage}"), device.clone())));
-    xml.create_element("properties").write_inner_content(|xml| {
-        for (name, value) in &properties {
-            let attributes = [("name", plain(name)), ("value", plain(value))];
-            let attributes = attributes.iter().map(|(key, value)| (*key, value.as_str()));
-            xml.create_element("property").with_attributes(attributes).write_empty()?;
-        }
-        Ok(())
-    })?;
-    Ok(())
+    element(xml, "properties", &[], |xml| {
+        let mut write =
+            |(name, value): &(String, String)| element(xml, "property", &[("name", name), ("value", value)], |_| Ok(()));
+        properties.iter().try_for_each(&mut write)
+    })
 }
 
-fn write_vector(xml: &mut Xml, suite: &str, vector: &VectorDocument) -> io::Result<()> {
-    let attributes = [("classname", plain(suite)), ("name", plain(&vector.name)), ("time", format!("{:.3}", vector.seconds))];
-    let case = xml.create_element("testcase").with_attributes(attributes.iter().map(|(key, value)| (*key, value.as_str())));
-    let element = match mark(vector) {
-        Mark::Green => return case.write_empty().map(|_| ()),
-        Mark::Skipped => "skipped",
-        Mark::Failure => "failure",
-        Mark::Error => "error",
-    };
+fn write_vector(xml: &mut Xml, suite: &str, vector: &VectorDocument) -> Result<()> {
+    let attributes = [("classname", suite), ("name", &vector.name), ("time", &format!("{:.3}", vector.seconds))];
     let kind = if vector.verdict == Kind::Pass { "unexpected pass" } else { vector.verdict.name() };
-    case.write_inner_content(|xml| write_mark(xml, element, kind, &vector.outcome()))?;
-    Ok(())
+    element(xml, "testcase", &attributes, |xml| match mark(vector) {
+        Mark::Green => Ok(()),
+        Mark::Skipped => write_mark(xml, "skipped", kind, &vector.outcome()),
+        Mark::Failure => write_mark(xml, "failure", kind, &vector.outcome()),
+        Mark::Error => write_mark(xml, "error", kind, &vector.outcome()),
+    })
 }
 
-fn write_mark(xml: &mut Xml, element: &str, kind: &str, text: &str) -> io::Result<()> {
-    let text = plain(text);
+fn write_mark(xml: &mut Xml, name: &str, kind: &str, text: &str) -> Result<()> {
     let message = text.lines().next().unwrap_or_default();
-    let element = xml.create_element(element).with_attributes([("type", kind), ("message", message)]);
-    element.write_text_content(BytesText::new(&text))?;
-    Ok(())
+    element(xml, name, &[("type", kind), ("message", message)], |xml| xml.write(XmlEvent::characters(&plain(text))))
 }
 
 /// Without the characters that XML 1.0 has no way to write.
