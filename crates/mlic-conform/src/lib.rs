@@ -2,7 +2,9 @@
 //!
 //! A suite is a folder of streams with a [`manifest`]: for each stream either the digests of everything that its decoding
 //! determines, or the error that it must give. [`run()`] takes any [`mlic_backend::Backend`] through a suite and says where it
-//! first departs from it: level, pass and tensor. [`bless()`] makes the suites anew.
+//! first departs from it: level, pass and tensor; [`run_decoder`] does the same with another program ([`External`]). [`report`] writes
+//! what was found and puts several machines side by side, [`explain`] and [`dump`] go down to single numbers. [`bless()`] makes the
+//! suites anew.
 //!
 //! | level | compares |
 //! |---|---|
