@@ -91,7 +91,7 @@ fn level_0_needs_the_header() {
 fn wrong_digests_are_named_in_walk_order() {
     let zeros = "0".repeat(32);
     for (member, place) in [
-        ("z", "L1 at z"),
+        ("z", "L1 at z, symbols"),
         ("means", "L2 at pass 0 (slice 0 anchor), means"),
         ("scale_indices", "L2 at pass 0 (slice 0 anchor), scale_indices"),
         ("symbols", "L1 at pass 0 (slice 0 anchor), symbols"),
