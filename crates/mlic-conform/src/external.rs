@@ -6,7 +6,7 @@
 mod process;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ fn says_nothing(message: &Message) -> bool {
 }
 
 /// A PPM or PGM no larger than the stream's picture. Whether it is gray is the stream's to say, not the file's.
-fn read_picture(path: &PathBuf, expected: &Decodes) -> Result<Image, ConformError> {
+fn read_picture(path: &Path, expected: &Decodes) -> Result<Image, ConformError> {
     let pixels = u64::from(expected.header.width) * u64::from(expected.header.height);
     let bytes = read_at_most(path, 3 * pixels + 1024)?;
     let mut options = ReadOptions::default();

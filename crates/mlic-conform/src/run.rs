@@ -199,7 +199,9 @@ impl Decoder for InProcess {
         if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
             return caught();
         }
-        if let Err(error) = std::thread::Builder::new().name(format!("vector {name}")).spawn(move || send.send(caught())) {
+        // Nobody listens any more once the time is over.
+        let work = move || drop(send.send(caught()));
+        if let Err(error) = std::thread::Builder::new().name(format!("vector {name}")).spawn(work) {
             return Verdict::NotRun(format!("no thread: {error}")).into();
         }
         match receive.recv_timeout(options.timeout) {
