@@ -12,6 +12,9 @@ const EXIT_CODES: &str = "Exit codes:
   2  wrong usage: an unknown suite, vector, backend or option
   3  could not be done: data, baseline, report or dump damaged, a file not readable or writable";
 
+/// A year.
+const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "mlic-conform",
@@ -69,7 +72,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "0..4", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
     pub(crate) level: u8,
     /// Seconds for each vector
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_S))]
     pub(crate) timeout: u64,
     /// Do not run what comes after the first vector that is not as expected
     #[arg(long)]

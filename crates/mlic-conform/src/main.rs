@@ -83,7 +83,10 @@ impl OutputArgs {
 fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     match output {
         Some(output) => write(output, text.as_bytes()),
-        None => Ok(print(text)),
+        None => {
+            print(text);
+            Ok(())
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Limits {
 
 /// Why a program gave no output that counts.
 #[derive(Debug, Error)]
+#[cfg_attr(not(any(unix, windows)), allow(dead_code, reason = "without processes only starting one can fail"))]
 pub(super) enum Ended {
     /// It was killed.
     #[error("no result in time")]
@@ -109,13 +110,14 @@ mod here {
             let _ = self.child.kill();
         }
 
-        fn wait_until(&mut self, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+        /// None when time is over.
+        fn wait(&mut self, start: Instant, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
             loop {
                 if let Some(status) = self.child.try_wait()? {
                     self.ended = true;
                     return Ok(Some(status));
                 }
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = timeout.saturating_sub(start.elapsed());
                 if left.is_zero() {
                     return Ok(None);
                 }
@@ -134,37 +136,35 @@ mod here {
     }
 
     /// Reads up to one byte more than the limit, on a thread; with `drain`, reads on and forgets.
-    fn reader(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> Receiver<Vec<u8>> {
+    fn reader(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> std::io::Result<Receiver<Vec<u8>>> {
         let (send, receive) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(mut pipe) = pipe {
-                let _ = pipe.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes);
-                let _ = send.send(bytes);
-                if drain {
-                    let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-                }
+        let work = move || {
+            let (mut bytes, Some(mut pipe)) = (Vec::new(), pipe) else { return };
+            let _ = pipe.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes);
+            let _ = send.send(bytes);
+            if drain {
+                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
             }
-        });
-        receive
+        };
+        std::thread::Builder::new().spawn(work).map(|_| receive)
     }
 
     /// Standard output of a program that ended well.
     pub(in super::super) fn output(program: &str, arguments: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {
-        let deadline = Instant::now() + limits.timeout;
+        let start = Instant::now();
         let failed = |error: std::io::Error| Ended::Start { program: program.to_owned(), problem: error.to_string() };
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut running = Running { child: command.spawn().map_err(failed)?, ended: false };
-        let stdout = reader(running.child.stdout.take(), limits.stdout_len, false);
-        let stderr = reader(running.child.stderr.take(), MAX_STDERR_LEN, true);
+        let stdout = reader(running.child.stdout.take(), limits.stdout_len, false).map_err(failed)?;
+        let stderr = reader(running.child.stderr.take(), MAX_STDERR_LEN, true).map_err(failed)?;
         let Ok(bytes) = stdout.recv_timeout(limits.timeout) else { return Err(Ended::Timeout) };
         if bytes.len() > limits.stdout_len {
             return Err(Ended::Output { limit: limits.stdout_len });
         }
-        let status = running.wait_until(deadline).map_err(failed)?.ok_or(Ended::Timeout)?;
+        let status = running.wait(start, limits.timeout).map_err(failed)?.ok_or(Ended::Timeout)?;
         if status.success() {
             return Ok(bytes);
         }
