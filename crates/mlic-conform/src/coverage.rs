@@ -81,7 +81,8 @@ fn observe(
         backend(Arc::clone(model), BackendChoice::Integer, 1)?
     };
     let (job, recorder) = (job(suite, vector)?, Arc::new(Recorder::new(observing)));
-    let verdict = check(&job, Arc::clone(&recorder) as Arc<dyn Backend>, Level::L3);
+    let recording = Arc::clone(&recorder) as Arc<dyn Backend>;
+    let verdict = check(&job, &recording, Level::L3).verdict;
     if !verdict.is_pass() {
         return Ok(Some(format!("{}/{}: {verdict}", suite.manifest.suite, vector.name)));
     }

@@ -86,6 +86,31 @@ pub enum ConformError {
         /// Verdicts that are not pass.
         problem: String,
     },
+    /// A decoder failed, or said nothing that can be compared.
+    #[error("{problem}")]
+    Decoder {
+        /// How.
+        problem: String,
+    },
+    /// Another program cannot be started here.
+    #[error("this platform has no processes, and so no external decoders")]
+    NoProcesses,
+    /// A file that a user gave is not of the form that this program reads.
+    #[error("{}: {problem}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A report or another file cannot be written.
+    #[error("{destination}: {source}")]
+    Output {
+        /// Where to.
+        destination: String,
+        /// The cause.
+        source: mlic::output::OutputError,
+    },
     /// The codec failed.
     #[error(transparent)]
     Codec(#[from] mlic::Error),
@@ -120,6 +145,7 @@ impl ConformError {
             self,
             Self::Codec(mlic::Error::Backend(BackendError::NotAvailable { .. }))
                 | Self::Backend(BackendError::NotAvailable { .. })
+                | Self::NoProcesses
         )
     }
 

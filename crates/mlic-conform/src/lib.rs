@@ -2,7 +2,9 @@
 //!
 //! A suite is a folder of streams with a [`manifest`]: for each stream either the digests of everything that its decoding
 //! determines, or the error that it must give. [`run()`] takes any [`mlic_backend::Backend`] through a suite and says where it
-//! first departs from it: level, pass and tensor. [`bless()`] makes the suites anew.
+//! first departs from it: level, pass and tensor; [`run_decoder`] does the same with another program ([`External`]). [`report`] writes
+//! what was found and puts several machines side by side, [`explain`] and [`dump`] go down to single numbers. [`bless()`] makes the
+//! suites anew.
 //!
 //! | level | compares |
 //! |---|---|
@@ -27,27 +29,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod baseline;
 pub mod bless;
 pub mod check;
+pub mod compare;
 pub mod coverage;
 pub mod craft;
 pub mod damage;
+pub mod dump;
 pub mod error;
 pub mod explain;
+pub mod external;
 pub mod manifest;
 pub mod negative;
+pub mod observe;
 pub mod packages;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod scene;
+pub mod select;
 pub mod store;
 pub mod suites;
 pub mod verdict;
 
+pub use baseline::Baseline;
 pub use bless::bless;
 pub use error::ConformError;
+pub use external::External;
 pub use manifest::{Level, Manifest};
-pub use run::{Options, run};
+pub use run::{Decoder, Options, Plan, run, run_decoder};
 pub use store::{Models, Store, Suite};
 pub use verdict::Verdict;

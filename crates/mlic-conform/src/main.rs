@@ -1,169 +1,60 @@
-//! `mlic-conform`: runs, lists, explains and makes conformance suites.
-//!
-//! Exit codes: 0 every vector passed, 1 some did not or a suite could not be used, 2 wrong usage.
+//! `mlic-conform`: runs, lists, compares, explains and makes conformance suites.
+
+mod cli;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use mlic::{BackendChoice, backend};
-use mlic_conform::report::{Report, SuiteReport};
+use clap::Parser;
+use cli::{
+    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
+    ReportArgs, RunArgs,
+};
+use mlic::image::{OutputFormat, write_image};
+use mlic::output::{Destination, Output};
+use mlic::{BackendChoice, Codec, backend};
+use mlic_conform::dump::{self, Shape};
+use mlic_conform::explain::{Side, compare, decode};
+use mlic_conform::observe::{Message, Refusal, observe};
+use mlic_conform::report::document::Document;
+use mlic_conform::report::matrix::Matrix;
+use mlic_conform::report::{Report, SuiteReport, cores, junit, text};
+use mlic_conform::run::InProcess;
+use mlic_conform::store::{MAX_FILE_LEN, read_at_most};
 use mlic_conform::suites::{self, Source};
-use mlic_conform::{ConformError, Level, Models, Options, Store, Suite, Verdict, bless, explain, run};
+use mlic_conform::{
+    Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, run_decoder, select,
+};
 use mlic_model::Model;
 
-#[derive(Debug, Parser)]
-#[command(name = "mlic-conform", version, about = "Does this decoder read MLIC++ streams as the specification says?")]
-#[command(
-    after_help = "Exit codes:\n  0  every vector passed\n  1  some did not, or a suite could not be used\n  2  wrong usage"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+/// Longest report or baseline that is read, in bytes.
+const MAX_TEXT_LEN: u64 = 1 << 26;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run suites
-    Run(RunArgs),
-    /// List suites and their vectors
-    List(DataArgs),
-    /// Compare a vector's decoding with the reference, number by number
-    Explain(ExplainArgs),
-    /// Say which cases of SPEC the suites reach
-    Coverage(CoverageArgs),
-    /// Make suites anew: streams, expectations, pictures
-    Bless(BlessArgs),
-    /// Write the pictures of a suite as PNG
-    Draw(DrawArgs),
-}
-
-#[derive(Debug, Args)]
-struct DataArgs {
-    /// Folder of suites instead of those that are part of the program
-    #[arg(long, value_name = "DIR")]
-    suite_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct RunArgs {
-    /// Suites [default: smoke]
-    #[arg(value_name = "SUITE")]
-    suites: Vec<String>,
-    #[command(flatten)]
-    data: DataArgs,
-    #[command(flatten)]
-    backend: BackendArgs,
-    /// How far to compare: 0 container, 1 symbols, 2 means and scale indices, 3 y_hat, 4 pixels
-    #[arg(long, value_name = "0..4", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
-    level: u8,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Seconds for each vector
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    timeout: u64,
-}
-
-#[derive(Debug, Args)]
-struct BackendArgs {
-    /// What is tested
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
-    backend: BackendChoice,
-    /// Model package to use where its id is wanted; may be repeated
-    #[arg(long, value_name = "PACKAGE")]
-    model: Vec<PathBuf>,
-    /// Threads, and vectors at once; 0 for one per core
-    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
-    jobs: usize,
-}
-
-#[derive(Debug, Args)]
-struct ExplainArgs {
-    /// Vector
-    #[arg(value_name = "VECTOR")]
-    vector: String,
-    /// Its suite
-    #[arg(long, default_value = "smoke")]
-    suite: String,
-    #[command(flatten)]
-    data: DataArgs,
-    #[command(flatten)]
-    backend: BackendArgs,
-}
-
-#[derive(Debug, Args)]
-struct CoverageArgs {
-    /// Suites [default: all]
-    #[arg(value_name = "SUITE")]
-    suites: Vec<String>,
-    #[command(flatten)]
-    data: DataArgs,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Debug, Args)]
-struct BlessArgs {
-    /// Suites [default: all]
-    #[arg(value_name = "SUITE")]
-    suites: Vec<String>,
-    /// Make only the vectors that a suite lacks; the others stay as they are
-    #[arg(long)]
-    keep: bool,
-    /// Folder to write to
-    #[arg(long, value_name = "DIR", default_value = "conformance")]
-    suite_dir: PathBuf,
-    /// Model package to use instead of the one that is part of the program
-    #[arg(long, value_name = "PACKAGE")]
-    model: Vec<PathBuf>,
-    /// Threads; 0 for one per core
-    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
-    jobs: usize,
-}
-
-#[derive(Debug, Args)]
-struct DrawArgs {
-    /// Suite
-    #[arg(value_name = "SUITE")]
-    suite: String,
-    /// Folder to write to
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
-/// Names of backends, as the help and completions list them.
-fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
-}
+const DIFFERS: u8 = 1;
+const USAGE: u8 = 2;
+const CANNOT: u8 = 3;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run_suites(&args),
         Command::List(args) => list(&args),
+        Command::Report(args) => report(&args),
         Command::Explain(args) => explain_vector(&args),
         Command::Coverage(args) => measure_coverage(&args),
+        Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
             eprintln!("mlic-conform: {}", error.chain());
             let usage = matches!(error, ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. });
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(if usage { USAGE } else { CANNOT })
         }
     }
 }
@@ -173,38 +64,108 @@ fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// A file that is replaced; found wanting before the work is done, where that can be.
+fn file_output(path: &Path) -> Result<Output, ConformError> {
+    let output = Output::new(Destination::File(path.to_owned()), true);
+    output.check().map_err(|source| ConformError::Output { destination: path.display().to_string(), source })?;
+    Ok(output)
+}
+
+fn write(output: &Output, bytes: &[u8]) -> Result<(), ConformError> {
+    output.write(bytes).map_err(|source| ConformError::Output { destination: output.destination().to_string(), source })
+}
+
+impl OutputArgs {
+    fn file(&self) -> Result<Option<Output>, ConformError> {
+        self.output.as_deref().filter(|path| path.as_os_str() != "-").map(file_output).transpose()
+    }
+}
+
+/// To the file, or to standard output.
+fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
+    match output {
+        Some(output) => write(output, text.as_bytes()),
+        None => {
+            print(text);
+            Ok(())
+        }
+    }
+}
+
+/// A file that a user gave, read into something.
+fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, ConformError> {
+    let bytes = read_at_most(path, MAX_TEXT_LEN)?;
+    parse(&bytes).map_err(|problem| ConformError::Input { path: path.to_owned(), problem })
+}
+
+/// Something that could not be written as text.
+fn unwritable(error: impl ToString) -> ConformError {
+    ConformError::Input { path: "report".into(), problem: error.to_string() }
+}
+
 fn store(data: &DataArgs) -> Store {
     data.suite_dir.clone().map_or(Store::Embedded, Store::Folder)
 }
 
+fn jobs(args: &ModelArgs) -> usize {
+    if args.jobs == 0 { cores() } else { args.jobs }
+}
+
 fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
-    let (store, models) = (store(&args.data), Models::open(&args.backend.model)?);
+    let (store, models) = (store(&args.data), Models::open(&args.backend.model.model)?);
+    // Everything that can be wrong with the arguments is found before anything runs.
+    let mut suites = select::suites(&store, &args.suites)?;
+    select::vectors(&mut suites, &args.vector)?;
+    let baseline = args.baseline.as_deref().map(|path| read(path, Baseline::parse)).transpose()?.unwrap_or_default();
+    baseline.check_names(&store)?;
+    let output = args.output.file()?;
+    let write_baseline = args.write_baseline.as_deref().map(file_output).transpose()?;
+
     let level = Level::try_from(args.level).unwrap_or(Level::L4);
-    let jobs = if args.backend.jobs == 0 { mlic_conform::report::cores() } else { args.backend.jobs };
-    let options = Options { level, jobs, timeout: Duration::from_secs(args.timeout) };
-    let names = if args.suites.is_empty() { vec!["smoke".to_owned()] } else { args.suites.clone() };
-    // All manifests are read before anything runs.
-    let suites = names.iter().map(|name| store.suite(name)).collect::<Result<Vec<_>, _>>()?;
-    let reports = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options)).collect();
-    let report =
-        Report { backend: args.backend.backend.resolved().to_string(), level, threads: args.backend.jobs, suites: reports };
-    match args.format {
-        Format::Text => print(&report.to_text()),
-        Format::Json => print(&format!("{:#}\n", report.to_json())),
+    let options = Options { level, jobs: jobs(&args.backend.model), timeout: Duration::from_secs(args.timeout) };
+    let plan = Plan::new(baseline, args.fail_fast);
+    let reports = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options, &plan)).collect();
+    let name = || args.backend.backend.resolved().to_string();
+    let report = Report {
+        backend: if args.external.is_some() { "external".to_owned() } else { name() },
+        command: args.external.as_ref().map(|external| external.line.clone()),
+        level,
+        threads: args.backend.model.jobs,
+        suites: reports,
+    };
+    put(output.as_ref(), &format_run(&report, args.output.format)?)?;
+    if let Some(output) = write_baseline {
+        let updated = plan.baseline.updated(&report.suites).and_then(|baseline| baseline.to_bytes());
+        let bytes = updated.map_err(|problem| ConformError::Input { path: output.destination().to_string().into(), problem })?;
+        write(&output, &bytes)?;
     }
-    Ok(report.is_pass())
+    Ok(report.is_as_expected())
+}
+
+fn format_run(report: &Report, format: Format) -> Result<String, ConformError> {
+    let document = Document::from(report);
+    match format {
+        Format::Text => Ok(text::to_text(&document)),
+        Format::Json => document.to_json().map_err(unwritable),
+        Format::Junit => junit::to_junit(&[document]).map_err(unwritable),
+        Format::Markdown => Ok(Matrix::new(&[document]).to_markdown()),
+    }
 }
 
 /// A suite whose model or backend is not to be had is reported like one that fails.
-fn run_suite(suite: &Suite<'_>, store: &Store, models: &Models, args: &RunArgs, options: &Options) -> SuiteReport {
-    let model = models.find(store, &suite.manifest.model);
-    match model.and_then(|model| Ok(backend(model, args.backend.backend, args.backend.jobs)?)) {
-        Ok(backend) => run(suite, backend, options),
-        Err(error @ (ConformError::NoModel { .. } | ConformError::Missing { .. })) => {
-            mlic_conform::run::not_run(suite, options.level, &Verdict::NotSupported(error.chain()))
+fn run_suite(suite: &Suite<'_>, store: &Store, models: &Models, args: &RunArgs, options: &Options, plan: &Plan) -> SuiteReport {
+    let tested = models.find(store, &suite.manifest.model).and_then(|model| match &args.external {
+        Some(external) => Ok(run_decoder(suite, &External::new(external.command.clone(), &model)?, options, plan)),
+        None => {
+            let backend = backend(model, args.backend.backend, args.backend.model.jobs)?;
+            Ok(run_decoder(suite, &InProcess(backend), options, plan))
         }
-        Err(error) => mlic_conform::run::not_run(suite, options.level, &Verdict::NotRun(error.chain())),
-    }
+    });
+    tested.unwrap_or_else(|error| {
+        let lacks = error.is_not_available() || matches!(error, ConformError::NoModel { .. } | ConformError::Missing { .. });
+        let verdict = if lacks { Verdict::NotSupported(error.chain()) } else { Verdict::NotRun(error.chain()) };
+        mlic_conform::run::not_run(suite, options, plan, &verdict)
+    })
 }
 
 fn list(args: &DataArgs) -> Result<bool, ConformError> {
@@ -224,28 +185,88 @@ fn list(args: &DataArgs) -> Result<bool, ConformError> {
     Ok(true)
 }
 
+fn report(args: &ReportArgs) -> Result<bool, ConformError> {
+    let documents = args.reports.iter().map(|path| read(path, Document::parse)).collect::<Result<Vec<_>, _>>()?;
+    let output = args.output.file()?;
+    let matrix = Matrix::new(&documents);
+    let text = match args.output.format {
+        Format::Text => matrix.to_text(),
+        Format::Markdown => matrix.to_markdown(),
+        Format::Json => serde_json::to_string_pretty(&matrix).map_err(unwritable)? + "\n",
+        Format::Junit => junit::to_junit(&documents).map_err(unwritable)?,
+    };
+    put(output.as_ref(), &text)?;
+    Ok(matrix.agree)
+}
+
 fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
-    let (store, models) = (store(&args.data), Models::open(&args.backend.model)?);
+    let (store, models) = (store(&args.data), Models::open(&args.backend.model.model)?);
     let suite = store.suite(&args.suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
     let vector = suite.manifest.vector(&args.vector).ok_or_else(unknown)?;
     let stream = suite.read(&vector.stream)?;
     let model = models.find(&store, &suite.manifest.model)?;
-    let tested = backend(Arc::clone(&model), args.backend.backend, args.backend.jobs)?;
-    let reference = backend(model, BackendChoice::Reference, args.backend.jobs)?;
-    let explanation = explain::explain(&stream, tested, reference);
+    let decode_on = |choice: BackendChoice| {
+        Ok::<_, ConformError>(decode(&stream, backend(Arc::clone(&model), choice, args.backend.model.jobs)?))
+    };
+    let output = args.write_dump.as_deref().map(file_output).transpose()?;
+    let got = decode_on(args.backend.backend)?;
+    if let Some(output) = output {
+        write(&output, &dump::write(&stream, &got.values))?;
+        let error = got.error.as_ref().map_or_else(String::new, |error| format!(", which ended in: {error}"));
+        print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name));
+        return Ok(true);
+    }
+    let expected = match &args.dump {
+        None => decode_on(args.against)?,
+        Some(path) => read_dump(path, &stream, &model, &got)?,
+    };
+    let explanation = compare(&got, &expected, Shape::of(&stream, &model).ok());
     print(&explanation.to_string());
-    Ok(explanation.first.is_none() && explanation.got_error == explanation.expected_error)
+    Ok(explanation.is_equal())
+}
+
+/// The numbers of a file. They do not say how their decoding ended: that is not compared.
+fn read_dump(path: &Path, stream: &[u8], model: &Model, got: &Side) -> Result<Side, ConformError> {
+    let shape = Shape::of(stream, model)?;
+    let bytes = read_at_most(path, shape.max_dump_len())?;
+    let values = dump::parse(&bytes, stream, &shape);
+    let values = values.map_err(|problem| ConformError::Input { path: path.to_owned(), problem })?;
+    Ok(Side { name: path.display().to_string(), values, error: got.error.clone() })
+}
+
+/// What it cannot decode it says in its message; only files that it cannot read or write are errors.
+fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
+    let stream = read_at_most(&args.stream, MAX_FILE_LEN)?;
+    let package = read_at_most(&args.package, MAX_FILE_LEN)?;
+    let message = match Model::from_bytes(package) {
+        Ok(model) => decode_message(args, &stream, model)?,
+        Err(error) => {
+            let decoder = format!("mlic-conform {} {}", env!("CARGO_PKG_VERSION"), args.backend.resolved());
+            Message::refused(decoder, Refusal::from(&mlic::Error::from(error)))
+        }
+    };
+    print(&format!("{}\n", serde_json::to_string(&message).map_err(unwritable)?));
+    Ok(true)
+}
+
+fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Message, ConformError> {
+    let backend = backend(Arc::new(model), args.backend, args.jobs)?;
+    let (mut message, latents) = observe(stream, &backend);
+    let Some(latents) = latents.ok().filter(|_| args.picture) else { return Ok(message) };
+    let image = Codec::with_backend(backend).synthesize(&latents)?;
+    let mut path = args.stream.clone().into_os_string();
+    path.push(".ppm");
+    write(&file_output(Path::new(&path))?, &write_image(&image, OutputFormat::Ppm)?)?;
+    message.picture = Some(path.into());
+    Ok(message)
 }
 
 fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
     let store = store(&args.data);
     let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
     let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
-    match args.format {
-        Format::Text => print(&coverage.to_text()),
-        Format::Json => print(&format!("{:#}\n", coverage.to_json())),
-    }
+    print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() });
     Ok(coverage.is_complete())
 }
 
@@ -260,7 +281,7 @@ fn recipes(names: &[String]) -> Result<Vec<suites::Recipe>, ConformError> {
 }
 
 fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
-    let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model)?);
+    let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model.model)?);
     for recipe in recipes(&args.suites)? {
         let model = match (recipe.package, models.first()) {
             (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
@@ -268,7 +289,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
             (None, None) => mlic_conform::store::embedded_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
-        let files = bless(&recipe, model, &store, args.keep, args.jobs)?;
+        let files = bless(&recipe, model, &store, args.keep, args.model.jobs)?;
         bless::write(&args.suite_dir, recipe.suite, &files)?;
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();
@@ -279,7 +300,6 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
 }
 
 fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
-    use mlic::image::{OutputFormat, write_image};
     let io = |path: &PathBuf| {
         let path = path.clone();
         move |source| ConformError::Io { path, source }

@@ -26,6 +26,8 @@ pub struct Recording {
     pub z: Option<Vec<i32>>,
     /// Passes, in walk order.
     pub passes: Vec<PassRecord>,
+    /// `y_hat`.
+    pub y_hat: Option<Vec<i32>>,
 }
 
 impl PassRecord {
@@ -103,7 +105,7 @@ impl Backend for Recorder {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        *lock(&self.recording) = Recording { z: Some(z_symbols.to_vec()), passes: Vec::new() };
+        *lock(&self.recording) = Recording { z: Some(z_symbols.to_vec()), ..Recording::default() };
         let session = self.backend.entropy(size, quality, z_symbols)?;
         Ok(Box::new(Session { session, recording: &self.recording }))
     }
@@ -129,6 +131,8 @@ impl EntropySession for Session<'_> {
     }
 
     fn y_hat(&self) -> Result<Map<i32>, BackendError> {
-        self.session.y_hat()
+        let y_hat = self.session.y_hat()?;
+        lock(self.recording).y_hat = Some(y_hat.data.clone());
+        Ok(y_hat)
     }
 }

@@ -1,14 +1,15 @@
-//! A suite against a backend.
+//! A suite against a decoder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mlic_backend::Backend;
 
-use crate::check::{Job, check};
+use crate::baseline::Baseline;
+use crate::check::{Job, Judged, check};
 use crate::error::ConformError;
 use crate::manifest::{Expect, Level, Vector};
 use crate::report::{SuiteReport, VectorReport, devices};
@@ -32,42 +33,100 @@ impl Default for Options {
     }
 }
 
+/// What is tested: a backend of this program, or another program.
+pub trait Decoder: Send + Sync {
+    /// What runs each stage; asked for after the vectors have run.
+    fn devices(&self) -> Vec<(String, String)>;
+
+    /// Why it cannot be tried with this model, if so.
+    fn refuses(&self, model_id: &str) -> Option<Verdict>;
+
+    /// Judges a vector, in the time given.
+    fn judge(&self, name: &str, job: Job, options: &Options) -> Judged;
+}
+
+/// What is expected of several suites, and whether to go on after something else.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Verdicts other than pass that are expected.
+    pub baseline: Baseline,
+    /// Whether what comes after the first unexpected verdict is not run.
+    pub fail_fast: bool,
+    stopped: AtomicBool,
+}
+
+impl Plan {
+    /// A plan.
+    #[must_use]
+    pub const fn new(baseline: Baseline, fail_fast: bool) -> Self {
+        Self { baseline, fail_fast, stopped: AtomicBool::new(false) }
+    }
+
+    fn note(&self, report: &VectorReport) {
+        if self.fail_fast && !report.is_as_expected() {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Takes a backend through a suite.
 ///
 /// Vectors that can only be judged above [`Options::level`] are left out; the report counts them.
 #[must_use]
 pub fn run(suite: &Suite<'_>, backend: Arc<dyn Backend>, options: &Options) -> SuiteReport {
-    let selected: Vec<&Vector> = suite.manifest.vectors.iter().filter(|v| v.expect.level() <= options.level).collect();
-    let wanted = &suite.manifest.model.id;
-    let (have, devices) = (backend.model().id().to_string(), devices(backend.as_ref()));
-    let judge = |vector: &Vector| match have == *wanted {
-        true => judge(suite, vector, &backend, options),
-        false => Verdict::NotSupported(format!("the streams need model {wanted}, the backend has {have}")),
+    run_decoder(suite, &InProcess(backend), options, &Plan::default())
+}
+
+/// Takes a decoder through a suite.
+#[must_use]
+pub fn run_decoder(suite: &Suite<'_>, decoder: &dyn Decoder, options: &Options, plan: &Plan) -> SuiteReport {
+    let refused = decoder.refuses(&suite.manifest.model.id);
+    let judge = |vector: &Vector| match &refused {
+        None => judge(suite, vector, decoder, options),
+        Some(verdict) => verdict.clone().into(),
     };
-    let vectors = in_parallel(&selected, options.jobs, |vector| timed(vector, judge));
-    let left_out = suite.manifest.vectors.len() - selected.len();
-    SuiteReport { suite: suite.manifest.suite.clone(), model: suite.manifest.model.clone(), devices, vectors, left_out }
+    let vectors = run_vectors(suite, options, plan, judge);
+    SuiteReport { devices: decoder.devices(), ..report(suite, vectors) }
 }
 
 /// The report of a suite that cannot be run at all.
 #[must_use]
-pub fn not_run(suite: &Suite<'_>, level: Level, verdict: &Verdict) -> SuiteReport {
-    let selected = suite.manifest.vectors.iter().filter(|v| v.expect.level() <= level);
-    let vectors: Vec<VectorReport> = selected.map(|vector| timed(vector, |_| verdict.clone())).collect();
-    let left_out = suite.manifest.vectors.len() - vectors.len();
+pub fn not_run(suite: &Suite<'_>, options: &Options, plan: &Plan, verdict: &Verdict) -> SuiteReport {
+    report(suite, run_vectors(suite, options, plan, |_| verdict.clone().into()))
+}
+
+fn report(suite: &Suite<'_>, vectors: Vec<VectorReport>) -> SuiteReport {
     SuiteReport {
         suite: suite.manifest.suite.clone(),
+        manifest_sha256: suite.sha256.clone(),
         model: suite.manifest.model.clone(),
         devices: Vec::new(),
+        left_out: suite.manifest.vectors.len() - vectors.len(),
+        not_selected: suite.not_selected,
         vectors,
-        left_out,
     }
 }
 
-fn timed(vector: &Vector, judge: impl FnOnce(&Vector) -> Verdict) -> VectorReport {
-    let start = Instant::now();
-    let verdict = judge(vector);
-    VectorReport { name: vector.name.clone(), why: vector.why.clone(), verdict, seconds: start.elapsed().as_secs_f64() }
+fn run_vectors(suite: &Suite<'_>, options: &Options, plan: &Plan, judge: impl Fn(&Vector) -> Judged + Sync) -> Vec<VectorReport> {
+    let selected: Vec<&Vector> = suite.manifest.vectors.iter().filter(|v| v.expect.level() <= options.level).collect();
+    in_parallel(&selected, options.jobs, |vector| {
+        let start = Instant::now();
+        let judged = match plan.stopped.load(Ordering::Relaxed) {
+            false => judge(vector),
+            true => Verdict::NotRun("an earlier vector was not as expected".into()).into(),
+        };
+        let expected = plan.baseline.expected(&suite.manifest.suite, &vector.name).cloned();
+        let report = VectorReport {
+            name: vector.name.clone(),
+            why: vector.why.clone(),
+            verdict: judged.verdict,
+            expected,
+            computed: judged.computed,
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        plan.note(&report);
+        report
+    })
 }
 
 /// Results in the order of the items; on the calling thread alone where one job is wanted.
@@ -108,29 +167,48 @@ pub fn job(suite: &Suite<'_>, vector: &Vector) -> Result<Job, ConformError> {
     Ok(Job { stream: suite.read(&vector.stream)?, expect: vector.expect.clone(), picture })
 }
 
-/// On a thread of its own: a decoder that hangs is left behind, one that panics is an error. Where there are no threads it
-/// runs on this one, for as long as it takes.
-fn judge(suite: &Suite<'_>, vector: &Vector, backend: &Arc<dyn Backend>, options: &Options) -> Verdict {
-    let job = match job(suite, vector) {
-        Ok(job) => job,
-        Err(error) => return Verdict::Error(error.chain()),
-    };
-    let (backend, level) = (Arc::clone(backend), options.level);
-    let (send, receive) = channel();
-    let caught = move || {
-        let verdict = catch_unwind(AssertUnwindSafe(|| check(&job, backend, level)));
-        verdict.unwrap_or_else(|panic| Verdict::Error(format!("the decoder panicked: {}", said(&*panic))))
-    };
-    if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
-        return caught();
+fn judge(suite: &Suite<'_>, vector: &Vector, decoder: &dyn Decoder, options: &Options) -> Judged {
+    match job(suite, vector) {
+        Ok(job) => decoder.judge(&vector.name, job, options),
+        Err(error) => Verdict::Error(error.chain()).into(),
     }
-    if let Err(error) = std::thread::Builder::new().name(format!("vector {}", vector.name)).spawn(move || send.send(caught())) {
-        return Verdict::NotRun(format!("no thread: {error}"));
+}
+
+/// A backend of this program.
+pub struct InProcess(pub Arc<dyn Backend>);
+
+impl Decoder for InProcess {
+    fn devices(&self) -> Vec<(String, String)> {
+        devices(self.0.as_ref())
     }
-    match receive.recv_timeout(options.timeout) {
-        Ok(verdict) => verdict,
-        Err(RecvTimeoutError::Timeout) => Verdict::Timeout(options.timeout.as_secs()),
-        Err(RecvTimeoutError::Disconnected) => Verdict::Error("the decoder ended without a verdict".into()),
+
+    fn refuses(&self, model_id: &str) -> Option<Verdict> {
+        let have = self.0.model().id().to_string();
+        (have != model_id).then(|| Verdict::NotSupported(format!("the streams need model {model_id}, the backend has {have}")))
+    }
+
+    /// On a thread of its own: a decoder that hangs is left behind, one that panics is an error. Where there are no threads
+    /// it runs on this one, for as long as it takes.
+    fn judge(&self, name: &str, job: Job, options: &Options) -> Judged {
+        let (backend, level) = (Arc::clone(&self.0), options.level);
+        let (send, receive) = channel();
+        let caught = move || {
+            let judged = catch_unwind(AssertUnwindSafe(|| check(&job, &backend, level)));
+            judged.unwrap_or_else(|panic| Verdict::Error(format!("the decoder panicked: {}", said(&*panic))).into())
+        };
+        if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
+            return caught();
+        }
+        // Nobody listens any more once the time is over.
+        let work = move || drop(send.send(caught()));
+        if let Err(error) = std::thread::Builder::new().name(format!("vector {name}")).spawn(work) {
+            return Verdict::NotRun(format!("no thread: {error}")).into();
+        }
+        match receive.recv_timeout(options.timeout) {
+            Ok(judged) => judged,
+            Err(RecvTimeoutError::Timeout) => Verdict::Timeout(options.timeout.as_secs()).into(),
+            Err(RecvTimeoutError::Disconnected) => Verdict::Error("the decoder ended without a verdict".into()).into(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlic_model::Model;
@@ -10,12 +10,12 @@ use mlic_model::package::hex;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ConformError;
-use crate::manifest::{FileRef, Manifest, ModelRef};
+use crate::manifest::{FileRef, Manifest, ModelRef, Vector};
 
 /// Path and contents of everything in `conformance/` when the program was built.
 static EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 /// Longest file that is read: a model package.
-const MAX_FILE_LEN: u64 = 1 << 30;
+pub const MAX_FILE_LEN: u64 = 1 << 30;
 
 /// Conformance data. Paths within it have the form `FOLDER/FILE`.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Store {
     pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>, ConformError> {
         let missing = || ConformError::Missing { file: path.to_owned() };
         match self {
-            Self::Folder(root) => read_file(&root.join(path)).map(Cow::Owned),
+            Self::Folder(root) => read_at_most(&root.join(path), MAX_FILE_LEN).map(Cow::Owned),
             Self::Embedded => {
                 let found = EMBEDDED.iter().find(|(name, _)| *name == path);
                 found.map(|(_, bytes)| Cow::Borrowed(*bytes)).ok_or_else(missing)
@@ -100,15 +100,26 @@ impl Store {
         if manifest.suite != name {
             return Err(damaged(format!("the suite calls itself {}", manifest.suite)));
         }
-        Ok(Suite { manifest, store: self })
+        Ok(Suite { manifest, sha256: sha256(&bytes), not_selected: 0, store: self })
     }
 }
 
-fn read_file(path: &std::path::Path) -> Result<Vec<u8>, ConformError> {
+/// A file, if it is one and no longer than a limit in bytes.
+///
+/// # Errors
+/// [`ConformError::Io`], or [`ConformError::Input`] for what is no file or too long.
+pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, ConformError> {
     use std::io::Read;
+    let wrong = |problem| ConformError::Input { path: path.to_owned(), problem };
+    if !std::fs::metadata(path).map_err(ConformError::io(path))?.is_file() {
+        return Err(wrong("it is not a file".to_owned()));
+    }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(ConformError::io(path))?;
-    file.take(MAX_FILE_LEN).read_to_end(&mut bytes).map_err(ConformError::io(path))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(ConformError::io(path))?;
+    if bytes.len() as u64 > limit {
+        return Err(wrong(format!("more than {limit} bytes")));
+    }
     Ok(bytes)
 }
 
@@ -117,10 +128,21 @@ fn read_file(path: &std::path::Path) -> Result<Vec<u8>, ConformError> {
 pub struct Suite<'a> {
     /// The manifest.
     pub manifest: Manifest,
+    /// SHA-256 of the manifest's file, which names everything else of the suite.
+    pub sha256: String,
+    /// Vectors that [`Self::select`] has taken out.
+    pub not_selected: usize,
     store: &'a Store,
 }
 
 impl Suite<'_> {
+    /// Leaves the vectors for which `keep` holds, and counts the others.
+    pub fn select(&mut self, keep: impl FnMut(&Vector) -> bool) {
+        let before = self.manifest.vectors.len();
+        self.manifest.vectors.retain(keep);
+        self.not_selected += before - self.manifest.vectors.len();
+    }
+
     /// A file of the suite; it is the one that the manifest means.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mlic_core::schedule::Pass;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::manifest::Level;
 
@@ -25,22 +25,69 @@ pub enum Verdict {
     NotSupported(String),
 }
 
-impl Verdict {
+/// Which verdict, without what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// [`Verdict::Pass`].
+    Pass,
+    /// [`Verdict::Fail`].
+    Fail,
+    /// [`Verdict::Error`].
+    Error,
+    /// [`Verdict::Timeout`].
+    Timeout,
+    /// [`Verdict::NotRun`].
+    #[serde(rename = "not run")]
+    NotRun,
+    /// [`Verdict::NotSupported`].
+    #[serde(rename = "not supported")]
+    NotSupported,
+}
+
+impl Kind {
+    /// All, in the order in which reports count them.
+    pub const ALL: [Self; 6] = [Self::Pass, Self::Fail, Self::Error, Self::Timeout, Self::NotRun, Self::NotSupported];
+
     /// Name in reports.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
-            Self::Fail(_) => "fail",
-            Self::Error(_) => "error",
-            Self::Timeout(_) => "timeout",
-            Self::NotRun(_) => "not run",
-            Self::NotSupported(_) => "not supported",
+            Self::Fail => "fail",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::NotRun => "not run",
+            Self::NotSupported => "not supported",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Verdict {
+    /// Which it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Pass => Kind::Pass,
+            Self::Fail(_) => Kind::Fail,
+            Self::Error(_) => Kind::Error,
+            Self::Timeout(_) => Kind::Timeout,
+            Self::NotRun(_) => Kind::NotRun,
+            Self::NotSupported(_) => Kind::NotSupported,
         }
     }
 
-    /// All names, in the order in which reports count them.
-    pub const NAMES: [&'static str; 6] = ["pass", "fail", "error", "timeout", "not run", "not supported"];
+    /// Name in reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.kind().name()
+    }
 
     /// Whether it is a pass.
     #[must_use]
@@ -102,8 +149,7 @@ pub enum Place {
 }
 
 /// What a pass decides, in the order in which it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tensor {
     /// Means.
     Means,

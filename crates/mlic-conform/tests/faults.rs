@@ -336,12 +336,13 @@ fn explain_names_the_element_and_both_values() {
     let stream = suite.read(&suite.manifest.vector(RICH).unwrap().stream).unwrap();
     let explanation = explain(&stream, Faulty::of(&model, Fault::IndexOffByOne), with(fast(), Arc::clone(&model)));
     let element = explanation.first.clone().unwrap();
-    assert_eq!((element.pass.unwrap().index(), element.tensor, element.index), (0, Tensor::ScaleIndices, 0));
+    assert!(matches!(element.place, Place::Pass { pass, tensor: Tensor::ScaleIndices } if pass.index() == 0), "{explanation}");
+    assert_eq!(element.index, 0);
     // The first anchor is at row 0, column 1.
     assert_eq!((element.position, element.got), ([0, 1, 0], element.expected + 1));
     assert!(explanation.got_error.is_some() && explanation.expected_error.is_none());
     let equal = explain(&stream, with(fast(), Arc::clone(&model)), with(fast(), model));
-    assert_eq!((equal.first, equal.got_error), (None, None));
+    assert!(equal.is_equal() && equal.compared > 0, "{equal}");
 }
 
 #[test]

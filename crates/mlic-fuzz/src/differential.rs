@@ -1,8 +1,10 @@
 //! The fast kernels of every instruction set against the definition, on generated packages and symbols: every mean, scale index and
 //! latent is equal. What a package's proof promises is tested too: the build of a fuzz target checks for overflow.
 
+use std::sync::Arc;
+
 use mlic_backend::contract::{Fill, Random, z_count};
-use mlic_backend::integer::{IntegerSession, Kernels};
+use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::{EntropySession, PassParameters};
 use mlic_core::schedule::{LatentSize, passes};
 use mlic_kernels::Map;
@@ -44,7 +46,8 @@ pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
 fn run(model: &Model, size: LatentSize, quality: u8, fill: Fill, seed: u8, kernels: Kernels) -> Run {
     let mut random = Random(seed.into());
     let z = fill.symbols(&mut random, z_count(model, &size));
-    let mut session = IntegerSession::new(model, size, quality, &z, kernels).unwrap();
+    let packed = Arc::new(PackedModel::new(model, kernels));
+    let mut session = IntegerSession::new(model, packed, size, quality, &z).unwrap();
     let mut all = Vec::new();
     for pass in passes(model.config().slices) {
         let parameters = session.parameters(pass).unwrap();

@@ -235,6 +235,12 @@ impl Model {
         self.bytes.as_ref().get(self.parsed.range(kind)).unwrap_or_default()
     }
 
+    /// The package, as it was given and verified.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
     /// The id that streams carry: first bytes of the hash of the normative part.
     #[must_use]
     pub fn id(&self) -> ModelId {

@@ -1,0 +1,236 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mlic::BackendChoice;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  every vector passed, or was as the baseline expects; nothing differs
+  1  something did not or does
+  2  wrong usage: an unknown suite, vector, backend or option
+  3  could not be done: data, baseline, report or dump damaged, a file not readable or writable";
+
+/// A year.
+const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mlic-conform",
+    version,
+    about = "Does this decoder read MLIC++ streams as the specification says?",
+    after_help = EXIT_CODES
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run suites
+    Run(RunArgs),
+    /// List suites and their vectors
+    List(DataArgs),
+    /// Put reports of several machines side by side
+    Report(ReportArgs),
+    /// Compare two decodings of a vector, number by number
+    Explain(ExplainArgs),
+    /// Decode one stream as an external decoder: one JSON object on standard output
+    Decode(DecodeArgs),
+    /// Say which cases of SPEC the suites reach
+    Coverage(CoverageArgs),
+    /// Make suites anew: streams, expectations, pictures
+    Bless(BlessArgs),
+    /// Write the pictures of a suite as PNG
+    Draw(DrawArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Folder of suites instead of those that are part of the program
+    #[arg(long, value_name = "DIR")]
+    pub(crate) suite_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunArgs {
+    /// Suites, by name or pattern (* and ?)
+    #[arg(value_name = "SUITE", default_value = "smoke")]
+    pub(crate) suites: Vec<String>,
+    /// Vectors only, by name or pattern (* and ?), as VECTOR or SUITE/VECTOR; may be repeated
+    #[arg(long, value_name = "VECTOR")]
+    pub(crate) vector: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
+    /// Test another program, called as COMMAND --package PACKAGE --stream STREAM
+    #[arg(long, value_name = "COMMAND", conflicts_with = "backend", value_parser = external)]
+    pub(crate) external: Option<External>,
+    /// How far to compare: 0 container, 1 symbols, 2 means and scale indices, 3 y_hat, 4 pixels
+    #[arg(long, value_name = "0..4", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
+    pub(crate) level: u8,
+    /// Seconds for each vector
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_S))]
+    pub(crate) timeout: u64,
+    /// Do not run what comes after the first vector that is not as expected
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Verdicts that are expected instead of a pass; an unexpected pass counts like an unexpected failure
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Write the baseline by which this run is as expected; does not change the exit code
+    #[arg(long, value_name = "FILE", conflicts_with = "fail_fast")]
+    pub(crate) write_baseline: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// File to write the report to, whole or not at all [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackendArgs {
+    /// What is tested
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
+    pub(crate) backend: BackendChoice,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Model package to use where its id is wanted; may be repeated
+    #[arg(long, value_name = "PACKAGE")]
+    pub(crate) model: Vec<PathBuf>,
+    /// Threads, and vectors at once; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    pub(crate) jobs: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Reports that `run --format json` has written
+    #[arg(value_name = "REPORT", required = true)]
+    pub(crate) reports: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Vector
+    #[arg(value_name = "VECTOR")]
+    pub(crate) vector: String,
+    /// Its suite
+    #[arg(long, default_value = "smoke")]
+    pub(crate) suite: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
+    /// What it is compared with
+    #[arg(long, value_name = "NAME", default_value = "reference", value_parser = backend_names())]
+    pub(crate) against: BackendChoice,
+    /// Compare with the numbers in a file instead, made by --write-dump or by another decoder
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    pub(crate) dump: Option<PathBuf>,
+    /// Write the numbers of the backend to a file and compare nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dump"])]
+    pub(crate) write_dump: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// Model package
+    #[arg(long, value_name = "FILE")]
+    pub(crate) package: PathBuf,
+    /// Stream
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stream: PathBuf,
+    /// Backend
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
+    pub(crate) backend: BackendChoice,
+    /// Threads; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    pub(crate) jobs: usize,
+    /// Make the picture too, as STREAM.ppm beside the stream
+    #[arg(long)]
+    pub(crate) picture: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BlessArgs {
+    /// Suites [default: all]
+    #[arg(value_name = "SUITE")]
+    pub(crate) suites: Vec<String>,
+    /// Make only the vectors that a suite lacks; the others stay as they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR", default_value = "conformance")]
+    pub(crate) suite_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoverageArgs {
+    /// Suites [default: all]
+    #[arg(value_name = "SUITE")]
+    pub(crate) suites: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrawArgs {
+    /// Suite
+    #[arg(value_name = "SUITE")]
+    pub(crate) suite: String,
+    /// Folder to write to
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs, and for `report`
+    Json,
+    /// XML for machines that run tests
+    Junit,
+    /// Tables
+    Markdown,
+}
+
+/// A command line, with what it was written as.
+#[derive(Debug, Clone)]
+pub(crate) struct External {
+    pub(crate) line: String,
+    pub(crate) command: mlic_conform::external::Command,
+}
+
+fn external(line: &str) -> Result<External, String> {
+    let command = mlic_conform::external::Command::parse(line).ok_or("not a program and its arguments")?;
+    Ok(External { line: line.to_owned(), command })
+}
+
+/// Names of backends, as the help and completions list them.
+fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
+    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+}

@@ -1,0 +1,221 @@
+//! Decoders that are other programs.
+//!
+//! The program is called as `PROGRAM ARGS --package PACKAGE --stream STREAM` and prints one [`Message`] as JSON
+//! (`conformance/README.md`). Its output is bounded, and so is its time.
+
+mod process;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mlic::image::{Image, ReadOptions, read_image};
+use mlic_model::Model;
+
+use crate::check::{Job, Judged, compare_refusal};
+use crate::compare::compare;
+use crate::error::ConformError;
+use crate::manifest::{Decodes, Expect, HexDigest, Level, Refused};
+use crate::observe::{Message, Refusal};
+use crate::run::{Decoder, Options};
+use crate::store::read_at_most;
+use crate::verdict::Verdict;
+
+/// Longest message that is read, in bytes: many times that of the most passes a model can have.
+pub const MAX_MESSAGE_LEN: usize = 1 << 20;
+/// Longest name of a decoder and longest code of an error.
+const MAX_NAME_LEN: usize = 200;
+
+/// Code of the refusal of any package.
+const REFUSED_PACKAGE: &str = "model";
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program.
+    pub program: String,
+    /// What comes before the arguments of the protocol.
+    pub arguments: Vec<String>,
+}
+
+impl Command {
+    /// Splits a command line as a POSIX shell would, without expanding anything.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = shlex::split(line)?.into_iter();
+        Some(Self { program: words.next().filter(|program| !program.is_empty())?, arguments: words.collect() })
+    }
+}
+
+/// Another program, with the package of a suite written to a folder of its own.
+pub struct External {
+    command: Command,
+    model_id: String,
+    folder: process::Folder,
+    name: Mutex<Option<String>>,
+}
+
+/// Why there is no message.
+enum Silence {
+    /// Out of time.
+    Timeout,
+    /// Everything else.
+    Problem(String),
+}
+
+impl External {
+    /// Writes the package to where the program will find it.
+    ///
+    /// # Errors
+    /// [`ConformError::Io`], or [`ConformError::NoProcesses`] where a program cannot start another.
+    pub fn new(command: Command, model: &Model) -> Result<Self, ConformError> {
+        let folder = process::Folder::new()?;
+        folder.write("model.mlicpkg", model.as_bytes())?;
+        Ok(Self { command, model_id: model.id().to_string(), folder, name: Mutex::new(None) })
+    }
+
+    /// Calls the program for one stream and the package that it needs, in whose folder it may leave its picture.
+    fn ask(&self, package: &Path, stream: &Path, timeout: Duration) -> Result<Message, Silence> {
+        let protocol = ["--package".into(), package.into(), "--stream".into(), stream.into()];
+        let arguments: Vec<OsString> = self.command.arguments.iter().map(Into::into).chain(protocol).collect();
+        let limits = process::Limits { timeout, stdout_len: MAX_MESSAGE_LEN };
+        let stdout = process::output(&self.command.program, &arguments, limits).map_err(|ended| match ended {
+            process::Ended::Timeout => Silence::Timeout,
+            other => Silence::Problem(other.to_string()),
+        })?;
+        let message = parse(&stdout).map_err(Silence::Problem)?;
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message.decoder.clone());
+        Ok(message)
+    }
+
+    fn try_judge(&self, name: &str, job: &Job, options: &Options) -> Result<Judged, ConformError> {
+        let folder = self.folder.within(name)?;
+        let mut package = self.folder.path("model.mlicpkg");
+        // A package is refused before a stream is looked at.
+        if let Expect::PackageRefused(_) = job.expect {
+            package = folder.path("refused.mlicpkg");
+            folder.write("refused.mlicpkg", &job.stream)?;
+            folder.write("stream.mlic", &[])?;
+        } else {
+            folder.write("stream.mlic", &job.stream)?;
+        }
+        let message = match self.ask(&package, &folder.path("stream.mlic"), options.timeout) {
+            Ok(message) => message,
+            Err(Silence::Timeout) => return Ok(Verdict::Timeout(options.timeout.as_secs()).into()),
+            Err(Silence::Problem(problem)) => return Err(ConformError::Decoder { problem }),
+        };
+        let outcome = match &job.expect {
+            Expect::Refused(refused) => Ok(compare_refusal(&message, refused)),
+            // SPEC tells no refusals of packages apart.
+            Expect::PackageRefused(_) => {
+                Ok(compare_refusal(&message, &Refused { code: REFUSED_PACKAGE.to_owned(), level: Level::L0 }))
+            }
+            Expect::Decodes(expected) => {
+                let picture = || message.picture.as_ref().map(|path| read_picture(path, expected)).transpose();
+                compare(&message, picture, expected, job.picture.as_deref(), options.level)
+            }
+        };
+        Ok(Judged::new(&message, outcome))
+    }
+}
+
+/// Reads and validates a message.
+fn parse(stdout: &[u8]) -> Result<Message, String> {
+    let message: Message = serde_json::from_slice(stdout).map_err(|e| format!("no message of the protocol: {e}"))?;
+    validate(&message).map_err(|problem| format!("no message of the protocol: {problem}"))?;
+    Ok(message)
+}
+
+fn validate(message: &Message) -> Result<(), String> {
+    let is_name = |text: &str| !text.is_empty() && text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
+    if !is_name(&message.decoder) {
+        return Err(format!("the decoder's name is not 1 to {MAX_NAME_LEN} bytes without control characters"));
+    }
+    if message.error.as_ref().is_some_and(|Refusal { code, .. }| !is_name(code)) {
+        return Err(format!("the error's code is not 1 to {MAX_NAME_LEN} bytes without control characters"));
+    }
+    if message.error.as_ref().and_then(|error| error.message.as_ref()).is_some_and(|text| text.chars().any(char::is_control)) {
+        return Err("the error's message has control characters".to_owned());
+    }
+    let in_passes = message.passes.iter().flatten().flat_map(|pass| [&pass.means, &pass.scale_indices, &pass.symbols]);
+    let mut digests = in_passes.chain([&message.z, &message.y_hat]).flatten();
+    let wrong = digests.find(|digest: &&HexDigest| digest.bytes().is_none() || digest.0.bytes().any(|b| b.is_ascii_uppercase()));
+    match wrong {
+        Some(digest) => Err(format!("digest {:?} is not 32 lower-case hexadecimal digits", digest.0)),
+        None if message.error.is_none() && says_nothing(message) => Err("neither an error nor anything decoded".to_owned()),
+        None => Ok(()),
+    }
+}
+
+fn says_nothing(message: &Message) -> bool {
+    let Message { header, z, passes, y_hat, picture, .. } = message;
+    header.is_none() && z.is_none() && passes.is_none() && y_hat.is_none() && picture.is_none()
+}
+
+/// A PPM or PGM no larger than the stream's picture. Whether it is gray is the stream's to say, not the file's.
+fn read_picture(path: &Path, expected: &Decodes) -> Result<Image, ConformError> {
+    let pixels = u64::from(expected.header.width) * u64::from(expected.header.height);
+    let bytes = read_at_most(path, 3 * pixels + 1024)?;
+    let mut options = ReadOptions::default();
+    options.max_pixels = pixels;
+    let mut image = read_image(&bytes, &options)?;
+    image.gray = expected.header.gray;
+    Ok(image)
+}
+
+impl Decoder for External {
+    fn devices(&self) -> Vec<(String, String)> {
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        name.map(|name| ("decoder".to_owned(), name)).into_iter().collect()
+    }
+
+    fn refuses(&self, model_id: &str) -> Option<Verdict> {
+        let have = &self.model_id;
+        (have != model_id).then(|| Verdict::NotSupported(format!("the streams need model {model_id}, the package is {have}")))
+    }
+
+    fn judge(&self, name: &str, job: Job, options: &Options) -> Judged {
+        self.try_judge(name, &job, options).unwrap_or_else(|error| Verdict::from(error).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_split_like_a_shell_does() {
+        let command = Command::parse("python3 -m 'a decoder' external").unwrap();
+        assert_eq!((command.program.as_str(), command.arguments.len()), ("python3", 3));
+        assert_eq!(command.arguments[1], "a decoder");
+        for line in ["", "  ", "''", "'unclosed"] {
+            assert_eq!(Command::parse(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_refused() {
+        let digest = "0123456789abcdef0123456789abcdef";
+        let ok = |rest: &str| parse(format!(r#"{{"decoder": "d 1"{rest}}}"#).as_bytes());
+        assert!(ok(&format!(r#", "y_hat": "{digest}", "whole_slices": null"#)).is_ok());
+        assert!(ok(r#", "error": {"code": "desync"}"#).is_ok());
+        for rest in [
+            "",
+            r#", "passes": null"#,
+            r#", "unknown": 1, "error": {"code": "desync"}"#,
+            r#", "error": {}"#,
+            r#", "error": {"code": ""}"#,
+            r#", "error": {"code": "\u001b[31m"}"#,
+            r#", "y_hat": "0123""#,
+            r#", "y_hat": "0123456789ABCDEF0123456789abcdef""#,
+            r#", "passes": [{"slice": 0, "parity": "both"}]"#,
+            r#", "passes": [{"slice": -1, "parity": "anchor"}]"#,
+        ] {
+            assert!(ok(rest).is_err(), "{rest}");
+        }
+        assert!(parse(b"").is_err() && parse(b"{}").is_err() && parse(b"\xff").is_err());
+        assert!(parse(br#"{"decoder": "", "error": {"code": "desync"}}"#).is_err());
+        assert!(parse(br#"{"decoder": "d", "error": {"code": "desync"}} trailing"#).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! Another program, bounded in time and output, and the folder in which it finds its files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::ConformError;
+
+/// Longest part of the program's standard error that is repeated, in bytes.
+const MAX_STDERR_LEN: usize = 2048;
+
+/// What a program may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) timeout: Duration,
+    /// Bytes of standard output.
+    pub(super) stdout_len: usize,
+}
+
+/// Why a program gave no output that counts.
+#[derive(Debug, Error)]
+#[cfg_attr(not(any(unix, windows)), allow(dead_code, reason = "without processes only starting one can fail"))]
+pub(super) enum Ended {
+    /// It was killed.
+    #[error("no result in time")]
+    Timeout,
+    /// It was killed.
+    #[error("more than {limit} bytes of output")]
+    Output { limit: usize },
+    /// Its exit status says that it failed.
+    #[error("the program ended with {status}{}", says(stderr))]
+    Status { status: String, stderr: String },
+    /// It could not be run.
+    #[error("{program}: {problem}")]
+    Start { program: String, problem: String },
+}
+
+fn says(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
+
+/// Text of a foreign program as it can be shown: one line, no control characters.
+#[cfg(any(unix, windows))]
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(any(unix, windows))]
+pub(super) use here::{Folder, output};
+#[cfg(not(any(unix, windows)))]
+pub(super) use nowhere::{Folder, output};
+
+/// Platforms with processes.
+#[cfg(any(unix, windows))]
+mod here {
+    use std::io::Read;
+    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Longest wait between two looks at a program that closed its output and has not ended.
+    const POLL: Duration = Duration::from_millis(5);
+    /// How long what a killed program left in its pipes is waited for.
+    const GRACE: Duration = Duration::from_secs(1);
+
+    /// A temporary folder, removed in the end.
+    pub(in super::super) struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        pub(in super::super) fn new() -> Result<Self, ConformError> {
+            let made = tempfile::Builder::new().prefix("mlic-conform-").tempdir();
+            made.map(Self).map_err(ConformError::io(std::env::temp_dir()))
+        }
+
+        pub(in super::super) fn within(&self, name: &str) -> Result<Self, ConformError> {
+            let made = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(self.0.path());
+            made.map(Self).map_err(ConformError::io(self.0.path()))
+        }
+
+        pub(in super::super) fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        pub(in super::super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ConformError> {
+            let path = self.path(name);
+            std::fs::write(&path, bytes).map_err(ConformError::io(&path))
+        }
+    }
+
+    /// Kills its process on being dropped, however the function that holds it ends, unless it has ended by itself.
+    struct Running {
+        child: Child,
+        /// Its id may belong to another from now on.
+        ended: bool,
+    }
+
+    impl Running {
+        /// The whole group, where there are groups: what the program started ends with it.
+        fn kill(&mut self) {
+            #[cfg(unix)]
+            if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            }
+            let _ = self.child.kill();
+        }
+
+        /// None when time is over.
+        fn wait(&mut self, start: Instant, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
+            loop {
+                if let Some(status) = self.child.try_wait()? {
+                    self.ended = true;
+                    return Ok(Some(status));
+                }
+                let left = timeout.saturating_sub(start.elapsed());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                std::thread::sleep(POLL.min(left));
+            }
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            if !self.ended {
+                self.kill();
+                let _ = self.child.wait();
+            }
+        }
+    }
+
+    /// Reads up to one byte more than the limit, on a thread; with `drain`, reads on and forgets.
+    fn reader(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> std::io::Result<Receiver<Vec<u8>>> {
+        let (send, receive) = channel();
+        let work = move || {
+            let (mut bytes, Some(mut pipe)) = (Vec::new(), pipe) else { return };
+            let _ = pipe.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes);
+            let _ = send.send(bytes);
+            if drain {
+                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+            }
+        };
+        std::thread::Builder::new().spawn(work).map(|_| receive)
+    }
+
+    /// Standard output of a program that ended well.
+    pub(in super::super) fn output(program: &str, arguments: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {
+        let start = Instant::now();
+        let failed = |error: std::io::Error| Ended::Start { program: program.to_owned(), problem: error.to_string() };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut running = Running { child: command.spawn().map_err(failed)?, ended: false };
+        let stdout = reader(running.child.stdout.take(), limits.stdout_len, false).map_err(failed)?;
+        let stderr = reader(running.child.stderr.take(), MAX_STDERR_LEN, true).map_err(failed)?;
+        let Ok(bytes) = stdout.recv_timeout(limits.timeout) else { return Err(Ended::Timeout) };
+        if bytes.len() > limits.stdout_len {
+            return Err(Ended::Output { limit: limits.stdout_len });
+        }
+        let status = running.wait(start, limits.timeout).map_err(failed)?.ok_or(Ended::Timeout)?;
+        if status.success() {
+            return Ok(bytes);
+        }
+        let mut stderr = stderr.recv_timeout(GRACE).unwrap_or_default();
+        stderr.truncate(MAX_STDERR_LEN);
+        Err(Ended::Status { status: status.to_string(), stderr: printable(&stderr) })
+    }
+}
+
+/// Platforms without.
+#[cfg(not(any(unix, windows)))]
+mod nowhere {
+    use super::*;
+
+    /// Never made.
+    pub(in super::super) enum Folder {}
+
+    impl Folder {
+        pub(in super::super) fn new() -> Result<Self, ConformError> {
+            Err(ConformError::NoProcesses)
+        }
+
+        pub(in super::super) fn within(&self, _: &str) -> Result<Self, ConformError> {
+            match *self {}
+        }
+
+        pub(in super::super) fn path(&self, _: &str) -> PathBuf {
+            match *self {}
+        }
+
+        pub(in super::super) fn write(&self, _: &str, _: &[u8]) -> Result<(), ConformError> {
+            match *self {}
+        }
+    }
+
+    pub(in super::super) fn output(program: &str, _: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {
+        let _ = (MAX_STDERR_LEN, limits.timeout, limits.stdout_len);
+        Err(Ended::Start { program: program.to_owned(), problem: "this platform has no processes".to_owned() })
+    }
+}

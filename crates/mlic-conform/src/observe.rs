@@ -1,0 +1,253 @@
+//! What a decoder says of a stream: the message of external decoders, which this program's own backends are brought into too.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mlic::{Codec, Latents};
+use mlic_backend::Backend;
+use mlic_backend::digest::Digest;
+use mlic_core::checkerboard::Parity;
+use serde::{Deserialize, Serialize};
+
+use crate::check::header_fields;
+use crate::error::chain;
+use crate::manifest::{HeaderFields, HexDigest};
+use crate::record::{PassRecord, Recorder};
+
+/// What a decoder prints of one stream. All but `decoder` may be absent; what is absent has not been compared.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Name and version of the decoder.
+    pub decoder: String,
+    /// L0: what the container says, in the form of a manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderFields>,
+    /// L1: digest of the symbols of z.
+    #[serde(default)]
+    pub z: Option<HexDigest>,
+    /// L1 and L2: every pass, in walk order.
+    #[serde(default)]
+    pub passes: Option<Vec<PassMessage>>,
+    /// L3.
+    #[serde(default)]
+    pub y_hat: Option<HexDigest>,
+    /// For a truncated stream, latent slices whose symbols are all there.
+    #[serde(default)]
+    pub whole_slices: Option<usize>,
+    /// L4: a PPM or PGM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PathBuf>,
+    /// The stream, or the package, was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
+}
+
+/// Digests of one pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassMessage {
+    /// Index of the latent slice.
+    pub slice: usize,
+    /// `anchor` or `non-anchor`.
+    pub parity: Half,
+    /// L2: means.
+    #[serde(default)]
+    pub means: Option<HexDigest>,
+    /// L2: scale indices.
+    #[serde(default)]
+    pub scale_indices: Option<HexDigest>,
+    /// L1: symbols.
+    #[serde(default)]
+    pub symbols: Option<HexDigest>,
+}
+
+/// A [`Parity`] in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Half {
+    /// [`Parity::Anchor`].
+    Anchor,
+    /// [`Parity::NonAnchor`].
+    NonAnchor,
+}
+
+/// Why there is no decoding, or no whole one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// `mlic::Error::code()`.
+    pub code: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What a decoder made of a vector, for comparing machines with one another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Computed {
+    /// `decoded`, or the code of the refusal.
+    pub outcome: String,
+    /// One digest for z and all passes: see [`Message::walk_digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<HexDigest>,
+    /// Digest of `y_hat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub y_hat: Option<HexDigest>,
+    /// For a truncated stream, latent slices whose symbols are all there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_slices: Option<usize>,
+    /// How far the picture is from the expected one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureDifference>,
+}
+
+/// Differences of samples, 0 to 255.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PictureDifference {
+    /// The largest.
+    pub max_difference: u8,
+    /// Their mean.
+    pub mean_difference: f64,
+}
+
+impl Refusal {
+    /// Whether the decoder failed, rather than refused the stream.
+    #[must_use]
+    pub fn is_of_the_decoder(&self) -> bool {
+        matches!(self.code.as_str(), "backend" | "model" | "unknown-backend")
+    }
+
+    /// Code and message.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.message.clone().unwrap_or_else(|| self.code.clone())
+    }
+}
+
+impl From<&mlic::Error> for Refusal {
+    fn from(error: &mlic::Error) -> Self {
+        Self { code: error.code().to_owned(), message: Some(chain(error)) }
+    }
+}
+
+impl From<Parity> for Half {
+    fn from(parity: Parity) -> Self {
+        match parity {
+            Parity::Anchor => Self::Anchor,
+            Parity::NonAnchor => Self::NonAnchor,
+        }
+    }
+}
+
+impl From<&PassRecord> for PassMessage {
+    fn from(record: &PassRecord) -> Self {
+        Self {
+            slice: record.pass.slice_index,
+            parity: record.pass.parity.into(),
+            means: Some(record.means().into()),
+            scale_indices: Some(record.scale_indices().into()),
+            symbols: record.symbols().map(Into::into),
+        }
+    }
+}
+
+impl Message {
+    /// A message that says nothing but why there is no decoding.
+    #[must_use]
+    pub fn refused(decoder: String, refusal: Refusal) -> Self {
+        Self { decoder, error: Some(refusal), ..Self::default() }
+    }
+
+    /// Digest of the digests of z and of each pass's means, scale indices and symbols, 16 bytes each, in walk order; none
+    /// when one of them is absent.
+    #[must_use]
+    pub fn walk_digest(&self) -> Option<Digest> {
+        let passes = self.passes.as_deref().filter(|passes| !passes.is_empty())?;
+        let in_pass = |p: &PassMessage| [p.means.clone(), p.scale_indices.clone(), p.symbols.clone()];
+        let mut bytes = Vec::with_capacity(16 + 48 * passes.len());
+        for digest in std::iter::once(self.z.clone()).chain(passes.iter().flat_map(in_pass)) {
+            bytes.extend(digest?.bytes()?);
+        }
+        Some(Digest::of_bytes(&bytes))
+    }
+
+    /// What goes into reports.
+    #[must_use]
+    pub fn computed(&self) -> Computed {
+        Computed {
+            outcome: self.error.as_ref().map_or_else(|| "decoded".to_owned(), |refusal| refusal.code.clone()),
+            walk: self.walk_digest().map(Into::into),
+            y_hat: self.y_hat.clone(),
+            whole_slices: self.whole_slices,
+            picture: None,
+        }
+    }
+}
+
+impl HexDigest {
+    /// Its 16 bytes, if it is 32 hexadecimal digits.
+    #[must_use]
+    pub fn bytes(&self) -> Option<[u8; 16]> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
+        let (pairs, []) = self.0.as_bytes().as_chunks::<2>() else { return None };
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+        bytes?.try_into().ok()
+    }
+}
+
+/// Decodes a stream up to `y_hat` on a backend.
+///
+/// The decoding is there for the synthesis; its error has been put into the message as well.
+pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<Latents, mlic::Error>) {
+    let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
+    let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
+    let result = codec.decode_latents(stream, &|_| ());
+    let recording = recorder.recording();
+    let latents = result.as_ref().ok();
+    let message = Message {
+        decoder: format!("mlic-conform {} {}", env!("CARGO_PKG_VERSION"), backend.name()),
+        header: header_fields(stream).ok(),
+        z: recording.z.as_deref().map(|z| Digest::of_i32(z).into()),
+        passes: Some(recording.passes.iter().map(PassMessage::from).collect()),
+        y_hat: latents.map(|latents| Digest::of_i32(&latents.y_hat.data).into()),
+        whole_slices: latents.and_then(|latents| latents.truncation.as_ref().map(|t| t.whole_slices)),
+        picture: None,
+        error: result.as_ref().err().map(Refusal::from),
+    };
+    (message, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        let digest = |byte: u8| Some(HexDigest(format!("{byte:02x}").repeat(16)));
+        let pass = |parity| PassMessage { slice: 0, parity, means: digest(1), scale_indices: digest(2), symbols: digest(3) };
+        let passes = Some(vec![pass(Half::Anchor), pass(Half::NonAnchor)]);
+        Message { decoder: "test".into(), z: digest(0xab), passes, ..Message::default() }
+    }
+
+    #[test]
+    fn the_walk_digest_is_over_the_bytes_of_all_digests_in_order() {
+        let bytes: Vec<u8> = [0xab, 1, 2, 3, 1, 2, 3].into_iter().flat_map(|byte| [byte; 16]).collect();
+        assert_eq!(message().walk_digest(), Some(Digest::of_bytes(&bytes)));
+    }
+
+    #[test]
+    fn a_walk_digest_needs_every_part() {
+        let without = |change: &dyn Fn(&mut Message)| {
+            let mut message = message();
+            change(&mut message);
+            message.walk_digest()
+        };
+        assert_eq!(without(&|m| m.z = None), None);
+        assert_eq!(without(&|m| m.passes = None), None);
+        assert_eq!(without(&|m| m.passes = Some(vec![])), None);
+        assert_eq!(without(&|m| m.passes.as_mut().unwrap()[1].means = None), None);
+        assert_eq!(without(&|m| m.z = Some(HexDigest("0".repeat(31)))), None);
+    }
+}

@@ -1,0 +1,309 @@
+//! Decoders that are other programs: scripts that behave in every wrong way, and this program itself.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code: a failure here is a failed test")]
+
+#[path = "common/cli.rs"]
+mod cli;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cli::{PROGRAM, code, file, report, said, str_of, vector, verdict};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const DECODES: &str = "glyphs-64x64-q50";
+const REFUSED: &str = "bad-desync";
+
+/// A folder with a script that is called with `--package PACKAGE --stream STREAM`.
+struct Script {
+    root: TempDir,
+    command: String,
+}
+
+impl Script {
+    fn new(lines: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let command = format!("sh '{}'", file(&root, "decoder.sh", lines));
+        Self { root, command }
+    }
+
+    /// What this program says, after a `sed` script.
+    fn edited(sed: &str) -> Self {
+        Self::new(&format!("'{PROGRAM}' decode --backend integer \"$@\" | sed -E '{sed}'"))
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, Value) {
+        report(&[&["--external", &self.command, "--vector", DECODES, "--vector", REFUSED], arguments].concat())
+    }
+
+    /// Verdict and reason of the vector that decodes, at level 3.
+    fn decodes(&self) -> (String, String) {
+        let (code, report) = self.run(&["--level", "3"]);
+        let found = vector(&report, DECODES);
+        assert_eq!(code == 0, report["pass"] == true);
+        (found["verdict"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+fn message(members: &Value) -> Script {
+    let mut message = json!({ "decoder": "test 1" });
+    message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    Script::new(&format!("cat <<'END'\n{message}\nEND"))
+}
+
+fn manifest() -> Value {
+    serde_json::from_slice(&std::fs::read(cli::folder().join("smoke/manifest.json")).unwrap()).unwrap()
+}
+
+fn expected() -> Value {
+    let manifest = manifest();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    vectors.iter().find(|vector| vector["name"] == DECODES).unwrap()["expect"]["decodes"].clone()
+}
+
+#[test]
+fn this_program_is_a_decoder_of_the_protocol() {
+    let external = format!("'{PROGRAM}' decode --backend reference");
+    let selected = ["--level", "3", "--vector", "bad-*", "--vector", "flat-*", "--vector", "cut-*", "-j", "2"];
+    let (code, there) = report(&[&selected[..], &["--external", &external]].concat());
+    assert_eq!((code, &there["pass"], &there["backend"]), (0, &json!(true), &json!("external")), "{there}");
+    assert_eq!(there["command"], external);
+    let decoder = there["suites"][0]["devices"]["decoder"].as_str().unwrap();
+    assert!(decoder.starts_with("mlic-conform ") && decoder.ends_with(" reference"), "{decoder}");
+    let (_, here) = report(&selected);
+    assert!(cli::vectors(&here).len() > 20);
+    for (a, b) in cli::vectors(&here).iter().zip(cli::vectors(&there)) {
+        assert_eq!((&a["name"], &a["computed"]), (&b["name"], &b["computed"]));
+    }
+}
+
+#[test]
+fn level_0_needs_the_header() {
+    assert_eq!(Script::edited("").run(&["--level", "0"]).0, 0);
+    let (code, report) = Script::edited(r#"s/"header":\{[^}]*\},//"#).run(&["--level", "0"]);
+    assert_eq!((code, verdict(&report, DECODES)), (1, "not supported"));
+    let (verdict, reason) = Script::edited(r#"s/"width":64/"width":65/"#).decodes();
+    assert!(verdict == "fail" && reason.contains("L0 at header, width"), "{reason}");
+}
+
+#[test]
+fn wrong_digests_are_named_in_walk_order() {
+    let zeros = "0".repeat(32);
+    for (member, place) in [
+        ("z", "L1 at z, symbols"),
+        ("means", "L2 at pass 0 (slice 0 anchor), means"),
+        ("scale_indices", "L2 at pass 0 (slice 0 anchor), scale_indices"),
+        ("symbols", "L1 at pass 0 (slice 0 anchor), symbols"),
+        ("y_hat", "L3 at y_hat"),
+    ] {
+        let (verdict, reason) = Script::edited(&format!(r#"s/"{member}":"[0-9a-f]*"/"{member}":"{zeros}"/"#)).decodes();
+        assert!(verdict == "fail" && reason.starts_with(&format!("fail: {place}:")), "{member}: {reason}");
+    }
+    let (verdict, reason) = Script::edited(r#"s/"slice":0,"parity":"anchor"/"slice":0,"parity":"non-anchor"/"#).decodes();
+    assert!(verdict == "fail" && reason.contains("L1 at outcome"), "{reason}");
+    let (verdict, reason) = Script::edited(r#"s/,\{"slice":1,"parity":"non-anchor"[^}]*\}//"#).decodes();
+    assert!(verdict == "fail" && reason.contains("expected 4 passes, got 3 passes"), "{reason}");
+    let (verdict, reason) = Script::edited(r#"s/"whole_slices":null/"whole_slices":1/"#).decodes();
+    assert!(verdict == "fail" && reason.contains("L1 at whole slices"), "{reason}");
+}
+
+#[test]
+fn what_a_decoder_does_not_say_is_never_a_pass() {
+    let y_hat = expected()["y_hat"].clone();
+    let (verdict, reason) = message(&json!({ "y_hat": y_hat })).decodes();
+    assert_eq!(verdict, "not supported");
+    assert!(reason.contains("z, means, scale_indices, symbols"), "{reason}");
+    // Each member on its own.
+    for (sed, missing) in [
+        (r#"s/"z":"[0-9a-f]*"/"z":null/"#, "z"),
+        (r#"s/"means":"[0-9a-f]*",//"#, "means"),
+        (r#"s/"scale_indices":"[0-9a-f]*",//"#, "scale_indices"),
+        (r#"s/"symbols":"[0-9a-f]*"/"symbols":null/"#, "symbols"),
+        (r#"s/"passes":\[.*\],"y_hat"/"y_hat"/"#, "means, scale_indices, symbols"),
+        (r#"s/"y_hat":"[0-9a-f]*"/"y_hat":null/"#, "y_hat"),
+    ] {
+        let (verdict, reason) = Script::edited(sed).decodes();
+        assert_eq!((verdict.as_str(), reason.ends_with(&format!(": {missing}"))), ("not supported", true), "{sed}: {reason}");
+    }
+    // What is there is compared all the same.
+    let (verdict, reason) = message(&json!({ "y_hat": "0".repeat(32) })).decodes();
+    assert!(verdict == "fail" && reason.contains("L3 at y_hat"), "{reason}");
+    // A lower level does not ask for more.
+    let (_, report) = Script::edited(r#"s/"means":"[0-9a-f]*",//g"#).run(&["--level", "1"]);
+    assert_eq!(cli::verdict(&report, DECODES), "pass");
+}
+
+/// The expected picture as PPM, with all samples moved up by this much.
+fn ppm(root: &TempDir, by: u8) -> String {
+    use mlic::image::{Image, OutputFormat, ReadOptions, read_image, write_image};
+    let png = std::fs::read(cli::folder().join(format!("smoke/{DECODES}.png"))).unwrap();
+    let picture = read_image(&png, &ReadOptions::default()).unwrap();
+    let rgb = picture.rgb.iter().map(|sample| sample.saturating_add(by)).collect();
+    let picture = Image::from_rgb(picture.width, picture.height, rgb).unwrap();
+    file(root, "picture.ppm", write_image(&picture, OutputFormat::Ppm).unwrap())
+}
+
+/// Verdict and reason of a decoder that says everything, and this about its picture, at level 4.
+fn with_picture(path: &str) -> (String, String) {
+    let (_, report) = Script::edited(&format!(r#"s|^\{{|{{"picture":"{path}",|"#)).run(&["--level", "4"]);
+    let found = vector(&report, DECODES);
+    if found["verdict"] == "pass" {
+        assert_eq!(found["computed"]["picture"]["max_difference"], 0);
+    }
+    (found["verdict"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_picture_is_compared_at_level_4() {
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(with_picture(&ppm(&root, 0)).0, "pass");
+    let (verdict, reason) = with_picture(&ppm(&root, 9));
+    assert!(verdict == "fail" && reason.contains("L4 at picture"), "{reason}");
+    let (verdict, reason) = with_picture(&file(&root, "small.ppm", b"P6\n1 1\n255\nabc"));
+    assert!(verdict == "fail" && reason.contains("(1, 1, false)"), "{reason}");
+    for (name, contents) in [("none.ppm", &b"P6\n64 64\n255\n"[..]), ("huge.ppm", &[b' '; 20_000])] {
+        assert_eq!(with_picture(&file(&root, name, contents)).0, "error", "{name}");
+    }
+    assert_eq!(with_picture(str_of(root.path())).0, "error", "a folder");
+    assert_eq!(with_picture("/nonexistent.ppm").0, "error");
+    let (code, report) = Script::edited("").run(&["--level", "4"]);
+    assert_eq!((code, cli::verdict(&report, DECODES)), (1, "not supported"), "no picture");
+}
+
+#[test]
+fn a_picture_alone_is_never_a_pass() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |path: String| message(&json!({ "picture": path })).run(&["--level", "4"]).1;
+    assert_eq!(verdict(&run(ppm(&root, 0)), DECODES), "not supported");
+    assert_eq!(verdict(&run(ppm(&root, 9)), DECODES), "fail");
+}
+
+#[test]
+fn error_codes_are_compared() {
+    let refuses = |code: &str| message(&json!({ "error": { "code": code } })).run(&["--level", "3"]).1;
+    let report = refuses("desync");
+    assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("pass", "fail"));
+    assert!(vector(&report, DECODES)["reason"].as_str().unwrap().contains("L1 at outcome"));
+    assert_eq!(vector(&report, DECODES)["computed"]["outcome"], "desync");
+    let report = refuses("truncated");
+    assert_eq!(verdict(&report, REFUSED), "fail");
+    assert!(vector(&report, REFUSED)["reason"].as_str().unwrap().contains("expected desync, got truncated"));
+    // Its own failure is no refusal of the stream.
+    let report = refuses("backend");
+    assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "error"));
+    // A decoder that takes what must be refused.
+    let report = message(&json!({ "y_hat": "0".repeat(32) })).run(&["--level", "3"]).1;
+    assert_eq!(verdict(&report, REFUSED), "fail");
+}
+
+#[test]
+fn what_is_no_message_is_an_error() {
+    for (lines, says) in [
+        ("echo nonsense", "no message of the protocol"),
+        ("true", "no message of the protocol"),
+        (r#"echo '{"decoder": "test 1"}'"#, "neither an error nor anything decoded"),
+        (r#"echo '{"decoder": "test 1", "error": {"code": "desync"}} {}'"#, "no message of the protocol"),
+        (r#"echo '{"decoder": "test 1", "y-hat": ""}'"#, "y-hat"),
+        (r#"printf '{"decoder": "\\u001b[31m", "error": {"code": "desync"}}'"#, "control characters"),
+        (r"printf '\377\376'", "no message of the protocol"),
+        (
+            r#"echo '{"decoder": "test 1", "error": {"code": "desync"}}'; printf 'on \033fire' >&2; exit 3"#,
+            "exit status: 3: on  fire",
+        ),
+        ("kill -9 $$", "signal: 9"),
+    ] {
+        let (verdict, reason) = Script::new(lines).decodes();
+        let says = says.replace("  ", " ");
+        assert!(verdict == "error" && reason.contains(&says), "{lines}: {verdict}: {reason}");
+    }
+    let (code, report) = report(&["--external", "/nonexistent/decoder", "--vector", DECODES]);
+    assert_eq!((code, verdict(&report, DECODES)), (1, "error"));
+}
+
+#[test]
+fn endless_output_is_cut_off() {
+    for lines in ["exec yes", "yes | cat", "yes >&2 & exec yes"] {
+        let start = Instant::now();
+        let (verdict, reason) = Script::new(lines).decodes();
+        assert!(verdict == "error" && reason.contains("more than 1048576 bytes"), "{reason}");
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn a_noisy_standard_error_does_not_block() {
+    let script = Script::new(&format!("head -c 5000000 /dev/zero >&2; '{PROGRAM}' decode --backend integer \"$@\""));
+    assert_eq!(script.decodes().0, "pass");
+}
+
+fn is_running(pid: &str) -> bool {
+    // A zombie that init has not collected yet is not running either.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    let alive = Command::new("kill").args(["-0", pid]).output().unwrap().status.success();
+    alive && state.as_deref() != Some("Z")
+}
+
+#[test]
+fn a_decoder_that_hangs_is_killed_with_what_it_started() {
+    // Hanging, hanging with its output closed, and leaving its output to a child that hangs.
+    for lines in
+        ["sleep 600 & echo $! > PID; wait", "exec >&- 2>&-; sleep 600 & echo $! > PID; wait", "sleep 600 & echo $! > PID"]
+    {
+        let root = tempfile::tempdir().unwrap();
+        let pid = root.path().join("pid");
+        let script = Script::new(&lines.replace("PID", str_of(&pid)));
+        let (code, report) = report(&["--external", &script.command, "--vector", DECODES, "--timeout", "1"]);
+        assert_eq!((code, verdict(&report, DECODES)), (1, "timeout"), "{lines}");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_running(pid.trim()) {
+            assert!(Instant::now() < deadline, "{lines}: {pid} still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn files_are_handed_over_whole_and_taken_away() {
+    let root = tempfile::tempdir().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let kept_path = str_of(kept.path());
+    let script = Script::new(&format!(
+        "cp \"$2\" {kept_path}/package; cp \"$4\" {kept_path}/stream; test \"$1 $3\" = '--package --stream'"
+    ));
+    let arguments = ["run", "--external", &script.command, "--vector", DECODES];
+    let output = Command::new(PROGRAM).args(arguments).env("TMPDIR", root.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("no message of the protocol"), "{text}");
+    let same = |a: &str, b: &str| std::fs::read(kept.path().join(a)).unwrap() == std::fs::read(cli::folder().join(b)).unwrap();
+    assert!(same("package", "models/tiny.mlicpkg") && same("stream", &format!("smoke/{DECODES}.mlic")));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    assert!(script.root.path().exists());
+}
+
+#[test]
+fn wrong_usage_gives_2() {
+    assert_eq!(code(&["run", "--external", ""]), 2);
+    assert_eq!(code(&["run", "--external", "'unclosed"]), 2);
+    assert_eq!(code(&["run", "--external", "true", "--backend", "integer"]), 2);
+    assert_eq!(code(&["run", "--timeout", "0"]), 2);
+    assert_eq!(code(&["decode", "--package", "x"]), 2);
+}
+
+#[test]
+fn decode_says_what_it_refuses_and_fails_without_files() {
+    let path = |name: &str| cli::folder().join(name).to_str().unwrap().to_owned();
+    let (package, stream) = (path("models/tiny.mlicpkg"), path(&format!("smoke/{DECODES}.mlic")));
+    let decode =
+        |package: &str, stream: &str| said(&["decode", "--package", package, "--stream", stream, "--backend", "integer"]);
+    let (code, text) = decode(&package, &stream);
+    let message: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &message["y_hat"], &message["header"]), (0, &expected()["y_hat"], &expected()["header"]));
+    let (code, text) = decode(&stream, &stream);
+    let message: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &message["error"]["code"]), (0, &json!("model")));
+    assert_eq!(decode(&package, "/nonexistent").0, 3);
+    assert_eq!(decode("/nonexistent", &stream).0, 3);
+}
