@@ -3,9 +3,11 @@
 //! One test in its own program: the allocator counts whatever runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
 use mlic_backend::EntropySession;
 use mlic_backend::contract::{Fill, Random, z_count};
-use mlic_backend::integer::{IntegerSession, Kernels};
+use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::memory::entropy_bytes;
 use mlic_core::schedule::{LatentSize, passes};
 use mlic_kernels::cpu::Isa;
@@ -20,11 +22,12 @@ const LOOSE: u64 = 6;
 
 /// What decoding to `y_hat` allocates at most at a time, in bytes.
 fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
+    let packed = Arc::new(PackedModel::new(model, kernels));
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let mut random = Random(1);
     let z = Fill::Small.symbols(&mut random, z_count(model, &size));
-    let mut session = IntegerSession::new(model, size, 0, &z, kernels).unwrap();
+    let mut session = IntegerSession::new(model, packed, size, 0, &z).unwrap();
     for pass in passes(model.config().slices) {
         let parameters = session.parameters(pass).unwrap();
         let symbols = Fill::Small.symbols(&mut random, parameters.means.len());
