@@ -125,7 +125,7 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     let hint = "(--max-pixels N allows more)";
     place.fails(&["decode", "s.mlic", "--max-pixels", "1919"], 11, &["cannot decode: s.mlic: ", "at most 1919 pixels", hint]);
     place.fails(&["decode", "s.mlic", "--max-memory", "0"], 11, &["cannot decode: s.mlic: ", "(--max-memory MIB allows more)"]);
-    place.fails(&["encode", "in.ppm", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
+    place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
 }
 
 #[test]

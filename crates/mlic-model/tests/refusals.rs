@@ -131,7 +131,7 @@ fn parameters_out_of_range_are_refused() {
     let error = with(SectionKind::Parameters, |p| p[4 + 1 + 5..][..4].copy_from_slice(&(-1_i32).to_le_bytes()));
     assert!(matches!(error, ModelError::Parameter { what: "requantization", .. }), "{error}");
     let error = with(SectionKind::Parameters, |p| p[4] = 63);
-    assert!(matches!(error, ModelError::Overflow { .. }), "{error}");
+    assert!(matches!(error, ModelError::Parameter { what: "requantization", index: 0, .. }), "{error}");
     let error = with(SectionKind::Weights, |w| w[7] = 0x80);
     assert!(matches!(error, ModelError::Parameter { what: "weight", index: 7, .. }), "{error}");
 }
