@@ -26,7 +26,7 @@ pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--tests] [--record]
   --setup     only fetch what is needed
   --tests     also the unit tests of the exact crates
   --record    write the results to docs/platforms.json and docs/PLATFORMS.md
-  --suite     suites to run [default: smoke core]
+  --suite     suites to run [default: all]
   --document  only write docs/PLATFORMS.md anew from docs/platforms.json
   $MLIC_CROSS_CACHE   where to keep things [default: ~/.cache/mlic-cross]
   $MLIC_CROSS_MIRROR  Debian mirror [default: that of apt, else http://deb.debian.org/debian]";
@@ -78,7 +78,7 @@ impl Options {
         }
         let wanted = |p: &&Platform| names.is_empty() || names.iter().any(|name| p.is_called(name));
         options.platforms = PLATFORMS.iter().filter(wanted).collect();
-        options.suites = if suites.is_empty() { vec!["smoke".into(), "core".into()] } else { suites };
+        options.suites = if suites.is_empty() { SUITES.map(str::to_owned).to_vec() } else { suites };
         Ok(options)
     }
 }
@@ -143,6 +143,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
 }
+
+/// Every suite of the repository, the longest last.
+pub const SUITES: [&str; 6] = ["smoke", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative", "core"];
 
 /// One suite by one backend, in the order in which a platform runs them.
 pub(crate) fn plan(suites: &[String]) -> Vec<(String, &'static str)> {

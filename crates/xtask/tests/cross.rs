@@ -1,9 +1,11 @@
 //! `cargo xtask cross`: what can be tested without another architecture.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use xtask::cross::platform::PLATFORMS;
 use xtask::cross::record::{self, Record, Run};
-use xtask::cross::{Options, Records, build, document, run, suite};
+use xtask::cross::{Options, Records, SUITES, build, document, run, suite};
 
 fn parse(args: &[&str]) -> Result<Options, String> {
     Options::parse(args.iter().map(|arg| (*arg).to_owned()))
@@ -96,4 +98,12 @@ fn unit_tests_are_counted_over_all_programs() {
     let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\n\ntest result: ok. 3 passed; 0 failed\n";
     assert_eq!(build::passed(text), 5);
     assert_eq!(build::passed("test result: FAILED. 2 passed; 1 failed"), 0);
+}
+
+#[test]
+fn every_suite_of_the_repository_is_run() {
+    let folders = std::fs::read_dir(xtask::root().join("conformance")).unwrap();
+    let suites = folders.map(|entry| entry.unwrap()).filter(|entry| entry.path().join("manifest.json").is_file());
+    let names: BTreeSet<String> = suites.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(names, SUITES.map(str::to_owned).into());
 }

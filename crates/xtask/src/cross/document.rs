@@ -9,7 +9,15 @@ use super::record::{Record, Run};
 use super::{Records, io, suite};
 
 /// The runs that the document has columns for.
-const COLUMNS: [(&str, &str); 3] = [("smoke", "integer"), ("smoke", "reference"), ("core", "integer")];
+const COLUMNS: [(&str, &str); 7] = [
+    ("smoke", "integer"),
+    ("smoke", "reference"),
+    ("edge-cases", "integer"),
+    ("edge-cases-scales", "integer"),
+    ("edge-cases-fixed", "integer"),
+    ("negative", "integer"),
+    ("core", "integer"),
+];
 
 const INTRODUCTION: &str = "# Platforms
 
