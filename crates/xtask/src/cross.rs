@@ -21,10 +21,9 @@ use platform::{PLATFORMS, Platform};
 use record::Record;
 
 /// How to call the command.
-pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--tests] [--record] [--suite SUITE]... [--document] [PLATFORM]...
+pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--record] [--suite SUITE]... [--document] [PLATFORM]...
   PLATFORM    a platform, or the first part of its name for a family (aarch64); all if none is given
   --setup     only fetch what is needed
-  --tests     also the unit tests of the exact crates
   --record    write the results to docs/platforms.json and docs/PLATFORMS.md
   --suite     suites to run [default: all]
   --document  only write docs/PLATFORMS.md anew from docs/platforms.json
@@ -36,8 +35,6 @@ pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--tests] [--record]
 pub struct Options {
     /// Only fetch what is needed.
     pub setup_only: bool,
-    /// Also run the unit tests of the exact crates.
-    pub unit_tests: bool,
     /// Write the results into the documents.
     pub record: bool,
     /// Only write the document anew.
@@ -55,19 +52,12 @@ impl Options {
     /// What is wrong, with [`USAGE`].
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let (mut names, mut suites) = (Vec::new(), Vec::new());
-        let mut options = Self {
-            setup_only: false,
-            unit_tests: false,
-            record: false,
-            document_only: false,
-            suites: Vec::new(),
-            platforms: Vec::new(),
-        };
+        let mut options =
+            Self { setup_only: false, record: false, document_only: false, suites: Vec::new(), platforms: Vec::new() };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--setup" => options.setup_only = true,
-                "--tests" => options.unit_tests = true,
                 "--record" => options.record = true,
                 "--document" => options.document_only = true,
                 "--suite" => suites.push(args.next().ok_or_else(|| format!("--suite needs a name\n{USAGE}"))?),

@@ -56,14 +56,12 @@ pub fn text(records: &Records) -> Result<String, String> {
     let digests = COLUMNS.iter().map(|(name, _)| suite::find(name).map(|suite| suite.digest)).collect::<Result<Vec<_>, _>>()?;
 
     let heading = COLUMNS.map(|(suite, backend)| format!("{suite}, {backend}")).join(" | ");
-    let _ = writeln!(out, "\n## Digests\n\n| platform | {heading} | unit tests |\n|---|{}---|", "---|".repeat(COLUMNS.len()));
+    let _ = writeln!(out, "\n## Digests\n\n| platform | {heading} |\n|---|{}", "---|".repeat(COLUMNS.len()));
     for (platform, record) in recorded() {
         let cells = COLUMNS.iter().zip(&digests);
         let cells: Vec<String> = cells.map(|((suite, backend), now)| cell(record.run(suite, backend), now)).collect();
-        let tests = record.unit_tests.as_ref().map_or_else(|| "-".into(), |tests| format!("{} pass", tests.passed));
-        let _ = writeln!(out, "| {} | {} | {tests} |", platform.name, cells.join(" | "));
+        let _ = writeln!(out, "| {} | {} |", platform.name, cells.join(" | "));
     }
-    let _ = writeln!(out, "\nUnit tests are those of `mlic-core`, `mlic-model` and `mlic-kernels`; `-`: not run there.");
     if out.contains(EARLIER) {
         let _ = writeln!(
             out,

@@ -21,9 +21,6 @@ pub struct Record {
     pub runs_on: String,
     /// The suites.
     pub runs: Vec<Run>,
-    /// Unit tests of the exact crates, where they were run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit_tests: Option<UnitTests>,
 }
 
 /// A suite by one backend.
@@ -45,16 +42,6 @@ pub struct Run {
     /// Vectors that did not, with their verdicts.
     pub others: Vec<String>,
     /// Time, in seconds.
-    pub seconds: u64,
-}
-
-/// Unit tests that all passed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UnitTests {
-    /// How many.
-    pub passed: usize,
-    /// Time with compiling, in seconds.
     pub seconds: u64,
 }
 
@@ -87,8 +74,7 @@ impl Record {
             let Run { suite, backend, digest, passed, vectors, seconds, device, .. } = run;
             format!("{suite} by {backend} ({device}): {passed}/{vectors} pass{others}, {digest}, {seconds} s")
         };
-        let mut parts: Vec<String> = self.runs.iter().map(run).collect();
-        parts.extend(self.unit_tests.iter().map(|tests| format!("{} unit tests pass, {} s", tests.passed, tests.seconds)));
+        let parts: Vec<String> = self.runs.iter().map(run).collect();
         format!("{name} ({}): {}", self.runs_on, parts.join("; "))
     }
 }

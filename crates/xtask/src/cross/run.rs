@@ -27,14 +27,12 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     println!("cross: compiled for {} in {} s", platform.name, start.elapsed().as_secs());
     let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
-    let unit_tests = options.unit_tests.then(|| build::unit_tests(platform, setup)).transpose()?;
     Ok(Record {
         date: said("date", &["-u", "+%F"])?,
         commit: commit()?,
         compiler: build::compiler(setup)?,
         runs_on: setup.runs_on.clone(),
         runs,
-        unit_tests,
     })
 }
 
