@@ -41,8 +41,14 @@ class Configuration:
         return (2 * quality * (self.scale_levels - 1) + steps) // (2 * steps)
 
 
+# SPEC 1.3.
+MAX_CONFIGURATION_LEN = 1 << 16
+
+
 def parse(text):
     """Reads and checks the configuration section, bytes."""
+    if len(text) > MAX_CONFIGURATION_LEN:
+        raise PackageRefusal(f"configuration of {len(text)} bytes")
     if not text.startswith(b"{"):
         raise PackageRefusal("configuration does not begin with an object")
     try:

@@ -30,6 +30,8 @@ CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, ANALYSIS, HYPER_ANALYSIS, METADAT
 
 SHIFT_MAX = 62
 MAX_MAX = 32767
+# SPEC 1.3.
+MAX_METADATA_LEN = 1 << 20
 POSITION_BIAS_MAX = 2**26 - 1
 TABLE_MAX = 2**27 - 1
 GAIN_LOG2_MAX = 12 * 65536
@@ -180,6 +182,7 @@ def _container(data):
 
 def _metadata(text):
     """Section 7, SPEC 2.1: an object with a name."""
+    _refuse_unless(len(text) <= MAX_METADATA_LEN, "metadata too long")
     try:
         metadata = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
