@@ -65,7 +65,7 @@ pub fn text(records: &Records) -> Result<String, String> {
     if out.contains(EARLIER) {
         let _ = writeln!(
             out,
-            "\"{EARLIER}\" marks a suite that has been changed since: its digest is no longer that of the repository."
+            "\n\"{EARLIER}\" marks a suite that has been changed since: its digest is no longer that of the repository."
         );
     }
 
