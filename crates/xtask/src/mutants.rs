@@ -25,13 +25,15 @@ pub struct Mutant {
 }
 
 const BOTH: &[&str] = &["integer", "reference"];
+/// The fast kernels have this in vector code of their own, which `mlic-kernels/tests/agree.rs` holds to the reference.
+const REFERENCE: &[&str] = &["reference"];
 
 /// The defects.
 pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "rounding",
         what: "ties round toward minus infinity (3.1)",
-        backends: BOTH,
+        backends: REFERENCE,
         file: "crates/mlic-core/src/fixed.rs",
         from: "(v + (1 << (shift - 1))) >> shift",
         to: "(v + (1 << (shift - 1)) - 1) >> shift",
@@ -55,7 +57,7 @@ pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "table",
         what: "interpolation takes the entry before, at the entries themselves (4.3)",
-        backends: BOTH,
+        backends: REFERENCE,
         file: "crates/mlic-kernels/src/function.rs",
         from: "((magnitude >> 8) as usize, i64::from(magnitude & 0xff))",
         to: "((magnitude.saturating_sub(1) >> 8) as usize, i64::from(magnitude & 0xff))",
@@ -63,7 +65,7 @@ pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "sign",
         what: "the residual has the other sign (4.4)",
-        backends: BOTH,
+        backends: REFERENCE,
         file: "crates/mlic-kernels/src/function.rs",
         from: "if x < 0 { -value } else { value }",
         to: "if x > 0 { -value } else { value }",
@@ -71,7 +73,7 @@ pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "halo",
         what: "kernels reach one position too far up and left (4.2)",
-        backends: &["reference"],
+        backends: REFERENCE,
         file: "crates/mlic-kernels/src/reference/layer.rs",
         from: "p as isize + offset as isize - (size / 2) as isize;",
         to: "p as isize + offset as isize - size.div_ceil(2) as isize + isize::from(size == 1);",
@@ -86,11 +88,11 @@ pub const MUTANTS: [Mutant; 10] = [
     },
     Mutant {
         name: "gain",
-        what: "gains between two levels are truncated instead of rounded (4.8)",
+        what: "between two levels the gain of the lower one is taken (4.8)",
         backends: BOTH,
         file: "crates/mlic-model/src/model.rs",
         from: "divide(i64::from(*a) * (steps - t) + i64::from(*b) * t, steps) as i32",
-        to: "((i64::from(*a) * (steps - t) + i64::from(*b) * t) / steps) as i32",
+        to: "divide(i64::from(*a) * (steps - t) + i64::from(*a) * t, steps) as i32",
     },
     Mutant {
         name: "residual-order",
