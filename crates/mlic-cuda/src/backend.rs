@@ -1,0 +1,211 @@
+//! The backend, and the entropy model of one image on it.
+
+use std::sync::Arc;
+
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys::CUresult;
+use mlic_backend::cpu::FloatTransforms;
+use mlic_backend::entropy::EntropyModel;
+use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+use mlic_model::Model;
+
+use crate::args::ParametersArgs;
+use crate::device::{self, Device};
+use crate::ops::{CudaOps, Latents};
+use crate::packed::PackedModel;
+use crate::workspace::{Workspace, Workspaces};
+
+/// How a backend is made.
+#[derive(Default)]
+pub struct Options {
+    /// Which device of the driver's list.
+    pub ordinal: usize,
+    /// Dense layers on `dp4a` where the device has `mma` too: for comparison.
+    pub without_mma: bool,
+    /// Threads of `float` (0: all cores).
+    pub threads: usize,
+    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and no further.
+    pub float: Option<Box<dyn FloatTransforms>>,
+}
+
+/// A model on a GPU.
+///
+/// From the symbols of z to `y_hat`, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
+/// The float transforms run on the CPU.
+pub struct CudaBackend {
+    pub(crate) model: Arc<Model>,
+    pub(crate) packed: PackedModel,
+    pub(crate) uses_mma: bool,
+    workspaces: Workspaces,
+    float: Option<Box<dyn FloatTransforms>>,
+    threads: usize,
+    // Last: everything above has memory of it.
+    pub(crate) device: Arc<Device>,
+}
+
+/// What the driver says, as an error of a stage.
+pub(crate) fn device_error(stage: Stage, error: DriverError) -> BackendError {
+    BackendError::Device { backend: "cuda", stage, message: device::describe(error) }
+}
+
+impl CudaBackend {
+    /// Opens a GPU and brings the model to it.
+    ///
+    /// # Errors
+    /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no device, none that the kernels are for, too
+    /// little memory for the model.
+    pub fn new(model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
+        let device = Arc::new(Device::open(options.ordinal)?);
+        let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
+        let packed = PackedModel::new(&device, &model).map_err(no_room)?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if options.threads == 0 { cores() } else { options.threads };
+        let uses_mma = device.has_mma && !options.without_mma;
+        Ok(Self { model, packed, uses_mma, workspaces: Workspaces::default(), float: options.float, threads, device })
+    }
+
+    /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
+    fn with_room<T>(&self, stage: Stage, step: impl Fn() -> Result<T, BackendError>) -> Result<T, BackendError> {
+        let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
+        match step() {
+            Err(error) if error.to_string() == full => {
+                self.workspaces.clear();
+                step()
+            }
+            result => result,
+        }
+    }
+
+    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
+        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: "cuda", reason: reason() })?;
+        float.run(stage, input, self.threads)
+    }
+
+    fn session(&self, size: LatentSize, quality: u8, z: &[i32]) -> Result<Session<'_>, BackendError> {
+        let stage = Stage::HyperSynthesis;
+        let failed = |e| device_error(stage, e);
+        let config = self.model.config();
+        let [height, width] = size.z;
+        let workspace = self.workspaces.take(&self.device, config, size).map_err(failed)?;
+        let lease = Lease { backend: self, workspace };
+        let need = height * width * config.hyper;
+        let latent = Latents::new(&lease.workspace.pool, [height, width, config.hyper]).map_err(failed)?;
+        latent.write(z).map_err(failed)?.then_some(()).ok_or(BackendError::Shape { stage, got: z.len(), need })?;
+        let level = config.scale_level(quality);
+        let ops = CudaOps { backend: self, workspace: lease.workspace.clone(), level, stage };
+        let mut entropy = EntropyModel::new(self.model.layout(), ops, &latent)?;
+        entropy.ops_mut().stage = Stage::Passes;
+        Ok(Session { entropy, lease, size })
+    }
+}
+
+/// A workspace that goes back when the session ends.
+struct Lease<'a> {
+    backend: &'a CudaBackend,
+    workspace: Workspace,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // The next session writes to the host's part. After a failure nothing of this device works, and it says so there.
+        if self.backend.device.synchronize().is_ok() {
+            self.backend.workspaces.give_back(self.workspace.clone());
+        }
+    }
+}
+
+/// The entropy model of one image.
+struct Session<'a> {
+    // Before the lease: its tensors go back first.
+    entropy: EntropyModel<'a, CudaOps<'a>>,
+    lease: Lease<'a>,
+    size: LatentSize,
+}
+
+impl EntropySession for Session<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let gaussian = self.entropy.parameters(pass)?;
+        let count = gaussian.mean.len();
+        let device = &self.lease.backend.device;
+        let [means, indices] = self.lease.workspace.host().addresses();
+        let thresholds = self.lease.backend.packed.tables.thresholds;
+        let (scale, mean) = (gaussian.scale.address(), gaussian.mean.address());
+        let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
+        let run = || {
+            device.launch_elements(&device::PARAMETERS, count, &args)?;
+            device.synchronize()
+        };
+        run().map_err(|e| device_error(Stage::Passes, e))?;
+        let (means, scale_indices) = self.lease.workspace.host().read(count);
+        Ok(PassParameters { means, scale_indices })
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        self.entropy.commit(pass, symbols)
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
+        let config = self.lease.backend.model.config();
+        let ([height, width], channels) = (self.size.y, config.slice_channels());
+        let mut out = Map::zeros(height, width, config.latent);
+        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
+            let slice = slice.read().map_err(|e| device_error(Stage::Passes, e))?;
+            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.chunks_exact(channels)) {
+                to[i * channels..(i + 1) * channels].copy_from_slice(from);
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn device(&self, stage: Stage) -> String {
+        let arch = std::env::consts::ARCH;
+        match (stage, &self.float) {
+            (Stage::HyperSynthesis | Stage::Passes, _) => {
+                format!("{}, {}", self.device.description, if self.uses_mma { "mma" } else { "dp4a" })
+            }
+            (Stage::Rans, _) => format!("cpu {arch}"),
+            (_, Some(float)) => format!("cpu {arch}, {} f32", float.name()),
+            (_, None) => "none".to_owned(),
+        }
+    }
+
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Analysis, x)
+    }
+
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::HyperAnalysis, y)
+    }
+
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Synthesis, y_hat)
+    }
+
+    fn entropy<'a>(
+        &'a self,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+    ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
+        let need = size.z[0] * size.z[1] * self.model.config().hyper;
+        if z_symbols.len() != need {
+            return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
+        }
+        let z = self.model.z_latent(z_symbols, quality);
+        let session = self.with_room(Stage::HyperSynthesis, || self.session(size, quality, &z))?;
+        Ok(Box::new(session))
+    }
+}
