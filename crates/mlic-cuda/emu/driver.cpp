@@ -33,7 +33,9 @@ template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim
 #define WAITS(name, A, threads) {#name, sizeof(A), threads, true, run<A, name, true>}
 const Kernel KERNELS[] = {
     WAITS(mlic_dense_mma, LayerArgs, 192),
+    WAITS(mlic_dense_mma_single, LayerArgs, 192),
     WAITS(mlic_dense_dot, LayerArgs, 192),
+    WAITS(mlic_dense_dot_single, LayerArgs, 192),
     PLAIN(mlic_depthwise, LayerArgs, 256),
     PLAIN(mlic_quantize, QuantizeArgs, 256),
     PLAIN(mlic_pack, MoveArgs, 256),

@@ -30,9 +30,11 @@
 #define MLIC_EMULATED 1
 #define MLIC_MMA 1
 #define DEVICE static inline
+#define NOINLINE static
 #define KERNEL(threads) static void
 #define SHARED static
 #define UNROLL
+#define ROLLED
 
 namespace emulator {
 

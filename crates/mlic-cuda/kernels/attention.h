@@ -52,7 +52,7 @@ DEVICE void attention_sum(const LinearArgs &a) {
             const i32 pair = threadIdx.x + k * threads, i = pair / n, j = pair - i * n;
             if (pair >= n * n) break;
             i64 sum = 0;
-            for (i32 p = 0; p < count; ++p) sum += exponentials[p * n + i] * values[p * n + j];
+            ROLLED for (i32 p = 0; p < count; ++p) sum += exponentials[p * n + i] * values[p * n + j];
             numerators[k] += sum;
         }
         if ((i32)threadIdx.x < n)
@@ -105,7 +105,7 @@ DEVICE void attention_apply(const LinearArgs &a) {
     for (i32 i = threadIdx.x; i < count * n; i += threads) {
         const i32 p = i / n, j = i - p * n;
         i64 sum = 0;
-        for (i32 k = 0; k < n; ++k) sum += (i64)weights[p * n + k] * a.context[(i64)(head + k) * n + j];
+        ROLLED for (i32 k = 0; k < n; ++k) sum += (i64)weights[p * n + k] * a.context[(i64)(head + k) * n + j];
         a.out[(i64)(first + p) * a.channels + head + j] = (i16)saturate(requant(a.output, round_shift(sum, 15)), a.max);
     }
 }

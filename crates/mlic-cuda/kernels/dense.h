@@ -39,16 +39,18 @@ DEVICE void advance(const LayerArgs &a, Step &s) {
     skip_identities(a, s);
 }
 
+// Eight channels that are not aligned, or not all there.
+NOINLINE void copy_slowly(i16 *to, const i16 *from, i32 count) {
+    ROLLED for (i32 i = 0; i < 8; ++i) to[i] = i < count ? from[i] : (i16)0;
+}
+
 // Eight channels of a row of the tile; zeros outside the map and beyond the term's channels.
 DEVICE void copy_row(const LayerArgs &a, const Term &t, const Step &s, Place p, bool is_row, i32 channel, i16 *to) {
     const Place at = {p.row + s.row - a.side / 2, p.col + s.col - a.side / 2};
     const bool inside = is_row && is_inside(a, at) && channel < t.channels;
     const i16 *from = inside ? input_at(a, s.term, at) + t.first + channel : a.inputs[s.term];
-    if (((a.strides[s.term] | t.first | t.channels) & 7) == 0) {
-        copy_async(to, from, inside);
-        return;
-    }
-    for (i32 i = 0; i < 8; ++i) to[i] = inside && channel + i < t.channels ? from[i] : (i16)0;
+    if (((a.strides[s.term] | t.first | t.channels) & 7) == 0) copy_async(to, from, inside);
+    else copy_slowly(to, from, inside ? t.channels - channel : 0);
 }
 
 // A block's copies of one step. `places` are those of this thread's rows.
@@ -104,7 +106,7 @@ DEVICE void multiply_mma(const i16 *rows, const u32 *columns, bool wide, Accumul
 // The same with dp4a, for processors without mma.m16n8k32: every lane makes the elements that it would hold of the tiles.
 DEVICE void multiply_dot(const i16 *rows, const u32 *columns, bool wide, Accumulators &low, Accumulators &high) {
     const i32 lane = threadIdx.x & 31, group = lane >> 2, quad = lane & 3;
-    UNROLL for (i32 k = 0; k < 4; ++k) {
+    ROLLED for (i32 k = 0; k < 4; ++k) {
         Bytes a[TILES_M][2];
         UNROLL for (i32 m = 0; m < TILES_M; ++m)
             UNROLL for (i32 h = 0; h < 2; ++h) a[m][h] = split(rows + (16 * m + group + 8 * h) * 32 + 8 * k);
@@ -134,6 +136,12 @@ DEVICE void clear(Accumulators &low, Accumulators &high) {
             UNROLL for (i32 i = 0; i < 4; ++i) low[m][n][i] = high[m][n][i] = 0;
 }
 
+DEVICE void start(const LayerArgs &a, i32 output, Sums &sums) {
+    UNROLL for (i32 m = 0; m < TILES_M; ++m)
+        UNROLL for (i32 h = 0; h < 2; ++h)
+            UNROLL for (i32 i = 0; i < 8; ++i) sums[m][h][i] = a.bias[output + i];
+}
+
 // Adds a term's accumulators times its multipliers.
 DEVICE void fold(const i32 *multipliers, const Accumulators &low, const Accumulators &high, Sums &sums) {
     UNROLL for (i32 n = 0; n < TILES_N; ++n)
@@ -157,18 +165,21 @@ DEVICE void add_identities(const LayerArgs &a, i32 position, i32 output, i64 (&s
 }
 
 DEVICE void store_eight(const LayerArgs &a, i32 position, i32 output, const i64 (&sums)[8]) {
-    const bool whole = output + 8 <= a.outputs && (a.outputs & 7) == 0 && a.epilogue <= GELU;
-    if (whole) {
+    i32 values[8];
+    UNROLL for (i32 i = 0; i < 8; ++i) values[i] = finish(a, sums[i]);
+    if ((a.outputs & 7) == 0 && a.epilogue <= GELU) {
+        if (output >= a.outputs) return;
         u32 words[4];
-        for (i32 i = 0; i < 4; ++i)
-            words[i] = ((u32)finish(a, sums[2 * i]) & 0xffffu) | ((u32)finish(a, sums[2 * i + 1]) << 16);
+        UNROLL for (i32 i = 0; i < 4; ++i) words[i] = ((u32)values[2 * i] & 0xffffu) | ((u32)values[2 * i + 1] << 16);
         *(Vec16 *)((i16 *)a.out + (i64)position * a.outputs + output) = {words[0], words[1], words[2], words[3]};
         return;
     }
-    for (i32 i = 0; i < 8 && output + i < a.outputs; ++i) store(a, position, output + i, finish(a, sums[i]));
+    UNROLL for (i32 i = 0; i < 8; ++i)
+        if (output + i < a.outputs) store(a, position, output + i, values[i]);
 }
 
-template <bool USE_MMA> DEVICE void dense(const LayerArgs &a, Stage *stages) {
+// SINGLE: one term has weights, and its sums are made when they are stored; 64-bit sums take two registers for each output.
+template <bool USE_MMA, bool SINGLE> DEVICE void dense(const LayerArgs &a, Stage *stages) {
     const i32 warp = threadIdx.x >> 5, group = (threadIdx.x & 31) >> 2, quad = threadIdx.x & 3;
     const i32 warps_m = (i32)(blockDim.x >> 5) / a.warps_n, warp_m = warp / a.warps_n, warp_n = warp - warp_m * a.warps_n;
     const i32 rows = 32 * warps_m, first = blockIdx.x * rows, column = blockIdx.y * a.warps_n * 32;
@@ -179,14 +190,13 @@ template <bool USE_MMA> DEVICE void dense(const LayerArgs &a, Stage *stages) {
     Accumulators low, high;
     Sums sums;
     clear(low, high);
-    UNROLL for (i32 m = 0; m < TILES_M; ++m)
-        UNROLL for (i32 h = 0; h < 2; ++h)
-            UNROLL for (i32 i = 0; i < 8; ++i) sums[m][h][i] = a.bias[output + i];
+    if (!SINGLE) start(a, output, sums);
 
     Step next = {0, 0, 0, 0, 0}, now;
     skip_identities(a, next);
     now = next;
-    for (i32 i = 0; i < STAGES - 1; ++i) {
+    const i32 only = now.term;
+    ROLLED for (i32 i = 0; i < STAGES - 1; ++i) {
         if (next.term < a.term_count) {
             copy_step(a, next, places, first, rows, column, stages[i]);
             advance(a, next);
@@ -211,12 +221,16 @@ template <bool USE_MMA> DEVICE void dense(const LayerArgs &a, Stage *stages) {
             multiply_dot(own_rows, own_columns, t.wide != 0, low, high);
         const i32 term = now.term;
         advance(a, now);
-        if (now.term != term) {
+        if (!SINGLE && now.term != term) {
             fold(t.multipliers + output, low, high, sums);
             clear(low, high);
         }
         read = read + 1 == STAGES ? 0 : read + 1;
         write = write + 1 == STAGES ? 0 : write + 1;
+    }
+    if (SINGLE) {
+        start(a, output, sums);
+        fold(a.terms[only].multipliers + output, low, high, sums);
     }
     UNROLL for (i32 m = 0; m < TILES_M; ++m)
         UNROLL for (i32 h = 0; h < 2; ++h) {

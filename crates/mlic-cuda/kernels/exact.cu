@@ -4,16 +4,25 @@
 #include "depthwise.h"
 #include "elementwise.h"
 
-KERNEL(192) mlic_dense_mma(const LayerArgs a) {
+// A GPU has one of the two kinds of dense layers; the other is there and does nothing.
 #if defined(MLIC_MMA)
-    SHARED Stage stages[STAGES];
-    dense<true>(a, stages);
+#define MMA_LAYER(single)                                                                                               \
+    SHARED Stage stages[STAGES];                                                                                        \
+    dense<true, single>(a, stages);
+#else
+#define MMA_LAYER(single)
 #endif
-}
-KERNEL(192) mlic_dense_dot(const LayerArgs a) {
-    SHARED Stage stages[STAGES];
-    dense<false>(a, stages);
-}
+#if !defined(MLIC_MMA) || defined(MLIC_EMULATED)
+#define DOT_LAYER(single)                                                                                               \
+    SHARED Stage stages[STAGES];                                                                                        \
+    dense<false, single>(a, stages);
+#else
+#define DOT_LAYER(single)
+#endif
+KERNEL(192) mlic_dense_mma(const LayerArgs a) { MMA_LAYER(false) }
+KERNEL(192) mlic_dense_mma_single(const LayerArgs a) { MMA_LAYER(true) }
+KERNEL(192) mlic_dense_dot(const LayerArgs a) { DOT_LAYER(false) }
+KERNEL(192) mlic_dense_dot_single(const LayerArgs a) { DOT_LAYER(true) }
 KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }
 KERNEL(256) mlic_quantize(const QuantizeArgs a) { quantize(a); }
 KERNEL(256) mlic_pack(const MoveArgs a) { pack(a); }

@@ -49,15 +49,18 @@ DEVICE const i16 *input_at(const LayerArgs &a, i32 term, Place p) {
     return a.inputs[term] + ((i64)p.row * a.in_width + p.col) * a.strides[term];
 }
 
-// A weighted sum to its activation or latent.
-DEVICE i32 finish(const LayerArgs &a, i64 sum) {
-    const i64 v = round_shift(sum, a.shift);
-    switch (a.epilogue) {
-    case GELU: return saturate(requant(a.output, gelu(a.table, saturate(v, PREACT_MAX))), a.max);
+// A weighted sum to its activation or latent. Not inlined: it stands in every kernel many times.
+NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *table, Requant output) {
+    const i64 v = round_shift(sum, shift);
+    switch (epilogue) {
+    case GELU: return saturate(requant(output, gelu(table, saturate(v, PREACT_MAX))), max);
     case LATENT: return saturate(v, LATENT_MAX);
-    case HALF_TANH: return half_tanh(a.table, saturate(v, PREACT_MAX));
-    default: return saturate(v, a.max);
+    case HALF_TANH: return half_tanh(table, saturate(v, PREACT_MAX));
+    default: return saturate(v, max);
     }
+}
+DEVICE i32 finish(const LayerArgs &a, i64 sum) {
+    return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
 }
 
 DEVICE void store(const LayerArgs &a, i32 position, i32 output, i32 value) {

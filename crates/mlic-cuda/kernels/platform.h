@@ -20,9 +20,11 @@ struct alignas(16) Vec16 {
 #endif
 
 #define DEVICE static __device__ __forceinline__
+#define NOINLINE static __device__ __noinline__
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 // Four products of bytes. Inline PTX: some NVRTC leave the intrinsic unresolved.
 DEVICE i32 dot4_s8s8(u32 a, u32 b, i32 c) {
