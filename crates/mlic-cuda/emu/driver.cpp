@@ -44,6 +44,7 @@ const Kernel KERNELS[] = {
     PLAIN(mlic_shuffle, MoveArgs, 256),
     PLAIN(mlic_add, AddArgs, 256),
     PLAIN(mlic_parameters, ParametersArgs, 256),
+    PLAIN(mlic_squares, SquaresArgs, 256),
     PLAIN(mlic_fill, FillArgs, 256),
     WAITS(mlic_norm, NormArgs, 256),
     PLAIN(mlic_attention_largest, LinearArgs, 64),
@@ -137,6 +138,7 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
 }
 API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *) { return memcpy((void *)d, s, n), capturing ? 900 : 0; }
 API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *) { return memcpy(d, (void *)s, n), capturing ? 900 : 0; }
+API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *) { return memcpy((void *)d, (void *)s, n), capturing ? 900 : 0; }
 API cuStreamCreate(void **s, unsigned) { return *s = &stream, 0; }
 API cuStreamDestroy_v2(void *) { return 0; }
 API cuStreamSynchronize(void *) { return capturing ? 900 : 0; }

@@ -20,11 +20,11 @@ DEVICE i32 depthwise_sum(const LayerArgs &a, i32 term, Place p, i32 output) {
 
 DEVICE void depthwise(const LayerArgs &a) {
     const i64 i = element();
-    if (i >= (i64)a.positions * a.outputs) return;
+    if (i >= (i64)a.end * a.outputs) return;
     const i32 position = (i32)(i / a.outputs), output = (i32)(i - (i64)position * a.outputs);
     const Place p = place_of(a, position);
     i64 sum = a.bias[output];
     for (i32 term = 0; term < a.term_count; ++term)
         sum += (i64)depthwise_sum(a, term, p, output) * a.terms[term].multipliers[output];
-    store(a, position, output, finish(a, sum));
+    store(a, position, output, finish(a, position, output, sum));
 }

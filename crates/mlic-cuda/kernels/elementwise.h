@@ -106,6 +106,20 @@ DEVICE void parameters(const ParametersArgs &a) {
     a.means[i] = a.mean[i];
 }
 
+struct SquaresArgs {
+    const i16 *in;
+    i16 *high, *low;
+    i64 count;
+};
+// Squares in halves of 15 bits: activations again, so that a normalization's sums of squares are a layer (SPEC 4.11).
+DEVICE void squares(const SquaresArgs &a) {
+    const i64 i = element();
+    if (i >= a.count) return;
+    const i32 square = (i32)a.in[i] * a.in[i];
+    a.high[i] = (i16)(square >> 15);
+    a.low[i] = (i16)(square & 0x7fff);
+}
+
 struct FillArgs {
     u64 *out;
     u64 value;

@@ -4,7 +4,7 @@
 
 #define MAX_TERMS 65
 
-enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3 };
+enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3, SAMPLE = 4, ROOT = 5 };
 
 // One term of a layer at one level; arrays of outputs are padded with zeros to whole blocks of columns.
 struct Term {
@@ -14,7 +14,7 @@ struct Term {
     i32 chunks;             // of 32 channels
     i32 wide;               // activations beyond a byte
     i32 identity;
-    i32 reserved;
+    i32 planes;             // bytes of a weight: 1, or 2 with the high bytes first
 };
 
 struct LayerArgs {
@@ -23,9 +23,13 @@ struct LayerArgs {
     const i16 *table; // of the epilogue
     void *out;        // activations, or latents: scale, or residual
     void *out2;       // latents: mean
+    const i16 *factors;     // of ROOT: [positions][outputs]
+    const i32 *multipliers; // of ROOT: [outputs]
     i32 term_count, outputs, side;
-    i32 in_height, in_width, out_width, positions; // positions of the output, out_width to a row
+    i32 in_height, in_width, out_width; // sides of the inputs; positions of a row of the output
+    i32 first, end;                     // positions that are computed
     i32 half;
+    i32 shuffle; // outputs are [phase][channel], and the phases go to four positions
     i32 shift, max, epilogue;
     Requant output;
     i32 warps_n; // warps of a block side by side along the outputs
@@ -56,11 +60,29 @@ NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *ta
     case GELU: return saturate(requant(output, gelu(table, saturate(v, PREACT_MAX))), max);
     case LATENT: return saturate(v, LATENT_MAX);
     case HALF_TANH: return half_tanh(table, saturate(v, PREACT_MAX));
+    case SAMPLE: return saturate(v > 0 ? v : 0, max);
     default: return saturate(v, max);
     }
 }
-DEVICE i32 finish(const LayerArgs &a, i64 sum) {
-    return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
+// SPEC 4.11: the product of an activation with the root of its norm.
+NOINLINE i32 finish_root(i64 sum, i32 shift, i32 max, i32 factor, Requant output) {
+    const i64 v = round_shift(sum, shift), limit = 0x7fffffff;
+    return saturate(requant(output, (i64)factor * (i64)isqrt((u64)(v < limit ? v : limit))), max);
+}
+DEVICE i32 finish(const LayerArgs &a, i32 position, i32 output, i64 sum) {
+    if (a.epilogue != ROOT) return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
+    if (output >= a.outputs) return 0;
+    const Requant r = {a.multipliers[output], a.output.shift};
+    return finish_root(sum, a.shift, a.max, a.factors[(i64)position * a.outputs + output], r);
+}
+
+// Index of an output among the elements of its map.
+DEVICE i64 index_of(const LayerArgs &a, i32 position, i32 output) {
+    if (!a.shuffle) return (i64)position * a.outputs + output;
+    const i32 channels = a.outputs / 4, phase = output / channels, row = position / a.out_width;
+    const i32 col = position - row * a.out_width;
+    const i64 to = (i64)(2 * row + phase / 2) * (2 * a.out_width) + 2 * col + phase % 2;
+    return to * channels + (output - phase * channels);
 }
 
 DEVICE void store(const LayerArgs &a, i32 position, i32 output, i32 value) {
@@ -68,9 +90,10 @@ DEVICE void store(const LayerArgs &a, i32 position, i32 output, i32 value) {
         const i32 half = a.outputs / 2;
         i32 *to = (i32 *)(output < half ? a.out : a.out2);
         to[(i64)position * half + (output < half ? output : output - half)] = value;
-    } else if (a.epilogue == HALF_TANH) {
-        ((i32 *)a.out)[(i64)position * a.outputs + output] = value;
-    } else {
-        ((i16 *)a.out)[(i64)position * a.outputs + output] = (i16)value;
+        return;
     }
+    const i64 at = index_of(a, position, output);
+    if (a.epilogue == HALF_TANH) ((i32 *)a.out)[at] = value;
+    else if (a.epilogue == SAMPLE) ((u8 *)a.out)[at] = (u8)value;
+    else ((i16 *)a.out)[at] = (i16)value;
 }

@@ -44,7 +44,7 @@ pub(crate) struct Term {
     pub(crate) chunks: i32,
     pub(crate) wide: i32,
     pub(crate) identity: i32,
-    pub(crate) reserved: i32,
+    pub(crate) planes: i32,
 }
 
 // SAFETY: integers alone.
@@ -61,14 +61,18 @@ pub(crate) struct LayerArgs {
     pub(crate) table: u64,
     pub(crate) out: u64,
     pub(crate) out2: u64,
+    pub(crate) factors: u64,
+    pub(crate) multipliers: u64,
     pub(crate) term_count: i32,
     pub(crate) outputs: i32,
     pub(crate) side: i32,
     pub(crate) in_height: i32,
     pub(crate) in_width: i32,
     pub(crate) out_width: i32,
-    pub(crate) positions: i32,
+    pub(crate) first: i32,
+    pub(crate) end: i32,
     pub(crate) half: i32,
+    pub(crate) shuffle: i32,
     pub(crate) shift: i32,
     pub(crate) max: i32,
     pub(crate) epilogue: i32,
@@ -126,6 +130,16 @@ pub(crate) struct ParametersArgs {
     pub(crate) thresholds: u64,
     pub(crate) means: u64,
     pub(crate) indices: u64,
+    pub(crate) count: i64,
+}
+
+/// Squares in halves of 15 bits.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SquaresArgs {
+    pub(crate) input: u64,
+    pub(crate) high: u64,
+    pub(crate) low: u64,
     pub(crate) count: i64,
 }
 
@@ -197,6 +211,6 @@ macro_rules! same_in_cpp {
     };
 }
 same_in_cpp!(
-    LayerArgs: 880, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
-    WindowArgs: 88
+    LayerArgs: 904, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
+    WindowArgs: 88, SquaresArgs: 32
 );

@@ -13,6 +13,7 @@ use mlic_model::Model;
 
 use crate::args::ParametersArgs;
 use crate::device::{self, Device};
+use crate::exact::PackedSynthesis;
 use crate::ops::{CudaOps, Latents};
 use crate::packed::PackedModel;
 use crate::workspace::{Workspace, Workspaces};
@@ -32,17 +33,22 @@ pub struct Options {
 
 /// A model on a GPU.
 ///
-/// From the symbols of z to `y_hat`, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
+/// From the symbols of z to `y_hat`, and on to exact pixels, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
 /// The float transforms run on the CPU.
 pub struct CudaBackend {
     pub(crate) model: Arc<Model>,
     pub(crate) packed: PackedModel,
-    pub(crate) uses_mma: bool,
     workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
     threads: usize,
     // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
+}
+
+/// Whether there is a GPU that a backend could use.
+#[must_use]
+pub fn is_available() -> bool {
+    Device::open(0, false).is_ok()
 }
 
 /// What the driver says, as an error of a stage.
@@ -57,13 +63,12 @@ impl CudaBackend {
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no device, none that the kernels are for, too
     /// little memory for the model.
     pub fn new(model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
-        let device = Arc::new(Device::open(options.ordinal)?);
+        let device = Arc::new(Device::open(options.ordinal, options.without_mma)?);
         let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
         let packed = PackedModel::new(&device, &model).map_err(no_room)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
-        let uses_mma = device.has_mma && !options.without_mma;
-        Ok(Self { model, packed, uses_mma, workspaces: Workspaces::default(), float: options.float, threads, device })
+        Ok(Self { model, packed, workspaces: Workspaces::default(), float: options.float, threads, device })
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
@@ -72,6 +77,7 @@ impl CudaBackend {
         match step() {
             Err(error) if error.to_string() == full => {
                 self.workspaces.clear();
+                self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
                 step()
             }
             result => result,
@@ -131,7 +137,7 @@ impl EntropySession for Session<'_> {
         let count = gaussian.mean.len();
         let device = &self.lease.backend.device;
         let [means, indices] = self.lease.workspace.host().addresses();
-        let thresholds = self.lease.backend.packed.tables.thresholds;
+        let thresholds = self.lease.backend.packed.thresholds;
         let (scale, mean) = (gaussian.scale.address(), gaussian.mean.address());
         let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
         let run = || {
@@ -169,8 +175,8 @@ impl Backend for CudaBackend {
     fn device(&self, stage: Stage) -> String {
         let arch = std::env::consts::ARCH;
         match (stage, &self.float) {
-            (Stage::HyperSynthesis | Stage::Passes, _) => {
-                format!("{}, {}", self.device.description, if self.uses_mma { "mma" } else { "dp4a" })
+            (Stage::HyperSynthesis | Stage::Passes | Stage::ExactSynthesis, _) => {
+                format!("{}, {}", self.device.description, if self.device.has_mma { "mma" } else { "dp4a" })
             }
             (Stage::Rans, _) => format!("cpu {arch}"),
             (_, Some(float)) => format!("cpu {arch}, {} f32", float.name()),
@@ -192,6 +198,17 @@ impl Backend for CudaBackend {
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
         self.transform(Stage::Synthesis, y_hat)
+    }
+
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
+        let stage = Stage::ExactSynthesis;
+        let not_exact = || BackendError::NotExact { model: self.model.name().to_owned() };
+        let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
+        let Map { height, width, ref data, .. } = *y_hat;
+        let (got, need) = (data.len(), height * width * self.model.config().latent);
+        let latent = Map::from_vec(height, width, self.model.config().latent, self.model.synthesis_latent(data, quality));
+        let latent = latent.ok_or(BackendError::Shape { stage, got, need })?;
+        self.with_room(stage, || packed.run(&self.device, &latent).map_err(|e| device_error(stage, e)))
     }
 
     fn entropy<'a>(

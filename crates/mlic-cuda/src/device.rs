@@ -15,7 +15,7 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, WindowArgs,
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, SquaresArgs, WindowArgs,
 };
 use crate::images;
 
@@ -39,21 +39,24 @@ macro_rules! kernels {
 kernels! {
     0 DENSE_MMA "mlic_dense_mma" LayerArgs,
     1 DENSE_DOT "mlic_dense_dot" LayerArgs,
-    2 DEPTHWISE "mlic_depthwise" LayerArgs,
-    3 QUANTIZE "mlic_quantize" QuantizeArgs,
-    4 PACK "mlic_pack" MoveArgs,
-    5 UNPACK "mlic_unpack" MoveArgs,
-    6 MERGE "mlic_merge" MoveArgs,
-    7 SHUFFLE "mlic_shuffle" MoveArgs,
-    8 ADD "mlic_add" AddArgs,
-    9 PARAMETERS "mlic_parameters" ParametersArgs,
-    10 FILL "mlic_fill" FillArgs,
-    11 NORM "mlic_norm" NormArgs,
-    12 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
-    13 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
-    14 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
-    15 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
-    16 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
+    2 DENSE_MMA_SINGLE "mlic_dense_mma_single" LayerArgs,
+    3 DENSE_DOT_SINGLE "mlic_dense_dot_single" LayerArgs,
+    4 DEPTHWISE "mlic_depthwise" LayerArgs,
+    5 QUANTIZE "mlic_quantize" QuantizeArgs,
+    6 PACK "mlic_pack" MoveArgs,
+    7 UNPACK "mlic_unpack" MoveArgs,
+    8 MERGE "mlic_merge" MoveArgs,
+    9 SHUFFLE "mlic_shuffle" MoveArgs,
+    10 ADD "mlic_add" AddArgs,
+    11 PARAMETERS "mlic_parameters" ParametersArgs,
+    12 FILL "mlic_fill" FillArgs,
+    13 NORM "mlic_norm" NormArgs,
+    14 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
+    15 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
+    16 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
+    17 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
+    18 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
+    19 SQUARES "mlic_squares" SquaresArgs,
 }
 
 /// What the driver answered, in words.
@@ -96,11 +99,11 @@ fn driver_version() -> Result<i32, BackendError> {
 }
 
 impl Device {
-    /// Opens a GPU and loads the image made for it.
+    /// Opens a GPU and loads the image made for it; `without_mma`, one that multiplies with `dp4a`.
     ///
     /// # Errors
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no such device, no image for it.
-    pub(crate) fn open(ordinal: usize) -> Result<Self, BackendError> {
+    pub(crate) fn open(ordinal: usize, without_mma: bool) -> Result<Self, BackendError> {
         let version = driver_version()?;
         let failed = |what: &'static str| move |e: DriverError| unavailable(format!("{what}: {}", describe(e)));
         result::init().map_err(failed("the driver does not start"))?;
@@ -117,7 +120,7 @@ impl Device {
             return Err(unavailable("the device cannot read memory of the host"));
         }
         let name = context.name().map_err(failed("the device does not tell its name"))?;
-        let image = images::choose(capability)
+        let image = images::choose(capability, without_mma)
             .ok_or_else(|| unavailable(format!("no kernels for {name}, compute capability {}.{}", capability.0, capability.1)))?;
         let stream = context.new_stream().map_err(failed("no stream"))?;
         let functions = load(&context, image).map_err(failed("the kernels do not load"))?;
@@ -176,6 +179,13 @@ impl Device {
         // SAFETY: callers have a `Memory` of at least this size at the address.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }?;
         self.synchronize()
+    }
+
+    /// Copies within device memory, after all work before.
+    pub(crate) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: as above, for both; they do not overlap.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
     }
 
     /// Copies from device memory, after all work before, and waits.

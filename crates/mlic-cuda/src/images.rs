@@ -30,21 +30,38 @@ static IMAGES: &[Image] = images! {
     "sm_90.cubin" (9, 0), (9, 0), true;
     "sm_110.cubin" (11, 0), (11, 0), true;
     "compute_80.ptx" (8, 0), (i32::MAX, 0), true;
-    "compute_72.ptx" (7, 2), (7, 9), false;
+    "compute_72.ptx" (7, 2), (i32::MAX, 0), false;
 };
 
-/// The image for a compute capability; none below 7.2.
-pub(crate) fn choose(capability: (i32, i32)) -> Option<&'static Image> {
-    IMAGES.iter().find(|image| (image.least..=image.most).contains(&capability))
+/// The image for a compute capability, on request one that does without `mma`; none below 7.2.
+pub(crate) fn choose(capability: (i32, i32), without_mma: bool) -> Option<&'static Image> {
+    IMAGES.iter().find(|image| (image.least..=image.most).contains(&capability) && !(without_mma && image.has_mma))
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     #[test]
+    fn the_images_are_of_these_sources() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let is_source = |name: &str| (name.ends_with(".h") || name.ends_with(".cu")) && name != "clang_prelude.h";
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| is_source(name)).collect();
+        names.sort();
+        let mut digest = Sha256::new();
+        for name in names {
+            digest.update([name.as_bytes(), b"\0", &std::fs::read(format!("{folder}/{name}")).unwrap()].concat());
+        }
+        let made_of = include_str!("../images/sources.sha256").trim();
+        assert_eq!(mlic_model::package::hex(&digest.finalize()), made_of, "run kernels/build.py");
+    }
+
+    #[test]
     fn each_gpu_gets_its_image() {
-        let name = |major, minor| choose((major, minor)).map(|image| image.name);
+        let name = |major, minor| choose((major, minor), false).map(|image| image.name);
         assert_eq!(name(7, 0), None);
         assert_eq!(name(7, 2), Some("sm_72.cubin"));
         assert_eq!(name(7, 5), Some("compute_72.ptx"));
@@ -53,5 +70,6 @@ mod tests {
         assert_eq!(name(9, 0), Some("sm_90.cubin"));
         assert_eq!(name(11, 0), Some("sm_110.cubin"));
         assert_eq!(name(12, 0), Some("compute_80.ptx"));
+        assert_eq!(choose((9, 0), true).map(|image| image.name), Some("compute_72.ptx"));
     }
 }

@@ -19,11 +19,13 @@
 mod args;
 mod backend;
 mod device;
+mod exact;
 mod images;
+mod layer;
 mod memory;
 mod ops;
 mod packed;
 mod workspace;
 
-pub use backend::{CudaBackend, Options};
+pub use backend::{CudaBackend, Options, is_available};
 pub use device::OLDEST_DRIVER;

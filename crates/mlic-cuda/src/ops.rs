@@ -6,16 +6,15 @@ use mlic_backend::{BackendError, Stage};
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::LATENT_FRAC_BITS;
 use mlic_model::Model;
-use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
-use mlic_model::model::LayerView;
+use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MAX_TERMS, MoveArgs, NormArgs, QuantizeArgs, RequantArg, WindowArgs, half,
+    AddArgs, FillArgs, LinearArgs, MoveArgs, NormArgs, QuantizeArgs, RequantArg, WindowArgs, half,
 };
 use crate::backend::{CudaBackend, device_error};
 use crate::device::{self, Device, Kernel};
+use crate::layer::{Input, Region, narrow};
 use crate::memory::Tensor;
-use crate::packed::PackedLayer;
 use crate::workspace::Workspace;
 
 /// Activations on the device.
@@ -37,11 +36,6 @@ pub(crate) struct CudaOps<'m> {
     pub(crate) workspace: Workspace,
     pub(crate) level: usize,
     pub(crate) stage: Stage,
-}
-
-/// The largest index that a kernel computes in 32 bits.
-fn narrow(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 impl<'m> CudaOps<'m> {
@@ -78,62 +72,6 @@ impl<'m> CudaOps<'m> {
         self.checked(self.device().launch_elements(kernel, count, args))
     }
 
-    /// The argument of a layer that writes to `out`.
-    fn layer_args(
-        &self,
-        (view, packed): (&LayerView<'_>, &PackedLayer),
-        inputs: &[&Activations],
-        parity: Option<Parity>,
-        out: [u64; 2],
-    ) -> Result<LayerArgs, BackendError> {
-        let spec = view.spec;
-        let (Some(first), true) = (inputs.first(), inputs.len() <= MAX_TERMS) else {
-            return Err(BackendError::Shape { stage: self.stage, got: inputs.len(), need: spec.terms.len() });
-        };
-        self.must_be(inputs.len(), spec.terms.len())?;
-        for (input, term) in inputs.iter().zip(&spec.terms) {
-            self.must_be(input.height, first.height)?;
-            self.must_be(input.width, first.width)?;
-            self.must_be(input.channels.max(term.first_channel + term.channels), input.channels)?;
-        }
-        let level = *self.find("layer", 0, packed.levels.get(self.level))?;
-        let tables = &self.backend.packed.tables;
-        let (epilogue, table) = match spec.epilogue {
-            Epilogue::Linear => (0, 0),
-            Epilogue::Gelu => (1, tables.gelu),
-            Epilogue::Latent => (2, 0),
-            Epilogue::HalfTanh => (3, tables.half_tanh),
-        };
-        let out_width = if parity.is_some() { first.width / 2 } else { first.width };
-        let mut args = LayerArgs {
-            terms: level.terms,
-            bias: level.bias,
-            table,
-            out: out[0],
-            out2: out[1],
-            term_count: narrow(inputs.len()),
-            outputs: narrow(spec.outputs),
-            side: narrow(spec.kernel.size()),
-            in_height: narrow(first.height),
-            in_width: narrow(first.width),
-            out_width: narrow(out_width),
-            positions: narrow(first.height * out_width),
-            half: half(parity),
-            shift: view.level.shift as i32,
-            max: view.max,
-            epilogue,
-            output: view.level.output.into(),
-            warps_n: narrow(packed.warps_n.unwrap_or(0)),
-            columns: narrow(packed.columns),
-            strides: [0; MAX_TERMS],
-            inputs: [0; MAX_TERMS],
-        };
-        for ((stride, address), input) in args.strides.iter_mut().zip(&mut args.inputs).zip(inputs) {
-            (*stride, *address) = (narrow(input.channels), input.address());
-        }
-        Ok(args)
-    }
-
     /// Runs a layer; `out` makes its outputs from height, width and output channels.
     fn run_layer<T>(
         &self,
@@ -142,26 +80,21 @@ impl<'m> CudaOps<'m> {
         parity: Option<Parity>,
         out: impl FnOnce(&Self, [usize; 3]) -> Result<(T, [u64; 2]), BackendError>,
     ) -> Result<T, BackendError> {
-        let view = self.find("layer", id.0, self.model().layer(id, self.level))?;
-        let packed = self.find("layer", id.0, self.backend.packed.layers.get(id.0))?;
-        let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, if parity.is_some() { m.width / 2 } else { m.width }));
-        let (result, addresses) = out(self, [height, width, view.spec.outputs])?;
-        let args = self.layer_args((&view, packed), inputs, parity, addresses)?;
-        let positions = height * width;
-        if positions > 0 {
-            self.checked(self.launch_layer(packed, positions, &args))?;
-        }
-        Ok(result)
-    }
-
-    fn launch_layer(&self, packed: &PackedLayer, positions: usize, args: &LayerArgs) -> Result<(), DriverError> {
-        let Some(warps_n) = packed.warps_n else {
-            return self.device().launch_elements(&device::DEPTHWISE, positions * packed.columns, args);
+        let plan = self.find("layer", id.0, self.backend.packed.plan(id, self.level))?;
+        let spec = self.find("layer", id.0, self.model().layout().layers.get(id.0))?;
+        let Some(first) = inputs.first().filter(|_| plan.takes(inputs.len())) else {
+            return Err(BackendError::Shape { stage: self.stage, got: inputs.len(), need: spec.terms.len() });
         };
-        let warps_m = if warps_n == 1 { 4 } else { 2 };
-        let grid = [positions.div_ceil(32 * warps_m), packed.columns.div_ceil(32 * warps_n)];
-        let kernel = if self.backend.uses_mma { &device::DENSE_MMA } else { &device::DENSE_DOT };
-        self.device().launch(kernel, grid, 32 * warps_m * warps_n, args)
+        for (input, term) in inputs.iter().zip(&spec.terms) {
+            self.must_be(input.height, first.height)?;
+            self.must_be(input.width, first.width)?;
+            self.must_be(input.channels.max(term.first_channel + term.channels), input.channels)?;
+        }
+        let region = Region { height: first.height, width: first.width, parity, rows: 0..first.height };
+        let (result, addresses) = out(self, [first.height, region.columns(), spec.outputs])?;
+        let inputs: Vec<Input> = inputs.iter().map(|map| (map.address(), map.channels)).collect();
+        self.checked(plan.launch(self.device(), &inputs, &region, addresses, 0))?;
+        Ok(result)
     }
 
     fn activations(&self, id: LayerId, inputs: &[&Activations], parity: Option<Parity>) -> Result<Activations, BackendError> {
@@ -290,7 +223,7 @@ impl Ops for CudaOps<'_> {
             largest: largest.address(),
             sums: sums.address(),
             context: context.address(),
-            exp: self.backend.packed.tables.exp,
+            exp: self.backend.packed.exp,
             query: level.query.into(),
             key: level.key.into(),
             output: level.output.into(),
@@ -314,7 +247,7 @@ impl Ops for CudaOps<'_> {
         let parameters = self.find("local attention", id.0, self.model().parameters().local_attentions.get(id.0))?;
         let slice = self.find("local attention", id.0, self.model().layout().slices.get(id.0))?;
         let requant = (*self.find("local attention", id.0, parameters.levels.get(self.level))?).into();
-        let bias = *self.find("local attention", id.0, self.backend.packed.tables.position_biases.get(id.0))?;
+        let bias = *self.find("local attention", id.0, self.backend.packed.position_biases.get(id.0))?;
         let max = self.find("layer", id.0, self.model().layer(slice.local.qkv[2], self.level))?.max;
         let config = self.model().config();
         let [height, width, channels] = [qkv[0].height, qkv[0].width, qkv[0].channels];
@@ -324,7 +257,7 @@ impl Ops for CudaOps<'_> {
             qkv: qkv.map(Tensor::address),
             out: out.address(),
             bias,
-            exp: self.backend.packed.tables.exp,
+            exp: self.backend.packed.exp,
             requant,
             height: narrow(height),
             width: narrow(width),

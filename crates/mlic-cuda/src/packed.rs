@@ -2,12 +2,15 @@
 
 use cudarc::driver::result::DriverError;
 use mlic_model::Model;
-use mlic_model::layout::{Kernel, LayerId, LayerSpec};
-use mlic_model::model::LayerView;
+use mlic_model::layout::{Epilogue, Kernel, LayerId};
+use mlic_model::model::{LayerView, Weights};
+use mlic_model::parameters::Functions;
 use mlic_model::proof::source_max;
 
-use crate::args::Term;
+use crate::args::{LayerArgs, MAX_TERMS, RequantArg, Term};
 use crate::device::{Device, Memory};
+use crate::exact::PackedSynthesis;
+use crate::layer::{Plan, narrow};
 
 /// Channels of a step of the k axis, and outputs of a warp.
 const BLOCK: usize = 32;
@@ -28,87 +31,39 @@ impl Blob {
     }
 }
 
-/// A layer at one level of activation scales.
-#[derive(Clone, Copy)]
-pub(crate) struct PackedLevel {
-    pub(crate) terms: u64,
-    pub(crate) bias: u64,
-}
-
-/// How a layer runs.
-pub(crate) struct PackedLayer {
-    /// Outputs, padded to whole blocks.
-    pub(crate) columns: usize,
-    /// Warps of a block along the outputs; none for a depthwise layer.
-    pub(crate) warps_n: Option<usize>,
-    /// By level.
-    pub(crate) levels: Vec<PackedLevel>,
-}
-
 /// Addresses of the function tables.
-pub(crate) struct Tables {
-    pub(crate) gelu: u64,
-    pub(crate) half_tanh: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct FunctionTables {
+    gelu: u64,
+    half_tanh: u64,
     pub(crate) exp: [u64; 2],
-    pub(crate) thresholds: u64,
-    /// Position biases of each window attention.
-    pub(crate) position_biases: Vec<u64>,
 }
 
-/// A model on a device.
-pub(crate) struct PackedModel {
-    pub(crate) layers: Vec<PackedLayer>,
-    pub(crate) tables: Tables,
-    // What the addresses point into.
-    _parts: [Memory; 2],
+/// A layer that is being put together. Addresses are offsets in the first blob until [`Packer::finish`].
+pub(crate) struct Draft {
+    plan: Plan,
+    terms: Vec<Term>,
 }
 
-impl PackedModel {
-    pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, DriverError> {
-        let mut blob = Blob::default();
-        let mut layers: Vec<PackedLayer> = Vec::new();
-        let mut terms: Vec<Vec<Vec<Term>>> = Vec::new();
-        for id in (0..model.layout().layers.len()).map(LayerId) {
-            let (layer, of_levels) = layer(&mut blob, model, id);
-            layers.push(layer);
-            terms.push(of_levels);
-        }
-        let mut tables = tables(&mut blob, model);
-        let data = device.upload(&blob.0)?;
-        tables.shift(data.address);
-        let mut blob = Blob::default();
-        for (layer, of_levels) in layers.iter_mut().zip(&mut terms) {
-            for (level, terms) in layer.levels.iter_mut().zip(of_levels) {
-                level.bias += data.address;
-                terms.iter_mut().for_each(|t| (t.weights, t.multipliers) = (t.weights + data.address, t.multipliers + data.address));
-                level.terms = blob.push(terms);
-            }
-        }
-        let terms = device.upload(&blob.0)?;
-        layers.iter_mut().flat_map(|l| &mut l.levels).for_each(|level| level.terms += terms.address);
-        Ok(Self { layers, tables, _parts: [data, terms] })
+/// Puts parameters together.
+#[derive(Default)]
+pub(crate) struct Packer {
+    data: Blob,
+    drafts: Vec<Draft>,
+}
+
+/// What an epilogue is to the kernels, and the table that it reads.
+const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
+    match epilogue {
+        Epilogue::Linear => (0, 0),
+        Epilogue::Gelu => (1, tables.gelu),
+        Epilogue::Latent => (2, 0),
+        Epilogue::HalfTanh => (3, tables.half_tanh),
+        Epilogue::Pixel => (4, 0),
     }
 }
-
-impl Tables {
-    fn shift(&mut self, by: u64) {
-        let Self { gelu, half_tanh, exp: [coarse, fine], thresholds, position_biases } = self;
-        for address in [gelu, half_tanh, coarse, fine, thresholds].into_iter().chain(position_biases) {
-            *address += by;
-        }
-    }
-}
-
-fn tables(blob: &mut Blob, model: &Model) -> Tables {
-    let (parameters, functions) = (model.parameters(), &model.parameters().functions);
-    Tables {
-        gelu: blob.push(&functions.gelu),
-        half_tanh: blob.push(&functions.half_tanh),
-        exp: [blob.push(&functions.exp_coarse), blob.push(&functions.exp_fine)],
-        thresholds: blob.push(&parameters.thresholds),
-        position_biases: parameters.local_attentions.iter().map(|a| blob.push(&a.bias)).collect(),
-    }
-}
+/// `ROOT` of `layer.h`.
+const ROOT: i32 = 5;
 
 /// Warps side by side: as many as divide the columns, at most three.
 const fn warps_along(outputs: usize) -> usize {
@@ -124,53 +79,144 @@ fn padded<T: Copy + Default>(values: &[T], len: usize) -> Vec<T> {
     values.iter().copied().chain(std::iter::repeat(T::default())).take(len).collect()
 }
 
-/// A layer, and its terms at each level. Offsets, not addresses yet.
-fn layer(blob: &mut Blob, model: &Model, id: LayerId) -> (PackedLayer, Vec<Vec<Term>>) {
-    let views: Vec<LayerView<'_>> = (0..model.config().scale_levels).filter_map(|level| model.layer(id, level)).collect();
-    let Some(spec) = model.layout().layers.get(id.0) else { return (PackedLayer { columns: 0, warps_n: None, levels: vec![] }, vec![]) };
-    let (warps_n, columns) = match spec.kernel {
-        Kernel::Depthwise { .. } => (None, spec.outputs),
-        Kernel::Dense { .. } => {
-            let warps_n = warps_along(spec.outputs);
-            (Some(warps_n), spec.outputs.next_multiple_of(warps_n * BLOCK))
-        }
-    };
-    // Weights do not depend on the level.
-    let pack = |(term, weights): (usize, &&[i8])| match spec.kernel {
-        Kernel::Depthwise { .. } => depthwise(spec, weights),
-        Kernel::Dense { size } => dense(weights, size * size, spec.terms.get(term).map_or(0, |t| t.channels), spec.outputs, columns),
-    };
-    let all = views.first().map_or(&[][..], |view| &view.weights);
-    let weights: Vec<u64> = all.iter().enumerate().map(|(i, w)| if w.is_empty() { 0 } else { blob.push(&pack((i, w))) }).collect();
-    let mut levels = Vec::with_capacity(views.len());
-    let mut terms = Vec::with_capacity(views.len());
-    for view in &views {
-        let of_level = spec.terms.iter().zip(&weights).zip(&view.level.multipliers).map(|((t, weights), multipliers)| Term {
-            weights: *weights,
-            multipliers: blob.push(&padded(multipliers, columns)),
-            first: t.first_channel as i32,
-            channels: t.channels as i32,
-            chunks: t.channels.div_ceil(BLOCK) as i32,
-            wide: (source_max(model.parameters(), model.layout(), t.source) > BYTE_MAX).into(),
-            identity: t.identity.into(),
-            reserved: 0,
-        });
-        terms.push(of_level.collect());
-        levels.push(PackedLevel { terms: 0, bias: blob.push(&padded(&view.level.bias, columns)) });
+impl Packer {
+    /// Appends values; their offset.
+    pub(crate) fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> u64 {
+        self.data.push(values)
     }
-    (PackedLayer { columns, warps_n, levels }, terms)
+
+    /// Appends the tables.
+    pub(crate) fn functions(&mut self, functions: &Functions) -> FunctionTables {
+        FunctionTables {
+            gelu: self.push(&functions.gelu),
+            half_tanh: self.push(&functions.half_tanh),
+            exp: [self.push(&functions.exp_coarse), self.push(&functions.exp_fine)],
+        }
+    }
+
+    /// Appends a layer: one draft for each of `views`, which are its levels. `maxima` are the largest magnitudes of its inputs.
+    /// `shuffle` says that its outputs are in the order of [`shuffled`] and go to four positions.
+    pub(crate) fn layer(&mut self, views: &[LayerView<'_>], maxima: &[i32], tables: FunctionTables, shuffle: bool) {
+        let Some(LayerView { spec, weights, .. }) = views.first() else { return };
+        let taps = spec.kernel.size() * spec.kernel.size();
+        let (warps_n, columns) = match spec.kernel {
+            Kernel::Depthwise { .. } => (None, spec.outputs),
+            Kernel::Dense { .. } => {
+                let warps_n = warps_along(spec.outputs);
+                (Some(warps_n), spec.outputs.next_multiple_of(warps_n * BLOCK))
+            }
+        };
+        // Weights do not depend on the level.
+        let weights: Vec<(u64, i32)> = weights.iter().zip(&spec.terms).map(|(own, term)| {
+            let packed = if warps_n.is_some() {
+                dense(*own, taps, term.channels, spec.outputs, columns)
+            } else {
+                depthwise(*own, taps, spec.outputs)
+            };
+            (self.push(&packed), if matches!(own, Weights::Words(_)) { 2 } else { 1 })
+        }).collect();
+        for view in views {
+            let terms: Vec<Term> = spec.terms.iter().zip(&weights).zip(&view.level.multipliers).zip(maxima).map(
+                |(((term, (weights, planes)), multipliers), max)| Term {
+                    weights: *weights,
+                    multipliers: self.data.push(&padded(multipliers, columns)),
+                    first: narrow(term.first_channel),
+                    channels: narrow(term.channels),
+                    chunks: narrow(term.channels.div_ceil(BLOCK)),
+                    wide: (*max > BYTE_MAX).into(),
+                    identity: term.identity.into(),
+                    planes: *planes,
+                },
+            ).collect();
+            let (epilogue, table) = epilogue(spec.epilogue, tables);
+            let args = LayerArgs {
+                terms: 0,
+                bias: self.push(&padded(&view.level.bias, columns)),
+                table,
+                out: 0,
+                out2: 0,
+                factors: 0,
+                multipliers: 0,
+                term_count: narrow(terms.len()),
+                outputs: narrow(spec.outputs),
+                side: narrow(spec.kernel.size()),
+                in_height: 0,
+                in_width: 0,
+                out_width: 0,
+                first: 0,
+                end: 0,
+                half: 0,
+                shuffle: shuffle.into(),
+                shift: view.level.shift as i32,
+                max: view.max,
+                epilogue,
+                output: view.level.output.into(),
+                warps_n: narrow(warps_n.unwrap_or(0)),
+                columns: narrow(columns),
+                strides: [0; MAX_TERMS],
+                inputs: [0; MAX_TERMS],
+            };
+            let is_single = terms.iter().filter(|t| t.identity == 0).count() == 1;
+            self.drafts.push(Draft { plan: Plan { args, warps_n, is_single }, terms });
+        }
+    }
+
+    /// Makes the layer that was appended last end in a product with the root of its sums (SPEC 4.11).
+    pub(crate) fn end_in_root(&mut self, multipliers: &[i32], output: RequantArg) {
+        let multipliers = self.push(multipliers);
+        if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
+            plan.args = LayerArgs { epilogue: ROOT, multipliers, output, ..plan.args };
+        }
+    }
+
+    /// Uploads everything: the layers in the order in which they came, the address of offset 0, and what must be kept for them.
+    pub(crate) fn finish(self, device: &Device) -> Result<(Vec<Plan>, u64, [Memory; 2]), DriverError> {
+        let Self { data, mut drafts } = self;
+        let data = device.upload(&data.0)?;
+        let mut blob = Blob::default();
+        for Draft { plan, terms } in &mut drafts {
+            terms.iter_mut().flat_map(|t| [&mut t.weights, &mut t.multipliers]).for_each(|at| *at += data.address);
+            plan.args.terms = blob.push(terms);
+        }
+        let terms = device.upload(&blob.0)?;
+        let place = |Draft { plan, .. }: Draft| {
+            let args = LayerArgs {
+                terms: plan.args.terms + terms.address,
+                bias: plan.args.bias + data.address,
+                table: plan.args.table + data.address,
+                multipliers: plan.args.multipliers + data.address,
+                ..plan.args
+            };
+            Plan { args, ..plan }
+        };
+        let plans = drafts.into_iter().map(place).collect();
+        Ok((plans, data.address, [data, terms]))
+    }
+}
+
+/// Bytes of a weight, as planes: the high bytes of words before their low ones, which count as unsigned.
+fn planes(weights: Weights<'_>) -> Vec<Vec<i8>> {
+    match weights {
+        Weights::Bytes(bytes) => vec![bytes.to_vec()],
+        Weights::Words(words) => [8, 0].iter().map(|shift| words.iter().map(|w| (w >> shift) as i8).collect()).collect(),
+    }
 }
 
 /// `[output][tap]` to `[tap][output]`.
-fn depthwise(spec: &LayerSpec, weights: &[i8]) -> Vec<i8> {
-    let taps = spec.kernel.size() * spec.kernel.size();
-    let at = |i: usize| weights.get(i % spec.outputs * taps + i / spec.outputs).copied().unwrap_or_default();
-    (0..taps * spec.outputs).map(at).collect()
+fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize) -> Vec<i8> {
+    (0..taps * outputs).map(|i| weights.at(i % outputs * taps + i / outputs) as i8).collect()
 }
 
-/// `[output][tap][channel]` to `[tap][chunk][32 outputs][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
+/// `[output][tap][channel]` to `[plane][tap][chunk][32 outputs][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
 /// lane `4 g + q` has, of tile t, output `8 (g / 2) + 2 t + g % 2` of the 32, and channels 8 q to 8 q + 7 of the chunk.
-pub(crate) fn dense(weights: &[i8], taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
+fn dense(weights: Weights<'_>, taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
+    if weights.is_empty() {
+        return Vec::new();
+    }
+    planes(weights).iter().flat_map(|plane| dense_plane(plane, taps, channels, outputs, columns)).collect()
+}
+
+fn dense_plane(weights: &[i8], taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
     let mut packed = Vec::with_capacity(taps * channels.next_multiple_of(BLOCK) * columns);
     for tap in 0..taps {
         for (chunk, block) in (0..channels.div_ceil(BLOCK)).flat_map(|c| (0..columns / BLOCK).map(move |b| (c, b))) {
@@ -188,6 +234,53 @@ pub(crate) fn dense(weights: &[i8], taps: usize, channels: usize, outputs: usize
     packed
 }
 
+/// A model on a device.
+pub(crate) struct PackedModel {
+    /// By layer and level.
+    plans: Vec<Plan>,
+    levels: usize,
+    pub(crate) exp: [u64; 2],
+    pub(crate) thresholds: u64,
+    /// Position biases of each window attention.
+    pub(crate) position_biases: Vec<u64>,
+    /// None for a model without.
+    pub(crate) synthesis: Option<PackedSynthesis>,
+    // What the addresses point into.
+    _parts: [Memory; 2],
+}
+
+impl PackedModel {
+    pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, DriverError> {
+        let (parameters, layout, levels) = (model.parameters(), model.layout(), model.config().scale_levels);
+        let mut packer = Packer::default();
+        let tables = packer.functions(&parameters.functions);
+        let thresholds = packer.push(&parameters.thresholds);
+        let biases: Vec<u64> = parameters.local_attentions.iter().map(|a| packer.push(&a.bias)).collect();
+        for id in (0..layout.layers.len()).map(LayerId) {
+            let views: Vec<LayerView<'_>> = (0..levels).filter_map(|level| model.layer(id, level)).collect();
+            let terms = views.first().map_or(&[][..], |view| &view.spec.terms);
+            let maxima: Vec<i32> = terms.iter().map(|t| source_max(parameters, layout, t.source)).collect();
+            packer.layer(&views, &maxima, tables, false);
+        }
+        let (plans, base, parts) = packer.finish(device)?;
+        let synthesis = model.exact_synthesis().map(|own| PackedSynthesis::new(device, &parameters.functions, own)).transpose()?;
+        Ok(Self {
+            plans,
+            levels,
+            exp: tables.exp.map(|at| at + base),
+            thresholds: thresholds + base,
+            position_biases: biases.into_iter().map(|at| at + base).collect(),
+            synthesis,
+            _parts: parts,
+        })
+    }
+
+    /// A layer at a level.
+    pub(crate) fn plan(&self, id: LayerId, level: usize) -> Option<&Plan> {
+        if level < self.levels { self.plans.get(id.0 * self.levels + level) } else { None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,17 +295,24 @@ mod tests {
 
     #[test]
     fn every_weight_is_packed_once() {
-        // Distinct values cannot be had in a byte: count what is not zero, and find single weights.
         let (taps, channels, outputs, columns) = (9, 40, 5, 32);
         let weights = vec![1_i8; taps * channels * outputs];
-        let packed = dense(&weights, taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&weights), taps, channels, outputs, columns);
         assert_eq!(packed.len(), taps * 64 * columns);
         assert_eq!(packed.iter().map(|w| i32::from(*w)).sum::<i32>(), (taps * channels * outputs) as i32);
         let mut one = vec![0_i8; taps * channels * outputs];
         one[(3 * taps + 2) * channels + 37] = 7; // output 3, tap 2, channel 37
-        let packed = dense(&one, taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&one), taps, channels, outputs, columns);
         // Chunk 1, channel 5 of it: quad 0. Output 3: group 1, tile 1: pair 0, second of it.
         let at = (2 * 2 + 1) * 1024 + 4 * 16 + 8 + 5;
         assert_eq!(packed.iter().position(|w| *w == 7), Some(at));
+    }
+
+    #[test]
+    fn words_are_a_signed_and_an_unsigned_byte() {
+        let words = [0x1234, -1, -0x1234, 32_767, -32_767, 0x80];
+        let [high, low] = planes(Weights::Words(&words)).try_into().unwrap();
+        let back: Vec<i32> = high.iter().zip(&low).map(|(h, l)| i32::from(*h) * 256 + i32::from(*l as u8)).collect();
+        assert_eq!(back, words.map(i32::from));
     }
 }
