@@ -71,6 +71,8 @@ pub(crate) struct Device {
     functions: Vec<CudaFunction>,
     /// Name, compute capability, image and driver.
     pub(crate) description: String,
+    /// Compute capability.
+    pub(crate) capability: (i32, i32),
     /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
     pub(crate) has_mma: bool,
 }
@@ -126,7 +128,7 @@ impl Device {
         let functions = load(&context, image).map_err(failed("the kernels do not load"))?;
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
         let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
-        Ok(Self { stream, functions, description, has_mma: image.has_mma })
+        Ok(Self { stream, functions, description, capability, has_mma: image.has_mma })
     }
 
     /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
@@ -151,6 +153,11 @@ impl Device {
     /// Starts a kernel with a thread for each of `count` elements; nothing for none.
     pub(crate) fn launch_elements<A: DeviceRepr>(&self, kernel: &Kernel<A>, count: usize, argument: &A) -> Result<(), DriverError> {
         if count == 0 { Ok(()) } else { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) }
+    }
+
+    /// A property of the device.
+    pub(crate) fn attribute(&self, which: Attribute) -> Result<i32, DriverError> {
+        self.stream.context().attribute(which)
     }
 
     /// Waits until all work is done.

@@ -22,6 +22,7 @@ mod device;
 mod exact;
 mod images;
 mod layer;
+pub mod measure;
 mod memory;
 mod ops;
 mod packed;
