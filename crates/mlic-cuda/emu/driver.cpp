@@ -64,8 +64,17 @@ using Graph = std::vector<Launch>;
 std::mutex lock;
 std::map<void *, size_t> allocated;
 size_t in_use = 0;
-Graph *capturing = nullptr;
-int context, stream, module_, event;
+int context, module_, event;
+
+// Work is done when it is queued; only recording depends on the stream.
+struct Stream {
+    Graph *recording = nullptr;
+};
+Graph *&recording(void *stream) {
+    static Graph *none = nullptr;
+    return stream ? ((Stream *)stream)->recording : none;
+}
+int unless_recording(void *stream) { return recording(stream) ? 900 : 0; }
 
 size_t setting(const char *name, size_t otherwise) {
     const char *text = getenv(name);
@@ -136,12 +145,12 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
     *total = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30);
     return *free = *total - in_use, 0;
 }
-API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *) { return memcpy((void *)d, s, n), capturing ? 900 : 0; }
-API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *) { return memcpy(d, (void *)s, n), capturing ? 900 : 0; }
-API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *) { return memcpy((void *)d, (void *)s, n), capturing ? 900 : 0; }
-API cuStreamCreate(void **s, unsigned) { return *s = &stream, 0; }
-API cuStreamDestroy_v2(void *) { return 0; }
-API cuStreamSynchronize(void *) { return capturing ? 900 : 0; }
+API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *stream) { return memcpy((void *)d, s, n), unless_recording(stream); }
+API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) { return memcpy(d, (void *)s, n), unless_recording(stream); }
+API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { return memcpy((void *)d, (void *)s, n), unless_recording(stream); }
+API cuStreamCreate(void **s, unsigned) { return *s = new Stream, 0; }
+API cuStreamDestroy_v2(void *s) { return delete (Stream *)s, 0; }
+API cuStreamSynchronize(void *s) { return unless_recording(s); }
 API cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 API cuEventCreate(void **e, unsigned) { return *e = &event, 0; }
 API cuEventRecord(void *, void *) { return 0; }
@@ -156,22 +165,22 @@ API cuModuleGetFunction(void **f, void *, const char *name) {
         if (!strcmp(k.name, name)) return *f = (void *)&k, 0;
     return 500;
 }
-API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *, void **p,
-                   void **) {
+API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *stream,
+                   void **p, void **) {
     const Kernel &kernel = *(const Kernel *)f;
     if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535) return 1;
     std::lock_guard guard(lock);
-    if (capturing) {
+    if (Graph *graph = recording(stream)) {
         const char *argument = (const char *)p[0];
-        capturing->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, {argument, argument + kernel.argument_size}});
+        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, {argument, argument + kernel.argument_size}});
         return 0;
     }
     return kernel.run({gx, gy, gz}, {bx, by, bz}, p[0]);
 }
-API cuStreamBeginCapture_v2(void *, int) { return capturing ? 901 : (capturing = new Graph, 0); }
-API cuStreamEndCapture(void *, void **graph) {
-    if (!capturing) return 901;
-    *graph = std::exchange(capturing, nullptr);
+API cuStreamBeginCapture_v2(void *stream, int) { return !stream || recording(stream) ? 901 : (recording(stream) = new Graph, 0); }
+API cuStreamEndCapture(void *stream, void **graph) {
+    if (!recording(stream)) return 901;
+    *graph = std::exchange(recording(stream), nullptr);
     return 0;
 }
 API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = graph, 0; }

@@ -1,22 +1,20 @@
-//! The backend, and the entropy model of one image on it.
+//! The backend.
 
 use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::cpu::FloatTransforms;
-use mlic_backend::entropy::EntropyModel;
-use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
-use mlic_core::schedule::{LatentSize, Pass};
+use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
+use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
 use mlic_model::Model;
 
-use crate::args::ParametersArgs;
 use crate::device::{self, Device};
 use crate::exact::PackedSynthesis;
-use crate::ops::{CudaOps, Latents};
 use crate::packed::PackedModel;
-use crate::workspace::{Workspace, Workspaces};
+use crate::session::Session;
+use crate::workspace::Workspaces;
 
 /// How a backend is made.
 #[derive(Default)]
@@ -38,7 +36,7 @@ pub struct Options {
 pub struct CudaBackend {
     pub(crate) model: Arc<Model>,
     pub(crate) packed: PackedModel,
-    workspaces: Workspaces,
+    pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
     threads: usize,
     // Last: everything above has memory of it.
@@ -88,82 +86,6 @@ impl CudaBackend {
         let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
         let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: "cuda", reason: reason() })?;
         float.run(stage, input, self.threads)
-    }
-
-    fn session(&self, size: LatentSize, quality: u8, z: &[i32]) -> Result<Session<'_>, BackendError> {
-        let stage = Stage::HyperSynthesis;
-        let failed = |e| device_error(stage, e);
-        let config = self.model.config();
-        let [height, width] = size.z;
-        let workspace = self.workspaces.take(&self.device, config, size).map_err(failed)?;
-        let lease = Lease { backend: self, workspace };
-        let need = height * width * config.hyper;
-        let latent = Latents::new(&lease.workspace.pool, [height, width, config.hyper]).map_err(failed)?;
-        latent.write(z).map_err(failed)?.then_some(()).ok_or(BackendError::Shape { stage, got: z.len(), need })?;
-        let level = config.scale_level(quality);
-        let ops = CudaOps { backend: self, workspace: lease.workspace.clone(), level, stage };
-        let mut entropy = EntropyModel::new(self.model.layout(), ops, &latent)?;
-        entropy.ops_mut().stage = Stage::Passes;
-        Ok(Session { entropy, lease, size })
-    }
-}
-
-/// A workspace that goes back when the session ends.
-struct Lease<'a> {
-    backend: &'a CudaBackend,
-    workspace: Workspace,
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        // The next session writes to the host's part. After a failure nothing of this device works, and it says so there.
-        if self.backend.device.synchronize().is_ok() {
-            self.backend.workspaces.give_back(self.workspace.clone());
-        }
-    }
-}
-
-/// The entropy model of one image.
-struct Session<'a> {
-    // Before the lease: its tensors go back first.
-    entropy: EntropyModel<'a, CudaOps<'a>>,
-    lease: Lease<'a>,
-    size: LatentSize,
-}
-
-impl EntropySession for Session<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
-        let gaussian = self.entropy.parameters(pass)?;
-        let count = gaussian.mean.len();
-        let device = &self.lease.backend.device;
-        let [means, indices] = self.lease.workspace.host().addresses();
-        let thresholds = self.lease.backend.packed.thresholds;
-        let (scale, mean) = (gaussian.scale.address(), gaussian.mean.address());
-        let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
-        let run = || {
-            device.launch_elements(&device::PARAMETERS, count, &args)?;
-            device.synchronize()
-        };
-        run().map_err(|e| device_error(Stage::Passes, e))?;
-        let (means, scale_indices) = self.lease.workspace.host().read(count);
-        Ok(PassParameters { means, scale_indices })
-    }
-
-    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
-        self.entropy.commit(pass, symbols)
-    }
-
-    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
-        let config = self.lease.backend.model.config();
-        let ([height, width], channels) = (self.size.y, config.slice_channels());
-        let mut out = Map::zeros(height, width, config.latent);
-        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
-            let slice = slice.read().map_err(|e| device_error(Stage::Passes, e))?;
-            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.chunks_exact(channels)) {
-                to[i * channels..(i + 1) * channels].copy_from_slice(from);
-            }
-        }
-        Ok(out)
     }
 }
 
@@ -222,7 +144,7 @@ impl Backend for CudaBackend {
             return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
         }
         let z = self.model.z_latent(z_symbols, quality);
-        let session = self.with_room(Stage::HyperSynthesis, || self.session(size, quality, &z))?;
+        let session = self.with_room(Stage::HyperSynthesis, || Session::new(self, size, quality, &z))?;
         Ok(Box::new(session))
     }
 }

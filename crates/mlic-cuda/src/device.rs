@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
@@ -65,7 +65,8 @@ pub(crate) fn describe(error: DriverError) -> String {
     format!("{text} (CUDA error {})", error.0 as u32)
 }
 
-/// An opened GPU with the kernels on it. All work goes through one stream, in order.
+/// An opened GPU with the kernels on it, and a stream on which all work is done in order.
+#[derive(Clone)]
 pub(crate) struct Device {
     stream: Arc<CudaStream>,
     functions: Vec<CudaFunction>,
@@ -131,6 +132,11 @@ impl Device {
         Ok(Self { stream, functions, description, capability, has_mma: image.has_mma })
     }
 
+    /// The same GPU with a stream of its own.
+    pub(crate) fn fork(&self) -> Result<Self, DriverError> {
+        Ok(Self { stream: self.stream.context().new_stream()?, ..self.clone() })
+    }
+
     /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
     pub(crate) fn launch<A: DeviceRepr>(
         &self,
@@ -165,12 +171,13 @@ impl Device {
         self.stream.synchronize()
     }
 
-    /// Device memory whose contents are not defined.
+    /// Device memory whose contents are not defined: every kernel writes its output whole before anything reads it.
     pub(crate) fn allocate(&self, bytes: usize) -> Result<Memory, DriverError> {
-        // SAFETY: every kernel writes its output whole before anything reads it.
-        let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1)) }?;
-        let address = slice.device_ptr(&self.stream).0;
-        Ok(Memory { _slice: slice, address })
+        let context = Arc::clone(self.stream.context());
+        context.bind_to_thread()?;
+        // SAFETY: a size that is not 0. Not in the order of a stream, so that memory can be had while work is recorded.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }?;
+        Ok(Memory { context, address })
     }
 
     /// Device memory with these bytes.
@@ -213,8 +220,42 @@ fn load(context: &Arc<CudaContext>, image: &images::Image) -> Result<Vec<CudaFun
 
 /// A piece of device memory.
 pub(crate) struct Memory {
-    _slice: CudaSlice<u8>,
+    context: Arc<CudaContext>,
     pub(crate) address: u64,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        // SAFETY: allocated in `allocate`, freed once; the driver waits for work that uses it.
+        self.context.record_err(unsafe { result::free_sync(self.address) });
+    }
+}
+
+/// Work that was recorded, to be done again: the same kernels with the same arguments.
+pub(crate) struct Graph(CudaGraph);
+
+// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Queues the work. The memory that it was recorded with is still there.
+    pub(crate) fn launch(&mut self) -> Result<(), DriverError> {
+        self.0.launch()
+    }
+}
+
+impl Device {
+    /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller has the stream for itself.
+    pub(crate) fn record<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Result<Graph, E>, DriverError> {
+        self.stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
+        let result = work();
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        if let Err(error) = result {
+            return Ok(Err(error));
+        }
+        graph?.map(|graph| Ok(Graph(graph))).ok_or(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED))
+    }
 }
 
 /// Memory of the host that the device reads and writes in place: on a Jetson the same memory, elsewhere over the bus.

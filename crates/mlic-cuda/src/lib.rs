@@ -26,6 +26,7 @@ pub mod measure;
 mod memory;
 mod ops;
 mod packed;
+mod session;
 mod workspace;
 
 pub use backend::{CudaBackend, Options, is_available};

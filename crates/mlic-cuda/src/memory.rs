@@ -8,7 +8,7 @@ use cudarc::driver::result::DriverError;
 
 use crate::device::{Device, Memory};
 
-/// Buffers that nothing uses, by size. Work is in order, so that a buffer may be used again as soon as the work that uses it is queued.
+/// Buffers that nothing uses, by size. Work on a device's stream is in order, so that a buffer may be used again as soon as the work that uses it is queued.
 pub(crate) struct Pool {
     device: Arc<Device>,
     free: Mutex<HashMap<usize, Vec<Memory>>>,
@@ -84,12 +84,5 @@ impl<T: bytemuck::Pod> Tensor<T> {
         }
         self.buffer.pool.device.write(self.address(), bytemuck::cast_slice(data))?;
         Ok(true)
-    }
-
-    /// Its elements, once all work queued before is done.
-    pub(crate) fn read(&self) -> Result<Vec<T>, DriverError> {
-        let mut data = vec![T::zeroed(); self.len()];
-        self.buffer.pool.device.read(self.address(), bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
     }
 }

@@ -43,8 +43,8 @@ impl<'m> CudaOps<'m> {
         &self.backend.model
     }
 
-    fn device(&self) -> &'m Device {
-        &self.backend.device
+    fn device(&self) -> &Device {
+        &self.workspace.device
     }
 
     fn checked<T>(&self, result: Result<T, DriverError>) -> Result<T, BackendError> {

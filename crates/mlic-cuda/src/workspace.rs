@@ -1,13 +1,14 @@
 //! What one image size needs beside the model: device buffers, and the memory that crosses to the host.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
 use mlic_core::schedule::LatentSize;
 use mlic_model::Config;
 
-use crate::device::{Device, Pinned};
-use crate::memory::Pool;
+use crate::device::{Device, Graph, Pinned};
+use crate::memory::{Pool, Tensor};
 
 /// Workspaces that are kept for the next image of their size.
 const KEPT: usize = 4;
@@ -17,9 +18,47 @@ pub(crate) struct Host {
     symbols: Pinned<i32>,
     means: Pinned<i32>,
     indices: Pinned<u8>,
+    /// Levels of activation scales that a session has run at.
+    seen: HashSet<usize>,
+    /// What sessions at a level have recorded.
+    recorded: HashMap<usize, Recorded>,
+}
+
+/// The launches of an image as graphs, complete or not yet.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    /// By step: 0 is the hyper synthesis, then parameters and commit of each pass.
+    pub(crate) graphs: HashMap<usize, Graph>,
+    /// Addresses of the latent slices of `y_hat`.
+    pub(crate) y_hat: Vec<u64>,
+}
+
+/// How a session is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each kernel is launched.
+    Eager,
+    /// Each step is recorded and then launched as one.
+    Record,
+    /// Each step is launched as it was recorded.
+    Replay,
 }
 
 impl Host {
+    /// The first session at a level runs eagerly: for one image, recording does not pay. The second records.
+    pub(crate) fn mode(&mut self, level: usize, steps: usize) -> Mode {
+        if self.recorded.get(&level).is_some_and(|r| r.graphs.len() == steps) {
+            return Mode::Replay;
+        }
+        self.recorded.remove(&level);
+        if self.seen.insert(level) { Mode::Eager } else { Mode::Record }
+    }
+
+    /// What has been recorded at a level.
+    pub(crate) fn recorded(&mut self, level: usize) -> &mut Recorded {
+        self.recorded.entry(level).or_default()
+    }
+
     /// Symbols for the device, of z or of a pass: their address there. None when they are too many.
     pub(crate) fn write_symbols(&mut self, symbols: &[i32]) -> Option<u64> {
         self.symbols.as_mut_slice().get_mut(..symbols.len())?.copy_from_slice(symbols);
@@ -48,16 +87,23 @@ impl Host {
 #[derive(Clone)]
 pub(crate) struct Workspace {
     size: [usize; 2],
+    pub(crate) device: Arc<Device>,
     pub(crate) pool: Arc<Pool>,
+    /// z in latent fixed point.
+    pub(crate) z: Tensor<i32>,
     host: Arc<Mutex<Host>>,
 }
 
 impl Workspace {
-    fn new(device: &Arc<Device>, config: &Config, size: LatentSize) -> Result<Self, DriverError> {
+    fn new(device: &Device, config: &Config, size: LatentSize) -> Result<Self, DriverError> {
         let count = (size.half_len() * config.slice_channels()).max(size.z[0] * size.z[1] * config.hyper);
-        let symbols = Pinned::new(device, count)?;
-        let host = Host { symbols, means: Pinned::new(device, count)?, indices: Pinned::new(device, count)? };
-        Ok(Self { size: size.y, pool: Pool::new(device), host: Arc::new(Mutex::new(host)) })
+        let device = Arc::new(device.fork()?);
+        let pool = Pool::new(&device);
+        let z = Tensor::new(&pool, [size.z[0], size.z[1], config.hyper])?;
+        let (means, indices) = (Pinned::new(&device, count)?, Pinned::new(&device, count)?);
+        let (seen, recorded) = (HashSet::new(), HashMap::new());
+        let host = Host { symbols: Pinned::new(&device, count)?, means, indices, seen, recorded };
+        Ok(Self { size: size.y, device, pool, z, host: Arc::new(Mutex::new(host)) })
     }
 
     pub(crate) fn host(&self) -> MutexGuard<'_, Host> {
@@ -75,7 +121,7 @@ impl Workspaces {
     }
 
     /// One for images of this size.
-    pub(crate) fn take(&self, device: &Arc<Device>, config: &Config, size: LatentSize) -> Result<Workspace, DriverError> {
+    pub(crate) fn take(&self, device: &Device, config: &Config, size: LatentSize) -> Result<Workspace, DriverError> {
         let mut idle = self.idle();
         let found = idle.iter().position(|w| w.size == size.y).map(|at| idle.remove(at));
         drop(idle);
