@@ -52,6 +52,7 @@ check() {
     date -u +%Y-%m-%dT%H:%M:%SZ
     command -v nvidia-smi > /dev/null && step "device" 60 nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm --format=csv
     step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
+    step "contract on the edge model" 300 env MLIC_PACKAGE="$root/models/edge/edge.mlicpkg" "$folder/test-contract" given_package
     # shellcheck disable=SC2086
     step "conformance to level 3" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda
     step "conformance, digests" 300 "$folder/mlic-conform" run smoke core --level 3 --backend cuda --format json

@@ -192,6 +192,7 @@ pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contrac
     check_order(backend)?;
     check_shapes(backend)?;
     cases(backend.model()).try_for_each(|case| check_case(backend, against, case))?;
+    check_pixels(backend, against)?;
     check_floats(backend, against)
 }
 
@@ -327,6 +328,38 @@ fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
         let Some(first) = passes(model.config().slices).next() else { continue };
         session.parameters(first).map_err(failed(first, backend))?;
         refused("symbols of a wrong length", "shape", is_shape, session.commit(first, &vec![0; len]))?;
+    }
+    Ok(())
+}
+
+/// Exact pixels of any `y_hat`, at every size; refused for a model without, and for a `y_hat` of a wrong length.
+fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
+    let (model, mut random) = (backend.model(), Random(11));
+    let channels = model.config().latent;
+    let y_hat = |random: &mut Random, [height, width]: [usize; 2], fill: Fill| mlic_kernels::Map {
+        height,
+        width,
+        channels,
+        data: fill.symbols(random, height * width * channels).into_iter().map(|symbol| symbol << 10).collect(),
+    };
+    if model.exact_synthesis().is_none() {
+        let got = backend.exact_synthesis(0, &y_hat(&mut random, [1, 1], Fill::Zero));
+        return refused("exact pixels without a synthesis", "not exact", |e| matches!(e, BackendError::NotExact { .. }), got);
+    }
+    let mut short = y_hat(&mut random, [2, 2], Fill::Zero);
+    short.data.pop();
+    refused("y_hat of a wrong length", "shape", is_shape, backend.exact_synthesis(0, &short))?;
+    for (fill, [height, width]) in Fill::ALL.into_iter().zip([[1, 1], [4, 9], [12, 4], [3, 5], [2, 8], [7, 2]]) {
+        let (what, quality) = (format!("exact pixels, {width}x{height} {fill:?}"), model.quality_steps() / 2);
+        let y_hat = y_hat(&mut random, [height, width], fill);
+        let got = backend.exact_synthesis(quality, &y_hat).map_err(failed(&what, backend))?;
+        let expected = against.exact_synthesis(quality, &y_hat).map_err(failed(&what, against))?;
+        equal(
+            &|| format!("{what}: shape"),
+            &[got.height as i64, got.width as i64],
+            &[expected.height as i64, expected.width as i64],
+        )?;
+        equal(&|| what.clone(), &got.data, &expected.data)?;
     }
     Ok(())
 }

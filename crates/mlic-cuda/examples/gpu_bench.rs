@@ -55,7 +55,9 @@ fn rates() -> Result<(), BackendError> {
         let shape = Shape { side: 3, channels: 192, height: 128, width: 192, wide };
         let rate = dense_rate(0, shape, 200)?;
         let tera = rate.achieved / 1e12;
-        let of = rate.peak.map_or_else(|| "peak not known".to_owned(), |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12));
+        let of = rate
+            .peak
+            .map_or_else(|| "peak not known".to_owned(), |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12));
         println!("{name} 3x3 192 to 192 at 128x192: {tera:.2} T byte products/s, {of}");
     }
     Ok(())

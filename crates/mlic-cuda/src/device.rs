@@ -148,7 +148,11 @@ impl Device {
         let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE);
         let side = |n: usize| u32::try_from(n).map_err(|_| invalid);
         let function = self.functions.get(kernel.index).ok_or(invalid)?;
-        let config = LaunchConfig { grid_dim: (side(grid[0])?, side(grid[1])?, 1), block_dim: (side(threads)?, 1, 1), shared_mem_bytes: 0 };
+        let config = LaunchConfig {
+            grid_dim: (side(grid[0])?, side(grid[1])?, 1),
+            block_dim: (side(threads)?, 1, 1),
+            shared_mem_bytes: 0,
+        };
         debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
         let mut launch = self.stream.launch_builder(function);
         // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
@@ -157,7 +161,12 @@ impl Device {
     }
 
     /// Starts a kernel with a thread for each of `count` elements; nothing for none.
-    pub(crate) fn launch_elements<A: DeviceRepr>(&self, kernel: &Kernel<A>, count: usize, argument: &A) -> Result<(), DriverError> {
+    pub(crate) fn launch_elements<A: DeviceRepr>(
+        &self,
+        kernel: &Kernel<A>,
+        count: usize,
+        argument: &A,
+    ) -> Result<(), DriverError> {
         if count == 0 { Ok(()) } else { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) }
     }
 

@@ -202,7 +202,8 @@ impl PackedSynthesis {
 
     /// The first row of a node that rows of other nodes still to come read.
     fn first_read(&self, node: usize, windows: &[Window]) -> usize {
-        let readers = self.nodes.iter().zip(windows.iter().skip(1)).filter(|(reader, _)| reader.inputs.contains(&NodeIndex(node)));
+        let readers =
+            self.nodes.iter().zip(windows.iter().skip(1)).filter(|(reader, _)| reader.inputs.contains(&NodeIndex(node)));
         readers.map(|(reader, own)| reader.reads(&(own.rows.end..own.rows.end)).start).min().unwrap_or(usize::MAX)
     }
 

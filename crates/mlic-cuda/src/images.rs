@@ -7,7 +7,7 @@ pub(crate) struct Image {
     pub(crate) name: &'static str,
     /// Least compute capability.
     least: (i32, i32),
-    /// Most: an image of machine code runs on later minor revisions of the same major one, and not on those of a Tegra; PTX on all.
+    /// Most: an image of machine code is for one revision here, PTX for all later ones.
     most: (i32, i32),
     /// Whether dense layers run on `mma.m16n8k32`.
     pub(crate) has_mma: bool,
@@ -23,7 +23,7 @@ macro_rules! images {
     };
 }
 
-/// In the order of preference. `kernels/build.sh` makes them.
+/// In the order of preference. `kernels/build.py` makes them.
 static IMAGES: &[Image] = images! {
     "sm_72.cubin" (7, 2), (7, 2), false;
     "sm_87.cubin" (8, 7), (8, 7), true;

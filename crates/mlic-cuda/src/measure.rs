@@ -63,7 +63,12 @@ fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Rand
     let view = LayerView { spec: &spec, max: 127, level: &level, weights: vec![Weights::Bytes(&weights)] };
     let mut packer = Packer::default();
     let none = Functions {
-        gelu: vec![0], half_tanh: vec![0], exp_coarse: vec![0], exp_fine: vec![0], exp2_coarse: vec![0], exp2_fine: vec![0],
+        gelu: vec![0],
+        half_tanh: vec![0],
+        exp_coarse: vec![0],
+        exp_fine: vec![0],
+        exp2_coarse: vec![0],
+        exp2_fine: vec![0],
     };
     let tables = packer.functions(&none);
     packer.layer(&[view], &[if wide { 8191 } else { 127 }], tables, false);
@@ -87,7 +92,8 @@ fn measure(device: &std::sync::Arc<Device>, shape: Shape, repeats: usize) -> Res
     let mut random = mlic_backend::contract::Random(1);
     let plans = plan(device, shape, &mut random)?;
     let pool = Pool::new(device);
-    let (input, out) = (Tensor::<i16>::new(&pool, [height, width, channels])?, Tensor::<i16>::new(&pool, [height, width, channels])?);
+    let (input, out) =
+        (Tensor::<i16>::new(&pool, [height, width, channels])?, Tensor::<i16>::new(&pool, [height, width, channels])?);
     let max = if wide { 8191 } else { 127 };
     input.write(&(0..input.len()).map(|_| random.within(max) as i16).collect::<Vec<_>>())?;
     let region = Region { height, width, parity: None, rows: 0..height };

@@ -8,9 +8,7 @@ use mlic_core::fixed::LATENT_FRAC_BITS;
 use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 
-use crate::args::{
-    AddArgs, FillArgs, LinearArgs, MoveArgs, NormArgs, QuantizeArgs, RequantArg, WindowArgs, half,
-};
+use crate::args::{AddArgs, FillArgs, LinearArgs, MoveArgs, NormArgs, QuantizeArgs, RequantArg, WindowArgs, half};
 use crate::backend::{CudaBackend, device_error};
 use crate::device::{self, Device, Kernel};
 use crate::layer::{Input, Region, narrow};
@@ -131,8 +129,7 @@ impl<'m> CudaOps<'m> {
     /// `a + b * 2^b_shift`, with the shape of a.
     fn sum(&self, a: &Latents, b: u64, b_shift: u32) -> Result<Latents, BackendError> {
         let out: Latents = self.tensor([a.height, a.width, a.channels])?;
-        let args =
-            AddArgs { a: a.address(), b, out: out.address(), count: a.len() as i64, b_shift: b_shift as i32, reserved: 0 };
+        let args = AddArgs { a: a.address(), b, out: out.address(), count: a.len() as i64, b_shift: b_shift as i32, reserved: 0 };
         self.elements(&device::ADD, a.len(), &args)?;
         Ok(out)
     }

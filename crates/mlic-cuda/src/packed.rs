@@ -107,17 +107,26 @@ impl Packer {
             }
         };
         // Weights do not depend on the level.
-        let weights: Vec<(u64, i32)> = weights.iter().zip(&spec.terms).map(|(own, term)| {
-            let packed = if warps_n.is_some() {
-                dense(*own, taps, term.channels, spec.outputs, columns)
-            } else {
-                depthwise(*own, taps, spec.outputs)
-            };
-            (self.push(&packed), if matches!(own, Weights::Words(_)) { 2 } else { 1 })
-        }).collect();
+        let weights: Vec<(u64, i32)> = weights
+            .iter()
+            .zip(&spec.terms)
+            .map(|(own, term)| {
+                let packed = if warps_n.is_some() {
+                    dense(*own, taps, term.channels, spec.outputs, columns)
+                } else {
+                    depthwise(*own, taps, spec.outputs)
+                };
+                (self.push(&packed), if matches!(own, Weights::Words(_)) { 2 } else { 1 })
+            })
+            .collect();
         for view in views {
-            let terms: Vec<Term> = spec.terms.iter().zip(&weights).zip(&view.level.multipliers).zip(maxima).map(
-                |(((term, (weights, planes)), multipliers), max)| Term {
+            let terms: Vec<Term> = spec
+                .terms
+                .iter()
+                .zip(&weights)
+                .zip(&view.level.multipliers)
+                .zip(maxima)
+                .map(|(((term, (weights, planes)), multipliers), max)| Term {
                     weights: *weights,
                     multipliers: self.data.push(&padded(multipliers, columns)),
                     first: narrow(term.first_channel),
@@ -126,8 +135,8 @@ impl Packer {
                     wide: (*max > BYTE_MAX).into(),
                     identity: term.identity.into(),
                     planes: *planes,
-                },
-            ).collect();
+                })
+                .collect();
             let (epilogue, table) = epilogue(spec.epilogue, tables);
             let args = LayerArgs {
                 terms: 0,
@@ -263,7 +272,8 @@ impl PackedModel {
             packer.layer(&views, &maxima, tables, false);
         }
         let (plans, base, parts) = packer.finish(device)?;
-        let synthesis = model.exact_synthesis().map(|own| PackedSynthesis::new(device, &parameters.functions, own)).transpose()?;
+        let synthesis =
+            model.exact_synthesis().map(|own| PackedSynthesis::new(device, &parameters.functions, own)).transpose()?;
         Ok(Self {
             plans,
             levels,
@@ -288,9 +298,10 @@ mod tests {
     #[test]
     fn blocks_have_few_idle_warps() {
         let along = |outputs: usize| (warps_along(outputs), outputs.next_multiple_of(warps_along(outputs) * BLOCK));
-        assert_eq!([1, 32, 33, 64, 96, 128, 160, 192].map(along), [
-            (1, 32), (1, 32), (2, 64), (2, 64), (3, 96), (2, 128), (3, 192), (3, 192)
-        ]);
+        assert_eq!(
+            [1, 32, 33, 64, 96, 128, 160, 192].map(along),
+            [(1, 32), (1, 32), (2, 64), (2, 64), (3, 96), (2, 128), (3, 192), (3, 192)]
+        );
     }
 
     #[test]

@@ -68,7 +68,7 @@ struct Turn {
 
 /// What runs the networks.
 enum Networks<'a> {
-    Model(EntropyModel<'a, CudaOps<'a>>),
+    Model(Box<EntropyModel<'a, CudaOps<'a>>>),
     Recorded(Turn),
 }
 
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         })?;
         let mut model = started.ok_or_else(|| BackendError::Operator { name: "hyper synthesis".into() })?;
         model.ops_mut().stage = Stage::Passes;
-        Ok(Self { networks: Networks::Model(model), lease, size })
+        Ok(Self { networks: Networks::Model(Box::new(model)), lease, size })
     }
 
     /// Symbols of a pass.

@@ -27,3 +27,16 @@ backend_contract!(tiny_without_mma, "cuda", cuda("tiny", true), reference("tiny"
 backend_contract!(edge_cases, "cuda", cuda("edge-cases", false), reference("edge-cases"));
 backend_contract!(edge_cases_scales, "cuda", cuda("edge-cases-scales", false), reference("edge-cases-scales"));
 backend_contract!(edge_cases_fixed, "cuda", cuda("edge-cases-fixed", false), reference("edge-cases-fixed"));
+
+/// Any other package, too large for the definition: against the fast kernels of this processor.
+#[test]
+fn given_package() {
+    let Some(path) = std::env::var_os("MLIC_PACKAGE") else { return eprintln!("not run: MLIC_PACKAGE names no package") };
+    let model = Arc::new(mlic_model::Model::open(path).unwrap());
+    let float = |model: &Arc<_>| Some(Box::new(Shapes(Arc::clone(model))) as _);
+    let backend = CudaBackend::new(Arc::clone(&model), Options { float: float(&model), ..Options::default() });
+    let against = CpuBackend::new(Arc::clone(&model), CpuBackend::fast(), 0, float(&model));
+    if let Some(breach) = mlic_backend::contract::verdict("cuda", backend, against) {
+        panic!("{breach}");
+    }
+}

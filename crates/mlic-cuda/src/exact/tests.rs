@@ -54,7 +54,11 @@ impl Maker<'_> {
             identity: *identity,
         };
         let spec = LayerSpec {
-            name: "layer".into(), terms: inputs.iter().map(term).collect(), kernel: Kernel::Dense { size }, outputs, epilogue,
+            name: "layer".into(),
+            terms: inputs.iter().map(term).collect(),
+            kernel: Kernel::Dense { size },
+            outputs,
+            epilogue,
         };
         let words = self.random.below(2) == 0;
         let weights = (0..inputs.len()).map(|t| {
