@@ -2,9 +2,8 @@
 //
 // Each CUDA thread of a block is a fiber; blocks run one after another. A kernel without barriers runs its threads as plain calls.
 // MLIC_EMULATOR_SEED=n shuffles the order of the fibers at every round, so that a missing barrier shows as a changed result.
-// g++ or clang++, C++20, glibc; one launch at a time (the driver holds a lock).
+// g++ or clang++, C++20; one launch at a time (the driver holds a lock).
 #pragma once
-#include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -14,7 +13,9 @@
 #include <utility>
 #include <vector>
 
+#if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
 
 #ifndef __SANITIZE_ADDRESS__
 #if defined(__has_feature)
@@ -51,14 +52,22 @@ struct Operands {
     uint32_t b[2];
 };
 
-struct Fiber {
+// What is saved of something that does not run.
+struct Context {
+#if defined(__x86_64__)
+    void *stack_pointer;
+#else
     ucontext_t context;
-    jmp_buf jump;
+#endif
+};
+
+struct Fiber {
+    Context context;
     std::unique_ptr<char[]> stack;
     void *fake_stack = nullptr;
     Dim thread;
     unsigned index;
-    bool started = false, done = true;
+    bool done = true;
 };
 
 struct Warp {
@@ -69,8 +78,7 @@ struct Warp {
 };
 
 struct State {
-    ucontext_t scheduler_context;
-    jmp_buf scheduler_jump;
+    Context scheduler;
     void *scheduler_fake_stack = nullptr;
     const void *scheduler_stack = nullptr;
     size_t scheduler_stack_size = 0;
@@ -85,32 +93,66 @@ struct State {
 };
 inline State state;
 
-#ifdef __SANITIZE_ADDRESS__
-inline void to_scheduler(Fiber &me) {
-    __sanitizer_start_switch_fiber(&me.fake_stack, state.scheduler_stack, state.scheduler_stack_size);
-    swapcontext(&me.context, &state.scheduler_context);
-    __sanitizer_finish_switch_fiber(me.fake_stack, &state.scheduler_stack, &state.scheduler_stack_size);
+#if defined(__x86_64__)
+// Saves the registers that a call must keep and changes stacks: a few nanoseconds, where swapcontext makes two system calls.
+extern "C" void emulator_switch(void **save, void *load);
+asm(R"(
+.text
+.local emulator_switch
+.type emulator_switch,@function
+emulator_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+inline void switch_to(Context &from, Context &to) { emulator_switch(&from.stack_pointer, to.stack_pointer); }
+inline void prepare(Context &context, char *stack, void (*entry)()) {
+    void **top = (void **)(((uintptr_t)stack + STACK - 16) & ~(uintptr_t)15);
+    top[0] = (void *)entry; // `ret` goes there, with the alignment of a call
+    top[1] = nullptr;
+    context.stack_pointer = top - 6;
 }
-inline void to_fiber(Fiber &f) {
-    f.started = true;
-    __sanitizer_start_switch_fiber(&state.scheduler_fake_stack, f.stack.get(), STACK);
-    swapcontext(&state.scheduler_context, &f.context);
-    __sanitizer_finish_switch_fiber(state.scheduler_fake_stack, nullptr, nullptr);
-}
-inline void entered() { __sanitizer_finish_switch_fiber(nullptr, &state.scheduler_stack, &state.scheduler_stack_size); }
 #else
-// setjmp does no system calls, swapcontext two.
+inline void switch_to(Context &from, Context &to) { swapcontext(&from.context, &to.context); }
+inline void prepare(Context &context, char *stack, void (*entry)()) {
+    getcontext(&context.context);
+    context.context.uc_stack.ss_sp = stack;
+    context.context.uc_stack.ss_size = STACK;
+    context.context.uc_link = nullptr;
+    makecontext(&context.context, entry, 0);
+}
+#endif
+
+#ifdef __SANITIZE_ADDRESS__
+inline void leave(void **fake_stack, const void *stack, size_t size) { __sanitizer_start_switch_fiber(fake_stack, stack, size); }
+inline void arrive(void *fake_stack, const void **stack, size_t *size) { __sanitizer_finish_switch_fiber(fake_stack, stack, size); }
+#else
+inline void leave(void **, const void *, size_t) {}
+inline void arrive(void *, const void **, size_t *) {}
+#endif
+
 inline void to_scheduler(Fiber &me) {
-    if (_setjmp(me.jump) == 0) _longjmp(state.scheduler_jump, 1);
+    leave(&me.fake_stack, state.scheduler_stack, state.scheduler_stack_size);
+    switch_to(me.context, state.scheduler);
+    arrive(me.fake_stack, &state.scheduler_stack, &state.scheduler_stack_size);
 }
 inline void to_fiber(Fiber &f) {
-    if (_setjmp(state.scheduler_jump) != 0) return;
-    if (f.started) _longjmp(f.jump, 1);
-    f.started = true;
-    setcontext(&f.context);
+    leave(&state.scheduler_fake_stack, f.stack.get(), STACK);
+    switch_to(state.scheduler, f.context);
+    arrive(state.scheduler_fake_stack, nullptr, nullptr);
 }
-inline void entered() {}
-#endif
 
 inline void must_be_able_to_wait() {
     if (state.may_wait) return;
@@ -141,7 +183,7 @@ template <class Last> void warp_barrier(Last last) {
 
 // A fiber runs one thread of one block after the other.
 inline void fiber_main() {
-    entered();
+    arrive(nullptr, &state.scheduler_stack, &state.scheduler_stack_size);
     for (;;) {
         Fiber *me = state.current;
         (*state.body)();
@@ -162,11 +204,7 @@ inline void fiber_main() {
 inline std::unique_ptr<Fiber> new_fiber() {
     auto f = std::make_unique<Fiber>();
     f->stack.reset(new char[STACK]);
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack.get();
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = nullptr;
-    makecontext(&f->context, fiber_main, 0);
+    prepare(f->context, f->stack.get(), fiber_main);
     return f;
 }
 
