@@ -5,6 +5,8 @@ use mlic_kernels::fast::strip_rows;
 use mlic_model::graph::{Graph, Op};
 use mlic_model::layout::{LayerSpec, Layout, LocalAttentionId, Source};
 use mlic_model::synthesis::{NodeShape, Synthesis};
+
+use crate::strips::Strips;
 use mlic_model::{Config, Model};
 
 /// Bytes of an activation.
@@ -79,10 +81,23 @@ pub fn exact_synthesis_bytes(synthesis: &Synthesis, size: LatentSize) -> u64 {
     synthesis.shapes().iter().map(node).fold(latents.saturating_add(picture), u64::saturating_add)
 }
 
-/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`, on an executor that runs
-/// the whole picture at once and keeps, of each step, its operands and its result twice. It saturates.
+/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`: input and output, and what an
+/// executor needs for one strip if it keeps, of each step, its operands and its result twice. It saturates.
 #[must_use]
 pub fn transform_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
+    let strips = Strips::new(graph);
+    let rows = strips.rows(width);
+    let cut = strips.can_cut(height, width, rows).then(|| strips.cut(height, rows).map(|strip| strip.with_halo.len()).max());
+    let whole = |height: usize, width: usize, channels: u32| product([height, width]).saturating_mul(u64::from(channels) * FLOAT);
+    let ends = whole(height, width, graph.input_channels()).saturating_add(whole(
+        strips.side(height),
+        strips.side(width),
+        graph.output_channels(),
+    ));
+    ends.saturating_add(strip_bytes(graph, cut.flatten().unwrap_or(height), width))
+}
+
+fn strip_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
     let Ok(sizes) = graph.sizes(height as u64, width as u64) else { return u64::MAX };
     let bytes = |i: usize| {
         let size = sizes.get(i);
