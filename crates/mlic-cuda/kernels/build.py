@@ -49,7 +49,7 @@ def toolkit(folder, major):
 
 def sources():
     """Name and contents of every source."""
-    return {p.name: p.read_bytes() for p in sorted(HERE.iterdir()) if p.suffix in (".h", ".cu") and p.name != "clang_prelude.h"}
+    return {p.name: p.read_bytes() for p in sorted(HERE.iterdir()) if p.suffix in (".h", ".cu")}
 
 
 def ptx(nvrtc, arch):

@@ -1,4 +1,4 @@
-// What the kernels need of the compiler: NVRTC, nvcc, clang (without an SDK), or the host emulator (../emu/cuda_emu.h).
+// What the kernels need of the compiler: NVRTC or nvcc, or the host emulator (../emu/cuda_emu.h).
 #pragma once
 
 typedef signed char i8;
@@ -15,10 +15,6 @@ struct alignas(16) Vec16 {
 };
 
 #ifndef MLIC_EMULATED
-#if defined(__clang__) && defined(__CUDA__) && !defined(__CUDACC_RTC__)
-#include "clang_prelude.h"
-#endif
-
 #define DEVICE static __device__ __forceinline__
 #define NOINLINE static __device__ __noinline__
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
