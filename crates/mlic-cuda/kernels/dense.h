@@ -81,8 +81,10 @@ DEVICE void copy_step(const LayerArgs &a, Cursor &c, const Place *places, i32 fi
         if (row >= rows) break;
         const bool inside = c.from[i] != nullptr && left > 0;
         i16 *into = to.rows + row * 32 + 8 * (threadIdx.x & 3);
-        if (c.is_aligned) copy_async(into, inside ? c.from[i] + channel : a.inputs[0], inside);
-        else copy_slowly(into, inside ? c.from[i] + channel : a.inputs[0], inside ? left : 0);
+        // Where nothing is read, the address is still one of memory, and aligned.
+        const i16 *from = inside ? c.from[i] + channel : (const i16 *)c.weights;
+        if (c.is_aligned) copy_async(into, from, inside);
+        else copy_slowly(into, from, inside ? left : 0);
     }
     for (i32 i = threadIdx.x; i < a.warps_n * 64; i += threads) copy_async(to.columns + 4 * i, c.weights + 16 * i, true);
     c.weights += (i64)a.columns * 32;

@@ -1,4 +1,4 @@
-// What the kernels need of the compiler: NVRTC or nvcc, or the host emulator (../emu/cuda_emu.h).
+// What the kernels need of the compiler: NVRTC or nvcc, or the host emulator (../emu/emulator.h).
 #pragma once
 
 typedef signed char i8;
