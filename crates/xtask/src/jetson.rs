@@ -24,6 +24,9 @@ pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output
   $MLIC_CROSS_CACHE and $MLIC_CROSS_MIRROR as for cross; $SOURCE_DATE_EPOCH is the time of every file
   [default: that of the last entry of packaging/debian/changelog]";
 
+/// The profile of what is shipped.
+pub const SHIPPED: &str = "dist";
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -39,7 +42,7 @@ impl Options {
     /// # Errors
     /// What is wrong, with [`USAGE`].
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { profile: "dist".into(), output: crate::root().join("target/jetson") };
+        let mut options = Self { profile: SHIPPED.into(), output: crate::root().join("target/jetson") };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
@@ -66,7 +69,7 @@ pub fn jetson(options: &Options) -> Result<Vec<String>, String> {
     done("compiled");
     let packages = archive::make(&tools, &programs, &options.output)?;
     done("packed");
-    let findings = check::all(&tools, &programs, &packages, &options.output)?;
+    let findings = check::all(&tools, &programs, &packages, options)?;
     done("checked");
     for path in [&packages.deb, &packages.overlay] {
         println!("{}", cross::output(std::process::Command::new("sha256sum").arg(path))?.trim());

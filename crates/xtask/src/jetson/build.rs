@@ -15,8 +15,9 @@ pub const TARGET: &str = "aarch64-unknown-linux-gnu";
 pub const GLIBC: (u32, u32) = (2, 31);
 /// The programs and their crates.
 pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", "mlic-conform")];
-/// The model is a file of the package, one for both programs.
-const WITHOUT: &str = "embedded-model";
+/// Default features that packaged programs do without: the model is a file, one for both programs; model packages are built
+/// where checkpoints are, and their builder would triple the size of `mlic`.
+const WITHOUT: [&str; 2] = ["embedded-model", "builder"];
 
 /// Compiled programs and what is known about their compilation.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct Programs {
     pub metadata: Value,
 }
 
-/// Compiles the programs with their default features, but without the model.
+/// Compiles the programs with their default features but [`WITHOUT`].
 ///
 /// # Errors
 /// When they do not compile.
@@ -43,6 +44,7 @@ pub fn programs(tools: &Tools, options: &Options) -> Result<Programs, String> {
     let mut command = cargo();
     command.arg("zigbuild").args(["--quiet", "--locked", "--profile", &options.profile]).args(&selection);
     command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
+    command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
     command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
     command.env("PATH", path_before(&tools.zig)?);
     command.env("ZIG_GLOBAL_CACHE_DIR", &tools.zig_cache).env("CARGO_ZIGBUILD_CACHE_DIR", tools.zig_cache.join("zigbuild"));
@@ -66,7 +68,7 @@ fn cargo() -> Command {
     command
 }
 
-/// The packages and their default features but one.
+/// The packages and their default features but [`WITHOUT`].
 ///
 /// # Errors
 /// When a package has no such defaults.
@@ -78,10 +80,7 @@ pub fn selection(metadata: &Value) -> Result<Vec<String>, String> {
         let described = packages.into_iter().find(|p| p["name"] == package).ok_or_else(|| format!("no package {package}"))?;
         let defaults = described["features"]["default"].as_array().ok_or_else(|| format!("{package} has no default features"))?;
         let names: Vec<&str> = defaults.iter().filter_map(Value::as_str).collect();
-        if !names.contains(&WITHOUT) {
-            return Err(format!("{package} has no default feature {WITHOUT}"));
-        }
-        for name in names.iter().filter(|name| **name != WITHOUT) {
+        for name in names.iter().filter(|name| !WITHOUT.contains(name)) {
             arguments.extend(["--features".to_owned(), format!("{package}/{name}")]);
         }
     }

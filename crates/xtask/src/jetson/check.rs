@@ -10,9 +10,9 @@ use wildmatch::WildMatch;
 
 use super::archive::{self, Packages};
 use super::build::{GLIBC, PROGRAMS, Programs};
-use super::elf;
 use super::image::Image;
 use super::tools::Tools;
+use super::{Options, SHIPPED, elf, tree};
 use crate::cross::{io, output, suite};
 
 /// Largest `mlic`, in bytes.
@@ -24,9 +24,10 @@ const OF_MODEL: &str = "glyphs-65x63-q75";
 ///
 /// # Errors
 /// When a check could not be made.
-pub fn all(tools: &Tools, programs: &Programs, packages: &Packages, folder: &Path) -> Result<Vec<String>, String> {
+pub fn all(tools: &Tools, programs: &Programs, packages: &Packages, options: &Options) -> Result<Vec<String>, String> {
+    let folder = &options.output;
     let mut findings = contents(packages)?;
-    findings.extend(needs(programs)?);
+    findings.extend(needs(programs, options.profile == SHIPPED)?);
     findings.extend(is_repeatable(tools, programs, packages, folder)?);
     findings.extend(lint(packages)?);
     findings.extend(runs(tools, packages, folder)?);
@@ -41,8 +42,6 @@ fn contents(packages: &Packages) -> Result<Vec<String>, String> {
     let overlay = output(Command::new("tar").args(["--list", "--verbose", "--numeric-owner", "--file"]).arg(&packages.overlay))?;
     let mut findings = differences(&list, &deb, "root/root");
     findings.extend(differences(&list, &overlay, "0/0"));
-    let control = output(Command::new("dpkg-deb").arg("--info").arg(&packages.deb))?;
-    print!("{control}");
     Ok(findings)
 }
 
@@ -77,8 +76,8 @@ pub fn differences(list: &str, archive: &str, owner: &str) -> Vec<String> {
     findings
 }
 
-/// The programs need glibc alone, no newer than that of JetPack 5, and are small.
-fn needs(programs: &Programs) -> Result<Vec<String>, String> {
+/// The programs need glibc alone, no newer than that of JetPack 5, and those that are shipped are small.
+fn needs(programs: &Programs, is_shipped: bool) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();
     for (program, _) in PROGRAMS {
         let path = programs.folder.join(program);
@@ -86,7 +85,7 @@ fn needs(programs: &Programs) -> Result<Vec<String>, String> {
         let (major, minor) = elf.glibc();
         println!("jetson: {program}: {len} bytes, needs glibc {major}.{minor}");
         findings.extend(elf.findings().iter().map(|finding| format!("{program} {finding}")));
-        if program == "mlic" && len > MAX_PROGRAM_LEN {
+        if is_shipped && program == "mlic" && len > MAX_PROGRAM_LEN {
             findings.push(format!("{program} has {len} bytes, more than {MAX_PROGRAM_LEN}"));
         }
     }
@@ -108,10 +107,10 @@ fn is_repeatable(tools: &Tools, programs: &Programs, packages: &Packages, folder
     Ok(findings)
 }
 
-/// Debian's own checker has nothing to say, and systemd understands the unit.
+/// Debian's own checker has nothing to say.
 fn lint(packages: &Packages) -> Result<Vec<String>, String> {
     let mut lintian = Command::new("lintian");
-    lintian.args(["--allow-root", "--fail-on", "error,warning", "--info"]).arg(&packages.deb);
+    lintian.args(["--allow-root", "--fail-on", "error,warning"]).arg(&packages.deb);
     let said = lintian.output().map_err(|e| format!("lintian: {e}; it is a package of Debian"))?;
     let text = String::from_utf8_lossy(&said.stdout);
     Ok(if said.status.success() { Vec::new() } else { vec![format!("lintian:\n{text}")] })
@@ -126,25 +125,40 @@ fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>
     if !libc.contains(&format!("version {}.{}.", GLIBC.0, GLIBC.1)) {
         findings.push(format!("the image has another C library: {libc}"));
     }
-    findings.extend(verify_unit(&image)?);
+    findings.extend(verify_unit(&image, folder)?);
     findings.extend(image.first_boot()?);
     findings.extend(self_test(&image)?);
     findings.extend(with_model(&image, folder)?);
     Ok(findings)
 }
 
-fn verify_unit(image: &Image) -> Result<Vec<String>, String> {
+/// systemd understands the unit, its programs are there, and the target that wants it does not wait for it.
+fn verify_unit(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
+    let units = folder.join("units");
+    let (unit, target) = (tree::unit_name(), "multi-user.target");
+    let wants = units.join(format!("{target}.wants"));
+    fs::create_dir_all(&wants).map_err(io(&wants))?;
+    let text = fs::read_to_string(image.place(tree::UNIT)).map_err(io(&units))?;
+    // Programs are looked for on this machine.
+    let here = text.replace("/usr/bin/mlic", &image.place("/usr/bin/mlic").display().to_string());
+    fs::write(units.join(unit), here).map_err(io(&units))?;
+    fs::copy(units.join(unit), wants.join(unit)).map_err(io(&wants))?;
     let mut analyze = Command::new("systemd-analyze");
-    let unit = image.root.join(super::tree::UNIT);
-    let said = analyze.args(["verify", "--man=no"]).arg("--root").arg(&image.root).arg(&unit).output();
-    let said = said.map_err(|e| format!("systemd-analyze: {e}; it is part of Debian's package systemd"))?;
+    // Before the machine's own units, which the colon stands for.
+    analyze.args(["verify", "--man=no", unit, target]).env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()));
+    let said = analyze.output().map_err(|e| format!("systemd-analyze: {e}; it is part of Debian's package systemd"))?;
     let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-    Ok(if said.status.success() && text.trim().is_empty() { Vec::new() } else { vec![format!("systemd-analyze: {text}")] })
+    let about_it = text.lines().filter(|line| line.contains(unit));
+    let mut findings: Vec<String> = about_it.map(|line| format!("systemd-analyze: {line}")).collect();
+    if !said.status.success() && findings.is_empty() {
+        findings.push(format!("systemd-analyze: {text}"));
+    }
+    Ok(findings)
 }
 
 /// The report that the unit wrote is of every vector, on this processor.
 fn self_test(image: &Image) -> Result<Vec<String>, String> {
-    let path = image.root.join("var/lib/mlic/selftest.json");
+    let path = image.place("var/lib/mlic/selftest.json");
     let report: Value = serde_json::from_slice(&fs::read(&path).map_err(io(&path))?).map_err(|e| e.to_string())?;
     let (vectors, wanted) = (&report["suites"][0]["vectors"], suite::find("smoke")?.vectors);
     let passed = vectors.as_array().into_iter().flatten().filter(|vector| vector["verdict"] == "pass").count();
@@ -155,14 +169,14 @@ fn self_test(image: &Image) -> Result<Vec<String>, String> {
 
 /// The installed model and suite are found by the programs, and a picture is coded with them.
 fn with_model(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
-    let program = |name: &str| image.run(&image.root.join("usr/bin").join(name));
+    let program = |name: &str| image.run(&image.place("usr/bin").join(name));
     let (png, stream, decoded) = (folder.join("image/tmp.png"), folder.join("image/tmp.mlic"), folder.join("image/out.png"));
     let picture = crate::root().join("conformance/smoke/glyphs-64x64-q50.png");
     fs::copy(&picture, &png).map_err(io(&picture))?;
     let mut commands = [program("mlic-conform"), program("mlic-conform"), program("mlic"), program("mlic"), program("mlic")];
     let [core, files, version, encode, decode] = &mut commands;
     core.args(["run", "core", "--vector", OF_MODEL]);
-    files.args(["run", "smoke", "--level", "3", "--suite-dir"]).arg(image.root.join("usr/share/mlic/conformance"));
+    files.args(["run", "smoke", "--level", "3", "--suite-dir"]).arg(image.place("usr/share/mlic/conformance"));
     version.arg("--version");
     encode.arg("encode").arg(&png).arg("-o").arg(&stream);
     decode.arg("decode").arg(&stream).arg("-o").arg(&decoded);

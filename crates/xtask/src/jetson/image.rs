@@ -43,12 +43,10 @@ impl Image {
         command
     }
 
-    /// Starts a program by its path in the image, or by its name.
-    fn start(&self, program: &str) -> Result<Command, String> {
-        let folders = if program.starts_with('/') { [""].as_slice() } else { &["usr/bin", "bin"] };
-        let places = folders.iter().map(|folder| self.root.join(folder).join(program.trim_start_matches('/')));
-        let found = places.into_iter().find(|place| place.is_file());
-        found.map(|place| self.run(&place)).ok_or_else(|| format!("the image has no program {program}"))
+    /// A path of the image on this machine.
+    #[must_use]
+    pub fn place(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 
     /// The version that the C library gives of itself, when it is run as a program.
@@ -56,7 +54,7 @@ impl Image {
     /// # Errors
     /// When it does not run.
     pub fn libc(&self) -> Result<String, String> {
-        let said = output(&mut self.run(&self.root.join("lib/aarch64-linux-gnu/libc.so.6")))?;
+        let said = output(&mut self.run(&self.place("lib/aarch64-linux-gnu/libc.so.6")))?;
         Ok(said.lines().next().unwrap_or_default().to_owned())
     }
 
@@ -67,9 +65,9 @@ impl Image {
     /// # Errors
     /// When the unit cannot be read or a program of it not be started.
     pub fn first_boot(&self) -> Result<Vec<String>, String> {
-        let path = self.root.join(UNIT);
+        let path = self.place(UNIT);
         let unit = fs::read_to_string(&path).map_err(io(&path))?;
-        let state = self.root.join("var/lib/mlic");
+        let state = self.place("var/lib/mlic");
         fs::create_dir_all(&state).map_err(io(&state))?;
         let of = |key: &str| -> Vec<&str> { unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect() };
         let mut findings = Vec::new();
@@ -85,11 +83,11 @@ impl Image {
             }
         }
         let [condition] = of("ConditionPathExists")[..] else { return Err(format!("{UNIT}: not one ConditionPathExists")) };
-        let Some(mark) = condition.strip_prefix("!/") else {
+        let Some(mark) = condition.strip_prefix('!') else {
             return Err(format!("{UNIT}: {condition}: not a condition on a file"));
         };
-        if !self.root.join(mark).is_file() {
-            findings.push(format!("self-test: it would run again, for /{mark} was not written"));
+        if !self.place(mark).is_file() {
+            findings.push(format!("self-test: it would run again, for {mark} was not written"));
         }
         for report in ["selftest.json", "selftest.txt"] {
             if fs::metadata(state.join(report)).map_or(0, |file| file.len()) == 0 {
@@ -103,7 +101,7 @@ impl Image {
     fn unit_command(&self, line: &str, state: &Path) -> Result<bool, String> {
         let line = line.trim_start_matches('-').replace(STATE, &state.display().to_string());
         let mut words = line.split_whitespace();
-        let mut command = self.start(words.next().unwrap_or_default())?;
+        let mut command = self.run(&self.place(words.next().unwrap_or_default()));
         let status = command.args(words).status().map_err(|e| format!("{command:?}: {e}"))?;
         Ok(status.success())
     }

@@ -16,6 +16,12 @@ use crate::cross::{io, output};
 
 /// The unit that tests the programs on the device.
 pub const UNIT: &str = "usr/lib/systemd/system/mlic-selftest.service";
+/// Its name.
+#[must_use]
+pub fn unit_name() -> &'static str {
+    UNIT.rsplit('/').next().unwrap_or(UNIT)
+}
+
 /// The suite that comes along.
 const SUITE: &str = "smoke";
 /// Shells and where they look for completions of a program.
@@ -87,9 +93,8 @@ impl Tree<'_> {
 
     /// A link below `usr/`, which needs neither `systemctl` nor a file in `etc/`.
     fn enable_unit(&self) -> Result<(), String> {
-        let unit = Path::new(UNIT);
-        let name = unit.file_name().unwrap_or_default();
-        let link = self.root.join(unit.with_file_name("multi-user.target.wants")).join(name);
+        let name = unit_name();
+        let link = self.root.join(Path::new(UNIT).with_file_name("multi-user.target.wants")).join(name);
         make_folders(self.root, &link)?;
         symlink(Path::new("..").join(name), &link).map_err(io(&link))
     }

@@ -12,9 +12,8 @@ SRC_URI = "file://mlic-rootfs-overlay_${PV}-1_arm64.tar.gz;subdir=${BP}"
 COMPATIBLE_HOST = "aarch64.*-linux"
 COMPATIBLE_HOST:libc-musl = "null"
 
-inherit systemd features_check
+inherit features_check
 REQUIRED_DISTRO_FEATURES = "systemd"
-SYSTEMD_SERVICE:${PN} = "mlic-selftest.service"
 INSANE_SKIP:${PN} += "already-stripped"
 INHIBIT_PACKAGE_STRIP = "1"
 INHIBIT_PACKAGE_DEBUG_SPLIT = "1"
@@ -29,6 +28,8 @@ do_install() {
     install -m 0644 ${S}/usr/share/man/man1/* ${D}${mandir}/man1
     # Where systemd_system_unitdir says: without usrmerge that is not usr/lib.
     install -D -m 0644 ${S}/usr/lib/systemd/system/mlic-selftest.service ${D}${systemd_system_unitdir}/mlic-selftest.service
+    install -d ${D}${systemd_system_unitdir}/multi-user.target.wants
+    ln -s ../mlic-selftest.service ${D}${systemd_system_unitdir}/multi-user.target.wants/mlic-selftest.service
 }
 
-FILES:${PN} += "${datadir}/mlic"
+FILES:${PN} += "${datadir}/mlic ${systemd_system_unitdir}"
