@@ -48,7 +48,7 @@ impl Options {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
             match arg.as_str() {
                 "--profile" => options.profile = value()?,
-                "--output" => options.output = value()?.into(),
+                "--output" => options.output = std::path::absolute(value()?).map_err(|e| e.to_string())?,
                 other => return Err(format!("{other} is not an option\n{USAGE}")),
             }
         }

@@ -82,7 +82,7 @@ fn overlay(root: &Path, archive: &Path, epoch: &str) -> Result<PathBuf, String> 
     tar.args(["--create", "--format=gnu", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
     tar.arg(format!("--mtime=@{epoch}")).arg("--file").arg(archive).arg("--directory").arg(root).arg("usr");
     output(&mut tar)?;
-    output(Command::new("gzip").args(["-9", "--no-name", "--force"]).arg(archive))?;
+    output(Command::new("gzip").args(["--no-name", "--force"]).arg(archive))?;
     Ok(archive.with_extension("tar.gz"))
 }
 
@@ -107,9 +107,9 @@ fn deb(programs: &Programs, root: &Path, package: &Path, version: &str, epoch: &
     }
     let names = files.iter().filter(|path| !path.is_symlink()).filter_map(|path| path.strip_prefix(root).ok());
     put("md5sums", &output(Command::new("md5sum").args(names).current_dir(root))?, 0o644)?;
-    // The bytes of xz depend on whether it has one thread or several.
+    // Most of it is the model, which hardly gets smaller; the bytes of xz depend on whether it has one thread or several.
     let mut dpkg = Command::new("dpkg-deb");
-    dpkg.args(["--build", "--root-owner-group", "-Zxz"]).env("SOURCE_DATE_EPOCH", epoch).env("DPKG_DEB_THREADS_MAX", "1");
+    dpkg.args(["--build", "--root-owner-group", "-Zxz", "-z1"]).env("SOURCE_DATE_EPOCH", epoch).env("DPKG_DEB_THREADS_MAX", "1");
     output(dpkg.arg(root).arg(package))?;
     Ok(package.to_owned())
 }

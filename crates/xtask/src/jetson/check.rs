@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,7 +19,9 @@ use crate::cross::{io, output, suite};
 /// Largest `mlic`, in bytes.
 const MAX_PROGRAM_LEN: u64 = 12_000_000;
 /// A vector of the suite `core`, which needs the installed model: every stage, with the picture.
-const OF_MODEL: &str = "glyphs-65x63-q75";
+const OF_MODEL: &str = "flat-16x16-q25";
+/// A vector of the suite that is installed as files, and its picture.
+const OF_FILES: &str = "gradient-16x16-q50";
 
 /// Checks everything; one line for each thing that does not hold.
 ///
@@ -128,7 +131,7 @@ fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>
     findings.extend(verify_unit(&image, folder)?);
     findings.extend(image.first_boot()?);
     findings.extend(self_test(&image)?);
-    findings.extend(with_model(&image, folder)?);
+    findings.extend(with_model(&image)?);
     Ok(findings)
 }
 
@@ -137,12 +140,15 @@ fn verify_unit(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
     let units = folder.join("units");
     let (unit, target) = (tree::unit_name(), "multi-user.target");
     let wants = units.join(format!("{target}.wants"));
+    if units.exists() {
+        fs::remove_dir_all(&units).map_err(io(&units))?;
+    }
     fs::create_dir_all(&wants).map_err(io(&wants))?;
     let text = fs::read_to_string(image.place(tree::UNIT)).map_err(io(&units))?;
     // Programs are looked for on this machine.
     let here = text.replace("/usr/bin/mlic", &image.place("/usr/bin/mlic").display().to_string());
     fs::write(units.join(unit), here).map_err(io(&units))?;
-    fs::copy(units.join(unit), wants.join(unit)).map_err(io(&wants))?;
+    symlink(units.join(unit), wants.join(unit)).map_err(io(&wants))?;
     let mut analyze = Command::new("systemd-analyze");
     // Before the machine's own units, which the colon stands for.
     analyze.args(["verify", "--man=no", unit, target]).env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()));
@@ -168,17 +174,17 @@ fn self_test(image: &Image) -> Result<Vec<String>, String> {
 }
 
 /// The installed model and suite are found by the programs, and a picture is coded with them.
-fn with_model(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
+fn with_model(image: &Image) -> Result<Vec<String>, String> {
     let program = |name: &str| image.run(&image.place("usr/bin").join(name));
-    let (png, stream, decoded) = (folder.join("image/tmp.png"), folder.join("image/tmp.mlic"), folder.join("image/out.png"));
-    let picture = crate::root().join("conformance/smoke/glyphs-64x64-q50.png");
-    fs::copy(&picture, &png).map_err(io(&picture))?;
+    let (stream, decoded) = (image.place("coded.mlic"), image.place("decoded.png"));
+    let data = image.place("usr/share/mlic/conformance");
+    let picture = data.join(format!("smoke/{OF_FILES}.png"));
     let mut commands = [program("mlic-conform"), program("mlic-conform"), program("mlic"), program("mlic"), program("mlic")];
     let [core, files, version, encode, decode] = &mut commands;
     core.args(["run", "core", "--vector", OF_MODEL]);
-    files.args(["run", "smoke", "--level", "3", "--suite-dir"]).arg(image.place("usr/share/mlic/conformance"));
+    files.args(["run", "smoke", "--vector", OF_FILES, "--suite-dir"]).arg(&data);
     version.arg("--version");
-    encode.arg("encode").arg(&png).arg("-o").arg(&stream);
+    encode.arg("encode").arg(&picture).arg("-o").arg(&stream);
     decode.arg("decode").arg(&stream).arg("-o").arg(&decoded);
     Ok(commands.iter_mut().filter_map(|command| output(command).err()).collect())
 }
