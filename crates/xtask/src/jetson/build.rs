@@ -45,7 +45,7 @@ pub fn programs(tools: &Tools, options: &Options) -> Result<Programs, String> {
     command.arg("zigbuild").args(["--quiet", "--locked", "--profile", &options.profile]).args(&selection);
     command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
     command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
-    command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
+    command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata, &target_folder)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
     command.env("PATH", path_before(&tools.zig)?);
     command.env("ZIG_GLOBAL_CACHE_DIR", &tools.zig_cache).env("CARGO_ZIGBUILD_CACHE_DIR", tools.zig_cache.join("zigbuild"));
     if let Some(rustc) = &tools.rustc {
@@ -87,15 +87,16 @@ pub fn selection(metadata: &Value) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
-/// Flags that keep the folders of this machine out of the programs.
-fn remap(metadata: &Value) -> Result<Vec<String>, String> {
+/// Flags that keep the folders of this machine out of the programs. Of several that fit, the compiler takes the last.
+fn remap(metadata: &Value, target_folder: &Path) -> Result<Vec<String>, String> {
     let root = metadata["workspace_root"].as_str().ok_or("cargo metadata: no workspace_root")?;
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let fetched = packages.into_iter().filter(|p| p["source"].is_string()).find_map(|p| p["manifest_path"].as_str());
     let registry =
         fetched.and_then(|path| Path::new(path).ancestors().nth(2)).ok_or("cargo metadata: no crate that was fetched")?;
     let flag = |from: &str, to: &str| format!("--remap-path-prefix={from}=/usr/src/{to}");
-    Ok(vec![flag(root, "mlic"), flag(&registry.display().to_string(), "crates")])
+    let folders = [(root, "mlic"), (&registry.display().to_string(), "crates"), (&target_folder.display().to_string(), "target")];
+    Ok(folders.map(|(from, to)| flag(from, to)).to_vec())
 }
 
 fn path_before(folder: &Path) -> Result<std::ffi::OsString, String> {
