@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
     ReportArgs, RunArgs,
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
+        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Man { folder } => man(&folder),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -286,7 +288,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
         let model = match (recipe.package, models.first()) {
             (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
             (None, Some(given)) => given,
-            (None, None) => mlic_conform::store::embedded_model()?,
+            (None, None) => mlic_conform::store::default_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
         let files = bless(&recipe, model, &store, args.keep, args.model.jobs)?;
@@ -314,4 +316,16 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
         }
     }
     Ok(true)
+}
+
+fn completions(shell: clap_complete::Shell) -> bool {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mlic-conform", &mut script);
+    print(&String::from_utf8_lossy(&script));
+    true
+}
+
+fn man(folder: &Path) -> Result<bool, ConformError> {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    written.map(|()| true).map_err(|source| ConformError::Io { path: folder.to_owned(), source })
 }
