@@ -7,6 +7,7 @@ use mlic::Codec;
 use mlic_backend::Backend;
 
 use crate::dump::{Shape, Values, values};
+use crate::observe::exact_pixels;
 use crate::record::Recorder;
 use crate::verdict::Place;
 
@@ -65,8 +66,18 @@ pub fn explain(stream: &[u8], backend: Arc<dyn Backend>, reference: Arc<dyn Back
 pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
     let recorder = Arc::new(Recorder::new(backend));
     let result = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ());
-    let error = result.err().map(|error| crate::error::chain(&error));
-    Side { name: recorder.name().to_owned(), values: values(&recorder.recording()), error }
+    let mut recording = recorder.recording();
+    let error = match result {
+        Ok(latents) => match exact_pixels(&latents, recorder.as_ref()) {
+            Ok(pixels) => {
+                recording.pixels = pixels;
+                None
+            }
+            Err(error) => Some(crate::error::chain(&error)),
+        },
+        Err(error) => Some(crate::error::chain(&error)),
+    };
+    Side { name: recorder.name().to_owned(), values: values(&recording), error }
 }
 
 /// Compares what both have. A stream without a shape decodes to nothing.

@@ -47,6 +47,10 @@ enum Fault {
     Panics,
     /// The decoder hangs.
     Hangs,
+    /// A sample of the second row is off by one.
+    Sample,
+    /// The device fails in the exact synthesis.
+    SynthesisFails,
 }
 
 /// Integer operators with a defect.
@@ -222,6 +226,19 @@ impl Backend for Faulty {
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {
         self.inner.synthesis(y_hat)
+    }
+
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
+        let mut samples = self.inner.exact_synthesis(quality, y_hat)?;
+        match self.fault {
+            Fault::Sample => samples.data[3 * samples.width + 4] ^= 1,
+            Fault::SynthesisFails => {
+                let (backend, stage, message) = ("faulty", Stage::ExactSynthesis, "on fire".into());
+                return Err(BackendError::Device { backend, stage, message });
+            }
+            _ => {}
+        }
+        Ok(samples)
     }
 
     fn entropy<'a>(&'a self, size: LatentSize, quality: u8, z_symbols: &[i32]) -> Result<Box<dyn EntropySession + 'a>> {
