@@ -106,7 +106,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
-    let options = CodecOptions { backend: global.backend, threads: global.threads };
+    let options = CodecOptions { backend: global.backend, threads: global.threads, ..CodecOptions::default() };
     let mut limits = DecodeLimits::default();
     limits.max_pixels = global.max_pixels;
     limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);

@@ -28,7 +28,7 @@ mod sinks;
 pub use backend::{BackendChoice, backend};
 pub use budget::DecodeLimits;
 pub use codec::{
-    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, ProgressEvent, Report, StageTime, Trace, Truncation,
+    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, ProgressEvent, Report, StageTime, Trace, Truncation,
     quality_from_percent,
 };
 pub use error::{Error, ErrorKind};

@@ -19,6 +19,12 @@ use crate::map::{Map, Rows};
 /// Positions of y in a strip, at least about: enough for all threads.
 const STRIP_POSITIONS: usize = 512;
 
+/// Rows of y in a strip of a picture whose y has so many columns.
+#[must_use]
+pub fn strip_rows(width: usize) -> usize {
+    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+}
+
 /// The integer synthesis of a model with its weights packed for one instruction set.
 #[derive(Debug, Clone)]
 pub struct Synthesis {
@@ -158,8 +164,7 @@ impl Synthesis {
     /// [`crate::reference::synthesis`].
     #[must_use]
     pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Map<u8> {
-        let rows = STRIP_POSITIONS.div_ceil(latent.width.max(1)).max(2);
-        self.run_in_strips(tables, latent, rows)
+        self.run_in_strips(tables, latent, strip_rows(latent.width))
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
