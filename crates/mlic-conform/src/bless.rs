@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{BackendChoice, Codec, Latents, backend, quality_from_percent};
+use mlic::{BackendChoice, Codec, Latents, PixelMode, backend, quality_from_percent};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
 use mlic_core::container::{self, Header, Section, SectionKind};
@@ -20,8 +20,8 @@ use crate::manifest::{
     Vector,
 };
 use crate::negative::{Base, Sound};
-use crate::packages::Probe;
 use crate::observe::observe_pixels;
+use crate::packages::Probe;
 use crate::record::Recorder;
 use crate::run::{Options, job, run};
 use crate::scene::{draw, gray};
@@ -247,7 +247,7 @@ impl Maker<'_> {
 
     fn decodes(&mut self, recipe: &VectorRecipe, stream: &[u8]) -> Result<Decodes, ConformError> {
         let recorder = Arc::new(Recorder::new(Arc::clone(&self.backend)));
-        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
+        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).pixel_mode(PixelMode::Float);
         let latents = codec.decode_latents(stream, &|_| ())?;
         let passes = recorder.recording().passes;
         let unfinished = || cannot(&recipe.name)("a pass has no symbols");
@@ -265,7 +265,7 @@ impl Maker<'_> {
             z: Digest::of_i32(&latents.z_symbols).into(),
             passes: digests.collect::<Result<_, ConformError>>()?,
             y_hat: Digest::of_i32(&latents.y_hat.data).into(),
-            pixels: observe_pixels(&latents, self.backend.as_ref())?,
+            pixels: observe_pixels(&latents, &self.backend)?,
             picture: self.picture(recipe, &codec, &latents)?,
         })
     }
@@ -277,7 +277,9 @@ impl Maker<'_> {
             Source::Symbols { symbols, quality, .. } => {
                 *symbols != Symbols::Fill(Fill::Zero) || matches!(quality, Quality::Step(_))
             }
-            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } | Source::Gray { of } => !self.pictures.contains(of),
+            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } | Source::Gray { of } => {
+                !self.pictures.contains(of)
+            }
             _ => false,
         };
         if means_nothing {

@@ -66,7 +66,9 @@ impl Shape {
             z: [z_height, z_width, config.hyper],
             half: [height, width / 2, config.slice_channels()],
             y: [height, width, config.latent],
-            pixels: model.exact_synthesis().map(|_| [header.height as usize, header.width as usize, if header.gray { 1 } else { 3 }]),
+            pixels: model
+                .exact_synthesis()
+                .map(|_| [header.height as usize, header.width as usize, if header.gray { 1 } else { 3 }]),
             slices: config.slices,
         })
     }
@@ -105,7 +107,10 @@ impl Shape {
     fn places(&self) -> impl Iterator<Item = Place> {
         let in_pass =
             |pass: Pass| [Tensor::Means, Tensor::ScaleIndices, Tensor::Symbols].map(|tensor| Place::Pass { pass, tensor });
-        std::iter::once(Place::Z).chain(passes(self.slices).flat_map(in_pass)).chain([Place::YHat]).chain(self.pixels.map(|_| Place::Pixels))
+        std::iter::once(Place::Z)
+            .chain(passes(self.slices).flat_map(in_pass))
+            .chain([Place::YHat])
+            .chain(self.pixels.map(|_| Place::Pixels))
     }
 
     /// Length of the longest dump, in bytes.

@@ -64,19 +64,12 @@ pub fn explain(stream: &[u8], backend: Arc<dyn Backend>, reference: Arc<dyn Back
 /// Decodes a stream on a backend.
 #[must_use]
 pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
-    let recorder = Arc::new(Recorder::new(backend));
+    let recorder = Arc::new(Recorder::new(Arc::clone(&backend)));
     let result = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ());
     let mut recording = recorder.recording();
-    let error = match result {
-        Ok(latents) => match exact_pixels(&latents, recorder.as_ref()) {
-            Ok(pixels) => {
-                recording.pixels = pixels;
-                None
-            }
-            Err(error) => Some(crate::error::chain(&error)),
-        },
-        Err(error) => Some(crate::error::chain(&error)),
-    };
+    let pixels = result.and_then(|latents| exact_pixels(&latents, &backend));
+    let error = pixels.as_ref().err().map(|error| crate::error::chain(error));
+    recording.pixels = pixels.ok().flatten();
     Side { name: recorder.name().to_owned(), values: values(&recording), error }
 }
 

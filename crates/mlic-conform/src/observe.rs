@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mlic::{Codec, Latents};
+use mlic::{Codec, Latents, PixelMode};
+use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
-use mlic_backend::{Backend, BackendError, Stage};
 use mlic_core::checkerboard::Parity;
-use mlic_core::container::Header;
 use serde::{Deserialize, Serialize};
 
 use crate::check::header_fields;
@@ -233,7 +232,7 @@ pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<La
 ///
 /// # Errors
 /// What the backend says.
-pub fn observe_pixels(latents: &Latents, backend: &dyn Backend) -> Result<Option<HexDigest>, BackendError> {
+pub fn observe_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<HexDigest>, mlic::Error> {
     Ok(exact_pixels(latents, backend)?.map(|pixels| Digest::of_bytes(&pixels).into()))
 }
 
@@ -241,20 +240,12 @@ pub fn observe_pixels(latents: &Latents, backend: &dyn Backend) -> Result<Option
 ///
 /// # Errors
 /// What the backend says.
-pub fn exact_pixels(latents: &Latents, backend: &dyn Backend) -> Result<Option<Vec<u8>>, BackendError> {
+pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<Vec<u8>>, mlic::Error> {
     if backend.model().exact_synthesis().is_none() {
         return Ok(None);
     }
-    let Header { width, height, quality, gray, .. } = latents.header;
-    let samples = backend.exact_synthesis(quality, &latents.y_hat)?;
-    let row_len = samples.channels * samples.width;
-    let rows = samples.data.chunks_exact(row_len.max(1)).take(height as usize);
-    let rgb: Vec<u8> = rows.flat_map(|row| row.iter().take(3 * width as usize).copied()).collect();
-    let need = 3 * width as usize * height as usize;
-    if rgb.len() != need || samples.channels != 3 {
-        return Err(BackendError::Shape { stage: Stage::ExactSynthesis, got: samples.data.len(), need });
-    }
-    Ok(Some(if gray { luma(&rgb) } else { rgb }))
+    let image = Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Exact).synthesize(latents)?;
+    Ok(Some(if image.gray { luma(&image.rgb) } else { image.rgb }))
 }
 
 /// One value for each red, green and blue (SPEC 5.6).

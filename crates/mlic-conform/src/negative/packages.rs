@@ -4,10 +4,10 @@
 //! `unsupported-version`, `truncated` and `oversized` (lengths), `checksum`, `id-mismatch`, `section` (directory), `json` (form of
 //! a text), `config` (2.2), `parameter` (a value out of its own range, 2.5 to 2.9), `overflow` (4.9), `graph` (5.6).
 
-use mlic_model::{Config, Model};
 use mlic_model::model::Parts;
 use mlic_model::package::{self, SectionKind};
 use mlic_model::parameters::{Requant, StoredCdf};
+use mlic_model::{Config, Model};
 
 use super::exact::Section;
 use crate::damage::flip;
