@@ -96,3 +96,15 @@ fn dumps_have_samples() {
 fn code_of(arguments: &[&str]) -> i32 {
     code(&[&["explain", VECTOR, "--suite", SUITE, "--backend", "integer"], arguments].concat())
 }
+
+#[test]
+fn machines_whose_pixels_differ_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, one) = report(&[SUITE, "--vector", VECTOR, "--backend", "integer"]);
+    let mut other = one.clone();
+    let one = file(&root, "one.json", one.to_string());
+    assert_eq!(code(&["report", &one, &one]), 0);
+    other["suites"][0]["vectors"][0]["computed"]["pixels"] = "0".repeat(32).into();
+    let (code, text) = said(&["report", &one, &file(&root, "other.json", other.to_string())]);
+    assert!(code == 1 && text.contains("DIFFER") && text.contains("00000000"), "{text}");
+}

@@ -164,7 +164,7 @@ fn code_of_report(arguments: &[&str]) -> i32 {
 
 #[test]
 fn machines_that_differ_are_found_though_both_pass() {
-    for member in ["walk", "y_hat", "pixels"] {
+    for member in ["walk", "y_hat"] {
         let root = tempfile::tempdir().unwrap();
         let [one, other] = two(&root, |report| first(report)["computed"][member] = "0".repeat(32).into());
         let (code, text) = said(&["report", &one, &other]);
