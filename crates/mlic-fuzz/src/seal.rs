@@ -88,5 +88,9 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
 #[must_use]
 pub fn package_sections(bytes: &[u8]) -> Vec<(package::SectionKind, Vec<u8>)> {
     let parsed = package::parse(bytes).expect("a sound package");
-    package::SectionKind::ALL.into_iter().map(|kind| (kind, bytes[parsed.range(kind)].to_vec())).collect()
+    package::SectionKind::ALL
+        .into_iter()
+        .filter(|kind| parsed.has(*kind))
+        .map(|kind| (kind, bytes[parsed.range(kind)].to_vec()))
+        .collect()
 }
