@@ -15,10 +15,10 @@ use cli::{
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::output::{Destination, Output};
-use mlic::{BackendChoice, Codec, backend};
+use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
-use mlic_conform::observe::{Message, Refusal, observe};
+use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
 use mlic_conform::report::document::Document;
 use mlic_conform::report::matrix::Matrix;
 use mlic_conform::report::{Report, SuiteReport, cores, junit, text};
@@ -255,8 +255,12 @@ fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
 fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Message, ConformError> {
     let backend = backend(Arc::new(model), args.backend, args.jobs)?;
     let (mut message, latents) = observe(stream, &backend);
-    let Some(latents) = latents.ok().filter(|_| args.picture) else { return Ok(message) };
-    let image = Codec::with_backend(backend).synthesize(&latents)?;
+    let Ok(latents) = latents else { return Ok(message) };
+    message.pixels = observe_pixels(&latents, &backend)?;
+    if !args.picture {
+        return Ok(message);
+    }
+    let image = Codec::with_backend(backend).pixel_mode(PixelMode::Float).synthesize(&latents)?;
     let mut path = args.stream.clone().into_os_string();
     path.push(".ppm");
     write(&file_output(Path::new(&path))?, &write_image(&image, OutputFormat::Ppm)?)?;
