@@ -38,6 +38,12 @@ pub enum BackendError {
         /// The operator.
         name: String,
     },
+    /// Exact pixels of a model whose package has no integer synthesis.
+    #[error("model {model} has no integer synthesis: its pixels cannot be exact")]
+    NotExact {
+        /// Name of the model.
+        model: String,
+    },
     /// The model's part for this stage cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -68,6 +74,8 @@ pub enum Stage {
     Rans,
     /// Synthesis: `y_hat` to image.
     Synthesis,
+    /// The same in integers: the image is exact.
+    ExactSynthesis,
 }
 
 impl std::fmt::Display for Stage {
@@ -79,6 +87,7 @@ impl std::fmt::Display for Stage {
             Self::Passes => "passes",
             Self::Rans => "rans",
             Self::Synthesis => "g_s",
+            Self::ExactSynthesis => "exact g_s",
         })
     }
 }
@@ -156,6 +165,12 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// What the device says.
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError>;
+
+    /// Exact synthesis: `y_hat` as [`EntropySession::y_hat`] gives it to samples of red, green, blue, `[16 height][16 width][3]` (SPEC 5.7).
+    ///
+    /// # Errors
+    /// [`BackendError::NotExact`] when the model has no integer synthesis, [`BackendError::Shape`], or what the device says.
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError>;
 
     /// Exact: starts the entropy model from the symbols of z (channels last) and runs the hyper synthesis.
     ///

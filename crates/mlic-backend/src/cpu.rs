@@ -162,6 +162,10 @@ impl Backend for CpuBackend {
         self.transform(Stage::Synthesis, y_hat)
     }
 
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
+        self.pool.install(|| self.packed.synthesize(&self.model, quality, y_hat))
+    }
+
     fn entropy<'a>(
         &'a self,
         size: LatentSize,

@@ -36,6 +36,8 @@ pub struct PackedModel {
     kernels: Kernels,
     /// None for the definition, which reads the package.
     layers: Vec<fast::Layer>,
+    /// None for the definition, and for a model without.
+    synthesis: Option<fast::Synthesis>,
     tables: fast::Tables,
 }
 
@@ -47,11 +49,11 @@ impl PackedModel {
             let count = model.layout().layers.len();
             (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa)).collect()
         };
-        let layers = match kernels {
-            Kernels::Reference => Vec::new(),
-            Kernels::Fast(isa) => pack(isa),
+        let (layers, synthesis) = match kernels {
+            Kernels::Reference => (Vec::new(), None),
+            Kernels::Fast(isa) => rayon::join(|| pack(isa), || model.exact_synthesis().map(|own| fast::Synthesis::new(isa, own))),
         };
-        Self { kernels, layers, tables: fast::Tables::new(&model.parameters().functions) }
+        Self { kernels, layers, synthesis, tables: fast::Tables::new(&model.parameters().functions) }
     }
 
     /// Which implementation it is for.
@@ -62,6 +64,22 @@ impl PackedModel {
 
     fn layer(&self, id: LayerId) -> Option<&fast::Layer> {
         self.layers.get(id.0)
+    }
+
+    /// The integer synthesis of `model`, which is the one that was packed.
+    ///
+    /// # Errors
+    /// [`BackendError::NotExact`], [`BackendError::Shape`].
+    pub fn synthesize(&self, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
+        let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
+        let Map { height, width, ref data, .. } = *y_hat;
+        let (got, need) = (data.len(), height * width * model.config().latent);
+        let latent = Map::from_vec(height, width, model.config().latent, model.synthesis_latent(data, quality));
+        let latent = latent.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got, need })?;
+        Ok(match &self.synthesis {
+            None => reference::synthesis(&model.parameters().functions, own, &latent),
+            Some(packed) => packed.run(&self.tables, &latent),
+        })
     }
 }
 

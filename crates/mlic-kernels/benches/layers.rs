@@ -12,7 +12,7 @@ use mlic_kernels::fast::{self, Positions, Tables};
 use mlic_kernels::peak::{self, Products};
 use mlic_kernels::reference;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
-use mlic_model::model::LayerView;
+use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
 /// A layer with its input.
@@ -48,7 +48,7 @@ impl Case {
     }
 
     fn view(&self) -> LayerView<'_> {
-        LayerView { spec: &self.spec, max: 127, level: &self.level, weights: vec![&self.weights] }
+        LayerView { spec: &self.spec, max: 127, level: &self.level, weights: vec![Weights::Bytes(&self.weights)] }
     }
 
     fn macs(&self) -> u64 {

@@ -102,6 +102,37 @@ impl<T: Copy + Default> Map<T> {
     }
 }
 
+/// Consecutive rows of a map of activations: as much of it as is at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Rows of the whole map.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels of one position.
+    pub channels: usize,
+    /// The row with which `data` begins.
+    pub first: usize,
+    /// Elements, `[row - first][width][channels]`.
+    pub data: &'a [i16],
+}
+
+impl<'a> Rows<'a> {
+    /// Elements of one row, which is among those at hand.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &'a [i16] {
+        let len = self.width * self.channels;
+        &self.data[(row - self.first) * len..][..len]
+    }
+}
+
+impl<'a> From<&'a Map<i16>> for Rows<'a> {
+    fn from(map: &'a Map<i16>) -> Self {
+        let Map { height, width, channels, ref data } = *map;
+        Self { height, width, channels, first: 0, data }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

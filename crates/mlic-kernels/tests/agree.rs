@@ -2,6 +2,9 @@
 //! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::{FILLS, Fill, Rng, assert_same, functions, isas, map, value};
 use mlic_core::checkerboard::Parity;
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
@@ -9,83 +12,15 @@ use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
 use mlic_model::model::LayerView;
-use mlic_model::parameters::{Functions, LayerLevel, LinearAttentionLevel, Requant};
+use mlic_model::parameters::{LayerLevel, LinearAttentionLevel, Requant};
+use mlic_model::synthesis::OwnedWeights;
 use proptest::prelude::*;
-
-/// A generator of numbers from a seed.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    fn within(&mut self, max: i32) -> i32 {
-        (self.next() % (2 * max as u64 + 1)) as i32 - max
-    }
-}
-
-/// What values a test uses.
-#[derive(Debug, Clone, Copy)]
-enum Fill {
-    Random,
-    Zero,
-    Most,
-    Least,
-    Alternating,
-}
-
-const FILLS: [Fill; 5] = [Fill::Random, Fill::Zero, Fill::Most, Fill::Least, Fill::Alternating];
-
-fn value(fill: Fill, rng: &mut Rng, max: i32, i: usize) -> i32 {
-    match fill {
-        Fill::Random => rng.within(max),
-        Fill::Zero => 0,
-        Fill::Most => max,
-        Fill::Least => -max,
-        Fill::Alternating => {
-            if i.is_multiple_of(2) {
-                max
-            } else {
-                -max
-            }
-        }
-    }
-}
-
-fn map(fill: Fill, rng: &mut Rng, height: usize, width: usize, channels: usize, max: i32) -> Map<i16> {
-    let data = (0..height * width * channels).map(|i| value(fill, rng, max, i) as i16).collect();
-    Map { height, width, channels, data }
-}
-
-/// Tables that only need to be valid; the functions' accuracy is tested where the tables are made.
-fn functions() -> Functions {
-    let falling = |i: usize, top: u32, by: u32| top.saturating_sub(by * i as u32);
-    Functions {
-        gelu: (0..513).map(|i| (2000 - (i - 60_i32).abs() * 7).max(0) as i16).collect(),
-        half_tanh: (0..513).map(|i| (i * 4) as i16).collect(),
-        exp_coarse: (0..256).map(|i| falling(i, 32_767, 130) as u16).collect(),
-        exp_fine: (0..64).map(|i| falling(i, 32_768, 31) as u16).collect(),
-        exp2_coarse: (0..256).map(|i| (1 << 30) + (i << 20)).collect(),
-        exp2_fine: (0..256).map(|i| (1 << 30) + (i << 8)).collect(),
-    }
-}
-
-fn isas() -> Vec<Isa> {
-    let required = std::env::var("MLIC_REQUIRE").unwrap_or_default();
-    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
-        assert!(!required.split(',').any(|name| name == isa.name()), "{} is required and not available", isa.name());
-        eprintln!("not run: {} is not available", isa.name());
-    }
-    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
-}
 
 /// A layer with its parameters.
 struct Layer {
     spec: LayerSpec,
     level: LayerLevel,
-    weights: Vec<Vec<i8>>,
+    weights: Vec<OwnedWeights>,
     max: i32,
 }
 
@@ -100,7 +35,9 @@ impl Layer {
         let terms: Vec<TermSpec> = inputs.iter().enumerate().map(term).collect();
         let spec = LayerSpec { name: "layer".into(), terms, kernel, outputs, epilogue };
         let count = |t: usize| spec.weights_per_output(t) * outputs;
-        let weights = (0..inputs.len()).map(|t| (0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()).collect();
+        let weights = (0..inputs.len())
+            .map(|t| OwnedWeights::Bytes((0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()))
+            .collect();
         let level = LayerLevel {
             shift: 20,
             multipliers: inputs.iter().map(|_| (0..outputs).map(|_| 1 << 9 | (rng.next() as i32 & 0x3fff)).collect()).collect(),
@@ -115,18 +52,8 @@ impl Layer {
     }
 
     fn view(&self) -> LayerView<'_> {
-        let weights = self.weights.iter().map(Vec::as_slice).collect();
+        let weights = self.weights.iter().map(OwnedWeights::view).collect();
         LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
-    }
-}
-
-#[track_caller]
-fn assert_same<T: PartialEq + std::fmt::Debug>(isa: Isa, fast: &Map<T>, reference: &Map<T>) {
-    assert_eq!((fast.height, fast.width, fast.channels), (reference.height, reference.width, reference.channels));
-    if let Some(i) = fast.data.iter().zip(&reference.data).position(|(a, b)| a != b) {
-        let (at, c) = (i / fast.channels, i % fast.channels);
-        let (row, col) = (at / fast.width, at % fast.width);
-        panic!("{}: row {row} col {col} channel {c}: {:?}, reference {:?}", isa.name(), fast.data[i], reference.data[i]);
     }
 }
 

@@ -33,6 +33,11 @@ id!(
     LocalAttentionId
 );
 
+id!(
+    /// A node of the integer synthesis, in the order of its section; 0 is the quantized `y_hat`.
+    NodeIndex
+);
+
 impl QuantizerId {
     /// The input of the hyper synthesis.
     pub const Z: Self = Self(0);
@@ -56,6 +61,8 @@ pub enum Source {
     LinearAttention(LinearAttentionId),
     /// A window attention: in the scale of its values.
     LocalAttention(LocalAttentionId),
+    /// A node of the integer synthesis, which has a list of its own: [`crate::synthesis`].
+    Node(NodeIndex),
 }
 
 /// One input of a layer.
@@ -107,6 +114,8 @@ pub enum Epilogue {
     Latent,
     /// Requantize to pre-activation fixed point, `0.5 tanh`, in latent fixed point: the latent residual.
     HalfTanh,
+    /// Requantize to samples, clipped to 0 to 255: the last layer of the integer synthesis.
+    Pixel,
 }
 
 /// One linear layer with several inputs: `sum over terms (weights * input) + bias`, then the epilogue (SPEC 4.2).
@@ -280,6 +289,7 @@ impl Layout {
             Source::Norm(id) => self.norms.get(id.0).map_or(0, |n| n.channels),
             Source::LinearAttention(id) => self.linear_attentions.get(id.0).map_or(0, |a| a.channels),
             Source::LocalAttention(_) => config.slice_channels() * config.window * config.window,
+            Source::Node(_) => 0,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod model;
 pub mod package;
 pub mod parameters;
 pub mod proof;
+pub mod synthesis;
 mod wire;
 
 pub use config::Config;

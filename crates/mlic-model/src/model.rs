@@ -16,6 +16,7 @@ use crate::map::Bytes;
 use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
+use crate::synthesis::Synthesis;
 
 /// What a package says about itself that no result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -40,7 +41,52 @@ pub struct LayerView<'a> {
     /// Multipliers and bias.
     pub level: &'a LayerLevel,
     /// Weights per term: `[output][row][col][channel]`, `[output][row][col]` for depthwise, empty for a residual.
-    pub weights: Vec<&'a [i8]>,
+    pub weights: Vec<Weights<'a>>,
+}
+
+/// Weights of one term of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights<'a> {
+    /// -127 to 127: all of the entropy networks.
+    Bytes(&'a [i8]),
+    /// -32767 to 32767: layers of the integer synthesis that need them.
+    Words(&'a [i16]),
+}
+
+impl<'a> Weights<'a> {
+    /// One weight; 0 beyond the end.
+    #[must_use]
+    #[inline]
+    pub fn at(self, index: usize) -> i32 {
+        match self {
+            Self::Bytes(w) => w.get(index).copied().unwrap_or(0).into(),
+            Self::Words(w) => w.get(index).copied().unwrap_or(0).into(),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Bytes(w) => w.len(),
+            Self::Words(w) => w.len(),
+        }
+    }
+
+    /// Whether there are none: those of a residual.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = i32> + 'a {
+        let (bytes, words): (&[i8], &[i16]) = match self {
+            Self::Bytes(w) => (w, &[]),
+            Self::Words(w) => (&[], w),
+        };
+        bytes.iter().copied().map(i32::from).chain(words.iter().copied().map(i32::from))
+    }
 }
 
 /// A model whose package has been verified as a whole.
@@ -55,6 +101,7 @@ pub struct Model {
     weight_offsets: Vec<usize>,
     y_cdfs: Vec<CdfTable>,
     z_cdfs: Vec<CdfTable>,
+    exact_synthesis: Option<Synthesis>,
 }
 
 /// The parts of a package that is being made.
@@ -74,6 +121,8 @@ pub struct Parts {
     pub hyper_analysis: Vec<u8>,
     /// Name and provenance.
     pub metadata: Metadata,
+    /// Integer synthesis.
+    pub exact_synthesis: Option<Synthesis>,
 }
 
 impl Parts {
@@ -84,7 +133,7 @@ impl Parts {
     pub fn to_package(&self) -> Result<Vec<u8>, ModelError> {
         let json =
             |part, value: serde_json::Result<Vec<u8>>| value.map_err(|e| ModelError::Json { part, message: e.to_string() });
-        Ok(package::write(&[
+        let mut sections = vec![
             (SectionKind::Config, json("configuration", serde_json::to_vec(&self.config))?),
             (SectionKind::Parameters, self.parameters.write(&Layout::new(&self.config))),
             (SectionKind::Weights, bytemuck::cast_slice(&self.weights).to_vec()),
@@ -92,7 +141,9 @@ impl Parts {
             (SectionKind::Analysis, self.analysis.clone()),
             (SectionKind::HyperAnalysis, self.hyper_analysis.clone()),
             (SectionKind::Metadata, json("metadata", serde_json::to_vec(&self.metadata))?),
-        ]))
+        ];
+        sections.extend(self.exact_synthesis.iter().map(|s| (SectionKind::ExactSynthesis, s.write())));
+        Ok(package::write(&sections))
     }
 }
 
@@ -205,7 +256,9 @@ impl Model {
         let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
         let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
         let weight_offsets = weight_offsets(&layout);
-        let model = Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, bytes };
+        let exact = parsed.has(SectionKind::ExactSynthesis).then(|| section(SectionKind::ExactSynthesis));
+        let exact_synthesis = exact.map(|bytes| Synthesis::read(bytes, config.latent)).transpose()?;
+        let model = Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, exact_synthesis, bytes };
         model.check_transforms()?;
         Ok(model)
     }
@@ -305,7 +358,22 @@ impl Model {
 
     /// Sizes of the sections in bytes.
     pub fn section_lens(&self) -> impl Iterator<Item = (SectionKind, usize)> + '_ {
-        SectionKind::ALL.into_iter().map(|kind| (kind, self.section(kind).len()))
+        let there = SectionKind::ALL.into_iter().filter(|kind| self.parsed.has(*kind));
+        there.map(|kind| (kind, self.section(kind).len()))
+    }
+
+    /// The integer synthesis, if the package has one.
+    #[must_use]
+    pub fn exact_synthesis(&self) -> Option<&Synthesis> {
+        self.exact_synthesis.as_ref()
+    }
+
+    /// `y_hat` after its inverse gain, still in latent fixed point: the input of the integer synthesis (SPEC 5.7).
+    #[must_use]
+    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Vec<i32> {
+        let gain = self.gain(Gain::InverseY, quality);
+        let value = |(y, gain): (&i32, &u32)| saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX);
+        y_hat.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)).collect()
     }
 
     /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
@@ -326,7 +394,7 @@ impl Model {
         for term in 0..spec.terms.len() {
             let range: Range<usize> = start..start + spec.weights_per_output(term) * spec.outputs;
             start = range.end;
-            weights.push(all.get(range)?);
+            weights.push(Weights::Bytes(all.get(range)?));
         }
         Some(LayerView { spec, max: parameters.max, level: parameters.levels.get(level)?, weights })
     }

@@ -5,7 +5,7 @@
 //! 8   format version u32           4
 //! 12  section count u32            4
 //! 16  length of the file u64       8
-//! 24  SHA-256 of the normative     32    over kind u32, length u64 and bytes of sections 1 to 4, in that order
+//! 24  SHA-256 of the normative     32    over kind u32, length u64 and bytes of sections 1 to 4 and 8, in that order
 //! 56  directory checksum u32       4     crc32 over the directory entries
 //! 60  header checksum u32          4     crc32 over bytes 0 to 59
 //! 64  directory: kind u32, checksum u32, offset u64, length u64, per section
@@ -53,17 +53,29 @@ pub enum SectionKind {
     HyperAnalysis = 6,
     /// Name and provenance as JSON.
     Metadata = 7,
+    /// [`crate::synthesis::Synthesis`]: may be missing. Normative.
+    ExactSynthesis = 8,
 }
 
 impl SectionKind {
     /// All kinds in the order of the file.
-    pub const ALL: [Self; 7] =
-        [Self::Config, Self::Parameters, Self::Weights, Self::Synthesis, Self::Analysis, Self::HyperAnalysis, Self::Metadata];
+    pub const ALL: [Self; 8] = [
+        Self::Config,
+        Self::Parameters,
+        Self::Weights,
+        Self::Synthesis,
+        Self::Analysis,
+        Self::HyperAnalysis,
+        Self::Metadata,
+        Self::ExactSynthesis,
+    ];
+    /// How many of [`Self::ALL`], the first ones, every package has.
+    pub const REQUIRED: usize = 7;
 
     /// Whether the model id covers this section.
     #[must_use]
     pub const fn is_normative(self) -> bool {
-        (self as u32) <= Self::Synthesis as u32
+        (self as u32) <= Self::Synthesis as u32 || matches!(self, Self::ExactSynthesis)
     }
 
     /// Name for reports.
@@ -77,6 +89,7 @@ impl SectionKind {
             Self::Analysis => "g_a",
             Self::HyperAnalysis => "h_a",
             Self::Metadata => "metadata",
+            Self::ExactSynthesis => "exact g_s",
         }
     }
 }
@@ -95,7 +108,7 @@ pub fn normative_hash<'a>(sections: impl IntoIterator<Item = (SectionKind, &'a [
     hash.finalize().into()
 }
 
-/// Bytes of a package made of these sections, one of each kind in the order of [`SectionKind::ALL`].
+/// Bytes of a package made of these sections, at most one of each kind in the order of [`SectionKind::ALL`].
 #[must_use]
 pub fn write(sections: &[(SectionKind, Vec<u8>)]) -> Vec<u8> {
     let mut directory = Writer::default();
@@ -130,7 +143,13 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Where a section lies in the file.
+    /// Whether the package has this section.
+    #[must_use]
+    pub fn has(&self, kind: SectionKind) -> bool {
+        self.sections.len() >= kind as usize
+    }
+
+    /// Where a section lies in the file; nowhere when the package does not have it.
     #[must_use]
     pub fn range(&self, kind: SectionKind) -> Range<usize> {
         self.sections.get(kind as usize - 1).cloned().unwrap_or_default()
@@ -169,10 +188,10 @@ pub fn parse(file: &[u8]) -> Result<Parsed, ModelError> {
     if have < declared_len {
         return Err(ModelError::Truncated { part: "file", have, need: declared_len });
     }
-    if count != SectionKind::ALL.len() {
-        return Err(ModelError::Section { kind: count as u32, problem: "the directory must list each of the 7 sections once" });
+    if !(SectionKind::REQUIRED..=SectionKind::ALL.len()).contains(&count) {
+        return Err(ModelError::Section { kind: count as u32, problem: "the directory must list each of 7 or 8 sections once" });
     }
-    let sections = directory(file, directory_checksum)?;
+    let sections = directory(file, count, directory_checksum)?;
     let hash = normative_hash(SectionKind::ALL.into_iter().zip(sections.iter().filter_map(|at| file.get(at.clone()))));
     if hash != declared_hash {
         return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(declared_hash) });
@@ -181,8 +200,8 @@ pub fn parse(file: &[u8]) -> Result<Parsed, ModelError> {
 }
 
 /// Reads the directory and verifies each section's place and checksum.
-fn directory(file: &[u8], declared: u32) -> Result<Vec<Range<usize>>, ModelError> {
-    let len = ENTRY_LEN * SectionKind::ALL.len();
+fn directory(file: &[u8], count: usize, declared: u32) -> Result<Vec<Range<usize>>, ModelError> {
+    let len = ENTRY_LEN * count;
     let bytes = file.get(HEADER_LEN..HEADER_LEN + len).ok_or(ModelError::Truncated {
         part: "directory",
         have: file.len() as u64,
@@ -191,8 +210,8 @@ fn directory(file: &[u8], declared: u32) -> Result<Vec<Range<usize>>, ModelError
     checksum("directory", crc32fast::hash(bytes), declared)?;
     let mut r = Reader::new("directory", bytes);
     let mut end = HEADER_LEN + len;
-    let mut sections = Vec::with_capacity(SectionKind::ALL.len());
-    for kind in SectionKind::ALL {
+    let mut sections = Vec::with_capacity(count);
+    for kind in SectionKind::ALL.into_iter().take(count) {
         let (got, sum) = (r.u32()?, r.u32()?);
         let (offset, length) = (r.i64()? as u64, r.i64()? as u64);
         let problem = |problem| ModelError::Section { kind: got, problem };

@@ -174,11 +174,11 @@ pub fn weights_len(layout: &Layout) -> usize {
 }
 
 impl Requant {
-    fn read(r: &mut Reader<'_>) -> Result<Self, ModelError> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, ModelError> {
         Ok(Self { multiplier: r.i32()?, shift: u32::from(r.u8()?) })
     }
 
-    fn write(self, w: &mut Writer) {
+    pub(crate) fn write(self, w: &mut Writer) {
         w.i32s([self.multiplier]);
         w.u8s([self.shift as u8]);
     }
@@ -203,12 +203,12 @@ impl StoredCdf {
 }
 
 /// Reads `count` items with one function.
-fn many<T>(count: usize, mut read: impl FnMut(usize) -> Result<T, ModelError>) -> Result<Vec<T>, ModelError> {
+pub(crate) fn many<T>(count: usize, mut read: impl FnMut(usize) -> Result<T, ModelError>) -> Result<Vec<T>, ModelError> {
     (0..count).map(&mut read).collect()
 }
 
 impl LayerParameters {
-    fn read(r: &mut Reader<'_>, spec: &crate::layout::LayerSpec, levels: usize) -> Result<Self, ModelError> {
+    pub(crate) fn read(r: &mut Reader<'_>, spec: &crate::layout::LayerSpec, levels: usize) -> Result<Self, ModelError> {
         let max = r.i32()?;
         let levels = many(levels, |_| {
             let shift = u32::from(r.u8()?);
@@ -219,7 +219,7 @@ impl LayerParameters {
         Ok(Self { max, levels })
     }
 
-    fn write(&self, w: &mut Writer, epilogue: Epilogue) {
+    pub(crate) fn write(&self, w: &mut Writer, epilogue: Epilogue) {
         w.i32s([self.max]);
         for level in &self.levels {
             w.u8s([level.shift as u8]);

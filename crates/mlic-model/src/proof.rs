@@ -9,6 +9,7 @@ use mlic_core::limits::MAX_LATENT_POSITIONS;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, Layout, Source, TermSpec};
+use crate::model::Weights;
 use crate::parameters::{LayerLevel, LayerParameters, Parameters, Requant};
 
 /// Largest magnitude of an activation.
@@ -30,17 +31,18 @@ pub fn source_max(parameters: &Parameters, layout: &Layout, source: Source) -> i
         Source::Norm(_) => NORM_MAX,
         Source::LinearAttention(id) => parameters.linear_attentions.get(id.0).map_or(i32::MAX, |a| a.max),
         Source::LocalAttention(id) => layout.slices.get(id.0).map_or(i32::MAX, |s| layer_max(s.local.qkv[2])),
+        Source::Node(_) => i32::MAX,
     }
 }
 
 /// What is being proved, for the error message.
-struct Claim<'a> {
-    operator: &'a str,
-    operation: &'static str,
+pub(crate) struct Claim<'a> {
+    pub(crate) operator: &'a str,
+    pub(crate) operation: &'static str,
 }
 
 impl Claim<'_> {
-    fn at_most(&self, worst: i128, limit: i128) -> Result<(), ModelError> {
+    pub(crate) fn at_most(&self, worst: i128, limit: i128) -> Result<(), ModelError> {
         if worst <= limit {
             return Ok(());
         }
@@ -49,7 +51,7 @@ impl Claim<'_> {
 }
 
 /// A value of at most `worst` passes through `requant` without leaving an `i64`; its largest magnitude afterwards.
-fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Requant) -> Result<i128, ModelError> {
+pub(crate) fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Requant) -> Result<i128, ModelError> {
     let claim = Claim { operator, operation };
     let Requant { multiplier, shift } = requant;
     if multiplier < 0 || shift > 62 {
@@ -62,11 +64,11 @@ fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Re
 }
 
 /// What rounding adds before a shift.
-const fn half(shift: u32) -> i128 {
+pub(crate) const fn half(shift: u32) -> i128 {
     if shift == 0 { 0 } else { 1 << (shift - 1) }
 }
 
-fn check_max(what: &'static str, index: usize, max: i32) -> Result<(), ModelError> {
+pub(crate) fn check_max(what: &'static str, index: usize, max: i32) -> Result<(), ModelError> {
     if (1..=MAX_ACTIVATION).contains(&max) {
         return Ok(());
     }
@@ -74,12 +76,15 @@ fn check_max(what: &'static str, index: usize, max: i32) -> Result<(), ModelErro
 }
 
 /// Sum of the magnitudes of the weights of each output channel of a term.
-fn weight_sums(spec: &LayerSpec, term: usize, weights: &[i8]) -> Vec<i64> {
+fn weight_sums(spec: &LayerSpec, term: usize, weights: Weights<'_>) -> Vec<i64> {
     let per_output = spec.weights_per_output(term);
     if per_output == 0 {
         return vec![1; spec.outputs]; // identity: the input itself
     }
-    weights.chunks_exact(per_output).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum()).collect()
+    match weights {
+        Weights::Bytes(w) => w.chunks_exact(per_output).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum()).collect(),
+        Weights::Words(w) => w.chunks_exact(per_output).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum()).collect(),
+    }
 }
 
 /// Takes the first `len` weights off.
@@ -90,10 +95,15 @@ fn split<'w>(weights: &mut &'w [i8], len: usize) -> Result<&'w [i8], ModelError>
     Ok(own)
 }
 
-fn layer(spec: &LayerSpec, layer: &LayerParameters, inputs: &[i32], mut weights: &[i8]) -> Result<(), ModelError> {
+/// One layer, whose terms read activations of at most `inputs` with these weights (none missing).
+pub(crate) fn layer<'w>(
+    spec: &LayerSpec,
+    layer: &LayerParameters,
+    inputs: &[i32],
+    weights: impl IntoIterator<Item = Weights<'w>>,
+) -> Result<(), ModelError> {
     let mut accumulators = Vec::with_capacity(spec.terms.len());
-    for (term, max) in inputs.iter().enumerate() {
-        let own = split(&mut weights, spec.weights_per_output(term) * spec.outputs)?;
+    for (term, (max, own)) in inputs.iter().zip(weights).enumerate() {
         let worst: Vec<i64> = weight_sums(spec, term, own).iter().map(|sum| sum * i64::from(*max)).collect();
         let claim = Claim { operator: &spec.name, operation: "32-bit accumulator" };
         claim.at_most(worst.iter().copied().max().unwrap_or(0).into(), i32::MAX.into())?;
@@ -126,7 +136,7 @@ fn layer_level(spec: &LayerSpec, level: &LayerLevel, accumulators: &[Vec<i64>]) 
 }
 
 /// Residual connections read as many channels as the layer has outputs; depthwise layers likewise.
-fn shape(spec: &LayerSpec, terms: &[TermSpec]) -> Result<(), ModelError> {
+pub(crate) fn shape(spec: &LayerSpec, terms: &[TermSpec]) -> Result<(), ModelError> {
     let depthwise = matches!(spec.kernel, Kernel::Depthwise { .. });
     let ok = terms.iter().all(|t| (!t.identity && !depthwise) || t.channels == spec.outputs);
     let problem = || format!("{}: residual or depthwise input differs in channels", spec.name);
@@ -143,7 +153,8 @@ pub fn prove(config: &Config, layout: &Layout, parameters: &Parameters, mut weig
     for (i, (spec, params)) in layout.layers.iter().zip(&parameters.layers).enumerate() {
         check_max("layer", i, params.max)?;
         shape(spec, &spec.terms)?;
-        let own = split(&mut weights, spec.macs_per_position())?;
+        let own = (0..spec.terms.len()).map(|term| split(&mut weights, spec.weights_per_output(term) * spec.outputs));
+        let own = own.collect::<Result<Vec<_>, _>>()?.into_iter().map(Weights::Bytes);
         let inputs: Vec<i32> = spec.terms.iter().map(|t| max_of(t.source)).collect();
         layer(spec, params, &inputs, own)?;
     }

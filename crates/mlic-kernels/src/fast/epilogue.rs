@@ -109,3 +109,51 @@ impl Epilogue for HalfTanh<'_> {
         s.store(v, to);
     }
 }
+
+/// Samples: activations that are not negative.
+#[derive(Clone, Copy)]
+pub(super) struct Samples {
+    pub(super) max: i32,
+}
+
+impl Epilogue for Samples {
+    type Out = i16;
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
+        s.max(s.saturate(even, odd, self.max), s.splat(0))
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i16]) {
+        s.store_i16(v, to);
+    }
+}
+
+/// The integer square root of sums that are not negative, limited to 2^31 - 1.
+#[derive(Clone, Copy)]
+pub(super) struct Root;
+
+impl Epilogue for Root {
+    type Out = i32;
+
+    /// Digit by digit: after each step `root` holds the digits found, shifted as far left as digits are still to come.
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
+        let (mut rest, mut root) = (s.saturate(even, odd, i32::MAX), s.splat(0));
+        for digit in (0..16).rev() {
+            let bit = s.splat(1 << (2 * digit));
+            let trial = s.add(root, bit);
+            let too_large = s.less(rest, trial);
+            // Where the trial is not too large it is taken away and the digit is set.
+            rest = s.sub(rest, s.sub(trial, s.and(trial, too_large)));
+            root = s.add(s.shift_right::<1>(root), s.sub(bit, s.and(bit, too_large)));
+        }
+        root
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i32]) {
+        s.store(v, to);
+    }
+}

@@ -14,7 +14,7 @@ use super::stage::{Buffer, Staged, stage};
 use super::tables::{Requantizer, Tables, half};
 use super::tile::accumulate;
 use crate::arch::{Job, Simd, run};
-use crate::map::Map;
+use crate::map::{Map, Rows};
 
 /// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
 const BAND_POSITIONS: usize = 192;
@@ -60,7 +60,7 @@ struct Scratch {
 struct Band<'a, E: Epilogue> {
     layer: &'a Layer,
     view: &'a LayerView<'a>,
-    inputs: &'a [&'a Map<i16>],
+    inputs: &'a [Rows<'a>],
     at: Positions,
     rows: Range<usize>,
     epilogue: E,
@@ -98,7 +98,7 @@ impl<E: Epilogue> Job for Band<'_, E> {
         buffers.resize_with(inputs.len(), Buffer::default);
         let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
         let staged: Vec<Staged<'_>> =
-            staged.map(|((input, term), buffer)| stage(buffer, input, term, layer.size, rows.clone())).collect();
+            staged.map(|((input, term), buffer)| stage(buffer, *input, term, layer.size, rows.clone())).collect();
         let width = inputs.first().map_or(0, |m| m.width);
         scratch.places.clear();
         scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
@@ -181,17 +181,84 @@ fn map_outputs<E: Epilogue>(
 ) -> Map<E::Out> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height, at.width(width), layer.outputs);
-    let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
-    let rows_len = BAND_POSITIONS.div_ceil(out.width.max(1)).min(fair_len).max(1);
-    let len = (rows_len * out.width * out.channels).max(1);
-    out.data.par_chunks_mut(len).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
-        let rows = i * rows_len..((i + 1) * rows_len).min(height);
-        run(layer.isa, Band { layer, view, inputs, at, rows, epilogue, scratch, out });
-    });
+    let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
+    let part = Part { layer, view, inputs: &inputs, at, rows: 0..height };
+    part.run(epilogue, Order::Plain, &mut out.data);
     out
 }
 
-/// [`crate::reference::layer`] at the wanted positions. `view` is of the layer that was packed.
+/// How outputs lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Row, column, output.
+    Plain,
+    /// After a pixel shuffle by two, for a layer whose outputs come in the order row offset, column offset, channel.
+    Shuffled,
+}
+
+/// Some rows of the output of a layer.
+pub(super) struct Part<'a> {
+    pub(super) layer: &'a Layer,
+    pub(super) view: &'a LayerView<'a>,
+    pub(super) inputs: &'a [Rows<'a>],
+    pub(super) at: Positions,
+    pub(super) rows: Range<usize>,
+}
+
+/// Rows of a band, of so many rows of so many positions.
+pub(super) fn band_rows(height: usize, width: usize) -> usize {
+    let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
+    BAND_POSITIONS.div_ceil(width.max(1)).min(fair_len).max(1)
+}
+
+impl Part<'_> {
+    /// Computes the rows band by band, on the threads at hand.
+    pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) {
+        let Self { layer, view, inputs, at, ref rows } = *self;
+        let width = at.width(inputs.first().map_or(0, |m| m.width));
+        let rows_len = band_rows(rows.len(), width);
+        let len = (rows_len * width * layer.outputs).max(1);
+        out.par_chunks_mut(len).enumerate().for_each_init(
+            Default::default,
+            |(scratch, plain): &mut (Scratch, Vec<E::Out>), (i, out)| {
+                let first = rows.start + i * rows_len;
+                let band = |scratch, out| Band {
+                    layer,
+                    view,
+                    inputs,
+                    at,
+                    rows: first..(first + rows_len).min(rows.end),
+                    epilogue,
+                    scratch,
+                    out,
+                };
+                match order {
+                    Order::Plain => run(layer.isa, band(scratch, out)),
+                    Order::Shuffled => {
+                        plain.resize(out.len(), E::Out::default());
+                        run(layer.isa, band(scratch, plain));
+                        shuffle(plain, out, width, layer.outputs);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Two rows for each row: positions of `outputs` values in the order row offset, column offset, channel.
+fn shuffle<T: Copy>(from: &[T], to: &mut [T], width: usize, outputs: usize) {
+    let len = width * outputs;
+    for (from, to) in from.chunks_exact(len).zip(to.chunks_exact_mut(len)) {
+        let (upper, lower) = to.split_at_mut(len / 2);
+        let both = upper.chunks_exact_mut(outputs / 2).zip(lower.chunks_exact_mut(outputs / 2));
+        for (at, (upper, lower)) in from.chunks_exact(outputs).zip(both) {
+            upper.copy_from_slice(&at[..outputs / 2]);
+            lower.copy_from_slice(&at[outputs / 2..]);
+        }
+    }
+}
+
+/// [`crate::reference::layer`] at the wanted positions, for activations. `view` is of the layer that was packed.
 #[must_use]
 pub fn layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Map<i16>], at: Positions) -> Map<i16> {
     if view.spec.epilogue == Kind::Gelu {

@@ -2,12 +2,14 @@
 //! vector code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes nothing.
 
 mod epilogue;
+mod gdn;
 mod layer;
 mod linear;
 mod pack;
 mod quantize;
 mod softmax;
 mod stage;
+mod synthesis;
 mod tables;
 mod tile;
 mod window;
@@ -16,6 +18,7 @@ pub use layer::{Positions, latent_layer, layer, residual_layer};
 pub use linear::linear_attention;
 pub use pack::Layer;
 pub use quantize::quantize;
+pub use synthesis::Synthesis;
 pub use tables::Tables;
 pub use window::local_attention;
 

@@ -1,6 +1,7 @@
 //! The weights of a layer in the order in which the matrix product of one instruction set reads them; made once per model.
 
 use mlic_model::layout::{Kernel, LayerSpec};
+use mlic_model::model::Weights as Source;
 
 use crate::arch::{Job, Simd, run};
 use crate::cpu::Isa;
@@ -37,7 +38,7 @@ pub(super) struct Term {
 /// How a term becomes accumulators.
 #[derive(Debug, Clone)]
 pub(super) enum Weights {
-    /// Signed 16-bit activations, two per product instruction; the weights are widened.
+    /// Signed 16-bit activations, two per product instruction; weights of 8 bits are widened.
     Pairs(Vec<i32>),
     /// Activations plus 128, four per product instruction; `offsets` (one per output) takes the 128 away again.
     Quads { weights: Vec<i32>, offsets: Vec<i32> },
@@ -51,7 +52,7 @@ impl Layer {
     /// Packs weights (per term `[output][row][col][channel]`, `[output][row][col]` if depthwise, empty if a residual).
     /// `maxima` bounds the magnitude of the activations of each term.
     #[must_use]
-    pub fn new(isa: Isa, spec: &LayerSpec, weights: &[&[i8]], maxima: &[i32]) -> Self {
+    pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Self {
         run(isa, Pack { isa, spec, weights, maxima })
     }
 }
@@ -59,7 +60,7 @@ impl Layer {
 struct Pack<'a> {
     isa: Isa,
     spec: &'a LayerSpec,
-    weights: &'a [&'a [i8]],
+    weights: &'a [Source<'a>],
     maxima: &'a [i32],
 }
 
@@ -71,12 +72,12 @@ impl Job for Pack<'_> {
         let (block, spec) = (VECTORS * S::LANES, self.spec);
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let terms =
-            terms.map(|(i, (weights, max))| term(spec, i, block, weights, S::PREFERS_QUADS && *max <= BYTE_MAX)).collect();
+            terms.map(|(i, (weights, max))| term(spec, i, block, *weights, S::PREFERS_QUADS && *max <= BYTE_MAX)).collect();
         Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms }
     }
 }
 
-fn term(spec: &LayerSpec, index: usize, block: usize, weights: &[i8], quads: bool) -> Term {
+fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, narrow: bool) -> Term {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
@@ -86,6 +87,7 @@ fn term(spec: &LayerSpec, index: usize, block: usize, weights: &[i8], quads: boo
             (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)))
         }
         Kernel::Dense { .. } => {
+            let quads = narrow && matches!(weights, Source::Bytes(_));
             let group = if quads { 4 } else { 2 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
             (shape.padded, if quads { shape.quads(weights) } else { Weights::Pairs(shape.pack(weights)) })
@@ -95,17 +97,15 @@ fn term(spec: &LayerSpec, index: usize, block: usize, weights: &[i8], quads: boo
 }
 
 /// A weight as the low half of a pair.
-fn low_half(weight: i8) -> i32 {
-    i32::from(i16::from(weight) as u16)
+fn low_half(weight: i32) -> i32 {
+    weight & 0xffff
 }
 
 /// `[channel][tap]` to `[tap][channel]`, each with a zero.
-fn depthwise(weights: &[i8], taps: usize, channels: usize, padded: usize) -> Vec<i32> {
+fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Vec<i32> {
     let mut out = vec![0; taps * padded];
-    for (c, weights) in weights.chunks_exact(taps).enumerate().take(channels) {
-        for (tap, w) in weights.iter().enumerate() {
-            out[tap * padded + c] = low_half(*w);
-        }
+    for (i, w) in weights.iter().enumerate().take(channels * taps) {
+        out[i % taps * padded + i / taps] = low_half(w);
     }
     out
 }
@@ -120,30 +120,32 @@ struct Dense {
 }
 
 impl Dense {
-    fn pack(&self, weights: &[i8]) -> Vec<i32> {
+    fn pack(&self, weights: Source<'_>) -> Vec<i32> {
         let Self { size, channels, padded, outputs, block, group } = *self;
         let row_len = size * padded / group * block;
         let mut out = vec![0; outputs.div_ceil(block) * size * row_len];
-        let word = |w: i8, member: usize| match group {
+        let word = |w: i32, member: usize| match group {
             2 => low_half(w) << (16 * member),
-            _ => i32::from(w as u8) << (8 * member),
+            _ => (w & 0xff) << (8 * member),
         };
-        for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
-            for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+        let mut weights = weights.iter();
+        for o in 0..outputs {
+            for tap in 0..size * size {
                 let start = (o / block * size + tap / size) * row_len + o % block;
-                for (c, w) in weights.iter().enumerate() {
+                for (c, w) in weights.by_ref().take(channels).enumerate() {
                     let k = tap % size * padded + c;
-                    out[start + k / group * block] |= word(*w, k % group);
+                    out[start + k / group * block] |= word(w, k % group);
                 }
             }
         }
         out
     }
 
-    fn quads(&self, weights: &[i8]) -> Weights {
+    fn quads(&self, weights: Source<'_>) -> Weights {
         let mut offsets = vec![0; self.outputs.next_multiple_of(self.block)];
-        for (offset, weights) in offsets.iter_mut().zip(weights.chunks_exact(self.size * self.size * self.channels)) {
-            *offset = -128 * weights.iter().map(|w| i32::from(*w)).sum::<i32>();
+        let mut rest = weights.iter();
+        for offset in offsets.iter_mut().take(self.outputs) {
+            *offset = -128 * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
         }
         Weights::Quads { weights: self.pack(weights), offsets }
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::pack::{Term, Weights};
-use crate::map::Map;
+use crate::map::Rows;
 
 /// Zero, as products of bytes see it.
 const BYTE_ZERO: u8 = 128;
@@ -34,13 +34,13 @@ pub(super) struct Buffer {
 
 /// Stages the channels of one term for these output rows.
 #[inline(always)]
-pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: &'a Map<i16>, term: &Term, size: usize, rows: Range<usize>) -> Staged<'a> {
+pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: Rows<'a>, term: &Term, size: usize, rows: Range<usize>) -> Staged<'a> {
     let row_len = (input.width + size - 1) * term.padded;
     let position_len = term.padded;
     match term.weights {
         Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
             let (position_len, row_len) = (input.channels, input.width * input.channels);
-            let data = &input.data[rows.start * row_len + term.first..rows.end * row_len];
+            let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
             Staged { data: Data::Wide(data), row_len, position_len }
         }
         Weights::Quads { .. } => {
@@ -59,7 +59,7 @@ pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: &'a Map<i16>, term: &Term
 #[inline(always)]
 fn fill<T: Copy>(
     to: &mut Vec<T>,
-    input: &Map<i16>,
+    input: Rows<'_>,
     term: &Term,
     size: usize,
     rows: Range<usize>,
@@ -74,7 +74,7 @@ fn fill<T: Copy>(
             continue;
         };
         to.resize(to.len() + half * term.padded, zero);
-        for at in input.data[row * input.width * input.channels..][..input.width * input.channels].chunks_exact(input.channels) {
+        for at in input.row(row).chunks_exact(input.channels) {
             to.extend(at[term.first..term.first + term.channels].iter().map(|v| convert(*v)));
             to.resize(to.len() + term.padded - term.channels, zero);
         }

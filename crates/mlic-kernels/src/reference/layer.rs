@@ -1,7 +1,7 @@
 //! Linear layers: weighted sums over one or more inputs, requantization, activation (SPEC 4.2).
 
 use mlic_core::fixed::{LATENT_MAX, round_shift, saturate};
-use mlic_model::layout::Kernel;
+use mlic_model::layout::{Epilogue, Kernel};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::Functions;
 
@@ -16,15 +16,14 @@ fn accumulate(view: &LayerView<'_>, term: usize, input: &Map<i16>, output: usize
     }
     let size = view.spec.kernel.size();
     let per_output = view.spec.weights_per_output(term);
-    let mut taps = weights[output * per_output..(output + 1) * per_output].chunks_exact(per_output / (size * size));
-    let mut sum = 0;
+    let (per_tap, mut sum) = (per_output / (size * size), 0);
     for i in 0..size {
         for j in 0..size {
-            let w = taps.next().unwrap_or_default();
+            let tap = output * per_output + (i * size + j) * per_tap;
             let at = |p: usize, offset: usize| p as isize + offset as isize - (size / 2) as isize;
             let Some(a) = input.get(at(row, i), at(col, j)) else { continue }; // zero padding
             let first = spec.first_channel + if matches!(view.spec.kernel, Kernel::Depthwise { .. }) { output } else { 0 };
-            sum += w.iter().zip(&a[first..]).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum::<i32>();
+            sum += a[first..first + per_tap].iter().zip(tap..).map(|(a, w)| weights.at(w) * i32::from(*a)).sum::<i32>();
         }
     }
     sum
@@ -51,16 +50,17 @@ fn map_outputs<T: Copy + Default>(view: &LayerView<'_>, inputs: &[&Map<i16>], ep
     out
 }
 
-/// A layer whose output are activations: linear, or with GELU.
+/// A layer whose output are activations (linear, or with GELU) or samples.
 #[must_use]
 pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i16> {
     let gelu_output = view.level.output;
-    if view.spec.epilogue == mlic_model::layout::Epilogue::Gelu {
-        return map_outputs(view, inputs, |v| {
+    match view.spec.epilogue {
+        Epilogue::Gelu => map_outputs(view, inputs, |v| {
             saturate(gelu_output.apply(i64::from(gelu(functions, preactivation(v)))), view.max) as i16
-        });
+        }),
+        Epilogue::Pixel => map_outputs(view, inputs, |v| saturate(v.max(0), view.max) as i16),
+        _ => map_outputs(view, inputs, |v| saturate(v, view.max) as i16),
     }
-    map_outputs(view, inputs, |v| saturate(v, view.max) as i16)
 }
 
 /// A layer whose output is in latent fixed point: (scale, mean).

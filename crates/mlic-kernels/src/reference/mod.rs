@@ -4,10 +4,12 @@
 mod attention;
 mod layer;
 mod norm;
+mod synthesis;
 
 pub use attention::{LocalAttentionShape, linear_attention, local_attention};
 pub use layer::{latent_layer, layer, residual_layer};
 pub use norm::layer_norm;
+pub use synthesis::{inverse_gdn, synthesis};
 
 use crate::map::Map;
 use mlic_core::fixed::saturate;

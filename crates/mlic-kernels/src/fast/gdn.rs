@@ -1,0 +1,137 @@
+//! Inverse divisive normalization (SPEC 4.11): the sums of squares are a layer on the upper and the lower 15 bits of the squares, whose weights
+//! are the gammas of both.
+
+use std::ops::Range;
+
+use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::model::{LayerView, Weights};
+use mlic_model::parameters::{LayerLevel, Requant};
+use mlic_model::proof::MAX_ACTIVATION;
+use mlic_model::synthesis::InverseGdn;
+use rayon::prelude::*;
+
+use super::epilogue::Root;
+use super::layer::{Order, Part, Positions, band_rows};
+use super::pack::Layer;
+use super::tables::half;
+use crate::arch::{Job, MAX_LANES, Simd, run};
+use crate::cpu::Isa;
+use crate::map::Rows;
+
+/// Bits of the lower part of a square.
+const LOW_BITS: u32 = 15;
+
+/// A normalization with its gammas packed.
+#[derive(Debug, Clone)]
+pub(super) struct PackedGdn {
+    isa: Isa,
+    layer: Layer,
+    spec: LayerSpec,
+    level: LayerLevel,
+    /// Up to whole vectors, zeros beyond the channels.
+    multipliers: Vec<i32>,
+    output_shift: u32,
+    max: i32,
+}
+
+impl PackedGdn {
+    pub(super) fn new(isa: Isa, gdn: &InverseGdn) -> Self {
+        let channels = gdn.channels();
+        let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
+        let kernel = Kernel::Dense { size: 1 };
+        let spec =
+            LayerSpec { name: "sum of squares".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue: Kind::Linear };
+        let weights = Weights::Words(&gdn.gamma);
+        let layer = Layer::new(isa, &spec, &[weights; 2], &[MAX_ACTIVATION; 2]);
+        let level = LayerLevel {
+            shift: gdn.shift,
+            multipliers: vec![vec![1 << LOW_BITS; channels], vec![1; channels]],
+            bias: gdn.beta.clone(),
+            output: Requant { multiplier: 0, shift: 0 },
+        };
+        let mut multipliers = gdn.multipliers.clone();
+        multipliers.resize(channels.next_multiple_of(MAX_LANES), 0);
+        Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max }
+    }
+
+    /// The rows of the output.
+    pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) {
+        let len = input.width * input.channels;
+        let rows_len = band_rows(rows.len(), input.width);
+        out.par_chunks_mut((rows_len * len).max(1)).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
+            let first = rows.start + i * rows_len - input.first;
+            self.band(&input.data[first * len..][..out.len()], scratch, out);
+        });
+    }
+
+    fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) {
+        let channels = self.spec.outputs;
+        let Scratch { upper, lower, roots } = scratch;
+        let low = (1 << LOW_BITS) - 1;
+        upper.clear();
+        upper.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) >> LOW_BITS) as i16));
+        lower.clear();
+        lower.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) & low) as i16));
+        roots.resize(x.len(), 0);
+        let width = x.len() / channels;
+        let rows = |data| Rows { height: 1, width, channels, first: 0, data };
+        let inputs = [rows(upper), rows(lower)];
+        let view = LayerView { spec: &self.spec, max: MAX_ACTIVATION, level: &self.level, weights: Vec::new() };
+        let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1 };
+        part.run(Root, Order::Plain, roots);
+        run(self.isa, Scale { gdn: self, x, roots, out });
+    }
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    upper: Vec<i16>,
+    lower: Vec<i16>,
+    roots: Vec<i32>,
+}
+
+/// The products of activations and roots as activations.
+struct Scale<'a> {
+    gdn: &'a PackedGdn,
+    x: &'a [i16],
+    roots: &'a [i32],
+    out: &'a mut [i16],
+}
+
+impl Job for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
+        let Self { gdn, x, roots, out } = self;
+        let channels = gdn.spec.outputs;
+        let whole = channels / S::LANES * S::LANES;
+        for ((x, roots), out) in x.chunks_exact(channels).zip(roots.chunks_exact(channels)).zip(out.chunks_exact_mut(channels)) {
+            for c in (0..whole).step_by(S::LANES) {
+                gdn.scale(s, c, &x[c..], &roots[c..], &mut out[c..]);
+            }
+            if whole < channels {
+                let (mut last_x, mut last_roots, mut last) = ([0; MAX_LANES], [0; MAX_LANES], [0; MAX_LANES]);
+                last_x[..channels - whole].copy_from_slice(&x[whole..]);
+                last_roots[..channels - whole].copy_from_slice(&roots[whole..]);
+                gdn.scale(s, whole, &last_x, &last_roots, &mut last);
+                out[whole..].copy_from_slice(&last[..channels - whole]);
+            }
+        }
+    }
+}
+
+impl PackedGdn {
+    /// One vector of channels, from channel `first` on. A product of activation and root is below 2^31.
+    #[inline(always)]
+    fn scale<S: Simd>(&self, s: S, first: usize, x: &[i16], roots: &[i32], out: &mut [i16]) {
+        let product = s.mul(s.load_i16(x), s.load(roots));
+        let m = s.load(&self.multipliers[first..]);
+        let half = s.splat_wide(half(self.output_shift));
+        let even = s.add_wide(s.mul_wide(s.even(product), s.even(m)), half);
+        let odd = s.add_wide(s.mul_wide(s.odd(product), s.odd(m)), half);
+        let (even, odd) = (s.shift_right_wide(even, self.output_shift), s.shift_right_wide(odd, self.output_shift));
+        s.store_i16(s.saturate(even, odd, self.max), out);
+    }
+}

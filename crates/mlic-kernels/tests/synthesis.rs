@@ -1,0 +1,126 @@
+//! The integer synthesis in strips gives the samples of the definition, whatever the height of a strip, for every instruction set of this machine.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{FILLS, Fill, Rng, assert_same, functions, isas, value};
+use mlic_kernels::{Map, fast, reference};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
+use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights, Synthesis};
+use proptest::prelude::*;
+
+/// Nodes that are being made, with the channels of each.
+struct Maker<'a> {
+    rng: &'a mut Rng,
+    fill: Fill,
+    nodes: Vec<Node>,
+    channels: Vec<usize>,
+}
+
+impl Maker<'_> {
+    /// Adds a layer that reads these nodes (true: as identity) and returns its number.
+    fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, shuffle: bool) -> usize {
+        let term = |(at, identity): &(usize, bool)| TermSpec {
+            source: Source::Node(NodeIndex(*at)),
+            first_channel: 0,
+            channels: self.channels[*at],
+            identity: *identity,
+        };
+        let terms = inputs.iter().map(term).collect();
+        let spec = LayerSpec { name: "layer".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
+        let wide = self.rng.next().is_multiple_of(2);
+        let weights = (0..inputs.len()).map(|t| {
+            let count = 0..spec.weights_per_output(t) * outputs;
+            if wide {
+                OwnedWeights::Words(count.map(|i| value(self.fill, self.rng, 1500, i) as i16).collect())
+            } else {
+                OwnedWeights::Bytes(count.map(|i| value(self.fill, self.rng, 127, i) as i8).collect())
+            }
+        });
+        let weights: Vec<OwnedWeights> = weights.collect();
+        let max = if epilogue == Epilogue::Pixel { 255 } else { 2047 };
+        let level = LayerLevel {
+            shift: 20,
+            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| self.rng.next() as i32 & 0x1fff).collect()).collect(),
+            bias: (0..outputs).map(|_| i64::from(self.rng.within(1 << 29))).collect(),
+            output: Requant { multiplier: 1_234_567_890, shift: 34 },
+        };
+        let parameters = LayerParameters { max, levels: vec![level] };
+        self.add(Node::Layer(Layer { spec, parameters, weights, shuffle }), if shuffle { outputs / 4 } else { outputs })
+    }
+
+    fn inverse_gdn(&mut self, input: usize) -> usize {
+        let n = self.channels[input];
+        let gdn = InverseGdn {
+            input: NodeIndex(input),
+            max: 3000,
+            gamma: (0..n * n).map(|i| value(self.fill, self.rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
+            beta: (0..n).map(|_| (self.rng.next() as i64) << 8).collect(),
+            shift: (self.rng.next() % 12) as u32,
+            multipliers: (0..n).map(|_| self.rng.next() as i32 >> 1).collect(),
+            output_shift: 30,
+        };
+        self.add(Node::InverseGdn(gdn), n)
+    }
+
+    fn add(&mut self, node: Node, channels: usize) -> usize {
+        self.nodes.push(node);
+        self.channels.push(channels);
+        self.channels.len() - 1
+    }
+}
+
+/// The shape of the published synthesis: residual blocks, and upsampling blocks with a normalization in one of two branches.
+fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Synthesis {
+    let mut m = Maker { rng, fill, nodes: Vec::new(), channels: vec![latent] };
+    let mut at = 0;
+    for width in widths {
+        let inner = m.layer(&[(at, false)], 3, m.channels[at], Epilogue::Gelu, false);
+        let inner = m.layer(&[(inner, false)], 3, m.channels[at], Epilogue::Gelu, false);
+        let block = m.layer(&[(inner, true), (at, true)], 1, m.channels[at], Epilogue::Linear, false);
+        let up = m.layer(&[(block, false)], 3, 4 * width, Epilogue::Gelu, true);
+        let conv = m.layer(&[(up, false)], 3, width, Epilogue::Linear, false);
+        let normalized = m.inverse_gdn(conv);
+        let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, true);
+        at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
+    }
+    m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
+    let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+    Synthesis::new(latent, quantizer, m.nodes).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn strips(
+        seed: u64, height in 1_usize..7, width in 1_usize..5, latent in 1_usize..20, widths: [u8; 3], weights in 0_usize..5,
+        inputs in 0_usize..5, strip_rows in 1_usize..8,
+    ) {
+        let rng = &mut Rng(seed);
+        let own = synthesis(rng, FILLS[weights], latent, widths.map(|w| 1 + usize::from(w) % 20));
+        let data = (0..height * width * latent).map(|i| value(FILLS[inputs], rng, 40_000, i)).collect();
+        let latent = Map { height, width, channels: latent, data };
+        let f = functions();
+        let tables = fast::Tables::new(&f);
+        let whole = reference::synthesis(&f, &own, &latent);
+        for isa in isas() {
+            let packed = fast::Synthesis::new(isa, &own);
+            assert_same(isa, &packed.run_in_strips(&tables, &latent, strip_rows), &whole);
+            assert_same(isa, &packed.run(&tables, &latent), &whole);
+        }
+    }
+
+    #[test]
+    fn the_section_is_read_as_written(seed: u64, latent in 1_usize..9) {
+        let own = synthesis(&mut Rng(seed), Fill::Random, latent, [3, 2, 5]);
+        let bytes = own.write();
+        let read = Synthesis::read(&bytes, latent).unwrap();
+        prop_assert_eq!(read.write(), bytes.clone());
+        prop_assert_eq!(read.shapes(), own.shapes());
+        for len in (0..bytes.len()).step_by(97) {
+            prop_assert!(Synthesis::read(&bytes[..len], latent).is_err());
+        }
+    }
+}
