@@ -9,11 +9,12 @@ use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::Layer;
-use super::stage::{Buffer, Staged, stage};
+use super::pack::{Layer, Term, Weights};
+use super::square::{self, Chunks, Operands, Square};
+use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables, half};
-use super::tile::accumulate;
-use crate::arch::{Job, Simd, run};
+use super::tile::{Tile, accumulate};
+use crate::arch::{Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
 /// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
@@ -31,12 +32,20 @@ pub enum Positions {
 }
 
 impl Positions {
-    fn columns(self, row: usize, width: usize) -> impl Iterator<Item = usize> + Clone {
+    pub(super) fn columns(self, row: usize, width: usize) -> impl Iterator<Item = usize> + Clone {
         let (first, step) = match self {
             Self::All => (0, 1),
             Self::Half(parity) => (parity.first_col(row), 2),
         };
         (first..width).step_by(step)
+    }
+
+    /// Columns from one wanted position to the next.
+    const fn step(self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Half(_) => 2,
+        }
     }
 
     const fn width(self, width: usize) -> usize {
@@ -54,6 +63,8 @@ struct Scratch {
     places: Vec<[usize; 2]>,
     bias: Vec<i64>,
     multipliers: Vec<i32>,
+    chunks: Chunks,
+    squares: Vec<Square>,
 }
 
 /// A band of rows of a layer.
@@ -69,19 +80,40 @@ struct Band<'a, E: Epilogue> {
     out: &'a mut [E::Out],
 }
 
-/// Bias and multipliers of the outputs of a block, zeros where there are none: the bias in the order even lanes, odd lanes of each vector,
-/// with what rounding adds; multipliers `[term][output]`.
-fn block_parameters(scratch: &mut Scratch, view: &LayerView<'_>, outputs: Range<usize>, lanes: usize) {
-    let level = view.level;
-    let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
-    scratch.multipliers.clear();
-    for multipliers in &level.multipliers {
-        scratch.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
+/// Bias and multipliers of the outputs of a block.
+#[derive(Clone, Copy)]
+struct Constants<'a> {
+    /// In the order even lanes, odd lanes of each vector, with what rounding adds.
+    bias: &'a [i64],
+    /// `[term][output]`
+    multipliers: &'a [i32],
+}
+
+impl Scratch {
+    /// Bias and multipliers of all blocks, zeros where there are no outputs.
+    fn set_constants(&mut self, layer: &Layer, view: &LayerView<'_>, lanes: usize) {
+        let level = view.level;
+        let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
+        self.bias.clear();
+        self.multipliers.clear();
+        for first in (0..layer.outputs).step_by(layer.block) {
+            let outputs = first..first + layer.block;
+            for multipliers in &level.multipliers {
+                self.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
+            }
+            for first in outputs.step_by(lanes) {
+                let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
+                self.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
+            }
+        }
     }
-    scratch.bias.clear();
-    for first in outputs.step_by(lanes) {
-        let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
-        scratch.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
+
+    fn constants(&self, layer: &Layer, block: usize) -> Constants<'_> {
+        let terms_len = layer.terms.len() * layer.block;
+        Constants {
+            bias: &self.bias[block * layer.block..][..layer.block],
+            multipliers: &self.multipliers[block * terms_len..][..terms_len],
+        }
     }
 }
 
@@ -98,78 +130,138 @@ impl<E: Epilogue> Job for Band<'_, E> {
         buffers.resize_with(inputs.len(), Buffer::default);
         let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
         let staged: Vec<Staged<'_>> =
-            staged.map(|((input, term), buffer)| stage(buffer, *input, term, layer.size, rows.clone())).collect();
+            staged.map(|((input, term), buffer)| stage(s, buffer, *input, term, layer.size, rows.clone())).collect();
         let width = inputs.first().map_or(0, |m| m.width);
-        scratch.places.clear();
-        scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
-        for block in 0..layer.outputs.div_ceil(layer.block) {
-            let first = block * layer.block;
-            block_parameters(scratch, view, first..first + layer.block, S::LANES);
-            for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
-                let sums = sums::<S, P, V>(s, layer, &staged, scratch, places, block);
-                finish::<S, E, P, V>(s, &sums, view.level.shift, epilogue, out, layer.outputs, first);
+        scratch.set_constants(layer, view, S::LANES);
+        let band = Stages { layer, view, staged: &staged, epilogue };
+        match layer.matrix().filter(|_| S::HAS_MATRIX) {
+            Some(matrix) => {
+                scratch.chunks.cut(at, rows, width, layer.size);
+                band.squares::<S, P, V>(s, scratch, &matrix.tiles(), at.step(), out);
+            }
+            None => {
+                scratch.places.clear();
+                scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
+                band.tiles::<S, P, V>(s, scratch, out);
             }
         }
         scratch.inputs = buffers;
     }
 }
 
-/// Bias and all terms, for the outputs of a block at up to P places.
-#[inline(always)]
-fn sums<S: Simd, const P: usize, const V: usize>(
-    s: S,
-    layer: &Layer,
-    staged: &[Staged<'_>],
-    scratch: &Scratch,
-    places: &[[usize; 2]],
-    block: usize,
-) -> Sums<S, P, V> {
-    let mut sums = [[[s.splat_wide(0); 2]; V]; P];
-    for (v, bias) in scratch.bias.chunks_exact(S::LANES).enumerate().take(V) {
-        let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
-        for sums in &mut sums {
-            sums[v] = bias;
-        }
-    }
-    let terms = layer.terms.iter().zip(staged).zip(scratch.multipliers.chunks_exact(V * S::LANES));
-    for ((term, staged), multipliers) in terms {
-        let mut starts = [0; P];
-        for (p, start) in starts.iter_mut().enumerate() {
-            // Beyond the last place of the band the tile repeats it.
-            let [row, col] = places[p.min(places.len() - 1)];
-            *start = row * staged.row_len + col * staged.position_len;
-        }
-        let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
-        for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
-            let m = s.load(multipliers);
-            let (even, odd) = (s.even(m), s.odd(m));
-            for (sums, tile) in sums.iter_mut().zip(&tile) {
-                let [e, o] = sums[v];
-                let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
-                sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
+/// A band with its inputs staged.
+struct Stages<'a, E: Epilogue> {
+    layer: &'a Layer,
+    view: &'a LayerView<'a>,
+    staged: &'a [Staged<'a>],
+    epilogue: E,
+}
+
+impl<E: Epilogue> Stages<'_, E> {
+    /// Block after block of the outputs, with accumulators in registers.
+    #[inline(always)]
+    fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &Scratch, out: &mut [E::Out]) {
+        let Self { layer, .. } = *self;
+        for block in 0..layer.outputs.div_ceil(layer.block) {
+            let constants = scratch.constants(layer, block);
+            for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
+                // Beyond the last place of the band the tile repeats it.
+                let places: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
+                let sums = self.sums::<S, P, V>(s, constants, |_, term, staged| {
+                    accumulate::<S, P, V>(s, term, layer.size, *staged, &starts(&places, staged), block)
+                });
+                self.finish::<S, P, V>(s, &sums, out, block);
             }
         }
     }
-    sums
-}
 
-/// Shift, epilogue, and into the output: `[place][output]`, of which the block has those from `first` on.
-#[inline(always)]
-fn finish<S: Simd, E: Epilogue, const P: usize, const V: usize>(
-    s: S,
-    sums: &Sums<S, P, V>,
-    shift: u32,
-    epilogue: E,
-    out: &mut [E::Out],
-    outputs: usize,
-    first: usize,
-) {
-    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
-        for (v, [even, odd]) in sums.iter().enumerate() {
-            let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
-            put::<S, E>(s, epilogue.apply(s, even, odd), &mut out[first..], v * S::LANES);
+    /// Chunk after chunk of the positions, with the accumulators of a matrix unit.
+    #[inline(always)]
+    fn squares<S: Simd, const P: usize, const V: usize>(
+        &self,
+        s: S,
+        scratch: &mut Scratch,
+        unit: &Tiles,
+        step: usize,
+        out: &mut [E::Out],
+    ) {
+        let Self { layer, staged, .. } = *self;
+        let mut squares = std::mem::take(&mut scratch.squares);
+        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
+        for chunk in &scratch.chunks.chunks {
+            for block in 0..layer.outputs.div_ceil(layer.block) {
+                let constants = scratch.constants(layer, block);
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
+                    if let (Weights::Squares(squares), Data::Planes(planes)) = (&term.weights, staged.data) {
+                        let Staged { position_len, row_len, .. } = *staged;
+                        let operands = Operands { squares, planes, position_len, row_len, size: layer.size };
+                        operands.multiply(s, unit, chunk, step, block, square);
+                    }
+                }
+                let places = scratch.chunks.places[chunk.places.clone()].chunks(P);
+                let out = out[chunk.places.start * layer.outputs..chunk.places.end * layer.outputs].chunks_mut(P * layer.outputs);
+                for (places, out) in places.zip(out) {
+                    let at: [([usize; 2], usize); P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
+                    let (places, slots) = (at.map(|(place, _)| place), at.map(|(_, slot)| slot));
+                    let sums = self.sums::<S, P, V>(s, constants, |t, term, staged| match term.weights {
+                        Weights::Squares(_) => square::load(s, &squares[t], &slots),
+                        _ => accumulate::<S, P, V>(s, term, layer.size, *staged, &starts(&places, staged), block),
+                    });
+                    self.finish::<S, P, V>(s, &sums, out, block);
+                }
+            }
+        }
+        scratch.squares = squares;
+    }
+
+    /// Bias and all terms, for the outputs of a block at P places.
+    #[inline(always)]
+    fn sums<S: Simd, const P: usize, const V: usize>(
+        &self,
+        s: S,
+        constants: Constants<'_>,
+        tile_of: impl Fn(usize, &Term, &Staged<'_>) -> Tile<S, P, V>,
+    ) -> Sums<S, P, V> {
+        let mut sums = [[[s.splat_wide(0); 2]; V]; P];
+        for (v, bias) in constants.bias.chunks_exact(S::LANES).enumerate().take(V) {
+            let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
+            for sums in &mut sums {
+                sums[v] = bias;
+            }
+        }
+        let terms = self.layer.terms.iter().zip(self.staged).zip(constants.multipliers.chunks_exact(V * S::LANES));
+        for (t, ((term, staged), multipliers)) in terms.enumerate() {
+            let tile = tile_of(t, term, staged);
+            for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
+                let m = s.load(multipliers);
+                let (even, odd) = (s.even(m), s.odd(m));
+                for (sums, tile) in sums.iter_mut().zip(&tile) {
+                    let [e, o] = sums[v];
+                    let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
+                    sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
+                }
+            }
+        }
+        sums
+    }
+
+    /// Shift, epilogue, and into the output: `[place][output]`, of which the block has its own.
+    #[inline(always)]
+    fn finish<S: Simd, const P: usize, const V: usize>(&self, s: S, sums: &Sums<S, P, V>, out: &mut [E::Out], block: usize) {
+        let (outputs, shift) = (self.layer.outputs, self.view.level.shift);
+        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+            for (v, [even, odd]) in sums.iter().enumerate() {
+                let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
+                put::<S, E>(s, self.epilogue.apply(s, even, odd), &mut out[block * self.layer.block..], v * S::LANES);
+            }
         }
     }
+}
+
+/// Where places begin in what is staged.
+#[inline(always)]
+fn starts<const P: usize>(places: &[[usize; 2]; P], staged: &Staged<'_>) -> [usize; P] {
+    places.map(|[row, col]| row * staged.row_len + col * staged.position_len)
 }
 
 fn map_outputs<E: Epilogue>(
