@@ -44,6 +44,7 @@ pub(crate) enum Factors {
 
 /// Two times 16 positions and two times 16 outputs.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
 pub(crate) struct Block<'a> {
     /// Bytes from the first one that is read of the first position on.
     pub(crate) activations: [&'a [u8]; 2],

@@ -17,6 +17,7 @@ impl Aligned {
     }
 
     /// Replaces them by what is appended; then zeros follow, up to `len` bytes in all.
+    #[inline(always)]
     pub(super) fn refill(&mut self, len: usize, append: impl FnOnce(&mut Vec<u8>)) {
         self.data.clear();
         self.data.reserve(len + LINE);

@@ -9,11 +9,11 @@ use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::{Layer, Term, Weights};
+use super::pack::{Layer, Weights};
 use super::square::{self, Chunks, Operands, Square};
 use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables, half};
-use super::tile::{Tile, accumulate};
+use super::tile::accumulate;
 use crate::arch::{Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
@@ -117,9 +117,6 @@ impl Scratch {
     }
 }
 
-/// Sums of a tile, 64-bit: even and odd lanes of each vector of outputs.
-type Sums<S, const P: usize, const V: usize> = [[[<S as Simd>::I64; 2]; V]; P];
-
 impl<E: Epilogue> Job for Band<'_, E> {
     type Output = ();
 
@@ -137,7 +134,7 @@ impl<E: Epilogue> Job for Band<'_, E> {
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
                 scratch.chunks.cut(at, rows, width, layer.size);
-                band.squares::<S, P, V>(s, scratch, &matrix.tiles(), at.step(), out);
+                band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
             }
             None => {
                 scratch.places.clear();
@@ -160,108 +157,82 @@ struct Stages<'a, E: Epilogue> {
 impl<E: Epilogue> Stages<'_, E> {
     /// Block after block of the outputs, with accumulators in registers.
     #[inline(always)]
-    fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &Scratch, out: &mut [E::Out]) {
-        let Self { layer, .. } = *self;
+    fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &mut Scratch, out: &mut [E::Out]) {
+        let Self { layer, staged, .. } = *self;
+        let mut squares = std::mem::take(&mut scratch.squares);
+        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
         for block in 0..layer.outputs.div_ceil(layer.block) {
             let constants = scratch.constants(layer, block);
             for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
                 // Beyond the last place of the band the tile repeats it.
-                let places: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
-                let sums = self.sums::<S, P, V>(s, constants, |_, term, staged| {
-                    accumulate::<S, P, V>(s, term, layer.size, *staged, &starts(&places, staged), block)
-                });
-                self.finish::<S, P, V>(s, &sums, out, block);
-            }
-        }
-    }
-
-    /// Chunk after chunk of the positions, with the accumulators of a matrix unit.
-    #[inline(always)]
-    fn squares<S: Simd, const P: usize, const V: usize>(
-        &self,
-        s: S,
-        scratch: &mut Scratch,
-        unit: &Tiles,
-        step: usize,
-        out: &mut [E::Out],
-    ) {
-        let Self { layer, staged, .. } = *self;
-        let mut squares = std::mem::take(&mut scratch.squares);
-        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
-        for chunk in &scratch.chunks.chunks {
-            for block in 0..layer.outputs.div_ceil(layer.block) {
-                let constants = scratch.constants(layer, block);
+                let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
                 for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
-                    if let (Weights::Squares(squares), Data::Planes(planes)) = (&term.weights, staged.data) {
-                        let Staged { position_len, row_len, .. } = *staged;
-                        let operands = Operands { squares, planes, position_len, row_len, size: layer.size };
-                        operands.multiply(s, unit, chunk, step, block, square);
-                    }
+                    let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
+                    let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
+                    square::store(s, &tile, square);
                 }
-                let places = scratch.chunks.places[chunk.places.clone()].chunks(P);
-                let out = out[chunk.places.start * layer.outputs..chunk.places.end * layer.outputs].chunks_mut(P * layer.outputs);
-                for (places, out) in places.zip(out) {
-                    let at: [([usize; 2], usize); P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
-                    let (places, slots) = (at.map(|(place, _)| place), at.map(|(_, slot)| slot));
-                    let sums = self.sums::<S, P, V>(s, constants, |t, term, staged| match term.weights {
-                        Weights::Squares(_) => square::load(s, &squares[t], &slots),
-                        _ => accumulate::<S, P, V>(s, term, layer.size, *staged, &starts(&places, staged), block),
-                    });
-                    self.finish::<S, P, V>(s, &sums, out, block);
-                }
+                self.finish::<S, V>(s, constants, &squares, 0..places.len(), out, block);
             }
         }
         scratch.squares = squares;
     }
 
-    /// Bias and all terms, for the outputs of a block at P places.
+    /// Chunk after chunk of the positions, with the accumulators of a matrix unit.
     #[inline(always)]
-    fn sums<S: Simd, const P: usize, const V: usize>(
+    fn squares<S: Simd, const V: usize>(&self, s: S, scratch: &mut Scratch, unit: &Tiles, step: usize, out: &mut [E::Out]) {
+        let Self { layer, staged, .. } = *self;
+        let mut squares = std::mem::take(&mut scratch.squares);
+        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
+        for chunk in &scratch.chunks.chunks {
+            for block in 0..layer.outputs.div_ceil(layer.block) {
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
+                    if let (Weights::Squares(squares), Data::Planes(planes)) = (&term.weights, staged.data) {
+                        let Staged { position_len, row_len, .. } = *staged;
+                        let operands = Operands { squares, planes, position_len, row_len, size: layer.size };
+                        operands.multiply(s, unit, chunk, step, block, square);
+                        continue;
+                    }
+                    for slot in &scratch.chunks.slots[chunk.places.clone()] {
+                        let start = (chunk.first + slot * step) * staged.position_len;
+                        let tile = accumulate::<S, 1, V>(s, term, layer.size, *staged, &[start], block);
+                        square::store(s, &tile, &mut square[slot * SIDE..]);
+                    }
+                }
+                let slots = scratch.chunks.slots[chunk.places.clone()].iter().copied();
+                let out = &mut out[chunk.places.start * layer.outputs..chunk.places.end * layer.outputs];
+                self.finish::<S, V>(s, scratch.constants(layer, block), &squares, slots, out, block);
+            }
+        }
+        scratch.squares = squares;
+    }
+
+    /// From accumulators to the output `[place][output]`, of which the block has its own; `slots` are the rows of the squares that are wanted.
+    #[inline(always)]
+    fn finish<S: Simd, const V: usize>(
         &self,
         s: S,
         constants: Constants<'_>,
-        tile_of: impl Fn(usize, &Term, &Staged<'_>) -> Tile<S, P, V>,
-    ) -> Sums<S, P, V> {
-        let mut sums = [[[s.splat_wide(0); 2]; V]; P];
-        for (v, bias) in constants.bias.chunks_exact(S::LANES).enumerate().take(V) {
-            let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
-            for sums in &mut sums {
-                sums[v] = bias;
-            }
-        }
-        let terms = self.layer.terms.iter().zip(self.staged).zip(constants.multipliers.chunks_exact(V * S::LANES));
-        for (t, ((term, staged), multipliers)) in terms.enumerate() {
-            let tile = tile_of(t, term, staged);
-            for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
-                let m = s.load(multipliers);
-                let (even, odd) = (s.even(m), s.odd(m));
-                for (sums, tile) in sums.iter_mut().zip(&tile) {
-                    let [e, o] = sums[v];
-                    let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
-                    sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
-                }
-            }
-        }
-        sums
-    }
-
-    /// Shift, epilogue, and into the output: `[place][output]`, of which the block has its own.
-    #[inline(always)]
-    fn finish<S: Simd, const P: usize, const V: usize>(&self, s: S, sums: &Sums<S, P, V>, out: &mut [E::Out], block: usize) {
+        squares: &[Square],
+        slots: impl Iterator<Item = usize>,
+        out: &mut [E::Out],
+        block: usize,
+    ) {
         let (outputs, shift) = (self.layer.outputs, self.view.level.shift);
-        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
-            for (v, [even, odd]) in sums.iter().enumerate() {
-                let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
-                put::<S, E>(s, self.epilogue.apply(s, even, odd), &mut out[block * self.layer.block..], v * S::LANES);
+        for (slot, out) in slots.zip(out.chunks_exact_mut(outputs)) {
+            let out = &mut out[block * self.layer.block..];
+            for (v, bias) in constants.bias.chunks_exact(S::LANES).enumerate().take(V) {
+                let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
+                let multipliers = constants.multipliers[v * S::LANES..].chunks(V * S::LANES);
+                for (square, multipliers) in squares.iter().zip(multipliers) {
+                    let (sum, m) = (s.load(&square[slot * SIDE + v * S::LANES..]), s.load(multipliers));
+                    even = s.add_wide(even, s.mul_wide(s.even(sum), s.even(m)));
+                    odd = s.add_wide(odd, s.mul_wide(s.odd(sum), s.odd(m)));
+                }
+                let (even, odd) = (s.shift_right_wide(even, shift), s.shift_right_wide(odd, shift));
+                put::<S, E>(s, self.epilogue.apply(s, even, odd), out, v * S::LANES);
             }
         }
     }
-}
-
-/// Where places begin in what is staged.
-#[inline(always)]
-fn starts<const P: usize>(places: &[[usize; 2]; P], staged: &Staged<'_>) -> [usize; P] {
-    places.map(|[row, col]| row * staged.row_len + col * staged.position_len)
 }
 
 fn map_outputs<E: Epilogue>(

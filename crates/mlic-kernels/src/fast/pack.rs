@@ -7,6 +7,9 @@ use super::aligned::Aligned;
 use crate::arch::{Factors, Job, Matrix, Products, SIDE, Simd, run};
 use crate::cpu::Isa;
 
+/// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
+/// nearer (measured: `benches/record`).
+const MATRIX_MIN: usize = 128;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 
@@ -99,7 +102,9 @@ impl Job for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Layer {
         let (block, spec) = (VECTORS * S::LANES, self.spec);
-        let matrix = if self.isa == Isa::Amx && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
+        let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
+        let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
+        let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let term = |(i, (weights, max)): (usize, (&Source<'_>, &i32))| {
             let is_narrow = *max <= BYTE_MAX && matches!(weights, Source::Bytes(_));

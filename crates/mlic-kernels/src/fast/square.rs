@@ -13,7 +13,7 @@ use crate::arch::{Block, Factors, Products, SIDE, Simd, Tiles};
 /// Positions that are multiplied at once.
 pub(super) struct Chunk {
     /// The first one, as a position of what is staged.
-    first: usize,
+    pub(super) first: usize,
     /// Those that are wanted, of all places of the band.
     pub(super) places: Range<usize>,
 }
@@ -22,8 +22,8 @@ pub(super) struct Chunk {
 #[derive(Default)]
 pub(super) struct Chunks {
     pub(super) chunks: Vec<Chunk>,
-    /// Row and column of each wanted position, in order, and which of its chunk's positions it is.
-    pub(super) places: Vec<([usize; 2], usize)>,
+    /// Which of its chunk's positions each wanted one is, in order.
+    pub(super) slots: Vec<usize>,
 }
 
 impl Chunks {
@@ -31,29 +31,29 @@ impl Chunks {
     /// wanted: so no row begins a new chunk.
     pub(super) fn cut(&mut self, at: Positions, rows: Range<usize>, width: usize, size: usize) {
         self.chunks.clear();
-        self.places.clear();
+        self.slots.clear();
         let pitch = width + size - 1;
         match at {
             Positions::All => {
-                let positions = (0..(rows.len() * pitch).saturating_sub(size - 1)).map(|at| ([at / pitch, at % pitch], at));
+                let positions = (0..(rows.len() * pitch).saturating_sub(size - 1)).map(|at| (at % pitch, at));
                 self.push(positions, width);
             }
             Positions::Half(_) => {
                 for (i, row) in rows.enumerate() {
-                    self.push(at.columns(row, width).map(|col| ([i, col], i * pitch + col)), width);
+                    self.push(at.columns(row, width).map(|col| (col, i * pitch + col)), width);
                 }
             }
         }
     }
 
-    fn push(&mut self, positions: impl Iterator<Item = ([usize; 2], usize)>, width: usize) {
-        for (i, ([row, col], first)) in positions.enumerate() {
-            let end = self.places.len();
+    fn push(&mut self, positions: impl Iterator<Item = (usize, usize)>, width: usize) {
+        for (i, (col, first)) in positions.enumerate() {
+            let end = self.slots.len();
             if i % SIDE == 0 {
                 self.chunks.push(Chunk { first, places: end..end });
             }
             if let Some(chunk) = self.chunks.last_mut().filter(|_| col < width) {
-                self.places.push(([row, col], i % SIDE));
+                self.slots.push(i % SIDE);
                 chunk.places.end = end + 1;
             }
         }
@@ -63,16 +63,14 @@ impl Chunks {
 /// Sums of a chunk for 32 outputs: `[position][output]`.
 pub(super) type Square = [i32; SIDE * SIDE];
 
-/// The accumulators of one term.
+/// Keeps the accumulators of a tile.
 #[inline(always)]
-pub(super) fn load<S: Simd, const P: usize, const V: usize>(s: S, square: &Square, slots: &[usize; P]) -> Tile<S, P, V> {
-    let mut tile = [[s.splat(0); V]; P];
-    for (tile, slot) in tile.iter_mut().zip(slots) {
+pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S, P, V>, to: &mut [i32]) {
+    for (tile, to) in tile.iter().zip(to.chunks_exact_mut(SIDE)) {
         for v in 0..V {
-            tile[v] = s.load(&square[slot * SIDE + v * S::LANES..]);
+            s.store(tile[v], &mut to[v * S::LANES..]);
         }
     }
-    tile
 }
 
 /// A term of a layer, as a matrix unit reads it.
