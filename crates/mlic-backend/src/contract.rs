@@ -1,13 +1,14 @@
 //! The contract suite: a backend is right when [`check`] holds it against the reference.
 //!
 //! The entropy sessions of both backends get the same symbols, chosen here and not by a picture, so that saturation and every
-//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`. Float stages must be
-//! close. Calls that the traits forbid must be refused with the error that the traits name.
+//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`, and exact pixels
+//! if the model has them. Float stages must be close. Calls that the traits forbid must be refused with the error that the traits name.
 //!
 //! [`crate::backend_contract!`] makes a test of it.
 
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::schedule::{LatentSize, Pass, passes};
+use mlic_kernels::Map;
 use mlic_model::Model;
 
 use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
@@ -249,6 +250,26 @@ fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Resul
         other.commit(pass, &symbols).map_err(failed(case, against))?;
         check_y_hat(case, pass, one.as_ref(), other.as_ref(), [backend, against])?;
     }
+    check_pixels(backend, against, case, &other.y_hat().map_err(failed(case, against))?)
+}
+
+/// Exact pixels of the same `y_hat`; without an integer synthesis there are none.
+fn check_pixels(backend: &dyn Backend, against: &dyn Backend, case: Case, y_hat: &Map<i32>) -> Result<(), ContractError> {
+    let got = backend.exact_synthesis(case.quality, y_hat);
+    if backend.model().exact_synthesis().is_none() {
+        return refused("exact pixels without an integer synthesis", "not exact", is_not_exact, got);
+    }
+    let got = got.map_err(failed(case, backend))?;
+    let expected = against.exact_synthesis(case.quality, y_hat).map_err(failed(case, against))?;
+    let shape = |map: &Map<u8>| [map.height, map.width, map.channels].map(|n| n as i64);
+    equal(&|| format!("{case}: pixels: shape"), &shape(&got), &shape(&expected))?;
+    equal(&|| format!("{case}: pixels"), &got.data, &expected.data)?;
+    let mut short = y_hat.clone();
+    short.data.pop();
+    let wider = Map { channels: y_hat.channels + 1, ..short.clone() };
+    for wrong in [short, wider] {
+        refused("y_hat of a wrong shape", "shape", is_shape, backend.exact_synthesis(case.quality, &wrong))?;
+    }
     Ok(())
 }
 
@@ -266,7 +287,7 @@ fn check_y_hat(
 ) -> Result<(), ContractError> {
     let got = got.y_hat().map_err(failed(case, backend))?;
     let expected = expected.y_hat().map_err(failed(case, against))?;
-    let shape = |map: &mlic_kernels::Map<i32>| [map.height, map.width, map.channels].map(|n| n as i64);
+    let shape = |map: &Map<i32>| [map.height, map.width, map.channels].map(|n| n as i64);
     equal(&|| format!("{case}: y_hat after {pass}: shape"), &shape(&got), &shape(&expected))?;
     equal(&|| format!("{case}: y_hat after {pass}"), &got.data, &expected.data)
 }
@@ -287,6 +308,10 @@ fn refused<T>(
 
 const fn is_order(error: &BackendError) -> bool {
     matches!(error, BackendError::Order { .. })
+}
+
+const fn is_not_exact(error: &BackendError) -> bool {
+    matches!(error, BackendError::NotExact { .. })
 }
 
 const fn is_shape(error: &BackendError) -> bool {

@@ -141,6 +141,7 @@ impl Backend for CpuBackend {
                 Some(float) => format!("cpu {arch}, {} f32", float.name()),
                 None => "none".to_owned(),
             },
+            (Stage::ExactSynthesis, _) if self.model.exact_synthesis().is_none() => "none".to_owned(),
             (_, Kernels::Reference) => format!("cpu {arch}, reference"),
             (_, Kernels::Fast(isa)) => format!("cpu {arch}, {}", isa.name()),
         }

@@ -13,6 +13,7 @@ pub mod entropy;
 pub mod integer;
 pub mod memory;
 pub mod ops;
+pub mod strips;
 pub mod walk;
 
 pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};

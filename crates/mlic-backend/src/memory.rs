@@ -1,8 +1,12 @@
 //! What decoding will need, known from the shape of the model and the size of the picture before anything is allocated.
 
 use mlic_core::schedule::LatentSize;
+use mlic_kernels::fast::strip_rows;
 use mlic_model::graph::{Graph, Op};
 use mlic_model::layout::{LayerSpec, Layout, LocalAttentionId, Source};
+use mlic_model::synthesis::{NodeShape, Synthesis};
+
+use crate::strips::Strips;
 use mlic_model::{Config, Model};
 
 /// Bytes of an activation.
@@ -11,6 +15,8 @@ const ACTIVATION: u64 = 2;
 const LATENT: u64 = 4;
 /// Bytes of a weighted sum.
 const SUM: u64 = 8;
+/// Rows of y that a strip of the integer synthesis reads beyond its own, more than any published synthesis needs.
+const HALO_ROWS: u64 = 8;
 /// Bytes of an element of a float tensor.
 const FLOAT: u64 = 4;
 
@@ -58,10 +64,40 @@ fn scratch(layout: &Layout) -> u64 {
     layout.layers.iter().map(of).max().unwrap_or(0)
 }
 
-/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`, on an executor that runs
-/// the whole picture at once and keeps, of each step, its operands and its result twice. It saturates.
+/// An upper bound of the bytes that the integer synthesis holds at a time, in strips on the kernels of this workspace: the picture twice
+/// (samples, and what is made of them), `y_hat` twice, and of every node the rows of one strip with what its readers still need.
+#[must_use]
+pub fn exact_synthesis_bytes(synthesis: &Synthesis, size: LatentSize) -> u64 {
+    let [height, width] = size.y.map(|n| n as u64);
+    let strip = (strip_rows(size.y[1]) as u64).min(height);
+    let channels = synthesis.shapes().first().map_or(0, |s| s.channels as u64);
+    let latents = product(size.y).saturating_mul(channels).saturating_mul(2 * LATENT);
+    let picture = product(size.padded).saturating_mul(2 * 3);
+    let node = |shape: &NodeShape| {
+        // Neighbours of neighbours reach a few rows of y beyond the strip.
+        let rows = (strip + HALO_ROWS).min(height) * shape.scale as u64;
+        rows.saturating_mul(width * shape.scale as u64 * shape.channels as u64).saturating_mul(2 * ACTIVATION)
+    };
+    synthesis.shapes().iter().map(node).fold(latents.saturating_add(picture), u64::saturating_add)
+}
+
+/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`: input and output, and what an
+/// executor needs for one strip if it keeps, of each step, its operands and its result twice. It saturates.
 #[must_use]
 pub fn transform_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
+    let strips = Strips::new(graph);
+    let rows = strips.rows(width);
+    let cut = strips.can_cut(height, width, rows).then(|| strips.cut(height, rows).map(|strip| strip.with_halo.len()).max());
+    let whole = |height: usize, width: usize, channels: u32| product([height, width]).saturating_mul(u64::from(channels) * FLOAT);
+    let ends = whole(height, width, graph.input_channels()).saturating_add(whole(
+        strips.side(height),
+        strips.side(width),
+        graph.output_channels(),
+    ));
+    ends.saturating_add(strip_bytes(graph, cut.flatten().unwrap_or(height), width))
+}
+
+fn strip_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
     let Ok(sizes) = graph.sizes(height as u64, width as u64) else { return u64::MAX };
     let bytes = |i: usize| {
         let size = sizes.get(i);

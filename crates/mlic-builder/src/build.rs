@@ -7,6 +7,7 @@ use mlic_kernels::Map;
 use mlic_model::graph::{Dtype, Graph};
 use mlic_model::layout::Source;
 use mlic_model::model::{Gain, Metadata, Parts};
+use mlic_model::synthesis::Synthesis;
 use mlic_model::{Config, Model};
 use mlic_tract::PlaneTransform;
 
@@ -16,6 +17,7 @@ use crate::error::BuildError;
 use crate::export::Export;
 use crate::float::{FloatModel, Record};
 use crate::quantize::{self, NARROW_MAX, Quantized, WIDE_MAX, Widths};
+use crate::synthesis::{self, Observed, WeightWidth};
 
 /// Which activations are int8.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct BuildOptions {
     pub activations: Activations,
     /// Growth of the bits, as a fraction, that [`Activations::Auto`] may spend on int8.
     pub budget: f64,
+    /// Width of the weights of the integer synthesis; none leaves it out.
+    pub exact_weights: Option<WeightWidth>,
     /// Element type of the stored float transforms.
     pub transform_dtype: Dtype,
     /// Threads for the float transforms.
@@ -165,6 +169,34 @@ pub fn build(
     session.package(&widths, options)
 }
 
+/// Latents as the synthesis gets them, about: y with its gain, rounded, less its gain; at the lowest, a middle and the highest level.
+fn rounded_latents(config: &Config, gains: &RealGains, y: &Planes) -> Vec<Planes> {
+    let last = config.gain_levels.saturating_sub(1) as f64;
+    let mut levels = vec![0.0, last / 2.0, last];
+    levels.dedup();
+    let at = |level: &f64| {
+        let mut symbols = scale_channels(y, &gains.of(Gain::Y, *level));
+        symbols.data.iter_mut().for_each(|v| *v = v.round());
+        scale_channels(&symbols, &gains.of(Gain::InverseY, *level))
+    };
+    levels.iter().map(at).collect()
+}
+
+fn integer_synthesis(
+    export: &Export,
+    gains: &RealGains,
+    latents: &[Planes],
+    options: &BuildOptions,
+    log: &mut dyn FnMut(&str),
+) -> Result<Option<Synthesis>, BuildError> {
+    let Some(width) = options.exact_weights else { return Ok(None) };
+    let inputs = latents.iter().flat_map(|y| rounded_latents(&export.config, gains, y));
+    let observed = Observed::new(&export.g_s, inputs, options.threads)?;
+    let synthesis = synthesis::quantize(&export.g_s, &observed, width)?;
+    log(&format!("integer synthesis of {} nodes", synthesis.nodes().len()));
+    Ok(Some(synthesis))
+}
+
 /// State shared by the steps of a build.
 struct Session<'a> {
     export: &'a Export,
@@ -173,6 +205,7 @@ struct Session<'a> {
     /// Samples on which widths are chosen, with their quality.
     trials: Vec<(u8, Sample)>,
     transforms: [Vec<u8>; 3],
+    exact_synthesis: Option<Synthesis>,
 }
 
 impl<'a> Session<'a> {
@@ -207,15 +240,17 @@ impl<'a> Session<'a> {
                 trials.push((*quality, encoder.sample(&gains, &medians, y, level_of(&export.config, *quality))?));
             }
         }
+        let exact_synthesis = integer_synthesis(export, &gains, &latents, options, log)?;
         let transforms = [&export.g_s, &export.g_a, &export.h_a].map(|g| g.write(options.transform_dtype));
-        Ok(Self { export, float, records, trials, transforms })
+        Ok(Self { export, float, records, trials, transforms, exact_synthesis })
     }
 
     fn parts(&self, widths: &Widths, provenance: BTreeMap<String, String>) -> Result<Parts, BuildError> {
         let Quantized { parameters, weights } = quantize::quantize(self.export, self.float, &self.records, widths)?;
         let [synthesis, analysis, hyper_analysis] = self.transforms.clone();
         let metadata = Metadata { name: self.export.name.clone(), provenance };
-        Ok(Parts { config: self.export.config.clone(), parameters, weights, synthesis, analysis, hyper_analysis, metadata })
+        let (config, exact_synthesis) = (self.export.config.clone(), self.exact_synthesis.clone());
+        Ok(Parts { config, parameters, weights, synthesis, analysis, hyper_analysis, metadata, exact_synthesis })
     }
 
     /// The package, verified by loading it.

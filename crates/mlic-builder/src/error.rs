@@ -38,6 +38,14 @@ pub enum BuildError {
         /// The cause.
         source: crate::onnx::ImportError,
     },
+    /// The synthesis transform has no integer form.
+    #[error("node {node} of g_s: {problem}")]
+    Synthesis {
+        /// The node.
+        node: u32,
+        /// Why not.
+        problem: String,
+    },
     /// No images to calibrate on, or none usable.
     #[error("calibration needs at least one image")]
     NoImages,

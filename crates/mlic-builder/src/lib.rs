@@ -13,6 +13,7 @@ pub mod export;
 pub mod float;
 pub mod onnx;
 pub mod quantize;
+pub mod synthesis;
 pub mod tables;
 
 pub use build::{BuildOptions, build};

@@ -45,7 +45,7 @@ pub fn family(layout: &Layout, source: Source) -> String {
         Source::Quantizer(_) => "y_hat".into(),
         Source::LinearAttention(id) => layout.linear_attentions.get(id.0).map_or_else(String::new, |a| strip(&a.name)),
         Source::Layer(id) => layout.layers.get(id.0).map_or_else(String::new, |l| strip(&l.name)),
-        Source::Norm(_) | Source::LocalAttention(_) => String::new(),
+        Source::Norm(_) | Source::LocalAttention(_) | Source::Node(_) => String::new(),
     }
 }
 
@@ -55,7 +55,7 @@ fn strip(name: &str) -> String {
 }
 
 /// A positive ratio as multiplier and shift.
-fn requant(operator: &str, ratio: f64) -> Result<Requant, BuildError> {
+pub(crate) fn requant(operator: &str, ratio: f64) -> Result<Requant, BuildError> {
     let fail = || BuildError::Scale { operator: operator.to_owned(), value: ratio };
     if !ratio.is_finite() || ratio <= 0.0 {
         return Err(fail());
@@ -155,7 +155,7 @@ fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> 
 }
 
 /// The step of a row of weights with the least squared error.
-fn best_step(row: &[f32]) -> f64 {
+pub(crate) fn best_step(row: &[f32]) -> f64 {
     let largest = row.iter().fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
     if largest < 1e-12 {
         return 1e-12;
@@ -168,9 +168,9 @@ fn best_step(row: &[f32]) -> f64 {
 }
 
 /// Multipliers of a layer's sums into units of `unit`, all with one shift.
-fn layer_level(
+pub(crate) fn layer_level(
     spec: &LayerSpec,
-    layer: &FloatLayer,
+    layer_bias: &[f32],
     steps: &[Vec<f64>],
     inputs: &[f64],
     unit: f64,
@@ -179,7 +179,7 @@ fn layer_level(
     let ratios: Vec<Vec<f64>> =
         steps.iter().zip(inputs).map(|(steps, input)| steps.iter().map(|s| s * input / unit).collect()).collect();
     let largest = ratios.iter().flatten().copied().fold(0.0, f64::max);
-    let bias = layer.bias.iter().fold(0.0_f64, |m, b| m.max((f64::from(*b) / unit).abs()));
+    let bias = layer_bias.iter().fold(0.0_f64, |m, b| m.max((f64::from(*b) / unit).abs()));
     // Multipliers below 2^27 keep eleven terms of 32-bit accumulators within 63 bits; the bias must fit likewise.
     let by_multiplier = 26 - largest.log2().floor() as i32;
     let by_bias = 60 - bias.max(1.0).log2().ceil() as i32;
@@ -189,7 +189,7 @@ fn layer_level(
     }
     let factor = f64::from(shift).exp2();
     let multipliers = ratios.iter().map(|r| r.iter().map(|r| (r * factor).round() as i32).collect()).collect();
-    let bias = layer.bias.iter().map(|b| (f64::from(*b) / unit * factor).round() as i64).collect();
+    let bias = layer_bias.iter().map(|b| (f64::from(*b) / unit * factor).round() as i64).collect();
     Ok(LayerLevel { shift: shift as u32, multipliers, bias, output })
 }
 
@@ -226,8 +226,9 @@ pub fn quantize(export: &Export, model: &FloatModel, records: &[Record], widths:
                 Epilogue::Gelu => (1.0 / 16_384.0, requant(&spec.name, 1.0 / 16_384.0 / out)?),
                 Epilogue::Latent => (1.0 / 4_096.0, none),
                 Epilogue::HalfTanh => (1.0 / 16_384.0, none),
+                Epilogue::Pixel => (1.0 / 255.0, none),
             };
-            layer_level(spec, layer, &quantized.steps, &inputs, unit, output)
+            layer_level(spec, &layer.bias, &quantized.steps, &inputs, unit, output)
         });
         layers.push(LayerParameters { max: width(own), levels: levels.collect::<Result<_, _>>()? });
         weights.extend(quantized.weights);

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mlic::BackendChoice;
+use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
+use mlic::{BackendChoice, PixelMode};
 
 use crate::exit::EXIT_CODES;
 use crate::model::ModelCommand;
@@ -33,7 +34,7 @@ pub(crate) struct Global {
     /// Threads, 0 for one per core
     #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, global = true)]
     pub(crate) threads: usize,
-    /// Model package to use instead of the embedded one
+    /// Model package to use instead of the one that comes with the program
     #[arg(long, value_name = "PACKAGE", global = true)]
     pub(crate) model: Option<PathBuf>,
     /// What runs the networks
@@ -70,6 +71,17 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// Folder to write to
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 
@@ -113,6 +125,36 @@ pub(crate) struct DecodeArgs {
     /// Format of the picture where OUT's extension does not say [default: png]
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) pixels: PixelArgs,
+}
+
+/// How pictures are made of latents.
+#[derive(Debug, Args)]
+pub(crate) struct PixelArgs {
+    /// How the picture is made
+    #[arg(long, value_enum, default_value_t = PixelsArg::Auto)]
+    pixels: PixelsArg,
+}
+
+impl PixelArgs {
+    pub(crate) fn mode(&self) -> PixelMode {
+        match self.pixels {
+            PixelsArg::Auto => PixelMode::Auto,
+            PixelsArg::Exact => PixelMode::Exact,
+            PixelsArg::Float => PixelMode::Float,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PixelsArg {
+    /// Exact where the model can, else float
+    Auto,
+    /// In integers: every sample the same on every machine
+    Exact,
+    /// In float: close to that on every machine
+    Float,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +186,8 @@ pub(crate) struct EvalArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) pixels: PixelArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

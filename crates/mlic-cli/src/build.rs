@@ -11,6 +11,7 @@ use mlic::output::{Destination, Output};
 use mlic::{Model, Planes, image_of, planes_of, quality_from_percent};
 use mlic_builder::build::{Activations, Encoder, RealGains, level_of, synthesize};
 use mlic_builder::float::FloatModel;
+use mlic_builder::synthesis::WeightWidth;
 use mlic_builder::{BuildError, BuildOptions, Export, bottleneck, cost as measured};
 use mlic_model::graph::Dtype;
 use mlic_model::model::Gain;
@@ -44,6 +45,9 @@ pub(crate) struct BuildArgs {
     /// Growth of bits that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.05)]
     budget: f64,
+    /// Weights of the integer synthesis, for exact pixels
+    #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
+    exact_weights: ExactArg,
     /// Element type of the float transforms
     #[arg(long, value_enum, default_value_t = TransformsArg::F16)]
     transforms: TransformsArg,
@@ -57,6 +61,16 @@ enum ActivationsArg {
     Int8,
     /// int16 everywhere
     Int16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExactArg {
+    /// Up to 16 bits
+    Int16,
+    /// 8 bits: smaller and faster, with noise that is seen at high quality
+    Int8,
+    /// No integer synthesis: pixels are never exact
+    None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -128,6 +142,11 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
             ActivationsArg::Int16 => Activations::Wide,
         },
         budget: args.budget / 100.0,
+        exact_weights: match args.exact_weights {
+            ExactArg::Int16 => Some(WeightWidth::Words),
+            ExactArg::Int8 => Some(WeightWidth::Bytes),
+            ExactArg::None => None,
+        },
         transform_dtype: match args.transforms {
             TransformsArg::F16 => Dtype::F16,
             TransformsArg::F32 => Dtype::F32,

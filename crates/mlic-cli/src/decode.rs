@@ -18,7 +18,7 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
     let output = files::output(&args.input, args.output.as_deref(), format.extension(), global)?;
     let stream = files::read_stream(&args.input)?;
-    let codec = files::codec(global)?;
+    let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
     let start = Instant::now();
     let progress = Progress::new(global);
     let decoded =

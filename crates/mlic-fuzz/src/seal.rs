@@ -88,5 +88,5 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
 #[must_use]
 pub fn package_sections(bytes: &[u8]) -> Vec<(package::SectionKind, Vec<u8>)> {
     let parsed = package::parse(bytes).expect("a sound package");
-    package::SectionKind::ALL.into_iter().map(|kind| (kind, bytes[parsed.range(kind)].to_vec())).collect()
+    parsed.sections().map(|(kind, range)| (kind, bytes[range].to_vec())).collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use mlic::{BackendChoice, Codec, Error, Latents, Model};
-use mlic_model::package::{self, SectionKind};
+use mlic_model::package;
 
 use crate::source::Source;
 use crate::{decode, differential, seal, seeds};
@@ -48,7 +48,7 @@ fn edited_package(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let mut sections = seal::package_sections(&seeds::small_package());
     while !source.is_empty() {
-        let section = source.below(SectionKind::ALL.len());
+        let section = source.below(sections.len());
         edit(&mut source, &mut sections[section].1);
     }
     if let Ok(model) = Model::from_bytes(package::write(&sections)) {

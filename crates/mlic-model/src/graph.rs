@@ -7,6 +7,8 @@
 //! input node ids u32, the operator's own numbers u32, its tensors. A tensor is a dtype byte and as many values as the
 //! operator's numbers say.
 
+use std::ops::Range;
+
 use half::f16;
 
 const MAGIC: [u8; 4] = *b"MLGR";
@@ -305,6 +307,12 @@ impl Graph {
         self.facts.get(self.output.0 as usize).map_or(Scale::ONE, |f| f.scale)
     }
 
+    /// Rows of the input after which every node begins a row of its own: what a part of the input must begin at a multiple of, to give a
+    /// part of the output.
+    pub fn stride(&self) -> u32 {
+        self.facts.iter().map(|f| f.scale.denominator).fold(1, |all, d| all / gcd(all, d).max(1) * d)
+    }
+
     /// Weights, biases and constants.
     pub fn parameter_count(&self) -> u64 {
         let tensors = |op: &Op| match op {
@@ -335,6 +343,35 @@ impl Graph {
             sizes.push(Size { channels: fact.channels, height: h, width: w });
         }
         Ok(sizes)
+    }
+
+    /// Rows of the input that these rows of the output depend on; they may reach beyond the input, where its padding is. So it is for columns.
+    pub fn reads(&self, rows: Range<i64>) -> Range<i64> {
+        let mut needed: Vec<Option<Range<i64>>> = vec![None; self.nodes.len()];
+        if let Some(own) = needed.get_mut(self.output.0 as usize) {
+            *own = Some(rows);
+        }
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            let Some(own) = needed.get(id).cloned().flatten() else { continue };
+            let reads = match &node.op {
+                Op::Conv2d(c) => {
+                    let (stride, half) = (i64::from(c.stride), i64::from(c.kernel / 2));
+                    own.start * stride - half..(own.end - 1) * stride + half + 1
+                }
+                Op::PixelShuffle { factor } => {
+                    let factor = i64::from(*factor);
+                    own.start.div_euclid(factor)..(own.end + factor - 1).div_euclid(factor)
+                }
+                _ => own,
+            };
+            for input in &node.inputs {
+                if let Some(all) = needed.get_mut(input.0 as usize) {
+                    let before = all.clone().unwrap_or_else(|| reads.clone());
+                    *all = Some(before.start.min(reads.start)..before.end.max(reads.end));
+                }
+            }
+        }
+        needed.into_iter().next().flatten().unwrap_or(0..0)
     }
 
     /// Multiplications of convolutions and normalizations for an input of `height` x `width`, saturating.

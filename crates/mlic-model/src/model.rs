@@ -358,8 +358,7 @@ impl Model {
 
     /// Sizes of the sections in bytes.
     pub fn section_lens(&self) -> impl Iterator<Item = (SectionKind, usize)> + '_ {
-        let there = SectionKind::ALL.into_iter().filter(|kind| self.parsed.has(*kind));
-        there.map(|kind| (kind, self.section(kind).len()))
+        self.parsed.sections().map(|(kind, range)| (kind, range.len()))
     }
 
     /// The integer synthesis, if the package has one.

@@ -149,6 +149,11 @@ impl Parsed {
         self.sections.len() >= kind as usize
     }
 
+    /// The sections that are there, in the order of the file.
+    pub fn sections(&self) -> impl Iterator<Item = (SectionKind, Range<usize>)> + '_ {
+        SectionKind::ALL.into_iter().zip(self.sections.iter().cloned())
+    }
+
     /// Where a section lies in the file; nowhere when the package does not have it.
     #[must_use]
     pub fn range(&self, kind: SectionKind) -> Range<usize> {

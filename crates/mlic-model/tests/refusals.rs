@@ -21,13 +21,13 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
 /// Makes checksums and hash right again after a change of contents.
 fn reseal(bytes: &mut [u8], original: &[u8]) {
     let parsed = parse(original).unwrap();
-    let hash = normative_hash(SectionKind::ALL.into_iter().map(|kind| (kind, &bytes[parsed.range(kind)])));
-    for (i, kind) in SectionKind::ALL.into_iter().enumerate() {
-        let sum = crc32fast::hash(&bytes[parsed.range(kind)]);
+    let hash = normative_hash(parsed.sections().map(|(kind, range)| (kind, &bytes[range])));
+    for (i, (_, range)) in parsed.sections().enumerate() {
+        let sum = crc32fast::hash(&bytes[range]);
         put(bytes, 64 + 24 * i + 4, sum);
     }
     bytes[24..56].copy_from_slice(&hash);
-    let directory = crc32fast::hash(&bytes[64..64 + 24 * 7]);
+    let directory = crc32fast::hash(&bytes[64..64 + 24 * parsed.sections().count()]);
     put(bytes, 56, directory);
     reseal_header(bytes);
 }
@@ -164,7 +164,7 @@ fn a_sum_that_could_overflow_is_refused() {
 fn with_section(kind: SectionKind, contents: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let original = package();
     let parsed = parse(&original).unwrap();
-    let mut sections: Vec<_> = SectionKind::ALL.map(|kind| (kind, original[parsed.range(kind)].to_vec())).into();
+    let mut sections: Vec<_> = parsed.sections().map(|(kind, range)| (kind, original[range].to_vec())).collect();
     let section = &mut sections[kind as usize - 1].1;
     *section = contents(std::mem::take(section));
     write(&sections)

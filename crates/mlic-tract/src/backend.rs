@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
+use mlic_backend::strips::{Strip, Strips};
 use mlic_backend::{BackendError, Planes, Stage};
 use mlic_model::Model;
 use mlic_model::graph::Graph;
@@ -11,13 +12,12 @@ use mlic_model::package::SectionKind;
 
 use crate::{TractError, Transform};
 
-/// A transform from planes to planes.
+/// A transform from planes to planes, strip by strip where they are large.
 #[derive(Debug)]
 pub struct PlaneTransform {
     transform: Transform,
     channels: usize,
-    up: usize,
-    down: usize,
+    strips: Strips,
 }
 
 impl PlaneTransform {
@@ -26,9 +26,8 @@ impl PlaneTransform {
     /// # Errors
     /// When tract cannot hold it.
     pub fn new(graph: Graph) -> Result<Self, TractError> {
-        let (channels, scale) = (graph.output_channels() as usize, graph.scale());
-        let (up, down) = (scale.numerator as usize, scale.denominator as usize);
-        Ok(Self { transform: Transform::new(graph)?, channels, up, down })
+        let (channels, strips) = (graph.output_channels() as usize, Strips::new(&graph));
+        Ok(Self { transform: Transform::new(graph)?, channels, strips })
     }
 
     /// Runs it; the result does not depend on the number of threads.
@@ -36,9 +35,34 @@ impl PlaneTransform {
     /// # Errors
     /// When the input does not fit, or tract fails.
     pub fn run(&self, input: &Planes, threads: usize) -> Result<Planes, TractError> {
-        let data = self.transform.run(&input.data, input.channels, input.height, input.width, threads)?;
-        let side = |n: usize| (n * self.up).div_ceil(self.down);
-        Ok(Planes { channels: self.channels, height: side(input.height), width: side(input.width), data })
+        self.run_in_strips(input, self.strips.rows(input.width), threads)
+    }
+
+    /// The same, so many rows of the input at a time, if they and its sides are multiples of the transform's stride. What an executor rounds
+    /// differently for pieces of another size is all that depends on it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_in_strips(&self, input: &Planes, rows: usize, threads: usize) -> Result<Planes, TractError> {
+        let Planes { channels, height, width, ref data } = *input;
+        let (out_height, out_width) = (self.strips.side(height), self.strips.side(width));
+        let planes = |data| Planes { channels: self.channels, height: out_height, width: out_width, data };
+        if !self.strips.can_cut(height, width, rows) || data.len() != channels * height * width {
+            return Ok(planes(self.transform.run(data, channels, height, width, threads)?));
+        }
+        let mut out = vec![0.0; self.channels * out_height * out_width];
+        for Strip { own, with_halo } in self.strips.cut(height, rows) {
+            let part = data.chunks_exact(height * width).flat_map(|plane| &plane[with_halo.start * width..with_halo.end * width]);
+            let part: Vec<f32> = part.copied().collect();
+            let part = self.transform.run(&part, channels, with_halo.len(), width, threads)?;
+            let first = self.strips.side(own.start);
+            let (skipped, len) = (first - self.strips.side(with_halo.start), (self.strips.side(own.end) - first) * out_width);
+            let part = part.chunks_exact(self.strips.side(with_halo.len()) * out_width);
+            for (out, part) in out.chunks_exact_mut(out_height * out_width).zip(part) {
+                out[first * out_width..][..len].copy_from_slice(&part[skipped * out_width..][..len]);
+            }
+        }
+        Ok(planes(out))
     }
 }
 

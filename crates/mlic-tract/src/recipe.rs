@@ -50,8 +50,24 @@ impl Recipe {
         Ok(Self { steps, output, input_channels })
     }
 
-    /// An optimized model for inputs of [1, channels, height, width].
+    /// The nodes of the graph.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        (0..self.steps.len() as u32).map(NodeId)
+    }
+
+    /// An optimized model for inputs of [1, channels, height, width] that computes the output alone.
     pub(crate) fn model(&self, channels: usize, height: usize, width: usize) -> TractResult<TypedModel> {
+        self.model_of(channels, height, width, [self.output])
+    }
+
+    /// The same that computes these nodes.
+    pub(crate) fn model_of(
+        &self,
+        channels: usize,
+        height: usize,
+        width: usize,
+        wanted: impl IntoIterator<Item = NodeId>,
+    ) -> TractResult<TypedModel> {
         let mut model = TypedModel::default();
         let mut outlets: Vec<OutletId> = Vec::with_capacity(self.steps.len());
         for (i, step) in self.steps.iter().enumerate() {
@@ -73,7 +89,8 @@ impl Recipe {
             };
             outlets.push(*outlet.first().context("outlet")?);
         }
-        model.select_output_outlets(&[*outlets.get(self.output.0 as usize).context("output")?])?;
+        let outlet = |id: NodeId| outlets.get(id.0 as usize).copied().context("output");
+        model.select_output_outlets(&wanted.into_iter().map(outlet).collect::<TractResult<Vec<_>>>()?)?;
         model.into_optimized()
     }
 }

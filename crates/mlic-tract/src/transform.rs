@@ -125,6 +125,36 @@ impl Transform {
         Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())
     }
 
+    /// Runs a transform that is a graph and gives the values of all its nodes, the input first: what calibration looks at.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`TractError::Engine`] for a transform that is no graph.
+    pub fn run_all(
+        &self,
+        input: &[f32],
+        channels: usize,
+        height: usize,
+        width: usize,
+        threads: usize,
+    ) -> Result<Vec<Vec<f32>>, TractError> {
+        self.check(input.len(), channels, height, width)?;
+        let recipe = match &self.source {
+            Source::Graph(recipe) => recipe,
+            #[cfg(feature = "onnx")]
+            Source::Onnx(_) => return Err(TractError::Engine { what: "run all nodes", message: "not a graph".into() }),
+        };
+        let plan = recipe.model_of(channels, height, width, recipe.nodes()).and_then(|m| m.into_runnable());
+        let plan = plan.map_err(engine("plan"))?;
+        let executor = self.executor(threads)?;
+        let x = Tensor::from_shape(&[1, channels, height, width], input).map_err(engine("input"))?;
+        let all = multithread_tract_scope(executor, || plan.run(tvec!(x.into_tvalue()))).map_err(engine("run"))?;
+        let values = |out: &TValue| {
+            let view = out.try_as_plain_ram().map_err(engine("output"))?;
+            Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())
+        };
+        all.iter().map(values).collect()
+    }
+
     fn check(&self, got: usize, channels: usize, height: usize, width: usize) -> Result<(), TractError> {
         if let Source::Graph(r) = &self.source
             && r.input_channels != channels

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mlic_model::graph::{Conv2d, Gdn, Graph, Node, NodeId, Op};
-use mlic_tract::{TractError, Transform};
+use mlic_tract::{PlaneTransform, TractError, Transform};
 
 /// [c, h, w]
 #[derive(Clone)]
@@ -213,4 +213,25 @@ fn wrong_inputs_are_named() {
     assert!(matches!(transform.run(&[0.0; 4], 3, 2, 2, 1), Err(TractError::Length { got: 4, .. })));
     assert!(matches!(transform.run(&[], 3, 0, 2, 1), Err(TractError::Length { .. })));
     assert!(matches!(transform.run(&[], 3, usize::MAX, 2, 1), Err(TractError::Length { .. })));
+}
+
+#[test]
+fn strips_give_the_picture_of_the_whole() {
+    let mut r = Random(23);
+    let graph = sample(&mut r);
+    let (up, stride) = (graph.scale().numerator as usize, graph.stride() as usize);
+    assert_eq!((up, graph.scale().denominator, stride), (3, 1, 2));
+    let transform = PlaneTransform::new(graph).unwrap();
+    for (height, width) in [(16, 24), (60, 8), (32, 2)] {
+        let input = mlic_backend::Planes { channels: 3, height, width, data: r.vec(3 * height * width, 2.0) };
+        let whole = transform.run_in_strips(&input, height, 1).unwrap();
+        assert_eq!(whole.height, height * up);
+        let largest = whole.data.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for rows in [2, 4, 10, 26] {
+            let strips = transform.run_in_strips(&input, rows, 2).unwrap();
+            assert_eq!((strips.channels, strips.height, strips.width), (whole.channels, whole.height, whole.width));
+            let error = strips.data.iter().zip(&whole.data).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(error <= 1e-5 * largest, "{height}x{width} by {rows}: off by {error:e} of {largest}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What a decoder may spend on one stream, whatever the stream says of itself.
 
-use mlic_backend::memory::{entropy_bytes, transform_bytes};
+use mlic_backend::memory::{entropy_bytes, exact_synthesis_bytes, transform_bytes};
 use mlic_core::schedule::LatentSize;
 use mlic_model::Model;
 use mlic_model::package::SectionKind;
@@ -23,7 +23,7 @@ pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 pub struct DecodeLimits {
     /// Most pixels.
     pub max_pixels: u64,
-    /// Most bytes beside the model and the stream, by `mlic_backend::memory`: a bound for the exact part, an estimate for
+    /// Most bytes beside the model and the stream, by `mlic_backend::memory`: a bound for what is exact, an estimate for
     /// the float synthesis.
     pub max_memory_bytes: u64,
 }
@@ -54,11 +54,14 @@ impl DecodeLimits {
         self.check_memory(entropy_bytes(model, size, threads))
     }
 
-    /// As [`Self::check_latents`], for the float synthesis.
+    /// As [`Self::check_latents`], for the synthesis. A model without an integer synthesis is refused where that is asked for.
     ///
     /// # Errors
     /// [`Error::Memory`], or [`Error::Model`] when the transform is refused.
-    pub(crate) fn check_synthesis(&self, model: &Model, size: LatentSize) -> Result<(), Error> {
+    pub(crate) fn check_synthesis(&self, model: &Model, size: LatentSize, exact: bool) -> Result<(), Error> {
+        if exact {
+            return model.exact_synthesis().map_or(Ok(()), |own| self.check_memory(exact_synthesis_bytes(own, size)));
+        }
         let graph = model.transform(SectionKind::Synthesis)?;
         self.check_memory(transform_bytes(&graph, size.y[0], size.y[1]))
     }

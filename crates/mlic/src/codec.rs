@@ -30,6 +30,21 @@ pub struct CodecOptions {
     pub backend: BackendChoice,
     /// Threads; 0 means all cores. No result depends on it.
     pub threads: usize,
+    /// How pictures are made of latents.
+    pub pixels: PixelMode,
+}
+
+/// How a picture is made of latents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PixelMode {
+    /// Exact where the model has an integer synthesis: the faster one on every processor with products of integers, and the same
+    /// everywhere. Float elsewhere.
+    #[default]
+    Auto,
+    /// In integers (SPEC 5.7): every sample the same on every machine.
+    Exact,
+    /// In float, within the tolerance of conformance level 4.
+    Float,
 }
 
 /// Information content of one part of a stream.
@@ -149,6 +164,7 @@ pub fn quality_from_percent(percent: f32, steps: u8) -> Option<u8> {
 /// An encoder and decoder with its model on its backend.
 pub struct Codec {
     backend: Arc<dyn Backend>,
+    pixels: PixelMode,
     limits: DecodeLimits,
 }
 
@@ -185,13 +201,30 @@ impl Codec {
     /// # Errors
     /// [`Error::Backend`] when the backend is not available.
     pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
-        Ok(Self::with_backend(backend(Arc::new(model), options.backend, options.threads)?))
+        let backend = backend(Arc::new(model), options.backend, options.threads)?;
+        Ok(Self::with_backend(backend).pixel_mode(options.pixels))
     }
 
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, limits: DecodeLimits::default() }
+        Self { backend, pixels: PixelMode::default(), limits: DecodeLimits::default() }
+    }
+
+    /// The same codec making its pictures this way.
+    #[must_use]
+    pub fn pixel_mode(self, pixels: PixelMode) -> Self {
+        Self { pixels, ..self }
+    }
+
+    /// Whether pictures are exact: whether every machine makes the same of a stream.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        match self.pixels {
+            PixelMode::Auto => self.model().exact_synthesis().is_some(),
+            PixelMode::Exact => true,
+            PixelMode::Float => false,
+        }
     }
 
     /// The same codec with other limits on what it decodes.
@@ -353,7 +386,7 @@ impl Codec {
         let size = self.limits.size(header.width, header.height)?;
         self.limits.check_latents(model, size)?;
         if goal == Goal::Picture {
-            self.limits.check_synthesis(model, size)?;
+            self.limits.check_synthesis(model, size, self.is_exact())?;
         }
         let no_picture = || Error::NoPicture { have: parsed.payload.len() as u64, need: parsed.payload_len as u64 };
         let short = |e: RansError, otherwise: fn(RansError) -> Error| match e {
@@ -390,8 +423,8 @@ impl Codec {
         Ok((Latents { header, z_symbols, y_hat, truncation }, parsed))
     }
 
-    /// The float part of decoding: the picture of `y_hat`. It depends on the backend within the tolerance of conformance
-    /// level 4, not on the number of threads.
+    /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
+    /// tolerance of conformance level 4; it never depends on the number of threads.
     ///
     /// # Errors
     /// What the backend says.
@@ -401,9 +434,14 @@ impl Codec {
     }
 
     fn picture(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality));
-        let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
-        let mut image = pixels::image_of(&x_hat, header.width, header.height)?;
+        let mut image = if self.is_exact() {
+            let samples = watch.time(Stage::ExactSynthesis, || self.backend.exact_synthesis(header.quality, y_hat))?;
+            pixels::image_of_samples(samples, header.width, header.height)?
+        } else {
+            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality));
+            let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
+            pixels::image_of(&x_hat, header.width, header.height)?
+        };
         image.gray = header.gray;
         Ok(image)
     }

@@ -27,6 +27,21 @@ pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Image
     Image::from_rgb(width, height, if fits { to_rgb(planes, w, h) } else { Vec::new() })
 }
 
+/// The picture in the top left part of what the integer synthesis gives.
+///
+/// # Errors
+/// [`ImageError`] when the samples are fewer than the picture's.
+pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Result<Image, ImageError> {
+    let (w, h) = (width as usize, height as usize);
+    let fits = samples.channels == 3 && samples.width >= w && samples.height >= h;
+    let Map { width: stride, data: mut rgb, .. } = samples;
+    if fits && stride > w {
+        (1..h).for_each(|row| rgb.copy_within(3 * row * stride..3 * (row * stride + w), 3 * row * w));
+    }
+    rgb.truncate(if fits { 3 * w * h } else { 0 });
+    Image::from_rgb(width, height, rgb)
+}
+
 /// RGB in 0..1, padded to the latent size by repeating the last column and row.
 pub(crate) fn to_planes(rgb: &[u8], width: usize, height: usize, size: &LatentSize) -> Planes {
     let [padded_height, padded_width] = size.padded;
@@ -105,6 +120,14 @@ mod tests {
         let at = |c: usize, row: usize, col: usize| planes.data[(c * 64 + row) * 64 + col];
         assert_eq!((at(0, 0, 0), at(0, 63, 63), at(1, 5, 1), at(2, 63, 0)), (0.0, 1.0, 0.8, 0.4));
         assert_eq!(to_rgb(&planes, 2, 1), [0, 51, 102, 255, 204, 153]);
+    }
+
+    #[test]
+    fn samples_are_cropped() {
+        let data = (0..3 * 4 * 3).collect();
+        let image = image_of_samples(Map { height: 3, width: 4, channels: 3, data }, 2, 3).unwrap();
+        assert_eq!(image.rgb, [0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17, 24, 25, 26, 27, 28, 29]);
+        assert!(image_of_samples(Map { height: 1, width: 2, channels: 3, data: vec![0; 6] }, 2, 2).is_err());
     }
 
     #[test]

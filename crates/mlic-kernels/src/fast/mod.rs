@@ -20,7 +20,7 @@ pub use layer::{Positions, latent_layer, layer, residual_layer};
 pub use linear::linear_attention;
 pub use pack::Layer;
 pub use quantize::quantize;
-pub use synthesis::Synthesis;
+pub use synthesis::{Synthesis, strip_rows};
 pub use tables::Tables;
 pub use window::local_attention;
 

@@ -1,0 +1,316 @@
+//! From the float synthesis to the integer one (SPEC 2.9, 5.7): its graph as layers and normalizations, with scales from what calibration saw.
+//!
+//! Convolutions take the GELU and the pixel shuffle after them along; sums become layers of identity terms. Activations have 14 bits, weights as
+//! many as the 32-bit accumulators leave room for: up to 16, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
+//! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB.
+
+use mlic_backend::Planes;
+use mlic_model::graph::{Conv2d, Gdn, Graph, NodeId, Op};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::parameters::{LayerParameters, QuantizerParameters, Requant};
+use mlic_model::synthesis::{InverseGdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Synthesis};
+use mlic_tract::Transform;
+
+use crate::error::BuildError;
+use crate::quantize::{WIDE_MAX, best_step, layer_level, requant};
+
+/// Room above the largest activation that calibration saw.
+const HEADROOM: f64 = 1.5;
+/// A unit of the latent.
+const LATENT_UNIT: f64 = 1.0 / 4_096.0;
+/// A unit of the pre-activation.
+const PREACT_UNIT: f64 = 1.0 / 16_384.0;
+/// A unit of a sample, where the transforms have samples of 0 to 1.
+const SAMPLE_UNIT: f64 = 1.0 / 255.0;
+
+/// Largest magnitude of every channel of every node of a float graph.
+#[derive(Debug, Clone)]
+pub struct Observed(Vec<Vec<f32>>);
+
+impl Observed {
+    /// Looks at a graph at work on some inputs.
+    ///
+    /// # Errors
+    /// [`BuildError::Transform`].
+    pub fn new(graph: &Graph, inputs: impl IntoIterator<Item = Planes>, threads: usize) -> Result<Self, BuildError> {
+        let transform = Transform::new(graph.clone())?;
+        let channels = (0..graph.nodes().len() as u32).map(|i| graph.channels(NodeId(i)) as usize);
+        let mut largest: Vec<Vec<f32>> = channels.map(|n| vec![0.0; n]).collect();
+        for input in inputs {
+            let values = transform.run_all(&input.data, input.channels, input.height, input.width, threads)?;
+            for (largest, values) in largest.iter_mut().zip(values) {
+                let area = (values.len() / largest.len().max(1)).max(1);
+                for (largest, plane) in largest.iter_mut().zip(values.chunks_exact(area)) {
+                    *largest = plane.iter().fold(*largest, |m, v| m.max(v.abs()));
+                }
+            }
+        }
+        Ok(Self(largest))
+    }
+
+    fn channels(&self, id: NodeId) -> &[f32] {
+        self.0.get(id.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Real value of one step of an activation of at most `max`.
+    fn step(&self, id: NodeId, max: i32) -> f64 {
+        let largest = self.channels(id).iter().fold(0.0_f32, |m, v| m.max(*v));
+        f64::from(largest).max(1e-3) * HEADROOM / f64::from(max)
+    }
+}
+
+/// How many bits weights have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightWidth {
+    /// 8.
+    Bytes,
+    /// Up to 16.
+    Words,
+}
+
+/// Quantizes a synthesis for y with so many channels.
+///
+/// # Errors
+/// [`BuildError::Synthesis`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
+pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
+    let step = observed.step(NodeId(0), WIDE_MAX);
+    let quantizer = QuantizerParameters { max: WIDE_MAX, levels: vec![requant("g_s", LATENT_UNIT / step)?] };
+    let count = graph.nodes().len();
+    let mut converter =
+        Converter { graph, observed, width, made: vec![None; count], taken: vec![false; count], nodes: Vec::new() };
+    converter.made[0] = Some(Made { at: NodeIndex(0), step, max: WIDE_MAX });
+    for id in (1..graph.nodes().len() as u32).map(NodeId) {
+        converter.node(id)?;
+    }
+    Ok(Synthesis::new(graph.input_channels() as usize, quantizer, converter.nodes)?)
+}
+
+/// An integer node that stands for a float one.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    at: NodeIndex,
+    /// Real value of one step.
+    step: f64,
+    max: i32,
+}
+
+struct Converter<'a> {
+    graph: &'a Graph,
+    observed: &'a Observed,
+    width: WeightWidth,
+    /// Per float node.
+    made: Vec<Option<Made>>,
+    /// Float nodes that the layer of an earlier one takes along.
+    taken: Vec<bool>,
+    nodes: Vec<Node>,
+}
+
+/// What a layer takes along.
+#[derive(Clone, Copy)]
+struct After {
+    gelu: bool,
+    shuffle: bool,
+    /// The float node whose value the layer has.
+    last: NodeId,
+}
+
+impl Converter<'_> {
+    fn node(&mut self, id: NodeId) -> Result<(), BuildError> {
+        if self.taken[id.0 as usize] {
+            return Ok(());
+        }
+        let node = &self.graph.nodes()[id.0 as usize];
+        let channels = self.graph.channels(id) as usize;
+        match &node.op {
+            Op::Conv2d(conv) => self.convolution(id, conv, node.inputs[0]),
+            Op::Gelu => self.identity(After { gelu: true, shuffle: false, last: id }, &node.inputs, channels),
+            Op::PixelShuffle { factor: 2 } => {
+                self.identity(After { gelu: false, shuffle: true, last: id }, &node.inputs, 4 * channels)
+            }
+            Op::Add => self.identity(After { gelu: false, shuffle: false, last: id }, &node.inputs, channels),
+            Op::Gdn(gdn) if gdn.inverse => self.inverse_gdn(id, gdn, node.inputs[0]),
+            other => Err(unsupported(id, format!("{} has no integer form", name(other)))),
+        }
+    }
+
+    fn input(&self, id: NodeId) -> Result<Made, BuildError> {
+        self.made[id.0 as usize].ok_or_else(|| unsupported(id, "is read before it is there"))
+    }
+
+    /// The GELU and the pixel shuffle after a node that nothing else reads.
+    fn after(&mut self, id: NodeId) -> After {
+        let mut after = After { gelu: false, shuffle: false, last: id };
+        loop {
+            let readers = (0_u32..).zip(self.graph.nodes()).filter(|(_, n)| n.inputs.contains(&after.last));
+            let readers: Vec<_> = readers.collect();
+            let [(next, node)] = readers.as_slice() else { return after };
+            match node.op {
+                _ if after.last == self.graph.output() => return after,
+                Op::Gelu if !after.gelu => after.gelu = true,
+                Op::PixelShuffle { factor: 2 } if !after.shuffle => after.shuffle = true,
+                _ => return after,
+            }
+            after.last = NodeId(*next);
+            self.taken[*next as usize] = true;
+        }
+    }
+
+    fn convolution(&mut self, id: NodeId, conv: &Conv2d, input: NodeId) -> Result<(), BuildError> {
+        let size = conv.kernel as usize;
+        if conv.stride != 1 || conv.groups != 1 || !matches!(size, 1 | 3 | 5) {
+            let problem = format!(
+                "kernel {size}, stride {}, {} groups: only 1, 3 or 5, 1, 1 have an integer form",
+                conv.stride, conv.groups
+            );
+            return Err(unsupported(id, problem));
+        }
+        let from = self.input(input)?;
+        let (weights, steps) = self.weights(conv, from.max);
+        let term = TermSpec { source: Source::Node(from.at), first_channel: 0, channels: conv.input as usize, identity: false };
+        let spec = self.spec(id, vec![term], Kernel::Dense { size }, conv.output as usize);
+        let after = self.after(id);
+        self.layer(after, spec, &conv.bias, vec![weights], &[steps], &[from.step])
+    }
+
+    /// A layer of identity terms.
+    fn identity(&mut self, after: After, inputs: &[NodeId], outputs: usize) -> Result<(), BuildError> {
+        let from = inputs.iter().map(|id| self.input(*id)).collect::<Result<Vec<_>, _>>()?;
+        let term = |m: &Made| TermSpec { source: Source::Node(m.at), first_channel: 0, channels: outputs, identity: true };
+        let spec = self.spec(after.last, from.iter().map(term).collect(), Kernel::Dense { size: 1 }, outputs);
+        let none = vec![OwnedWeights::Bytes(Vec::new()); from.len()];
+        let steps: Vec<f64> = from.iter().map(|m| m.step).collect();
+        self.layer(after, spec, &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
+    }
+
+    fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
+        LayerSpec { name: format!("g_s.{}", id.0), terms, kernel, outputs, epilogue: Epilogue::Linear }
+    }
+
+    /// Weights `[output][row][col][input]` with a step per output, for activations of at most `max`.
+    fn weights(&self, conv: &Conv2d, max: i32) -> (OwnedWeights, Vec<f64>) {
+        let (inputs, taps) = (conv.input as usize, (conv.kernel * conv.kernel) as usize);
+        let rows = conv.weight.chunks_exact(inputs * taps);
+        let (mut bytes, mut words, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let order = (0..taps).flat_map(|tap| (0..inputs).map(move |c| f64::from(row[c * taps + tap])));
+            let step = match self.width {
+                WeightWidth::Bytes => best_step(row),
+                WeightWidth::Words => word_step(row, max),
+            };
+            match self.width {
+                WeightWidth::Bytes => bytes.extend(order.map(|w| (w / step).round().clamp(-127.0, 127.0) as i8)),
+                WeightWidth::Words => words.extend(order.map(|w| (w / step).round() as i16)),
+            }
+            steps.push(step);
+        }
+        let weights = match self.width {
+            WeightWidth::Bytes => OwnedWeights::Bytes(bytes),
+            WeightWidth::Words => OwnedWeights::Words(words),
+        };
+        (weights, steps)
+    }
+
+    fn layer(
+        &mut self,
+        after: After,
+        mut spec: LayerSpec,
+        bias: &[f32],
+        weights: Vec<OwnedWeights>,
+        steps: &[Vec<f64>],
+        inputs: &[f64],
+    ) -> Result<(), BuildError> {
+        let is_picture = after.last == self.graph.output();
+        let none = Requant { multiplier: 0, shift: 0 };
+        let step = if is_picture { SAMPLE_UNIT } else { self.observed.step(after.last, WIDE_MAX) };
+        let (epilogue, unit, output) = match (is_picture, after.gelu) {
+            (true, true) => return Err(unsupported(after.last, "a picture after GELU has no integer form")),
+            (true, false) => (Epilogue::Pixel, SAMPLE_UNIT, none),
+            (false, true) => (Epilogue::Gelu, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?),
+            (false, false) => (Epilogue::Linear, step, none),
+        };
+        spec.epilogue = epilogue;
+        let max = if is_picture { 255 } else { WIDE_MAX };
+        let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
+        let parameters = LayerParameters { max, levels: vec![level] };
+        let node = Node::Layer(Layer { spec, parameters, weights, shuffle: after.shuffle });
+        self.add(after.last, node, step, max);
+        Ok(())
+    }
+
+    /// `v = norm * area`, where each channel's area makes its largest norm just fit; the root of v is then that of the norm times the
+    /// root of the area.
+    fn inverse_gdn(&mut self, id: NodeId, gdn: &Gdn, input: NodeId) -> Result<(), BuildError> {
+        let (n, from) = (gdn.channels as usize, self.input(input)?);
+        let squares: Vec<f64> = self.observed.channels(input).iter().map(|v| (f64::from(*v) * HEADROOM).powi(2)).collect();
+        let norm =
+            |row: &[f32], beta: &f32| row.iter().zip(&squares).map(|(g, s)| f64::from(*g) * s).sum::<f64>() + f64::from(*beta);
+        let rows: Vec<&[f32]> = gdn.gamma.chunks_exact(n).collect();
+        let areas: Vec<f64> = rows.iter().zip(&gdn.beta).map(|(row, beta)| MAX_NORM as f64 / norm(row, beta)).collect();
+        // The largest factor of the gammas of a channel, and the shift with which it gives just the channel's area.
+        let factors: Vec<f64> = rows.iter().map(|row| gamma_factor(row)).collect();
+        let unit = from.step * from.step;
+        let shifts = factors.iter().zip(&areas).filter(|(f, _)| f.is_finite()).map(|(f, a)| (f / (unit * a)).log2());
+        let (sum, count) = shifts.fold((0.0, 0), |(sum, count), s| (sum + s, count + 1));
+        let shift = (sum / f64::from(count.max(1))).round().clamp(0.0, 40.0) as u32;
+        let scale = f64::from(shift).exp2();
+        let areas: Vec<f64> = factors.iter().zip(&areas).map(|(f, a)| a.min(f / (unit * scale))).collect();
+        let step = self.observed.step(id, WIDE_MAX);
+        let ratios: Vec<f64> = areas.iter().map(|a| from.step / (a.sqrt() * step)).collect();
+        let largest = ratios.iter().copied().fold(0.0, f64::max);
+        let output_shift = 29 - largest.log2().floor() as i32;
+        if !(0..=62).contains(&output_shift) {
+            return Err(BuildError::Scale { operator: format!("g_s.{}", id.0), value: largest });
+        }
+        let gamma = rows
+            .iter()
+            .zip(&areas)
+            .flat_map(|(row, a)| row.iter().map(move |g| (f64::from(*g) * unit * a * scale).round() as i16));
+        let beta = gdn.beta.iter().zip(&areas).map(|(b, a)| (f64::from(*b) * a * scale).round() as i64);
+        let node = InverseGdn {
+            input: from.at,
+            max: WIDE_MAX,
+            gamma: gamma.collect(),
+            beta: beta.collect(),
+            shift,
+            multipliers: ratios.iter().map(|r| (r * f64::from(output_shift).exp2()).round() as i32).collect(),
+            output_shift: output_shift as u32,
+        };
+        self.add(id, Node::InverseGdn(node), step, WIDE_MAX);
+        Ok(())
+    }
+
+    fn add(&mut self, id: NodeId, node: Node, step: f64, max: i32) {
+        self.nodes.push(node);
+        self.made[id.0 as usize] = Some(Made { at: NodeIndex(self.nodes.len()), step, max });
+    }
+}
+
+/// The smallest step with which the weights of one output fit their type and, with activations of at most `max`, a 32-bit sum.
+fn word_step(row: &[f32], max: i32) -> f64 {
+    let largest = row.iter().fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
+    let sum: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+    // Rounding may add half a step to each weight.
+    let room = f64::from(i32::MAX) / f64::from(max) - row.len() as f64 / 2.0 - 1.0;
+    (largest / f64::from(i16::MAX)).max(sum / room).max(1e-12)
+}
+
+/// The largest factor with which the gammas of one channel, rounded, are in range; infinite if all are zero.
+fn gamma_factor(row: &[f32]) -> f64 {
+    let largest = row.iter().fold(0.0_f64, |m, g| m.max(f64::from(*g)));
+    let sum: f64 = row.iter().map(|g| f64::from(*g)).sum();
+    let room = MAX_GAMMA_SUM as f64 - row.len() as f64 / 2.0 - 1.0;
+    (f64::from(i16::MAX) / largest).min(room / sum)
+}
+
+fn unsupported(id: NodeId, problem: impl Into<String>) -> BuildError {
+    BuildError::Synthesis { node: id.0, problem: problem.into() }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Input { .. } => "a second input",
+        Op::Gdn(_) => "a divisive normalization",
+        Op::PixelShuffle { .. } => "a pixel shuffle by another factor than 2",
+        _ => "this operator",
+    }
+}
