@@ -23,6 +23,11 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     let start = Instant::now();
     let program = build::conform(platform, setup)?;
     println!("cross: compiled for {} in {} s", platform.name, start.elapsed().as_secs());
+    if !platform.kernels.is_empty() {
+        let start = Instant::now();
+        build::test_kernels(platform, setup)?;
+        println!("cross: kernels agree on {}: {}, {} s", platform.name, platform.kernels.join(", "), start.elapsed().as_secs());
+    }
     let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
     Ok(Record {
