@@ -16,7 +16,7 @@
 #define TILE_COLUMNS 96
 #define MAX_PLACES 4 // rows of the tile that a thread copies
 
-struct Stage {
+struct alignas(16) Stage {
     i16 rows[TILE_ROWS * 32];
     u32 columns[TILE_COLUMNS * 8];
 };
@@ -47,26 +47,46 @@ NOINLINE void copy_slowly(i16 *to, const i16 *from, i32 count) {
     ROLLED for (i32 i = 0; i < 8; ++i) to[i] = i < count ? from[i] : (i16)0;
 }
 
-// Eight channels of a row of the tile; zeros outside the map and beyond the term's channels.
-DEVICE void copy_row(const LayerArgs &a, const Term &t, const Step &s, Place p, bool is_row, i32 channel, i16 *to) {
-    const Place at = {p.row + s.row - a.side / 2, p.col + s.col - a.side / 2};
-    const bool inside = is_row && is_inside(a, at) && channel < t.channels;
-    const i16 *from = inside ? input_at(a, s.term, at) + t.first + channel : a.inputs[s.term];
-    if (((a.strides[s.term] | t.first | t.channels) & 7) == 0) copy_async(to, from, inside);
-    else copy_slowly(to, from, inside ? t.channels - channel : 0);
+// Where a thread copies from: kept while only the chunk changes.
+struct Cursor {
+    Step step;
+    const i16 *from[MAX_PLACES]; // this thread's part of each of its rows at this tap; none outside the map
+    const char *weights;
+    i32 channels; // of the term, from this thread's part on
+    bool is_aligned;
+};
+
+// Finds the rows of the step's tap. `places` are those of this thread's rows.
+DEVICE void seek(const LayerArgs &a, Cursor &c, const Place *places, i32 first, i32 column) {
+    const Step &s = c.step;
+    const Term &t = a.terms[s.term];
+    const i32 part = 8 * (threadIdx.x & 3);
+    c.weights = (const char *)t.weights + (s.index * a.columns + column) * 32;
+    c.channels = t.channels - part;
+    c.is_aligned = ((a.strides[s.term] | t.first | t.channels) & 7) == 0;
+    UNROLL for (i32 i = 0; i < MAX_PLACES; ++i) {
+        const i32 row = (threadIdx.x >> 2) + i * (blockDim.x >> 2);
+        const Place at = {places[i].row + s.row - a.side / 2, places[i].col + s.col - a.side / 2};
+        c.from[i] = first + row < a.end && is_inside(a, at) ? input_at(a, s.term, at) + t.first + part : nullptr;
+    }
 }
 
-// A block's copies of one step. `places` are those of this thread's rows.
-DEVICE void copy_step(const LayerArgs &a, const Step &s, const Place *places, i32 first, i32 rows, i32 column, Stage &to) {
-    const Term &t = a.terms[s.term];
-    const i32 threads = blockDim.x, part = threadIdx.x & 3;
+// A block's copies of one step; the cursor moves to the next.
+DEVICE void copy_step(const LayerArgs &a, Cursor &c, const Place *places, i32 first, i32 rows, i32 column, Stage &to) {
+    if (c.step.term >= a.term_count) return;
+    if (c.step.chunk == 0) seek(a, c, places, first, column);
+    const i32 threads = blockDim.x, channel = 32 * c.step.chunk, left = c.channels - channel;
     UNROLL for (i32 i = 0; i < MAX_PLACES; ++i) {
         const i32 row = (threadIdx.x >> 2) + i * (threads >> 2);
         if (row >= rows) break;
-        copy_row(a, t, s, places[i], first + row < a.end, 32 * s.chunk + 8 * part, to.rows + row * 32 + 8 * part);
+        const bool inside = c.from[i] != nullptr && left > 0;
+        i16 *into = to.rows + row * 32 + 8 * (threadIdx.x & 3);
+        if (c.is_aligned) copy_async(into, inside ? c.from[i] + channel : a.inputs[0], inside);
+        else copy_slowly(into, inside ? c.from[i] + channel : a.inputs[0], inside ? left : 0);
     }
-    const char *from = (const char *)t.weights + (s.index * a.columns + column) * 32;
-    for (i32 i = threadIdx.x; i < a.warps_n * 64; i += threads) copy_async(to.columns + 4 * i, from + 16 * i, true);
+    for (i32 i = threadIdx.x; i < a.warps_n * 64; i += threads) copy_async(to.columns + 4 * i, c.weights + 16 * i, true);
+    c.weights += (i64)a.columns * 32;
+    advance(a, c.step);
 }
 
 // Low and high bytes of eight activations, as k elements of a lane.
@@ -224,24 +244,19 @@ template <bool USE_MMA, bool SINGLE> DEVICE void dense(const LayerArgs &a, Stage
     clear(low, high);
     if (!SINGLE) start(a, output, sums);
 
-    Step next = {0, 0, 0, 0, 0, 0}, now;
-    skip_identities(a, next);
-    now = next;
+    Step now = {0, 0, 0, 0, 0, 0};
+    skip_identities(a, now);
     const i32 only = now.term;
+    Cursor next;
+    next.step = now;
     ROLLED for (i32 i = 0; i < STAGES - 1; ++i) {
-        if (next.term < a.term_count) {
-            copy_step(a, next, places, first, rows, column, stages[i]);
-            advance(a, next);
-        }
+        copy_step(a, next, places, first, rows, column, stages[i]);
         copy_commit();
     }
     for (i32 read = 0, write = STAGES - 1; now.term < a.term_count;) {
         copy_wait();
         __syncthreads();
-        if (next.term < a.term_count) {
-            copy_step(a, next, places, first, rows, column, stages[write]);
-            advance(a, next);
-        }
+        copy_step(a, next, places, first, rows, column, stages[write]);
         copy_commit();
         const i16 *own_rows = stages[read].rows + warp_m * 32 * 32;
         const u32 *own_columns = stages[read].columns + warp_n * 256;
