@@ -1,7 +1,7 @@
 """Reference decoder of MLIC++ streams, written from docs/SPEC.md alone.
 
-It stops at `y_hat`: pixels (SPEC 5.6) are close, not exact, and no part of it.
+Pixels are made where they are exact (SPEC 5.7). Where they are close (SPEC 5.6), it stops at `y_hat`.
 """
 
 NAME = "mlic-reference"
-VERSION = "1.0.0"
+VERSION = "1.1.0"

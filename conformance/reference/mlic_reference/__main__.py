@@ -32,7 +32,7 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(NAME, description="Independent reference decoder of MLIC++ streams, up to y_hat.",
+    parser = argparse.ArgumentParser(NAME, description="Independent reference decoder of MLIC++ streams: y_hat and exact pixels.",
                                      epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"{NAME} {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -41,7 +41,7 @@ def _parser():
     decode.add_argument("--package", type=Path, required=True, help="model package")
     decode.add_argument("--json", action="store_true", help="print one JSON object")
     decode.set_defaults(run=_decode)
-    check = commands.add_parser("verify", help="compare with the vectors of suites at levels L0 to L3")
+    check = commands.add_parser("verify", help="compare with the vectors of suites at levels L0 to L4")
     check.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
     check.add_argument("--package", type=Path, action="append", default=[],
                        help="model package where the manifest names none; may be repeated")
@@ -106,6 +106,8 @@ def _print(decoding):
         for member in ("means", "scale_indices", "symbols"):
             print(f"slice {this['slice']:<2} {this['parity']:<10} {member:<13} {this[member]}")
     print(f"{'y_hat':<16} {digests['y_hat']}")
+    if digests["pixels"] is not None:
+        print(f"{'pixels':<16} {digests['pixels']}")
     if decoding.whole_slices is not None:
         print(f"{'truncated':<16} {decoding.whole_slices} whole slices")
     if decoding.refusal is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import container, rans
+from . import container, rans, synthesis
 from .checkerboard import ANCHOR, NON_ANCHOR
 from .digest import digest, symbol_checksum
 from .entropy import EntropyNetworks
@@ -43,6 +43,8 @@ class Decoding:
     z: np.ndarray = None
     passes: list = field(default_factory=list)
     y_hat: np.ndarray = None
+    pixels: np.ndarray = None
+    """[height, width, 3 or 1], if the package has an exact synthesis."""
     whole_slices: int = None
     refusal: Refusal = None
 
@@ -52,6 +54,7 @@ class Decoding:
             "z": None if self.z is None else digest(self.z, "<i4"),
             "passes": [p.digests() for p in self.passes],
             "y_hat": None if self.y_hat is None else digest(self.y_hat, "<i4"),
+            "pixels": None if self.pixels is None else digest(self.pixels, "u1"),
             "whole_slices": self.whole_slices,
         }
 
@@ -91,6 +94,8 @@ def _decode(data, model, decoding):
     if stream.is_truncated:
         decoding.whole_slices = source.whole_passes // len(HALVES)
     decoding.y_hat = np.concatenate(networks.y_hat, axis=2)
+    if model.synthesis is not None:
+        decoding.pixels = synthesis.picture(synthesis.samples(decoding.y_hat, model, header.quality), header)
 
 
 def _z_symbols(source, header, model):

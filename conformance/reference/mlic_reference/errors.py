@@ -17,6 +17,11 @@ class PackageRefusal(Refusal):
         super().__init__("model", message)
 
 
+def refuse_unless(condition, message):
+    if not condition:
+        raise PackageRefusal(message)
+
+
 class WidthExceeded(ArithmeticError):
     """A value left the width that SPEC states for it: a defect of this program or of SPEC 4.9, never of a stream."""
 

@@ -1,4 +1,4 @@
-"""The operators of the entropy networks (SPEC 4). Maps are int64 arrays [row, column, channel]."""
+"""The operators of the entropy networks and of the exact synthesis (SPEC 4). Maps are int64 arrays [row, column, channel]."""
 
 import numpy as np
 
@@ -11,6 +11,8 @@ TABLE_END = 131072
 """8 in Q14: where the tables of GELU and half tanh end."""
 EXP_END = 16384
 """16 in Q10: where exp_neg is 0."""
+GAMMA_SUM_MAX = 65535
+"""What the gammas of a channel add up to at most (SPEC 4.9)."""
 
 
 def quantize(latents, quantizer, level):
@@ -59,6 +61,8 @@ def _epilogue(spec, largest, at_level, v, tables):
         return saturate(requant(gelu(saturate(v, PREACT_MAX), tables), at_level.output), largest)
     if spec.epilogue == "latent":
         return saturate(v, LATENT_MAX)
+    if spec.epilogue == "pixel":
+        return np.clip(v, 0, largest)
     return half_tanh(saturate(v, PREACT_MAX), tables)
 
 
@@ -136,6 +140,18 @@ def layer_norm(x, epsilon):
     root = isqrt(((d * d).sum(axis=-1, keepdims=True) << 16) // n + epsilon)
     require(largest << 20 <= I64_MAX, "norm leaves 64 bits")
     return saturate(divide(d << 20, root), ACTIVATION_MAX)
+
+
+def inverse_normalization(x, parameters, largest):
+    """SPEC 4.11, of a map whose elements are at most `largest`.
+
+    That both sums fit 64 bits is what `proof` has shown: gamma sums to at most 65535 and x^2 is below 2^30, so that the
+    matrix product is below 2^46, and beta is at most 2^61."""
+    require(magnitude(x) <= largest, "inverse normalization reads more than its producer may give")
+    squares = exact_product(x * x, parameters.gamma.T, GAMMA_SUM_MAX * largest**2)
+    v = np.minimum(round_shift(squares + parameters.beta, parameters.shift), I32_MAX)
+    scaled = x * isqrt(v) * parameters.multiplier
+    return saturate(round_shift(scaled, parameters.output_shift), parameters.max)
 
 
 def window_attention(q, k, v, parameters, window, level, values_max, tables):

@@ -4,18 +4,21 @@ import hashlib
 import json
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from . import configuration, layout, proof, transform
-from .errors import PackageRefusal
+from .errors import PackageRefusal, refuse_unless
+from .parameters import MAX_MAX, Cursor, QuantizerParameters, layer_parameters
 from .rans import Table
+from .synthesis import Synthesis, read_synthesis
 
 MAGIC = b"MLICPKG\0"
 FORMAT_VERSION = 1
-SECTION_COUNT = 7
+SECTION_COUNTS = (7, 8)
+"""Without and with the exact synthesis."""
 DIRECTORY_OFFSET = 64
 CONTENTS_OFFSET = 256
 ALIGNMENT = 64
@@ -26,42 +29,15 @@ LATENT_STEP = 16
 """Pixels between positions of y."""
 HYPER_STEP = 4
 """Positions of y between positions of z."""
-CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, ANALYSIS, HYPER_ANALYSIS, METADATA = range(1, 8)
+CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, ANALYSIS, HYPER_ANALYSIS, METADATA, EXACT_SYNTHESIS = range(1, 9)
+NORMATIVE = (CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, EXACT_SYNTHESIS)
 
-SHIFT_MAX = 62
-MAX_MAX = 32767
 # SPEC 1.3.
 MAX_METADATA_LEN = 1 << 20
 POSITION_BIAS_MAX = 2**26 - 1
 TABLE_MAX = 2**27 - 1
 GAIN_LOG2_MAX = 12 * 65536
 SCALE_TABLES = 64
-
-
-@dataclass
-class LayerLevel:
-    """Parameters of a layer at one level: shift, requant after GELU (or None), int64[outputs] per term, int64[outputs]."""
-
-    shift: int
-    output: tuple
-    multipliers: list
-    bias: np.ndarray
-
-
-@dataclass
-class LayerParameters:
-    """`weights` has, per term, i8 of Layer.weight_shape, or None."""
-
-    layer: layout.Layer
-    max: int
-    levels: list
-    weights: list = field(default_factory=list)
-
-
-@dataclass
-class QuantizerParameters:
-    max: int
-    levels: list
 
 
 @dataclass
@@ -112,11 +88,14 @@ class Model:
     linear_attentions: dict
     window_attentions: dict
     tables: Tables
+    inverse_gain: list
     inverse_hyper_gain: list
     threshold: np.ndarray
     y_tables: list
     z_tables: list
     median: np.ndarray
+    synthesis: Synthesis = None
+    """None if the package has no section 8."""
 
     def max_of(self, tensor):
         """max(X) of SPEC 4.9: the declared largest magnitude of a tensor."""
@@ -141,90 +120,56 @@ def load(data):
     transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
     transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
     _metadata(sections[METADATA])
+    if EXACT_SYNTHESIS in sections:
+        model.synthesis = read_synthesis(sections[EXACT_SYNTHESIS], config.latent)
     proof.check(model)
     return model
 
 
-def _refuse_unless(condition, message):
-    if not condition:
-        raise PackageRefusal(message)
-
-
 def _container(data):
     """SPEC 2.1, 2.3: the hash of the normative part and the sections by kind."""
-    _refuse_unless(CONTENTS_OFFSET <= len(data) <= PACKAGE_BYTES_MAX, "size of the file")
+    refuse_unless(CONTENTS_OFFSET <= len(data) <= PACKAGE_BYTES_MAX, "size of the file")
     magic, version, count, length, digest, directory_crc, header_crc = struct.unpack_from("<8sIIQ32sII", data)
-    _refuse_unless(magic == MAGIC, "magic")
-    _refuse_unless(zlib.crc32(data[:60]) == header_crc, "header checksum")
-    _refuse_unless(version == FORMAT_VERSION, "format version")
-    _refuse_unless(count == SECTION_COUNT, "number of sections")
-    _refuse_unless(length == len(data), "length of the file")
+    refuse_unless(magic == MAGIC, "magic")
+    refuse_unless(zlib.crc32(data[:60]) == header_crc, "header checksum")
+    refuse_unless(version == FORMAT_VERSION, "format version")
+    refuse_unless(count in SECTION_COUNTS, "number of sections")
+    refuse_unless(length == len(data), "length of the file")
     entry = struct.Struct("<IIQQ")
-    directory = data[DIRECTORY_OFFSET:DIRECTORY_OFFSET + SECTION_COUNT * entry.size]
-    _refuse_unless(zlib.crc32(directory) == directory_crc, "directory checksum")
+    directory = data[DIRECTORY_OFFSET:DIRECTORY_OFFSET + count * entry.size]
+    refuse_unless(zlib.crc32(directory) == directory_crc, "directory checksum")
     sections, normative, end = {}, hashlib.sha256(), DIRECTORY_OFFSET + len(directory)
     for index, (kind, crc, offset, size) in enumerate(entry.iter_unpack(directory)):
-        _refuse_unless(kind == index + 1, "order of sections")
+        refuse_unless(kind == index + 1, "order of sections")
         start = CONTENTS_OFFSET if index == 0 else -(-end // ALIGNMENT) * ALIGNMENT
-        _refuse_unless(offset == start and start + size <= len(data), f"place of section {kind}")
-        _refuse_unless(not any(data[end:start]), f"padding before section {kind}")
+        refuse_unless(offset == start and start + size <= len(data), f"place of section {kind}")
+        refuse_unless(not any(data[end:start]), f"padding before section {kind}")
         end = start + size
         contents = data[start:end]
-        _refuse_unless(zlib.crc32(contents) == crc, f"checksum of section {kind}")
+        refuse_unless(zlib.crc32(contents) == crc, f"checksum of section {kind}")
         sections[kind] = contents
-        if kind <= SYNTHESIS:
+        if kind in NORMATIVE:
             normative.update(struct.pack("<IQ", kind, size))
             normative.update(contents)
-    _refuse_unless(end == len(data), "bytes after the last section")
-    _refuse_unless(normative.digest() == digest, "hash of the normative part")
+    refuse_unless(end == len(data), "bytes after the last section")
+    refuse_unless(normative.digest() == digest, "hash of the normative part")
     return digest, sections
 
 
 def _metadata(text):
     """Section 7, SPEC 2.1: an object with a name."""
-    _refuse_unless(len(text) <= MAX_METADATA_LEN, "metadata too long")
+    refuse_unless(len(text) <= MAX_METADATA_LEN, "metadata too long")
     try:
         metadata = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise PackageRefusal(f"metadata is not JSON: {error}") from error
-    _refuse_unless(text.startswith(b"{") and isinstance(metadata.get("name"), str), "metadata without a name")
-
-
-class _Cursor:
-    """Reads little-endian numbers one after the other, each within a range."""
-
-    def __init__(self, data):
-        self.data, self.offset = data, 0
-
-    def array(self, kind, shape, low=None, high=None, what="value"):
-        """int64 array of a shape, from fields of a numpy type such as "<i4"."""
-        dtype = np.dtype(kind)
-        count = int(np.prod(shape, dtype=object))
-        _refuse_unless(self.offset + count * dtype.itemsize <= len(self.data), "parameters end early")
-        values = np.frombuffer(self.data, dtype, count, self.offset).astype(np.int64).reshape(shape)
-        self.offset += count * dtype.itemsize
-        _refuse_unless(low is None or not count or values.min() >= low, f"{what} too small")
-        _refuse_unless(high is None or not count or values.max() <= high, f"{what} too large")
-        return values
-
-    def number(self, kind, low, high, what):
-        return int(self.array(kind, (), low, high, what))
-
-    def max(self):
-        return self.number("<i4", 1, MAX_MAX, "max")
-
-    def shift(self):
-        return self.number("u1", 0, SHIFT_MAX, "shift")
-
-    def requant(self):
-        multiplier = self.number("<i4", 0, None, "multiplier")
-        return multiplier, self.shift()
+    refuse_unless(text.startswith(b"{") and isinstance(metadata.get("name"), str), "metadata without a name")
 
 
 def _parameters(data, config, net, model_id):
     """SPEC 2.5, in its order."""
-    cursor, levels = _Cursor(data), range(config.scale_levels)
-    layers = {layer.name: _layer(cursor, layer, levels) for layer in net.layers}
+    cursor, levels = Cursor(data), range(config.scale_levels)
+    layers = {layer.name: layer_parameters(cursor, layer, levels) for layer in net.layers}
     quantizers = {name: QuantizerParameters(cursor.max(), [cursor.requant() for _ in levels]) for name in net.quantizers}
     norms = {norm.name: NormParameters(norm, [cursor.number("<i8", 1, None, "epsilon") for _ in levels])
              for norm in net.norms}
@@ -239,23 +184,13 @@ def _parameters(data, config, net, model_id):
     gains = [cursor.array("<i4", (config.gain_levels, width), -GAIN_LOG2_MAX, GAIN_LOG2_MAX, "gain").tolist()
              for width in (config.latent, config.latent, config.hyper, config.hyper)]
     threshold = cursor.array("<i4", 63, 0, TABLE_MAX, "threshold")
-    _refuse_unless((np.diff(threshold) > 0).all(), "thresholds do not increase")
+    refuse_unless((np.diff(threshold) > 0).all(), "thresholds do not increase")
     y_tables = [_symbol_table(cursor) for _ in range(SCALE_TABLES)]
     z_tables = [_symbol_table(cursor) for _ in range(config.hyper)]
     median = cursor.array("<i4", config.hyper, -TABLE_MAX, TABLE_MAX, "median")
-    _refuse_unless(cursor.offset == len(data), "parameters are too long")
-    return Model(model_id, config, layers, quantizers, norms, linear, window, tables, gains[3], threshold, y_tables,
+    refuse_unless(cursor.offset == len(data), "parameters are too long")
+    return Model(model_id, config, layers, quantizers, norms, linear, window, tables, gains[1], gains[3], threshold, y_tables,
                  z_tables, median)
-
-
-def _layer(cursor, layer, levels):
-    largest, parameters = cursor.max(), []
-    for _ in levels:
-        shift = cursor.shift()
-        output = cursor.requant() if layer.epilogue == "gelu" else None
-        multipliers = [cursor.array("<i4", layer.outputs, 0, None, "multiplier") for _ in layer.terms]
-        parameters.append(LayerLevel(shift, output, multipliers, cursor.array("<i8", layer.outputs)))
-    return LayerParameters(layer, largest, parameters)
 
 
 def _function_tables(cursor):
@@ -267,7 +202,7 @@ def _function_tables(cursor):
         exp_fine=cursor.array("<u2", 64, 0, 32768, "exp_fine"),
         exp2_coarse=cursor.array("<u4", 256, 2**30, 2**31 - 1, "exp2_coarse"),
         exp2_fine=cursor.array("<u4", 256, 2**30, 2**31 - 1, "exp2_fine"))
-    _refuse_unless(tables.exp_coarse[0] == 32767 and tables.exp_fine[0] == 32768, "exp_neg(0)")
+    refuse_unless(tables.exp_coarse[0] == 32767 and tables.exp_fine[0] == 32768, "exp_neg(0)")
     return tables
 
 
@@ -276,9 +211,9 @@ def _symbol_table(cursor):
     min_symbol = cursor.number("<i4", -32767, 32767, "min_symbol")
     bins = cursor.number("<u2", 2, 65535, "bins")
     starts = cursor.array("<u2", bins, what="start")
-    _refuse_unless(starts[0] == 0 and (np.diff(starts) > 0).all(), "starts of a symbol table")
+    refuse_unless(starts[0] == 0 and (np.diff(starts) > 0).all(), "starts of a symbol table")
     table = Table(min_symbol, starts.tolist())
-    _refuse_unless(table.max_symbol <= 32767, "max_symbol")
+    refuse_unless(table.max_symbol <= 32767, "max_symbol")
     return table
 
 
@@ -287,10 +222,10 @@ def _weights(data, model):
     shapes = [(parameters, [parameters.layer.weight_shape(term) for term in parameters.layer.terms])
               for parameters in model.layers.values()]
     total = sum(_size(shape) for _, terms in shapes for shape in terms)
-    _refuse_unless(total <= WEIGHTS_MAX, "number of weights")
-    _refuse_unless(total == len(data), "length of the weights section")
+    refuse_unless(total <= WEIGHTS_MAX, "number of weights")
+    refuse_unless(total == len(data), "length of the weights section")
     values = np.frombuffer(data, np.int8)
-    _refuse_unless(not (values == -128).any(), "weight of -128")
+    refuse_unless(not (values == -128).any(), "weight of -128")
     offset = 0
     for parameters, terms in shapes:
         for shape in terms:

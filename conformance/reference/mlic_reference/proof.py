@@ -4,12 +4,17 @@ import numpy as np
 
 from .errors import PackageRefusal
 from .fixed_point import ACTIVATION_MAX, I32_MAX, I64_MAX, LATENT_MAX, PREACT_MAX, half
+from .operators import GAMMA_SUM_MAX
+from .parameters import LayerParameters
+
+ROOT_MAX = 46340
+"""isqrt(2^31 - 1)."""
 
 
 def check(model):
     """Raises PackageRefusal for the first obligation that fails."""
     for parameters in model.layers.values():
-        _layer(model, parameters)
+        _layer(parameters, [model.max_of(term.tensor) for term in parameters.layer.terms])
     for name, quantizer in model.quantizers.items():
         for requant in quantizer.levels:
             _requant(LATENT_MAX, requant, name)
@@ -19,6 +24,8 @@ def check(model):
         _linear_attention(model, name, parameters)
     for name, parameters in model.window_attentions.items():
         _window_attention(model, name, parameters)
+    if model.synthesis is not None:
+        _synthesis(model.synthesis)
 
 
 def _obliged(value, limit, name, what):
@@ -31,12 +38,13 @@ def _requant(largest, requant, name):
     _obliged(largest * multiplier + half(shift), I64_MAX, name, "requant")
 
 
-def _layer(model, parameters):
+def _layer(parameters, input_bounds):
+    """`input_bounds` has max(X_t) of each term."""
     layer, bounds = parameters.layer, []
-    for term, weights in zip(layer.terms, parameters.weights, strict=True):
+    for largest, weights in zip(input_bounds, parameters.weights, strict=True):
         absolute = np.ones(layer.outputs, np.int64) if weights is None else \
             np.abs(weights.astype(np.int64)).reshape(layer.outputs, -1).sum(axis=1)
-        accumulator = model.max_of(term.tensor) * absolute
+        accumulator = largest * absolute
         _obliged(int(accumulator.max()), I32_MAX, layer.name, "accumulator")
         bounds.append(accumulator.astype(object))
     for level in parameters.levels:
@@ -75,3 +83,22 @@ def _window_attention(model, name, parameters):
     _obliged(values * (32768 + window_squared), I32_MAX, name, "weighted sum")
     for requant in parameters.levels:
         _requant(dot, requant, name)
+
+
+def _synthesis(synthesis):
+    for requant in synthesis.quantizer.levels:
+        _requant(LATENT_MAX, requant, "quantizer of the exact synthesis")
+    for number, node in enumerate(synthesis.nodes[1:], start=1):
+        bounds = [synthesis.nodes[read].max for read in node.reads]
+        if isinstance(node.operation, LayerParameters):
+            _layer(node.operation, bounds)
+        else:
+            _inverse_normalization(node.operation, bounds[0], f"node {number}")
+
+
+def _inverse_normalization(parameters, m, name):
+    sums = parameters.gamma.sum(axis=1).tolist()
+    for total, beta, multiplier in zip(sums, parameters.beta.tolist(), parameters.multiplier.tolist(), strict=True):
+        _obliged(total, GAMMA_SUM_MAX, name, "sum of gamma")
+        _obliged(total * m**2 + beta + half(parameters.shift), I64_MAX, name, "sum of squares")
+        _requant(ROOT_MAX * m, (multiplier, parameters.output_shift), name)

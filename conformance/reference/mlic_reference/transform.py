@@ -1,4 +1,4 @@
-"""The structure of a transform section (SPEC 5.6). It is checked, not computed: pixels are no part of this decoder."""
+"""The structure of a transform section (SPEC 5.6). It is checked, not computed: float pixels are no part of this decoder."""
 
 import struct
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ import unittest
 import numpy as np
 
 from mlic_reference import checkerboard, layout, operators, package
+from mlic_reference.parameters import LayerLevel, LayerParameters
 from tests import packages
 
 RNG = np.random.default_rng(1)
@@ -39,9 +40,9 @@ class Layers(unittest.TestCase):
     def _compare(self, spec):
         inputs = [maps(4, 5, 6, 1000) for _ in spec.terms]
         weights = [None if t.identity else RNG.integers(-127, 128, spec.weight_shape(t)).astype(np.int8) for t in spec.terms]
-        level = package.LayerLevel(9, None, [RNG.integers(0, 900, spec.outputs) for _ in spec.terms],
-                                   RNG.integers(-10**6, 10**6, spec.outputs))
-        parameters = package.LayerParameters(spec, 30000, [level], weights)
+        level = LayerLevel(9, None, [RNG.integers(0, 900, spec.outputs) for _ in spec.terms],
+                           RNG.integers(-10**6, 10**6, spec.outputs))
+        parameters = LayerParameters(spec, 30000, [level], weights)
         got = operators.layer(parameters, 0, inputs, [1000] * len(inputs), None)
         for r, c, o in np.ndindex(got.shape):
             total = int(level.bias[o])

@@ -1,13 +1,14 @@
 //! The contract suite: a backend is right when [`check`] holds it against the reference.
 //!
 //! The entropy sessions of both backends get the same symbols, chosen here and not by a picture, so that saturation and every
-//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`. Float stages must be
-//! close. Calls that the traits forbid must be refused with the error that the traits name.
+//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`, and exact pixels
+//! if the model has them. Float stages must be close. Calls that the traits forbid must be refused with the error that the traits name.
 //!
 //! [`crate::backend_contract!`] makes a test of it.
 
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::schedule::{LatentSize, Pass, passes};
+use mlic_kernels::Map;
 use mlic_model::Model;
 
 use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
@@ -267,7 +268,7 @@ fn check_y_hat(
 ) -> Result<(), ContractError> {
     let got = got.y_hat().map_err(failed(case, backend))?;
     let expected = expected.y_hat().map_err(failed(case, against))?;
-    let shape = |map: &mlic_kernels::Map<i32>| [map.height, map.width, map.channels].map(|n| n as i64);
+    let shape = |map: &Map<i32>| [map.height, map.width, map.channels].map(|n| n as i64);
     equal(&|| format!("{case}: y_hat after {pass}: shape"), &shape(&got), &shape(&expected))?;
     equal(&|| format!("{case}: y_hat after {pass}"), &got.data, &expected.data)
 }
@@ -288,6 +289,10 @@ fn refused<T>(
 
 const fn is_order(error: &BackendError) -> bool {
     matches!(error, BackendError::Order { .. })
+}
+
+const fn is_not_exact(error: &BackendError) -> bool {
+    matches!(error, BackendError::NotExact { .. })
 }
 
 const fn is_shape(error: &BackendError) -> bool {
@@ -336,7 +341,7 @@ fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
 fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
     let (model, mut random) = (backend.model(), Random(11));
     let channels = model.config().latent;
-    let y_hat = |random: &mut Random, [height, width]: [usize; 2], fill: Fill| mlic_kernels::Map {
+    let y_hat = |random: &mut Random, [height, width]: [usize; 2], fill: Fill| Map {
         height,
         width,
         channels,
@@ -344,11 +349,14 @@ fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Cont
     };
     if model.exact_synthesis().is_none() {
         let got = backend.exact_synthesis(0, &y_hat(&mut random, [1, 1], Fill::Zero));
-        return refused("exact pixels without a synthesis", "not exact", |e| matches!(e, BackendError::NotExact { .. }), got);
+        return refused("exact pixels without an integer synthesis", "not exact", is_not_exact, got);
     }
     let mut short = y_hat(&mut random, [2, 2], Fill::Zero);
     short.data.pop();
-    refused("y_hat of a wrong length", "shape", is_shape, backend.exact_synthesis(0, &short))?;
+    let wider = Map { channels: channels + 1, ..short.clone() };
+    for wrong in [short, wider] {
+        refused("y_hat of a wrong shape", "shape", is_shape, backend.exact_synthesis(0, &wrong))?;
+    }
     for (fill, [height, width]) in Fill::ALL.into_iter().zip([[1, 1], [4, 9], [12, 4], [3, 5], [2, 8], [7, 2]]) {
         let (what, quality) = (format!("exact pixels, {width}x{height} {fill:?}"), model.quality_steps() / 2);
         let y_hat = y_hat(&mut random, [height, width], fill);

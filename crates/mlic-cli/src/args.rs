@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
@@ -33,7 +34,7 @@ pub(crate) struct Global {
     /// Threads, 0 for one per core
     #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, global = true)]
     pub(crate) threads: usize,
-    /// Model package to use instead of the embedded one
+    /// Model package to use instead of the one that comes with the program
     #[arg(long, value_name = "PACKAGE", global = true)]
     pub(crate) model: Option<PathBuf>,
     /// What runs the networks
@@ -70,6 +71,17 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// Folder to write to
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 

@@ -115,14 +115,12 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 
-/// A model package, or the embedded model.
+/// A model package, or the model of this program.
 pub(crate) fn model(package: Option<&Path>) -> Result<Model, Failure> {
     let what = "cannot use model";
     match package {
         Some(path) => Model::open(path).map_err(|error| Failure::from_error(Exit::Model, what, path.display(), &error)),
-        #[cfg(feature = "embedded-model")]
-        None => mlic::embedded_model().map_err(|error| Failure::from_error(Exit::Model, what, "embedded", &error)),
-        #[cfg(not(feature = "embedded-model"))]
-        None => Err(Failure::new(Exit::Model, what, "embedded", "this program was built without one").hint("--model PACKAGE")),
+        None => mlic::default_model()
+            .map_err(|error| Failure::from_error(Exit::Model, what, "of this program", &error).hint("--model PACKAGE")),
     }
 }

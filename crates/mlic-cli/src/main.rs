@@ -12,6 +12,7 @@ mod files;
 mod info;
 mod model;
 mod progress;
+mod texts;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Info(command)) => info::run(command),
         Some(Command::Eval(command)) => eval::run(command, global),
         Some(Command::Model { command }) => model::run(command, global),
+        Some(Command::Completions { shell }) => texts::completions(*shell),
+        Some(Command::Man { folder }) => texts::man(folder),
         None => {
             console::stderr(&Arguments::command().render_help().to_string());
             Err(Failure::usage("no command", "see the list above, or `mlic help COMMAND`"))

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{BackendChoice, Codec, Latents, backend, quality_from_percent};
+use mlic::{BackendChoice, Codec, Latents, PixelMode, backend, quality_from_percent};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
-use mlic_core::container::{self, Section, SectionKind};
+use mlic_core::container::{self, Header, Section, SectionKind};
 use mlic_model::Model;
 
 use crate::check::header_fields;
@@ -20,6 +20,7 @@ use crate::manifest::{
     Vector,
 };
 use crate::negative::{Base, Sound};
+use crate::observe::observe_pixels;
 use crate::packages::Probe;
 use crate::record::Recorder;
 use crate::run::{Options, job, run};
@@ -84,7 +85,8 @@ pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, thre
 /// Runs what was just made.
 fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) -> Result<(), ConformError> {
     let jobs = if threads == 0 { crate::report::cores() } else { threads };
-    let level = if cfg!(feature = "tract") { Level::L4 } else { Level::L3 };
+    let exact = backend.model().exact_synthesis().is_some();
+    let level = if cfg!(feature = "tract") || exact { Level::L4 } else { Level::L3 };
     let options = Options { level, jobs, timeout: Duration::from_secs(7200) };
     let name = backend.name().to_owned();
     let report = run(&store.suite(suite)?, backend, &options);
@@ -92,7 +94,9 @@ fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) 
         return Ok(());
     }
     let bad = report.vectors.iter().filter(|vector| !vector.verdict.is_pass());
-    let problem = bad.map(|vector| format!("{}: {}", vector.name, vector.verdict)).collect::<Vec<_>>().join("; ");
+    let count = bad.clone().count();
+    let first = bad.take(5).map(|vector| format!("{}: {}", vector.name, vector.verdict)).collect::<Vec<_>>().join("; ");
+    let problem = format!("{count} vectors; {first}");
     Err(ConformError::Blessing { suite: suite.to_owned(), backend: name, problem })
 }
 
@@ -204,6 +208,10 @@ impl Maker<'_> {
                 prefix.map(<[u8]>::to_vec).ok_or_else(|| cannot(&recipe.name)("there are no more bytes"))
             }
             Source::Sections { of } => with_sections(self.streams.get(of).ok_or_else(|| missing(of))?),
+            Source::Gray { of } => {
+                let parsed = container::parse(self.streams.get(of).ok_or_else(|| missing(of))?)?;
+                Ok(container::write(&Header { gray: true, ..parsed.header }, parsed.payload, &parsed.sections)?)
+            }
             Source::Refused { of, case } => {
                 let sound = self.streams.get(of).ok_or_else(|| missing(of))?;
                 Ok(case.make(&Base::new(&self.backend, sound)?))
@@ -239,7 +247,7 @@ impl Maker<'_> {
 
     fn decodes(&mut self, recipe: &VectorRecipe, stream: &[u8]) -> Result<Decodes, ConformError> {
         let recorder = Arc::new(Recorder::new(Arc::clone(&self.backend)));
-        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
+        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).pixel_mode(PixelMode::Float);
         let latents = codec.decode_latents(stream, &|_| ())?;
         let passes = recorder.recording().passes;
         let unfinished = || cannot(&recipe.name)("a pass has no symbols");
@@ -257,6 +265,7 @@ impl Maker<'_> {
             z: Digest::of_i32(&latents.z_symbols).into(),
             passes: digests.collect::<Result<_, ConformError>>()?,
             y_hat: Digest::of_i32(&latents.y_hat.data).into(),
+            pixels: observe_pixels(&latents, &self.backend)?,
             picture: self.picture(recipe, &codec, &latents)?,
         })
     }
@@ -268,7 +277,9 @@ impl Maker<'_> {
             Source::Symbols { symbols, quality, .. } => {
                 *symbols != Symbols::Fill(Fill::Zero) || matches!(quality, Quality::Step(_))
             }
-            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } => !self.pictures.contains(of),
+            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } | Source::Gray { of } => {
+                !self.pictures.contains(of)
+            }
             _ => false,
         };
         if means_nothing {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use mlic::{Codec, Latents};
+use mlic::{Codec, Latents, PixelMode};
 use mlic_backend::Backend;
 use mlic_core::container::{self, ContainerError};
 use mlic_model::Model;
 
-use crate::compare::{Comparison, compare, compare_header, divergence};
+use crate::compare::{Comparison, Pictures, compare, compare_header, divergence};
 use crate::error::ConformError;
 use crate::manifest::{Decodes, Expect, HeaderFields, Level, Refused};
-use crate::observe::{Computed, Message, Refusal, observe};
+use crate::observe::{Computed, Message, Refusal, observe, observe_pixels};
 use crate::verdict::{Divergence, Place, Verdict};
 
 /// A vector with its files read.
@@ -45,6 +45,7 @@ impl Judged {
         let mut computed = message.computed();
         let verdict = match outcome {
             Ok(comparison) => {
+                computed.pixels = comparison.pixels;
                 computed.picture = comparison.picture;
                 match (comparison.first, comparison.absent.as_slice()) {
                     (Some(found), _) => Verdict::Fail(found),
@@ -117,9 +118,13 @@ fn check_decodes(job: &Job, expected: &Decodes, backend: &Arc<dyn Backend>, leve
     {
         return Verdict::NotSupported(error.chain()).into();
     }
-    let synthesize = |latents: &Latents| Codec::with_backend(Arc::clone(backend)).synthesize(latents);
-    let picture = || Ok(result.as_ref().ok().map(synthesize).transpose()?);
-    let outcome = compare(&message, picture, expected, job.picture.as_deref(), level);
+    let synthesize =
+        |latents: &Latents| Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Float).synthesize(latents);
+    let pictures = Pictures {
+        pixels: || Ok(result.as_ref().map_or(Ok(None), |latents| observe_pixels(latents, backend))?),
+        float: || Ok(result.as_ref().ok().map(synthesize).transpose()?),
+    };
+    let outcome = compare(&message, pictures, expected, job.picture.as_deref(), level);
     Judged::new(&message, outcome)
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use mlic::BackendChoice;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -45,6 +46,17 @@ pub(crate) enum Command {
     Bless(BlessArgs),
     /// Write the pictures of a suite as PNG
     Draw(DrawArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// Folder to write to
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use mlic::image::{Image, ReadOptions, read_image};
 
 use crate::error::ConformError;
 use crate::manifest::{Decodes, HeaderFields, HexDigest, Level, PassDigests, PictureRef};
-use crate::observe::{Message, PassMessage, PictureDifference, Refusal};
+use crate::observe::{Message, PassMessage, PictureDifference, Refusal, luma};
 use crate::verdict::{Divergence, Place, Tensor};
 
 /// What came of comparing.
@@ -14,6 +14,8 @@ pub struct Comparison {
     pub first: Option<Divergence>,
     /// What the level asks for and the decoder does not say.
     pub absent: Vec<&'static str>,
+    /// Of the exact pixels, if the decoder was asked for them.
+    pub pixels: Option<HexDigest>,
     /// Of the pictures, if they were compared.
     pub picture: Option<PictureDifference>,
 }
@@ -28,13 +30,26 @@ pub(crate) fn divergence(level: Level, place: Place, expected: impl ToString, go
     Divergence { level, place, expected: expected.to_string(), got: got.to_string(), error: None }
 }
 
-/// Compares up to a level. The picture is asked for only when all else is as expected.
+/// Level 4 of a decoder: asked for only when all else is as expected.
+pub struct Pictures<E, F> {
+    /// Digest of the exact pixels; none if the decoder has none.
+    pub pixels: E,
+    /// The picture made in float; none if the decoder makes none.
+    pub float: F,
+}
+
+/// Compares up to a level.
+///
+/// Where pixels are exact, the float picture is judged too if there is one, but it is not asked of a decoder that has no float transforms.
 ///
 /// # Errors
 /// [`ConformError::Decoder`] when the decoder failed without a difference, or whatever keeps the pictures from being compared.
 pub fn compare(
     got: &Message,
-    picture: impl FnOnce() -> Result<Option<Image>, ConformError>,
+    pictures: Pictures<
+        impl FnOnce() -> Result<Option<HexDigest>, ConformError>,
+        impl FnOnce() -> Result<Option<Image>, ConformError>,
+    >,
     expected: &Decodes,
     png: Option<&[u8]>,
     level: Level,
@@ -53,13 +68,32 @@ pub fn compare(
         return Ok(found.into());
     }
     let mut comparison = Comparison { absent: absent(got, level), ..Comparison::default() };
-    if let Some(expected) = expected.picture.as_ref().filter(|_| level >= Level::L4) {
-        match picture()? {
-            None => comparison.absent.push("picture"),
-            Some(picture) => compare_picture(&picture, expected, png, &mut comparison)?,
+    if level < Level::L4 {
+        return Ok(comparison);
+    }
+    comparison.pixels = (pictures.pixels)()?;
+    compare_pixels(expected.pixels.as_ref(), &mut comparison);
+    if let Some(reference) = expected.picture.as_ref().filter(|_| comparison.first.is_none()) {
+        match (pictures.float)() {
+            Ok(Some(picture)) => compare_picture(&picture, reference, png, &mut comparison)?,
+            Ok(None) if expected.pixels.is_none() => comparison.absent.push("picture"),
+            Err(error) if expected.pixels.is_none() || !error.is_not_available() => return Err(error),
+            Ok(None) | Err(_) => {}
         }
     }
     Ok(comparison)
+}
+
+/// Exact pixels are there exactly where the package has an exact synthesis.
+fn compare_pixels(expected: Option<&HexDigest>, comparison: &mut Comparison) {
+    match (&comparison.pixels, expected) {
+        (None, Some(_)) => comparison.absent.push("pixels"),
+        (got, expected) if got.as_ref() != expected => {
+            let text = |digest: Option<&HexDigest>| digest.map_or_else(|| "no exact pixels".to_owned(), ToString::to_string);
+            comparison.first = Some(divergence(Level::L4, Place::Pixels, text(expected), text(got.as_ref())));
+        }
+        _ => {}
+    }
 }
 
 /// Level 0 alone.
@@ -193,10 +227,4 @@ fn differences(got: &Image, expected: &Image) -> PictureDifference {
     let each = || got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
     let sum: u64 = each().map(u64::from).sum();
     PictureDifference { max_difference: each().max().unwrap_or(0), mean_difference: sum as f64 / got.len().max(1) as f64 }
-}
-
-/// BT.601 luma as `mlic::image::write_image` rounds it.
-fn luma(rgb: &[u8]) -> Vec<u8> {
-    let weigh = |&[r, g, b]: &[u8; 3]| ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8;
-    rgb.as_chunks::<3>().0.iter().map(weigh).collect()
 }

@@ -1,11 +1,12 @@
 //! What the suites reach of SPEC: an instrumented decoder over every vector, against a list of the cases of the arithmetic.
 //!
-//! The decoder is [`ObservingBackend`], an implementation of its own, held to the digests of the same vectors up to `y_hat`. A large model's
+//! The decoder is [`ObservingBackend`], an implementation of its own, held to the digests of the same vectors up to `y_hat` and the exact pixels. A large model's
 //! networks are left to the fast kernels, and only the streams are looked at.
 
 mod list;
 mod log;
 mod ops;
+mod synthesis;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -82,7 +83,8 @@ fn observe(
     };
     let (job, recorder) = (job(suite, vector)?, Arc::new(Recorder::new(observing)));
     let recording = Arc::clone(&recorder) as Arc<dyn Backend>;
-    let verdict = check(&job, &recording, Level::L3).verdict;
+    let exact = matches!(&vector.expect, Expect::Decodes(decodes) if decodes.pixels.is_some());
+    let verdict = check(&job, &recording, if exact { Level::L4 } else { Level::L3 }).verdict;
     if !verdict.is_pass() {
         return Ok(Some(format!("{}/{}: {verdict}", suite.manifest.suite, vector.name)));
     }
@@ -92,6 +94,12 @@ fn observe(
         Expect::PackageRefused(refused) => log.mark(format!("package error {}", refused.code)),
         Expect::Decodes(decodes) => {
             note_header(log, &job.stream, model)?;
+            if decodes.pixels.is_some() {
+                log.mark(if decodes.header.gray { "gray pixels" } else { "colour pixels" });
+                if decodes.whole_slices.is_some() {
+                    log.mark("pixels of a truncated stream");
+                }
+            }
             if let Some(whole) = decodes.whole_slices {
                 let what = if whole == 0 {
                     "no slice"

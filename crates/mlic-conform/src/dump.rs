@@ -11,6 +11,7 @@
 //! | 2 | scale indices, u8 | index of the pass | the same |
 //! | 3 | symbols, i32 | index of the pass | the same |
 //! | 4 | `y_hat`, i32 | 0 | row, column, channel |
+//! | 5 | exact pixels, u8 | 0 | row, column, channel of the cropped picture; one channel if it is gray |
 //!
 //! Records may be absent; what is absent is not compared.
 
@@ -32,7 +33,7 @@ const RECORD_HEADER_LEN: usize = 8;
 /// The values of one tensor, in coding order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Values {
-    /// [`Place::Z`], [`Place::Pass`] or [`Place::YHat`].
+    /// [`Place::Z`], [`Place::Pass`], [`Place::YHat`] or [`Place::Pixels`].
     pub place: Place,
     /// The values.
     pub values: Vec<i32>,
@@ -44,6 +45,8 @@ pub struct Shape {
     z: [usize; 3],
     half: [usize; 3],
     y: [usize; 3],
+    /// None if the model has no exact synthesis.
+    pixels: Option<[usize; 3]>,
     slices: usize,
 }
 
@@ -63,6 +66,9 @@ impl Shape {
             z: [z_height, z_width, config.hyper],
             half: [height, width / 2, config.slice_channels()],
             y: [height, width, config.latent],
+            pixels: model
+                .exact_synthesis()
+                .map(|_| [header.height as usize, header.width as usize, if header.gray { 1 } else { 3 }]),
             slices: config.slices,
         })
     }
@@ -71,6 +77,10 @@ impl Shape {
         match place {
             Place::Z => self.z,
             Place::Pass { .. } => self.half,
+            Place::Pixels => match self.pixels {
+                Some(shape) => shape,
+                None => [0; 3],
+            },
             _ => self.y,
         }
     }
@@ -97,7 +107,10 @@ impl Shape {
     fn places(&self) -> impl Iterator<Item = Place> {
         let in_pass =
             |pass: Pass| [Tensor::Means, Tensor::ScaleIndices, Tensor::Symbols].map(|tensor| Place::Pass { pass, tensor });
-        std::iter::once(Place::Z).chain(passes(self.slices).flat_map(in_pass)).chain([Place::YHat])
+        std::iter::once(Place::Z)
+            .chain(passes(self.slices).flat_map(in_pass))
+            .chain([Place::YHat])
+            .chain(self.pixels.map(|_| Place::Pixels))
     }
 
     /// Length of the longest dump, in bytes.
@@ -110,7 +123,7 @@ impl Shape {
 
 /// Bytes of one value.
 const fn width(place: &Place) -> usize {
-    if matches!(place, Place::Pass { tensor: Tensor::ScaleIndices, .. }) { 1 } else { 4 }
+    if matches!(place, Place::Pass { tensor: Tensor::ScaleIndices, .. } | Place::Pixels) { 1 } else { 4 }
 }
 
 /// Kind and pass in the file.
@@ -125,6 +138,7 @@ fn kind(place: &Place) -> (u8, u16) {
             (kind, pass.index() as u16)
         }
         Place::YHat => (4, 0),
+        Place::Pixels => (5, 0),
         _ => (0, 0),
     }
 }
@@ -142,6 +156,7 @@ pub fn values(recording: &Recording) -> Vec<Values> {
         put(place(Tensor::Symbols), record.symbols.clone());
     }
     put(Place::YHat, recording.y_hat.clone());
+    put(Place::Pixels, recording.pixels.as_ref().map(|pixels| pixels.iter().copied().map(i32::from).collect()));
     all
 }
 
@@ -244,7 +259,7 @@ fn record(reader: &mut Reader<'_>, places: &mut impl Iterator<Item = Place>, sha
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { z: [1, 1, 2], half: [4, 2, 1], y: [4, 4, 2], slices: 2 };
+    const SHAPE: Shape = Shape { z: [1, 1, 2], half: [4, 2, 1], y: [4, 4, 2], pixels: Some([40, 3, 3]), slices: 2 };
 
     fn all() -> Vec<Values> {
         let mut next = 0..;
@@ -277,7 +292,7 @@ mod tests {
         };
         assert!(refused(0, b'm').contains("MLICDUMP"));
         assert!(refused(8, 2).contains("format 2"));
-        assert!(refused(12, 13).contains("after the last record"));
+        assert!(refused(12, 14).contains("after the last record"));
         assert!(refused(16, !bytes[16]).contains("another stream"));
         assert!(refused(48, 9).contains("kind 9"));
         assert!(refused(49, 1).contains("byte 1"));
@@ -296,5 +311,6 @@ mod tests {
         assert_eq!(SHAPE.position(&place(Parity::NonAnchor), 0), [0, 0, 0]);
         assert_eq!(SHAPE.position(&place(Parity::Anchor), 3), [1, 2, 0]);
         assert_eq!(SHAPE.position(&Place::YHat, 11), [1, 1, 1]);
+        assert_eq!(SHAPE.position(&Place::Pixels, 11), [1, 0, 2]);
     }
 }

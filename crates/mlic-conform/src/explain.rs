@@ -7,6 +7,7 @@ use mlic::Codec;
 use mlic_backend::Backend;
 
 use crate::dump::{Shape, Values, values};
+use crate::observe::exact_pixels;
 use crate::record::Recorder;
 use crate::verdict::Place;
 
@@ -63,10 +64,13 @@ pub fn explain(stream: &[u8], backend: Arc<dyn Backend>, reference: Arc<dyn Back
 /// Decodes a stream on a backend.
 #[must_use]
 pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
-    let recorder = Arc::new(Recorder::new(backend));
+    let recorder = Arc::new(Recorder::new(Arc::clone(&backend)));
     let result = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ());
-    let error = result.err().map(|error| crate::error::chain(&error));
-    Side { name: recorder.name().to_owned(), values: values(&recorder.recording()), error }
+    let mut recording = recorder.recording();
+    let pixels = result.and_then(|latents| exact_pixels(&latents, &backend));
+    let error = pixels.as_ref().err().map(|error| crate::error::chain(error));
+    recording.pixels = pixels.ok().flatten();
+    Side { name: recorder.name().to_owned(), values: values(&recording), error }
 }
 
 /// Compares what both have. A stream without a shape decodes to nothing.

@@ -14,7 +14,7 @@ use mlic::image::{Image, ReadOptions, read_image};
 use mlic_model::Model;
 
 use crate::check::{Job, Judged, compare_refusal};
-use crate::compare::compare;
+use crate::compare::{Pictures, compare};
 use crate::error::ConformError;
 use crate::manifest::{Decodes, Expect, HexDigest, Level, Refused};
 use crate::observe::{Message, Refusal};
@@ -112,8 +112,9 @@ impl External {
                 Ok(compare_refusal(&message, &Refused { code: REFUSED_PACKAGE.to_owned(), level: Level::L0 }))
             }
             Expect::Decodes(expected) => {
-                let picture = || message.picture.as_ref().map(|path| read_picture(path, expected)).transpose();
-                compare(&message, picture, expected, job.picture.as_deref(), options.level)
+                let float = || message.picture.as_ref().map(|path| read_picture(path, expected)).transpose();
+                let pictures = Pictures { pixels: || Ok(message.pixels.clone()), float };
+                compare(&message, pictures, expected, job.picture.as_deref(), options.level)
             }
         };
         Ok(Judged::new(&message, outcome))
@@ -139,7 +140,7 @@ fn validate(message: &Message) -> Result<(), String> {
         return Err("the error's message has control characters".to_owned());
     }
     let in_passes = message.passes.iter().flatten().flat_map(|pass| [&pass.means, &pass.scale_indices, &pass.symbols]);
-    let mut digests = in_passes.chain([&message.z, &message.y_hat]).flatten();
+    let mut digests = in_passes.chain([&message.z, &message.y_hat, &message.pixels]).flatten();
     let wrong = digests.find(|digest: &&HexDigest| digest.bytes().is_none() || digest.0.bytes().any(|b| b.is_ascii_uppercase()));
     match wrong {
         Some(digest) => Err(format!("digest {:?} is not 32 lower-case hexadecimal digits", digest.0)),
@@ -149,8 +150,9 @@ fn validate(message: &Message) -> Result<(), String> {
 }
 
 fn says_nothing(message: &Message) -> bool {
-    let Message { header, z, passes, y_hat, picture, .. } = message;
-    header.is_none() && z.is_none() && passes.is_none() && y_hat.is_none() && picture.is_none()
+    let Message { header, z, passes, y_hat, pixels, picture, .. } = message;
+    let digests = z.is_none() && passes.is_none() && y_hat.is_none() && pixels.is_none();
+    digests && header.is_none() && picture.is_none()
 }
 
 /// A PPM or PGM no larger than the stream's picture. Whether it is gray is the stream's to say, not the file's.

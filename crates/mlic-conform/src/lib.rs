@@ -12,7 +12,7 @@
 //! | L1 | symbols of z and of each pass |
 //! | L2 | means and scale indices of each pass |
 //! | L3 | `y_hat` |
-//! | L4 | the picture, within the tolerance that the vector states |
+//! | L4 | exact pixels; a float picture within the tolerance that the vector states |
 //!
 //! ```
 //! use std::sync::Arc;

@@ -8,17 +8,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
     ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::output::{Destination, Output};
-use mlic::{BackendChoice, Codec, backend};
+use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
-use mlic_conform::observe::{Message, Refusal, observe};
+use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
 use mlic_conform::report::document::Document;
 use mlic_conform::report::matrix::Matrix;
 use mlic_conform::report::{Report, SuiteReport, cores, junit, text};
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
+        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Man { folder } => man(&folder),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -253,8 +255,12 @@ fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
 fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Message, ConformError> {
     let backend = backend(Arc::new(model), args.backend, args.jobs)?;
     let (mut message, latents) = observe(stream, &backend);
-    let Some(latents) = latents.ok().filter(|_| args.picture) else { return Ok(message) };
-    let image = Codec::with_backend(backend).synthesize(&latents)?;
+    let Ok(latents) = latents else { return Ok(message) };
+    message.pixels = observe_pixels(&latents, &backend)?;
+    if !args.picture {
+        return Ok(message);
+    }
+    let image = Codec::with_backend(backend).pixel_mode(PixelMode::Float).synthesize(&latents)?;
     let mut path = args.stream.clone().into_os_string();
     path.push(".ppm");
     write(&file_output(Path::new(&path))?, &write_image(&image, OutputFormat::Ppm)?)?;
@@ -286,7 +292,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
         let model = match (recipe.package, models.first()) {
             (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
             (None, Some(given)) => given,
-            (None, None) => mlic_conform::store::embedded_model()?,
+            (None, None) => mlic_conform::store::default_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
         let files = bless(&recipe, model, &store, args.keep, args.model.jobs)?;
@@ -314,4 +320,16 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
         }
     }
     Ok(true)
+}
+
+fn completions(shell: clap_complete::Shell) -> bool {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mlic-conform", &mut script);
+    print(&String::from_utf8_lossy(&script));
+    true
+}
+
+fn man(folder: &Path) -> Result<bool, ConformError> {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    written.map(|()| true).map_err(|source| ConformError::Io { path: folder.to_owned(), source })
 }

@@ -160,7 +160,10 @@ pub struct Decodes {
     pub passes: Vec<PassDigests>,
     /// L3.
     pub y_hat: HexDigest,
-    /// L4; none where float arithmetic determines nothing useful.
+    /// L4: the samples of the picture, if the package has an exact synthesis (SPEC 5.7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<HexDigest>,
+    /// L4 in float; none where float arithmetic determines nothing useful.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRef>,
 }
@@ -311,7 +314,7 @@ impl Decodes {
         let whole = self.whole_slices.unwrap_or(0);
         require(whole <= self.passes.len() / 2, || format!("{whole} whole slices of {}", self.passes.len() / 2))?;
         let in_pass = |p: &PassDigests| [p.means.clone(), p.scale_indices.clone(), p.symbols.clone()];
-        let digests = self.passes.iter().flat_map(in_pass).chain([self.z.clone(), self.y_hat.clone()]);
+        let digests = self.passes.iter().flat_map(in_pass).chain([self.z.clone(), self.y_hat.clone()]).chain(self.pixels.clone());
         for digest in digests {
             require(is_hex(&digest.0, 32), || format!("digest {:?} is not 32 hexadecimal digits", digest.0))?;
         }

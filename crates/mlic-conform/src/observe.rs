@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mlic::{Codec, Latents};
+use mlic::{Codec, Latents, PixelMode};
 use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
 use mlic_core::checkerboard::Parity;
@@ -35,7 +35,10 @@ pub struct Message {
     /// For a truncated stream, latent slices whose symbols are all there.
     #[serde(default)]
     pub whole_slices: Option<usize>,
-    /// L4: a PPM or PGM file.
+    /// L4: samples of the picture, where they are exact (SPEC 5.7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<HexDigest>,
+    /// L4 in float: a PPM or PGM file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PathBuf>,
     /// The stream, or the package, was refused.
@@ -98,6 +101,9 @@ pub struct Computed {
     /// For a truncated stream, latent slices whose symbols are all there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_slices: Option<usize>,
+    /// Digest of the exact pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<HexDigest>,
     /// How far the picture is from the expected one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureDifference>,
@@ -182,6 +188,7 @@ impl Message {
             walk: self.walk_digest().map(Into::into),
             y_hat: self.y_hat.clone(),
             whole_slices: self.whole_slices,
+            pixels: self.pixels.clone(),
             picture: None,
         }
     }
@@ -214,10 +221,38 @@ pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<La
         passes: Some(recording.passes.iter().map(PassMessage::from).collect()),
         y_hat: latents.map(|latents| Digest::of_i32(&latents.y_hat.data).into()),
         whole_slices: latents.and_then(|latents| latents.truncation.as_ref().map(|t| t.whole_slices)),
+        pixels: None,
         picture: None,
         error: result.as_ref().err().map(Refusal::from),
     };
     (message, result)
+}
+
+/// Digest of the exact pixels of a decoding; none where the package has no exact synthesis.
+///
+/// # Errors
+/// What the backend says.
+pub fn observe_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<HexDigest>, mlic::Error> {
+    Ok(exact_pixels(latents, backend)?.map(|pixels| Digest::of_bytes(&pixels).into()))
+}
+
+/// The exact pixels (SPEC 5.7, 7): rows, columns, and red, green and blue or one value for gray, of the cropped picture.
+///
+/// # Errors
+/// What the backend says.
+pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<Vec<u8>>, mlic::Error> {
+    if backend.model().exact_synthesis().is_none() {
+        return Ok(None);
+    }
+    let image = Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Exact).synthesize(latents)?;
+    Ok(Some(if image.gray { luma(&image.rgb) } else { image.rgb }))
+}
+
+/// One value for each red, green and blue (SPEC 5.6).
+#[must_use]
+pub fn luma(rgb: &[u8]) -> Vec<u8> {
+    let weigh = |&[r, g, b]: &[u8; 3]| ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8;
+    rgb.as_chunks::<3>().0.iter().map(weigh).collect()
 }
 
 #[cfg(test)]

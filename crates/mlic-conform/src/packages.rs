@@ -4,6 +4,8 @@
 //! the function tables and some stay small; their shifts so that sums come to lie half-way; their thresholds and tables hold
 //! what no trained model has. Nothing in them breaks SPEC 2 or 4.9.
 
+mod synthesis;
+
 use std::collections::BTreeSet;
 
 use mlic_backend::contract::Random;
@@ -128,10 +130,11 @@ impl Probe {
     /// # Errors
     /// [`ConformError`] when the package whose function tables are taken cannot be read.
     pub fn parts(self, store: &Store) -> Result<Parts, ConformError> {
-        self.parts_with(store, self.config())
+        let exact_synthesis = Some(synthesis::synthesis(self)?);
+        Ok(Parts { exact_synthesis, ..self.parts_with(store, self.config())? })
     }
 
-    /// The parts of a package of another shape, made in the same way.
+    /// The parts of a package of another shape, made in the same way, without an exact synthesis.
     ///
     /// # Errors
     /// As [`Self::parts`].
@@ -147,7 +150,7 @@ impl Probe {
         let weights = maker.weights;
         let [analysis, hyper_analysis, synthesis] = transforms(config.latent as u32, config.hyper as u32)?;
         let metadata = Metadata { name: self.name().to_owned(), ..Metadata::default() };
-        Ok(Parts { config, parameters, weights, synthesis, analysis, hyper_analysis, metadata })
+        Ok(Parts { config, parameters, weights, synthesis, analysis, hyper_analysis, exact_synthesis: None, metadata })
     }
 
     /// The bytes of the package.
@@ -429,7 +432,7 @@ impl Maker<'_> {
     /// What an output of spread 1 is to be, before the epilogue.
     const fn unit(epilogue: Epilogue, max: i64, output: usize, outputs: usize) -> i64 {
         match epilogue {
-            Epilogue::Linear => max,
+            Epilogue::Linear | Epilogue::Pixel => max,
             Epilogue::Gelu | Epilogue::HalfTanh => 1 << 17,
             // The scales, over all thresholds; then the means.
             Epilogue::Latent if 2 * output < outputs => 1 << (9 + 3 * (output % 4)),

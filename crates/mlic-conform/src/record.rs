@@ -28,6 +28,8 @@ pub struct Recording {
     pub passes: Vec<PassRecord>,
     /// `y_hat`.
     pub y_hat: Option<Vec<i32>>,
+    /// Exact pixels, as [`crate::observe::exact_pixels`] gives them.
+    pub pixels: Option<Vec<u8>>,
 }
 
 impl PassRecord {
@@ -97,6 +99,10 @@ impl Backend for Recorder {
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
         self.backend.synthesis(y_hat)
+    }
+
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
+        self.backend.exact_synthesis(quality, y_hat)
     }
 
     fn entropy<'a>(

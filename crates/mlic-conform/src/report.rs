@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 pub use document::Document;
 
 /// Stages that reports name the device of.
-const STAGES: [Stage; 4] = [Stage::Rans, Stage::HyperSynthesis, Stage::Passes, Stage::Synthesis];
+const STAGES: [Stage; 5] = [Stage::Rans, Stage::HyperSynthesis, Stage::Passes, Stage::ExactSynthesis, Stage::Synthesis];
 
 /// A run.
 #[derive(Debug, Clone)]

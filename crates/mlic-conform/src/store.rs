@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mlic_model::Model;
 use mlic_model::package::hex;
+use mlic_model::{Model, ModelError};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ConformError;
@@ -165,15 +165,15 @@ pub struct Models {
     given: Vec<Arc<Model>>,
 }
 
-/// The model that is part of the program.
+/// The model of the program: [`mlic::default_model`].
 ///
 /// # Errors
-/// [`ConformError::Model`] when it is refused, [`ConformError::Missing`] when the program was built without one.
-pub fn embedded_model() -> Result<Arc<Model>, ConformError> {
-    #[cfg(feature = "embedded-model")]
-    return Ok(Arc::new(mlic::embedded_model()?));
-    #[cfg(not(feature = "embedded-model"))]
-    Err(ConformError::Missing { file: "of an embedded model: this program was built without one".into() })
+/// [`ConformError::Model`] when it is refused, [`ConformError::Missing`] when it is neither embedded nor installed.
+pub fn default_model() -> Result<Arc<Model>, ConformError> {
+    mlic::default_model().map(Arc::new).map_err(|error| match error {
+        ModelError::Io { path, .. } => ConformError::Missing { file: path.display().to_string() },
+        refused => refused.into(),
+    })
 }
 
 impl Models {
@@ -203,7 +203,7 @@ impl Models {
         }
         let own = match &wanted.package {
             Some(package) => Arc::new(Model::from_bytes(store.read(package)?.into_owned())?),
-            None => embedded_model()?,
+            None => default_model()?,
         };
         if is_it(&&own) {
             return Ok(own);

@@ -4,7 +4,7 @@ use mlic_backend::contract::Fill;
 
 use crate::craft::Symbols;
 use crate::damage::Damage;
-use crate::negative::{PACKAGES, PackageCase, STREAMS, StreamCase};
+use crate::negative::{PackageCase, STREAMS, StreamCase, packages};
 use crate::packages::Probe;
 use crate::scene::Scene;
 
@@ -64,6 +64,11 @@ pub enum Source {
     },
     /// Another vector with as many sections as there may be.
     Sections {
+        /// Its name.
+        of: String,
+    },
+    /// Another vector as a gray picture.
+    Gray {
         /// Its name.
         of: String,
     },
@@ -317,6 +322,11 @@ fn edge_cases() -> Recipe {
         cut(plain, 1, "cut within the second latent slice"),
         cut(plain, 2, "cut within the last latent slice"),
         cut(lanes, 1, "cut in a payload of 64 lanes"),
+        VectorRecipe {
+            name: "gray-of-size-65x63-s66-l0".to_owned(),
+            why: "exact pixels of a gray picture with odd sides".to_owned(),
+            source: Source::Gray { of: "size-65x63-s66-l0".to_owned() },
+        },
     ]);
     let why = "a package that saturates everywhere: every quality, every table of functions, every rounding, odd shapes";
     Recipe { suite: "edge-cases", why, package: Some(Probe::Cases.path()), vectors }
@@ -369,7 +379,7 @@ fn negative() -> Recipe {
         why: case.why.to_owned(),
         source: Source::Refused { of: sound.to_owned(), case },
     }));
-    vectors.extend(PACKAGES.iter().map(|case| VectorRecipe {
+    vectors.extend(packages().map(|case| VectorRecipe {
         name: format!("package-{}", case.name),
         why: case.why.to_owned(),
         source: Source::Package(case),
@@ -392,6 +402,7 @@ mod tests {
                 if let Source::Cut { of, .. }
                 | Source::Prefix { of, .. }
                 | Source::Sections { of }
+                | Source::Gray { of }
                 | Source::Refused { of, .. }
                 | Source::Damaged { of, .. } = &vector.source
                 {

@@ -107,8 +107,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where a decoder first departs from a vector, in walk order: z, then for each pass means, scale indices, symbols, then `y_hat`
-/// and the picture.
+/// Where a decoder first departs from a vector, in walk order: z, then for each pass means, scale indices, symbols, then `y_hat`,
+/// the exact pixels and the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
     /// The level to which the first difference belongs.
@@ -144,6 +144,8 @@ pub enum Place {
     Outcome,
     /// `y_hat`.
     YHat,
+    /// The exact pixels.
+    Pixels,
     /// The picture.
     Picture,
 }
@@ -189,6 +191,7 @@ impl fmt::Display for Place {
             Self::WholeSlices => f.write_str("whole slices"),
             Self::Outcome => f.write_str("outcome"),
             Self::YHat => f.write_str("y_hat"),
+            Self::Pixels => f.write_str("pixels"),
             Self::Picture => f.write_str("picture"),
         }
     }

@@ -160,6 +160,7 @@ fn damaged_manifests_are_refused() {
     assert!(refused(&|m| m["vectors"][0]["expect"] = json!({})));
     assert!(refused(&|m| decodes(m)["passes"] = json!([])));
     assert!(refused(&|m| decodes(m)["y_hat"] = "xyz".into()));
+    assert!(refused(&|m| decodes(m)["pixels"] = "0".into()));
     assert!(refused(&|m| {
         let vectors = m["vectors"].as_array_mut().unwrap();
         vectors.push(vectors[0].clone());

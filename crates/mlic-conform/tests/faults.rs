@@ -47,6 +47,10 @@ enum Fault {
     Panics,
     /// The decoder hangs.
     Hangs,
+    /// A sample of the second row is off by one.
+    Sample,
+    /// The device fails in the exact synthesis.
+    SynthesisFails,
 }
 
 /// Integer operators with a defect.
@@ -224,6 +228,19 @@ impl Backend for Faulty {
         self.inner.synthesis(y_hat)
     }
 
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
+        let mut samples = self.inner.exact_synthesis(quality, y_hat)?;
+        match self.fault {
+            Fault::Sample => samples.data[3 * samples.width + 4] ^= 1,
+            Fault::SynthesisFails => {
+                let (backend, stage, message) = ("faulty", Stage::ExactSynthesis, "on fire".into());
+                return Err(BackendError::Device { backend, stage, message });
+            }
+            _ => {}
+        }
+        Ok(samples)
+    }
+
     fn entropy<'a>(&'a self, size: LatentSize, quality: u8, z_symbols: &[i32]) -> Result<Box<dyn EntropySession + 'a>> {
         let model = self.inner.model();
         let [height, width] = size.z;
@@ -346,6 +363,29 @@ fn explain_names_the_element_and_both_values() {
 }
 
 #[test]
+fn a_wrong_sample_is_found_and_named() {
+    let model = model("edge-cases-fixed");
+    let run_at = |fault, level| run_on("edge-cases-fixed", Faulty::of(&model, fault), level);
+    assert!(run_at(Fault::Sample, Level::L3).is_pass() && run_at(Fault::None, Level::L4).is_pass());
+    let report = run_at(Fault::Sample, Level::L4);
+    let vector = "extreme-65x200-s0-l2";
+    let found = divergence(&report, vector);
+    assert_eq!((found.level, found.place), (Level::L4, Place::Pixels));
+    // The wrong sample is outside of pictures of 1x1.
+    assert!(report.vectors.iter().any(|vector| vector.verdict.is_pass()));
+    let store = data();
+    let suite = store.suite("edge-cases-fixed").unwrap();
+    let stream = suite.read(&suite.manifest.vector(vector).unwrap().stream).unwrap();
+    let explanation = explain(&stream, Faulty::of(&model, Fault::Sample), with(fast(), Arc::clone(&model)));
+    let element = explanation.first.clone().unwrap();
+    assert_eq!((&element.place, element.position, element.differing.0), (&Place::Pixels, [1, 1, 1], 1), "{explanation}");
+    assert_eq!(element.got, element.expected ^ 1);
+    let report = run_at(Fault::SynthesisFails, Level::L4);
+    let failed = |v: &mlic_conform::report::VectorReport| matches!(&v.verdict, Verdict::Error(why) if why.contains("on fire"));
+    assert!(report.vectors.iter().all(failed), "{}", common::not_passed(&report));
+}
+
+#[test]
 fn a_device_that_fails_or_panics_is_an_error() {
     for (fault, says) in [(Fault::Fails, "on fire"), (Fault::Panics, "deliberate")] {
         let report = run_with(fault);
@@ -385,6 +425,11 @@ fn the_contract_finds_every_defect_too() {
     for fault in exact {
         assert!(matches!(found(fault), Err(ContractError::Exact { .. })), "{fault:?}: {:?}", found(fault));
     }
+    let exact = common::model("edge-cases-fixed");
+    let found_exact = |fault| check(Faulty::of(&exact, fault).as_ref(), with(fast(), Arc::clone(&exact)).as_ref());
+    assert!(found_exact(Fault::None).is_ok());
+    assert!(matches!(found_exact(Fault::Sample), Err(ContractError::Exact { what, .. }) if what.contains("pixels")));
+    assert!(matches!(found_exact(Fault::SynthesisFails), Err(ContractError::Failed { .. })));
     assert!(matches!(found(Fault::Lenient), Err(ContractError::Refusal { .. })));
     assert!(matches!(found(Fault::Fails), Err(ContractError::Refusal { .. } | ContractError::Failed { .. })));
 }

@@ -79,3 +79,15 @@ fn list_and_explain_describe() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text.contains("no number differs in the "), "{text}");
 }
+
+#[test]
+fn completions_and_manual_pages_are_those_of_the_commands() {
+    let output = conform(&["completions", "bash"]);
+    assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().contains("write-baseline"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages");
+    assert_eq!(code(&["man", pages.to_str().unwrap()]), 0);
+    assert!(std::fs::read_to_string(pages.join("mlic-conform-run.1")).unwrap().contains("baseline"));
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert_eq!(code(&["man", folder.path().join("file").to_str().unwrap()]), 3);
+}

@@ -52,7 +52,7 @@ fn edge_cases_pass_on_every_instruction_set_and_on_the_reference() {
         let model = model(suite);
         let sets = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Kernels::Fast);
         for kernels in sets.chain([Kernels::Reference]) {
-            let report = run_on(suite, with(kernels, model.clone()), Level::L3);
+            let report = run_on(suite, with(kernels, model.clone()), Level::L4);
             assert!(report.is_pass(), "{suite} on {kernels:?}: {}", not_passed(&report));
         }
     }
@@ -115,7 +115,7 @@ fn the_list_names_each_case_once() {
 fn the_negative_suite_refuses_a_lot() {
     let negative = data().suite("negative").unwrap().manifest;
     let refused = negative.vectors.iter().filter(|vector| !matches!(vector.expect, Expect::Decodes(_))).count();
-    assert!(refused >= 60, "{refused} refusals");
+    assert!(refused >= 300, "{refused} refusals");
 }
 
 fn manifests() -> Vec<Manifest> {
@@ -146,5 +146,5 @@ fn the_data_is_small() {
     let folders = std::fs::read_dir(root).unwrap().flatten().filter(|e| e.path().is_dir());
     let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).unwrap().flatten());
     let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
-    assert!(bytes < 6 << 20, "{bytes} bytes");
+    assert!(bytes < 7 << 20, "{bytes} bytes");
 }

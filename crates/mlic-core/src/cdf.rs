@@ -6,6 +6,7 @@
 use crate::limits::MAX_SYMBOL;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 /// Probabilities are multiples of 2^-16.
 pub const PROB_BITS: u32 = 16;
@@ -18,9 +19,10 @@ pub const ESCAPE_LEN_BITS: u32 = 5;
 /// Most further bits of an escape: enough for every symbol within ±[`MAX_SYMBOL`] and every table.
 pub const MAX_ESCAPE_LEN: u32 = 16;
 
-/// High byte of a slot: the index of a bucket of the decoder's lookup.
-const BUCKET_COUNT: usize = 256;
-const BUCKET_SHIFT: u32 = PROB_BITS - 8;
+/// Fewest and most buckets of the decoder's lookup, as powers of two. A bucket takes eight bytes.
+const BUCKETS_LOG2: [u32; 2] = [4, 10];
+/// Buckets are halved until less than this part of all slots, as a power of two, must be searched for.
+const UNDECIDED_LOG2: u32 = 5;
 
 /// Why a cumulative table was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,8 +109,52 @@ pub struct CdfTable {
     min_symbol: i32,
     /// n strictly increasing starts from 0, then the end 2^16, stored as 0: differences wrap to the frequencies.
     bounds: Vec<u16>,
-    /// The bin that owns the first slot of each bucket; one entry more for the last bin.
-    bucket_bins: Box<[u16; BUCKET_COUNT + 1]>,
+    /// Slots per bucket, as a power of two; 1 to 15.
+    bucket_log2: u32,
+    /// As many as make up all slots.
+    buckets: Box<[Bucket]>,
+}
+
+/// The first two bins of some slots, in one word: what decides nearly all lookups.
+///
+/// From the lowest bits: start and frequency of the bin that owns the bucket's first slot, frequency of the next, symbol of the first. Both
+/// intervals are whole, and may lie mostly outside the bucket. A frequency is 0 if it decides nothing: that of the escape, and that of the
+/// next bin if more than two own slots of the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bucket(u64);
+
+impl Bucket {
+    fn new(start: u16, first_freq: u16, second_freq: u16, symbol: i16) -> Self {
+        let words = [start, first_freq, second_freq, symbol as u16];
+        Self(words.iter().rev().fold(0, |all, word| all << 16 | u64::from(*word)))
+    }
+
+    const fn start(self) -> u16 {
+        self.0 as u16
+    }
+
+    const fn first_freq(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    const fn second_freq(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    const fn symbol(self) -> i32 {
+        (self.0.cast_signed() >> 48) as i32
+    }
+}
+
+/// What a bucket says about one of its slots.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// The symbol.
+    pub(crate) symbol: i32,
+    /// Its frequency; 0 if the slot must be searched for, and then nothing else is true.
+    pub(crate) freq: u16,
+    /// The slot's place in its interval.
+    pub(crate) inside: u16,
 }
 
 impl CdfTable {
@@ -123,7 +169,16 @@ impl CdfTable {
         let mut bounds = Vec::with_capacity(starts.len() + 1);
         bounds.extend_from_slice(starts);
         bounds.push(0);
-        Ok(Self { min_symbol, bounds, bucket_bins: bucket_bins(starts) })
+        let mut table = Self { min_symbol, bounds, bucket_log2: 0, buckets: Box::default() };
+        for count_log2 in BUCKETS_LOG2[0]..=BUCKETS_LOG2[1] {
+            table.bucket_log2 = PROB_BITS - count_log2;
+            let (buckets, undecided) = table.buckets_of(table.bucket_log2);
+            table.buckets = buckets;
+            if undecided >> (PROB_BITS - UNDECIDED_LOG2) == 0 {
+                break;
+            }
+        }
+        Ok(table)
     }
 
     /// Smallest symbol that has a bin of its own.
@@ -179,19 +234,52 @@ impl CdfTable {
 
     /// The bin that owns a slot, and its interval.
     #[must_use]
-    #[inline]
     #[allow(
         clippy::indexing_slicing,
-        reason = "bucket <= 255 in an array of 257; `bucket_bins` is nondecreasing and at most n - 1, so low < n, high < n, \
-                  and low <= bin <= high <= n - 1 < bounds.len() - 1"
+        reason = "the bins of buckets do not decrease and the last bin is the escape, so that low <= bin <= high <= n - 1"
     )]
     pub fn find(&self, slot: u16) -> (usize, Interval) {
-        let bucket = usize::from(slot >> BUCKET_SHIFT);
-        let low = usize::from(self.bucket_bins[bucket]);
-        let high = usize::from(self.bucket_bins[bucket + 1]);
+        let bucket = usize::from(slot) >> self.bucket_log2;
+        let first_bin = |bucket: &Bucket| usize::from((bucket.symbol() - self.min_symbol) as u16);
+        let low = self.buckets.get(bucket).map_or(0, first_bin);
+        let high = self.buckets.get(bucket + 1).map_or(self.escape_bin(), first_bin);
         let bin = low + self.bounds[low + 1..=high].partition_point(|&start| start <= slot);
         let start = self.bounds[bin];
         (bin, Interval { start, freq: self.bounds[bin + 1].wrapping_sub(start) })
+    }
+
+    /// What the slot's bucket says about it.
+    #[inline(always)]
+    #[allow(clippy::indexing_slicing, reason = "there are 2^16 >> bucket_log2 buckets")]
+    pub(crate) fn look_up(&self, slot: u16) -> Found {
+        let bucket = self.buckets[(u32::from(slot) >> self.bucket_log2) as usize];
+        let (first, second) = (bucket.first_freq(), bucket.second_freq());
+        let inside = slot.wrapping_sub(bucket.start());
+        // Which of the two cannot be foreseen: no branch.
+        let is_second = inside >= first;
+        Found {
+            symbol: bucket.symbol() + i32::from(is_second),
+            freq: select_unpredictable(is_second, second, first),
+            inside: select_unpredictable(is_second, inside.wrapping_sub(first), inside),
+        }
+    }
+
+    /// All buckets of so many slots, as a power of two, and how many slots more than two bins leave undecided.
+    fn buckets_of(&self, bucket_log2: u32) -> (Box<[Bucket]>, usize) {
+        let end = |bin: usize| self.starts().get(bin + 1).map_or(1 << PROB_BITS, |start| usize::from(*start));
+        let freq = |bin: usize| self.interval(bin).filter(|_| bin < self.escape_bin()).map_or(0, Interval::freq);
+        let (mut bin, mut undecided) = (0, 0);
+        let bucket = |first_slot: usize| {
+            while end(bin) <= first_slot {
+                bin += 1;
+            }
+            let end_slot = first_slot + (1 << bucket_log2);
+            let is_crowded = end(bin + 1) < end_slot;
+            undecided += if is_crowded { end_slot - end(bin) } else { 0 };
+            let start = self.bounds.get(bin).copied().unwrap_or(0);
+            Bucket::new(start, freq(bin), if is_crowded { 0 } else { freq(bin + 1) }, (self.min_symbol + bin as i32) as i16)
+        };
+        ((0..1 << PROB_BITS).step_by(1 << bucket_log2).map(bucket).collect(), undecided)
     }
 
     /// Information content of a symbol, its escape included, in units of 2^-16 bits; within 0.51 units.
@@ -284,16 +372,6 @@ fn check_symbols(min_symbol: i32, bin_count: usize) -> Result<(), CdfError> {
     Ok(())
 }
 
-/// The bin that owns the first slot of each bucket, and the last bin. `starts` are checked: nonempty, from 0, increasing.
-fn bucket_bins(starts: &[u16]) -> Box<[u16; BUCKET_COUNT + 1]> {
-    let mut bins = Box::new([0; BUCKET_COUNT + 1]);
-    for (bucket, bin) in bins.iter_mut().enumerate() {
-        let first_slot = bucket << BUCKET_SHIFT;
-        *bin = (starts.partition_point(|&start| usize::from(start) <= first_slot) - 1) as u16;
-    }
-    bins
-}
-
 /// Binary logarithm in units of 2^-16, rounded to nearest, within 0.51 units of the exact value. `v` is not 0.
 ///
 /// Squaring the mantissa doubles its logarithm, whose integer part is the next bit. The mantissa starts exact, in units
@@ -356,11 +434,26 @@ mod tests {
             let table = CdfTable::new(-2, &starts).unwrap();
             for slot in 0..=u16::MAX {
                 let bin = starts.iter().rposition(|&start| start <= slot).unwrap();
-                assert_eq!(table.find(slot), (bin, table.interval(bin).unwrap()));
+                let interval = table.interval(bin).unwrap();
+                assert_eq!(table.find(slot), (bin, interval));
+                let found = table.look_up(slot);
+                let place = (Some(found.symbol), found.freq, found.inside);
+                assert!(found.freq == 0 || place == (table.symbol_of_bin(bin), interval.freq, slot - interval.start));
             }
             let total: u32 = (0..starts.len()).map(|bin| u32::from(table.interval(bin).unwrap().freq())).sum();
             assert_eq!(total, 1 << PROB_BITS);
             assert_eq!((table.interval(starts.len()), table.interval(usize::MAX)), (None, None));
+        }
+    }
+
+    #[test]
+    fn few_slots_are_searched_for() {
+        let even = |freq: u16| (0..u16::MAX / freq).map(|bin| bin * freq).collect::<Vec<u16>>();
+        for (starts, most_buckets) in [(vec![0, 65_535], 16), (even(6000), 16), (even(300), 256), (even(64), 1024)] {
+            let table = CdfTable::new(-2, &starts).unwrap();
+            let last = *starts.last().unwrap();
+            let undecided = (0..last).filter(|slot| table.look_up(*slot).freq == 0).count();
+            assert!(undecided < 1 << (PROB_BITS - UNDECIDED_LOG2) && table.buckets.len() <= most_buckets);
         }
     }
 

@@ -14,6 +14,7 @@
 use crate::cdf::{CdfTable, ESCAPE_LEN_BITS, Interval, MAX_ESCAPE_LEN, PROB_BITS};
 use crate::limits::MAX_SYMBOL;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 /// Most lanes, as a power of two.
 pub const MAX_LANES_LOG2: u8 = 6;
@@ -23,6 +24,8 @@ pub const MAX_CHOSEN_LANES_LOG2: u8 = 5;
 pub const INTERVALS_PER_LANE_LOG2: u32 = 16;
 
 const MAX_LANES: usize = 1 << MAX_LANES_LOG2;
+/// Symbols that a decoder takes at once where it can: as many as the words of one 64-bit number can renormalize.
+const SIMPLE: usize = 4;
 const WORD_BITS: u32 = 16;
 const WORD_LEN: usize = 2;
 const STATE_LEN: usize = 6;
@@ -72,6 +75,14 @@ pub enum RansError {
         /// [`MAX_ESCAPE_LEN`].
         limit: u32,
     },
+    /// A symbol has the index of a table that is not there.
+    #[error("table {index} of {count}")]
+    NoTable {
+        /// The index.
+        index: u8,
+        /// Number of tables.
+        count: usize,
+    },
     /// A symbol is outside ±[`MAX_SYMBOL`].
     #[error("symbol {got} is outside ±{limit}")]
     SymbolRange {
@@ -105,6 +116,7 @@ impl RansError {
             Self::Exhausted { .. } => "rans-exhausted",
             Self::BadState { .. } => "rans-bad-state",
             Self::BadEscape { .. } => "rans-bad-escape",
+            Self::NoTable { .. } => "rans-no-table",
             Self::SymbolRange { .. } => "rans-symbol-range",
             Self::NotSealed { .. } => "rans-not-sealed",
             Self::Unread { .. } => "rans-unread",
@@ -119,6 +131,18 @@ pub trait SymbolCoder {
     /// # Errors
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
+
+    /// Codes symbols in order; `indices` says which table is that of each symbol. What is left over of the longer of the two is not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::code`], and [`RansError::NoTable`]; symbols before the one that failed have been coded.
+    fn code_all(&mut self, tables: &[CdfTable], indices: &[u8], symbols: &mut [i32]) -> Result<(), RansError> {
+        indices.iter().zip(symbols).try_for_each(|(index, symbol)| self.code(table(tables, *index)?, symbol))
+    }
+}
+
+fn table(tables: &[CdfTable], index: u8) -> Result<&CdfTable, RansError> {
+    tables.get(usize::from(index)).ok_or(RansError::NoTable { index, count: tables.len() })
 }
 
 /// Binary logarithm of the lane count for a number of coded intervals.
@@ -227,6 +251,40 @@ fn encode(intervals: &[Interval], lanes_log2: u8) -> Vec<u8> {
     bytes
 }
 
+/// A normalized state without its slot, which is the one at `inside` of an interval of `freq`.
+///
+/// At least 2^16, because `state >> 16` is; and below 2^48, because `inside < freq < 2^16` and `state >> 16 < 2^32`.
+#[inline(always)]
+fn next_state(state: u64, freq: u16, inside: u16) -> u64 {
+    u64::from(freq) * (state >> PROB_BITS) + u64::from(inside)
+}
+
+/// Several symbols on their way.
+struct Simple {
+    /// The next words of the payload, the first lowest.
+    words: u64,
+    /// Bits of words that have been taken.
+    read_bits: u32,
+    /// Whether all symbols so far are what was returned.
+    is_simple: bool,
+}
+
+impl Simple {
+    /// The next symbol, if it is simple.
+    #[inline(always)]
+    fn step(&mut self, state: &mut u64, table: &CdfTable) -> i32 {
+        let is_short = *state < STATE_MIN;
+        let normal = select_unpredictable(is_short, (*state << WORD_BITS) | (self.words & 0xffff), *state);
+        let bits = WORD_BITS * u32::from(is_short);
+        self.words >>= bits;
+        self.read_bits += bits;
+        let found = table.look_up(normal as u16);
+        self.is_simple &= found.freq > 0;
+        *state = next_state(normal, found.freq, found.inside);
+        found.symbol
+    }
+}
+
 /// Decodes symbols from a payload, or from any prefix of one.
 #[derive(Debug, Clone)]
 pub struct Decoder<'a> {
@@ -271,8 +329,18 @@ impl<'a> Decoder<'a> {
     #[inline]
     pub fn pull(&mut self, table: &CdfTable) -> Result<i32, RansError> {
         let state = self.renormalize()?;
+        let found = table.look_up(state as u16);
+        if found.freq > 0 {
+            self.advance(next_state(state, found.freq, found.inside));
+            return Ok(found.symbol);
+        }
+        self.pull_searched(table, state)
+    }
+
+    /// The symbol of a normalized state, if it is an escape or has many neighbours.
+    fn pull_searched(&mut self, table: &CdfTable, state: u64) -> Result<i32, RansError> {
         let (bin, interval) = table.find(state as u16);
-        self.advance(state, interval);
+        self.advance(next_state(state, interval.freq(), (state as u16).wrapping_sub(interval.start())));
         match table.symbol_of_bin(bin) {
             Some(symbol) => Ok(symbol),
             None => self.pull_escape(table),
@@ -302,34 +370,87 @@ impl<'a> Decoder<'a> {
     #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
     fn renormalize(&mut self) -> Result<u64, RansError> {
         let state = self.states[self.lane & (MAX_LANES - 1)];
-        if state >= STATE_MIN {
-            return Ok(state);
+        // Whether a word is missing cannot be foreseen, so that nothing branches on it but the end of the payload.
+        let is_short = state < STATE_MIN;
+        let word = self.payload.get(self.at..self.at + WORD_LEN).and_then(|word| word.first_chunk::<WORD_LEN>());
+        if is_short && word.is_none() {
+            return Err(self.exhausted());
         }
-        let Some(word) = self.payload.get(self.at..).and_then(|rest| rest.first_chunk::<WORD_LEN>()) else {
-            return Err(RansError::Exhausted { have: self.payload.len(), need: self.at + WORD_LEN });
-        };
-        self.at += WORD_LEN;
-        Ok((state << WORD_BITS) | u64::from(u16::from_le_bytes(*word)))
+        self.at += WORD_LEN * usize::from(is_short);
+        let longer = (state << WORD_BITS) | u64::from(word.map_or(0, |word| u16::from_le_bytes(*word)));
+        Ok(select_unpredictable(is_short, longer, state))
     }
 
-    /// Takes an interval out of the current lane, whose state is `state`, and goes to the next lane.
-    ///
-    /// The new state is `freq * k + (slot - start)`: at least 2^16, because `k = state >> 16` is; and below 2^48, because
-    /// `slot - start < freq < 2^16` and `k < 2^32`.
+    #[cold]
+    fn exhausted(&self) -> RansError {
+        RansError::Exhausted { have: self.payload.len(), need: self.at + WORD_LEN }
+    }
+
+    /// Leaves the current lane in this state and goes to the next lane.
     #[inline]
     #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
-    fn advance(&mut self, state: u64, interval: Interval) {
-        let inside = u64::from((state as u16).wrapping_sub(interval.start()));
-        self.states[self.lane & (MAX_LANES - 1)] = u64::from(interval.freq()) * (state >> PROB_BITS) + inside;
+    fn advance(&mut self, state: u64) {
+        self.states[self.lane & (MAX_LANES - 1)] = state;
         self.lane = (self.lane + 1) & self.lane_mask;
+    }
+
+    /// The next symbols, if all are simple: the bytes are there, none is an escape or needs a search, and the current lane is a multiple of
+    /// LANES, as many as are used: 1, 2 or 4, at most the lane count.
+    ///
+    /// It is [`Self::pull`] four times, in registers: one look at the payload, none at the lane.
+    #[inline]
+    #[allow(clippy::indexing_slicing, reason = "an index mod LANES is below LANES")]
+    fn pull_simple<const LANES: usize>(&mut self, [a, b, c, d]: [&CdfTable; SIMPLE]) -> Option<[i32; SIMPLE]> {
+        let words = u64::from_le_bytes(*self.payload.get(self.at..)?.first_chunk()?);
+        let place = self.states.get_mut(self.lane..)?.first_chunk_mut::<LANES>()?;
+        let (mut states, mut four) = (*place, Simple { words, read_bits: 0, is_simple: true });
+        let symbols = [
+            four.step(&mut states[0], a),
+            four.step(&mut states[1 % LANES], b),
+            four.step(&mut states[2 % LANES], c),
+            four.step(&mut states[3 % LANES], d),
+        ];
+        if !four.is_simple {
+            return None;
+        }
+        *place = states;
+        self.lane = (self.lane + SIMPLE) & self.lane_mask;
+        self.at += (four.read_bits / 8) as usize;
+        Some(symbols)
+    }
+
+    fn pull_all<const LANES: usize>(
+        &mut self,
+        tables: &[CdfTable],
+        indices: &[u8],
+        symbols: &mut [i32],
+    ) -> Result<(), RansError> {
+        let count = indices.len().min(symbols.len());
+        let mut done = 0;
+        while done < count {
+            if self.lane.is_multiple_of(LANES)
+                && let Some(indices) = indices.get(done..).and_then(<[u8]>::first_chunk::<SIMPLE>)
+                && let Some(symbols) = symbols.get_mut(done..).and_then(<[i32]>::first_chunk_mut::<SIMPLE>)
+                && let [Some(a), Some(b), Some(c), Some(d)] = indices.map(|index| tables.get(usize::from(index)))
+                && let Some(simple) = self.pull_simple::<LANES>([a, b, c, d])
+            {
+                *symbols = simple;
+                done += SIMPLE;
+            } else if let (Some(index), Some(symbol)) = (indices.get(done), symbols.get_mut(done)) {
+                *symbol = self.pull(table(tables, *index)?)?;
+                done += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Uniform bits, 1 to 16 of them.
     fn pull_bits(&mut self, bits: u32) -> Result<u32, RansError> {
         let state = self.renormalize()?;
-        let value = u32::from(state as u16) >> (PROB_BITS - bits);
-        self.advance(state, Interval::uniform(value, bits));
-        Ok(value)
+        let shift = PROB_BITS - bits;
+        let slot = state & 0xffff;
+        self.advance(((state >> PROB_BITS) << shift) + (slot & ((1 << shift) - 1)));
+        Ok((slot >> shift) as u32)
     }
 
     /// The symbol behind an escape.
@@ -358,6 +479,14 @@ impl SymbolCoder for Decoder<'_> {
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError> {
         *symbol = self.pull(table)?;
         Ok(())
+    }
+
+    fn code_all(&mut self, tables: &[CdfTable], indices: &[u8], symbols: &mut [i32]) -> Result<(), RansError> {
+        match self.lane_mask {
+            0 => self.pull_all::<1>(tables, indices, symbols),
+            1 => self.pull_all::<2>(tables, indices, symbols),
+            _ => self.pull_all::<SIMPLE>(tables, indices, symbols),
+        }
     }
 }
 

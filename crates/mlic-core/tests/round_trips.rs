@@ -46,7 +46,7 @@ fn encoder_of(tables: &[CdfTable], symbols: &[(usize, i32)]) -> Encoder {
     encoder
 }
 
-/// Symbols as far as they decode, and why they end.
+/// Symbols as far as they decode, and why they end; all at once and one by one must be the same.
 fn decode(payload: &[u8], lanes_log2: u8, tables: &[CdfTable], symbols: &[(usize, i32)]) -> (Vec<i32>, Result<(), RansError>) {
     let mut decoded = Vec::new();
     let mut walk = || {
@@ -57,7 +57,27 @@ fn decode(payload: &[u8], lanes_log2: u8, tables: &[CdfTable], symbols: &[(usize
         decoder.seal()
     };
     let end = walk();
+    let indices: Vec<u8> = symbols.iter().map(|(index, _)| *index as u8).collect();
+    let mut at_once = vec![i32::MIN; symbols.len()];
+    let end_at_once = Decoder::new(payload, lanes_log2).and_then(|mut decoder| {
+        decoder.code_all(tables, &indices, &mut at_once)?;
+        decoder.seal()
+    });
+    let (reached, beyond) = at_once.split_at(decoded.len());
+    assert_eq!((reached, &end_at_once), (decoded.as_slice(), &end));
+    assert!(beyond.iter().all(|symbol| *symbol == i32::MIN));
     (decoded, end)
+}
+
+#[test]
+fn tables_that_are_not_there_are_named() {
+    let table = CdfTable::new(0, &[0, 1, 2]).unwrap();
+    let none = Err(RansError::NoTable { index: 1, count: 1 });
+    let tables = std::slice::from_ref(&table);
+    assert_eq!(Encoder::new().code_all(tables, &[0, 1], &mut [0, 0]), none);
+    assert_eq!(Cost::new().code_all(tables, &[0, 1], &mut [0, 0]), none);
+    let mut decoder = Decoder::new(&[0xff; 6], 0).unwrap();
+    assert_eq!(decoder.code_all(tables, &[1], &mut [0]), none);
 }
 
 proptest! {

@@ -43,12 +43,6 @@ pub struct CudaBackend {
     pub(crate) device: Arc<Device>,
 }
 
-/// Whether there is a GPU that a backend could use.
-#[must_use]
-pub fn is_available() -> bool {
-    Device::open(0, false).is_ok()
-}
-
 /// What the driver says, as an error of a stage.
 pub(crate) fn device_error(stage: Stage, error: DriverError) -> BackendError {
     BackendError::Device { backend: "cuda", stage, message: device::describe(error) }

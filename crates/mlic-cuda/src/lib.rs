@@ -29,5 +29,5 @@ mod packed;
 mod session;
 mod workspace;
 
-pub use backend::{CudaBackend, Options, is_available};
+pub use backend::{CudaBackend, Options};
 pub use device::OLDEST_DRIVER;

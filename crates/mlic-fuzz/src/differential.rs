@@ -1,5 +1,5 @@
-//! The fast kernels of every instruction set against the definition, on generated packages and symbols: every mean, scale index and
-//! latent is equal. What a package's proof promises is tested too: the build of a fuzz target checks for overflow.
+//! The fast kernels of every instruction set against the definition, on generated packages and symbols: every mean, scale index,
+//! latent and sample is equal. What a package's proof promises is tested too: the build of a fuzz target checks for overflow.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 
-use crate::generate;
 use crate::source::Source;
+use crate::{exact, generate};
 
 pub(crate) fn target(bytes: &[u8]) {
     let mut source = Source::new(bytes);
@@ -41,6 +41,7 @@ pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
         }
         assert!(y_hat == expected, "y_hat on {} differs from the definition", isa.name());
     }
+    exact::compare(model, &expected, quality, source.between(1, 3));
 }
 
 fn run(model: &Model, size: LatentSize, quality: u8, fill: Fill, seed: u8, kernels: Kernels) -> Run {

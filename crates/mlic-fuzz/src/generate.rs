@@ -1,4 +1,4 @@
-//! Model packages made of decisions: any small shape, any parameters of the ranges of SPEC 2.5 to 2.8.
+//! Model packages made of decisions: any small shape, any parameters of the ranges of SPEC 2.5 to 2.9.
 
 use mlic_model::Config;
 use mlic_model::graph::{Conv2d, Dtype, Graph, Node, NodeId, Op};
@@ -10,6 +10,7 @@ use mlic_model::parameters::{
     StoredCdf, weights_len,
 };
 
+use crate::exact;
 use crate::source::Source;
 
 /// Parts of a package; most of them make one that is accepted.
@@ -19,6 +20,7 @@ pub(crate) fn parts(source: &mut Source<'_>) -> Parts {
     let parameters = parameters(source, &config, &layout);
     let weights = source.integers(weights_len(&layout), -127, 127).into_iter().map(|w| w as i8).collect();
     let (m, n) = (config.latent as u32, config.hyper as u32);
+    let exact_synthesis = exact::synthesis(source, config.latent);
     Parts {
         parameters,
         weights,
@@ -26,6 +28,7 @@ pub(crate) fn parts(source: &mut Source<'_>) -> Parts {
         analysis: downsampling(3, m, 16),
         hyper_analysis: downsampling(m, n, 4),
         metadata: Metadata { name: "generated".into(), ..Metadata::default() },
+        exact_synthesis,
         config,
     }
 }
@@ -55,11 +58,11 @@ fn config(source: &mut Source<'_>) -> Config {
 }
 
 /// The largest magnitude of an activation; the widest comes seldom because few packages can afford it.
-fn max(source: &mut Source<'_>) -> i32 {
+pub(crate) fn max(source: &mut Source<'_>) -> i32 {
     source.one_of(&[127, 127, 1, 2047, 8191, 8191, 16_383, 32_767])
 }
 
-fn requant(source: &mut Source<'_>) -> Requant {
+pub(crate) fn requant(source: &mut Source<'_>) -> Requant {
     let multiplier = source.one_of(&[1, 0, 1 << 10, 12_345, 1 << 20, 987_654_321, i32::MAX]);
     Requant { multiplier, shift: source.below(63) as u32 }
 }
@@ -68,7 +71,7 @@ fn i32s(source: &mut Source<'_>, count: usize, low: i32, high: i32) -> Vec<i32> 
     source.integers(count, low.into(), high.into()).into_iter().map(|v| v as i32).collect()
 }
 
-fn layer(source: &mut Source<'_>, spec: &LayerSpec, levels: usize) -> LayerParameters {
+pub(crate) fn layer(source: &mut Source<'_>, spec: &LayerSpec, levels: usize) -> LayerParameters {
     let level = |source: &mut Source<'_>| {
         let most = source.one_of(&[1 << 14, 1 << 20, i32::MAX]);
         let bias = 1 << source.one_of(&[10, 30, 50, 61]);

@@ -12,6 +12,7 @@
 mod container;
 mod decode;
 mod differential;
+mod exact;
 mod generate;
 mod image;
 mod package;

@@ -3,11 +3,15 @@
 use mlic_model::Model;
 use mlic_model::graph::{Dtype, Graph};
 use mlic_model::model::Gain;
+use mlic_model::synthesis::Synthesis;
+
+use crate::exact;
 
 pub(crate) fn target(bytes: &[u8]) {
     if let Ok(model) = Model::from_bytes(bytes.to_vec()) {
         accepted(&model);
     }
+    exact::section(bytes);
     if let Ok(graph) = Graph::parse(bytes) {
         assert_eq!(Graph::parse(&graph.write(Dtype::F32)).as_ref(), Ok(&graph), "what is written parses");
         let _ = (graph.sizes(1 << 16, 1 << 16), graph.macs(u64::MAX, u64::MAX));
@@ -21,6 +25,12 @@ pub(crate) fn accepted(model: &Model) {
         for id in 0..layers {
             assert!(model.layer(mlic_model::layout::LayerId(id), level).is_some(), "layer {id} at level {level}");
         }
+    }
+    if let Some(own) = model.exact_synthesis() {
+        let last = own.shapes().last().unwrap();
+        assert_eq!((own.shapes().len(), last.channels, last.scale, last.max), (own.nodes().len() + 1, 3, 16, 255));
+        let again = Synthesis::read(&own.write(), model.config().latent);
+        assert_eq!(again.ok().as_ref(), Some(own), "what is written reads");
     }
     for quality in 0..=model.quality_steps() {
         assert!(model.config().scale_level(quality) < model.config().scale_levels);

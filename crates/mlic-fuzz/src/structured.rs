@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use mlic::{BackendChoice, Codec, Error, Latents, Model};
-use mlic_model::package::{self, SectionKind};
+use mlic_model::package;
 
 use crate::source::Source;
 use crate::{decode, differential, seal, seeds};

@@ -53,7 +53,8 @@ fn seeds_hold() {
 fn the_small_package_is_accepted() {
     let package = small_package();
     assert!(package.len() < 1 << 16, "{} bytes", package.len());
-    mlic_model::Model::from_bytes(package).unwrap();
+    let model = mlic_model::Model::from_bytes(package).unwrap();
+    assert!(model.exact_synthesis().is_some_and(|own| own.nodes().len() > 5), "with an integer synthesis");
 }
 
 /// Every target has its program under `fuzz/`, and no program is without its target.

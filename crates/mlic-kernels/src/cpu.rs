@@ -2,28 +2,42 @@
 
 use std::sync::OnceLock;
 
-/// Instruction sets that the fast operators are compiled for, weakest first.
+#[cfg(target_arch = "x86_64")]
+use crate::arch::Matrix;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use std::arch::is_aarch64_feature_detected;
+
+/// Instruction sets that the fast operators are compiled for; of each architecture, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// What the target guarantees; no further instructions.
     Scalar,
+    /// 64-bit ARM with NEON.
+    Neon,
+    /// 64-bit ARM with NEON and its dot product instructions.
+    Dotprod,
     /// x86-64 with AVX2.
     Avx2,
     /// x86-64 with AVX-512 and its dot product instructions.
     Avx512Vnni,
+    /// The same, and the matrix unit of x86-64 under Linux for the layers that are faster with it.
+    Amx,
 }
 
 impl Isa {
-    /// All instruction sets, weakest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+    /// All instruction sets; of each architecture, weakest first.
+    pub const ALL: [Self; 6] = [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::Avx512Vnni, Self::Amx];
 
     /// Name in `MLIC_CPU` and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Amx => "amx",
         }
     }
 
@@ -43,8 +57,13 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512Vnni => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512Vnni.is_available() && Matrix::detect().is_some(),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Neon => is_aarch64_feature_detected!("neon"),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Dotprod => is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod"),
+            _ => false,
         }
     }
 
@@ -59,7 +78,7 @@ impl Isa {
     #[must_use]
     pub fn choose(limit: Option<&str>) -> Self {
         let ceiling = match limit.filter(|l| !l.is_empty()) {
-            None => Self::Avx512Vnni,
+            None => Self::Amx,
             Some(name) => Self::ALL.into_iter().find(|isa| isa.name() == name).unwrap_or_else(|| {
                 let known = Self::ALL.map(Self::name).join(", ");
                 eprintln!("mlic: warning: MLIC_CPU={name} is not one of {known}; using scalar");
@@ -80,6 +99,6 @@ mod tests {
         assert_eq!(Isa::choose(Some("nonsense")), Isa::Scalar);
         assert!(Isa::choose(Some("avx2")) <= Isa::Avx2);
         assert!(Isa::choose(Some("avx512vnni")).is_available());
-        assert_eq!(Isa::choose(None), Isa::choose(Some("avx512vnni")));
+        assert_eq!(Isa::choose(None), Isa::choose(Some("amx")));
     }
 }

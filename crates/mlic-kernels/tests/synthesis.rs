@@ -85,7 +85,9 @@ fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Sy
         let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, true);
         at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
     }
-    m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
+    // An identity term keeps the order of its channels under a pixel shuffle.
+    let own = m.layer(&[(at, false)], 1, 12, Epilogue::Linear, false);
+    m.layer(&[(own, true), (at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
     let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }

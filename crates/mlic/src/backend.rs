@@ -31,11 +31,11 @@ impl BackendChoice {
     /// Every choice.
     pub const ALL: [Self; 5] = [Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
 
-    /// What [`Self::Auto`] stands for in this program on this machine.
+    /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name until it has passed the conformance suites
+    /// on silicon; an encoder that was wrong there would write streams that nothing else reads.
     #[must_use]
-    pub fn resolved(self) -> Self {
+    pub const fn resolved(self) -> Self {
         match self {
-            Self::Auto if has_cuda() => Self::Cuda,
             Self::Auto if cfg!(feature = "tract") => Self::Tract,
             Self::Auto => Self::Integer,
             named => named,
@@ -74,27 +74,16 @@ impl fmt::Display for BackendChoice {
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`]: a backend that was asked for by name and cannot be had is never replaced by another.
-/// [`BackendChoice::Auto`] is the GPU where there is one that can be used, else the processor.
 pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Result<Arc<dyn Backend>, Error> {
     let fast = CpuBackend::fast();
-    let backend = match choice {
-        BackendChoice::Auto => return automatic(model, threads),
+    let backend = match choice.resolved() {
         BackendChoice::Cuda => return Ok(cuda(model, threads)?),
         BackendChoice::Reference if cfg!(feature = "tract") => with_tract(model, Kernels::Reference, threads),
         BackendChoice::Reference => CpuBackend::new(model, Kernels::Reference, threads, None),
         BackendChoice::Integer => CpuBackend::new(model, fast, threads, None),
-        BackendChoice::Tract => with_tract(model, fast, threads),
+        BackendChoice::Auto | BackendChoice::Tract => with_tract(model, fast, threads),
     };
     Ok(Arc::new(backend?))
-}
-
-/// The best that is available.
-fn automatic(model: Arc<Model>, threads: usize) -> Result<Arc<dyn Backend>, Error> {
-    match cuda(Arc::clone(&model), threads) {
-        Err(BackendError::NotAvailable { .. }) if cfg!(feature = "tract") => backend(model, BackendChoice::Tract, threads),
-        Err(BackendError::NotAvailable { .. }) => backend(model, BackendChoice::Integer, threads),
-        other => Ok(other?),
-    }
 }
 
 #[cfg(feature = "cuda")]
@@ -102,16 +91,6 @@ fn cuda(model: Arc<Model>, threads: usize) -> Result<Arc<dyn Backend>, BackendEr
     let float = float_transforms(&model);
     let options = mlic_cuda::Options { threads, float, ..mlic_cuda::Options::default() };
     Ok(Arc::new(mlic_cuda::CudaBackend::new(model, options)?))
-}
-
-#[cfg(feature = "cuda")]
-fn has_cuda() -> bool {
-    mlic_cuda::is_available()
-}
-
-#[cfg(not(feature = "cuda"))]
-const fn has_cuda() -> bool {
-    false
 }
 
 #[cfg(not(feature = "cuda"))]

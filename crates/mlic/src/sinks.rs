@@ -2,7 +2,6 @@
 
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{PassParameters, PassSink};
-use mlic_core::cdf::CdfTable;
 use mlic_core::container::SymbolChecksum;
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError, SymbolCoder};
 use mlic_core::schedule::Pass;
@@ -26,12 +25,18 @@ pub(crate) fn code_z(model: &Model, coder: &mut impl SymbolCoder, symbols: &mut 
 
 /// Codes symbols of y with the tables of their scale indices; those below the skip threshold stay as they are.
 fn code_y(model: &Model, coder: &mut impl SymbolCoder, indices: &[u8], symbols: &mut [i32]) -> Result<(), RansError> {
-    let (tables, skip_below): (&[CdfTable], u8) = (model.y_cdfs(), model.config().skip_below);
-    for (symbol, index) in symbols.iter_mut().zip(indices).filter(|(_, index)| **index >= skip_below) {
-        if let Some(table) = tables.get(usize::from(*index)) {
-            coder.code(table, symbol)?;
-        }
+    let skip_below = model.config().skip_below;
+    if skip_below == 0 {
+        return coder.code_all(model.y_cdfs(), indices, symbols);
     }
+    let is_coded = |index: &u8| *index >= skip_below;
+    let coded_indices: Vec<u8> = indices.iter().copied().filter(is_coded).collect();
+    let coded = || indices.iter().map(is_coded);
+    let mut coded_symbols: Vec<i32> =
+        symbols.iter().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(*symbol)).collect();
+    coder.code_all(model.y_cdfs(), &coded_indices, &mut coded_symbols)?;
+    let places = symbols.iter_mut().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(symbol));
+    places.zip(coded_symbols).for_each(|(to, symbol)| *to = symbol);
     Ok(())
 }
 

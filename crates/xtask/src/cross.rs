@@ -111,7 +111,10 @@ fn keep(platform: &Platform, record: Record) -> Result<(), String> {
 }
 
 /// Where everything that is fetched or compiled is kept.
-fn cache() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// When the environment names no place.
+pub(crate) fn cache() -> Result<PathBuf, String> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || folder("HOME").map(|home| home.join(".cache/mlic-cross"));
     folder("MLIC_CROSS_CACHE").or_else(home).ok_or_else(|| "neither MLIC_CROSS_CACHE nor HOME is set".into())

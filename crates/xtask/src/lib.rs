@@ -3,6 +3,7 @@
 pub mod arrows;
 pub mod cross;
 pub mod floats;
+pub mod jetson;
 pub mod mutants;
 
 use std::path::PathBuf;

@@ -1,16 +1,21 @@
-//! `cargo xtask arrows | floats | cross | mutants`.
+//! `cargo xtask arrows | floats | cross | jetson | mutants`.
 
 use std::process::ExitCode;
 
-use xtask::cross;
+use xtask::{cross, jetson};
 
 fn main() -> ExitCode {
     let findings = match std::env::args().nth(1).as_deref() {
         Some("arrows") => xtask::arrows::actual().and_then(|a| Ok(xtask::arrows::differences(&a, &xtask::arrows::declared()?))),
         Some("floats") => xtask::floats::scan().map_err(|e| e.to_string()),
         Some("cross") => cross::Options::parse(std::env::args().skip(2)).and_then(|options| cross::cross(&options)),
+        Some("jetson") => jetson::Options::parse(std::env::args().skip(2)).and_then(|options| jetson::jetson(&options)),
         Some("mutants") => xtask::mutants::run(&std::env::args().skip(2).collect::<Vec<_>>()),
-        _ => Err(format!("usage: cargo xtask arrows | floats | mutants [NAME...] | cross\n{}", cross::USAGE)),
+        _ => Err(format!(
+            "usage: cargo xtask arrows | floats | mutants [NAME...] | cross | jetson\n{}\n{}",
+            cross::USAGE,
+            jetson::USAGE
+        )),
     };
     match findings {
         Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,

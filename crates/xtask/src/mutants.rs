@@ -1,5 +1,5 @@
-//! Does the suite `core` catch a decoder that is nearly right? Ten deliberate defects in the arithmetic, one at a time, in a copy
-//! of the sources: the program is built with each, and must then fail.
+//! Do the suites catch a decoder that is nearly right? Deliberate defects in the arithmetic, one at a time, in a copy of the sources: the
+//! program is built with each, and must then fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +16,8 @@ pub struct Mutant {
     pub what: &'static str,
     /// Backends that run the changed code.
     pub backends: &'static [&'static str],
+    /// What must fail.
+    pub data: Data,
     /// Source file.
     pub file: &'static str,
     /// Text that occurs in it exactly once.
@@ -24,16 +26,29 @@ pub struct Mutant {
     pub to: &'static str,
 }
 
+/// What a mutant is tried on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Streams of pictures: `core`, to `y_hat`.
+    Core,
+    /// Packages that are drawn to break decoders: the `edge-cases` suites, to exact pixels.
+    EdgeCases,
+}
+
 const BOTH: &[&str] = &["integer", "reference"];
 /// The fast kernels have this in vector code of their own, which `mlic-kernels/tests/agree.rs` holds to the reference.
 const REFERENCE: &[&str] = &["reference"];
 
+/// The definition has this in code of its own.
+const INTEGER: &[&str] = &["integer"];
+
 /// The defects.
-pub const MUTANTS: [Mutant; 10] = [
+pub const MUTANTS: [Mutant; 19] = [
     Mutant {
         name: "rounding",
         what: "ties round toward minus infinity (3.1)",
         backends: REFERENCE,
+        data: Data::Core,
         file: "crates/mlic-core/src/fixed.rs",
         from: "(v + (1 << (shift - 1))) >> shift",
         to: "(v + (1 << (shift - 1)) - 1) >> shift",
@@ -42,6 +57,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "clamp",
         what: "saturation reaches one further below zero (3.2)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-core/src/fixed.rs",
         from: "    } else if v < -max {\n        -max\n",
         to: "    } else if v < -max {\n        -max - 1\n",
@@ -50,6 +66,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "parity",
         what: "anchors are taken from the other columns of a row (5.2)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-core/src/checkerboard.rs",
         from: "Self::Anchor => 1 - row % 2,\n            Self::NonAnchor => row % 2,",
         to: "Self::Anchor => row % 2,\n            Self::NonAnchor => 1 - row % 2,",
@@ -58,6 +75,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "table",
         what: "interpolation takes the entry before, at the entries themselves (4.3)",
         backends: REFERENCE,
+        data: Data::Core,
         file: "crates/mlic-kernels/src/function.rs",
         from: "((magnitude >> 8) as usize, i64::from(magnitude & 0xff))",
         to: "((magnitude.saturating_sub(1) >> 8) as usize, i64::from(magnitude & 0xff))",
@@ -66,6 +84,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "sign",
         what: "the residual has the other sign (4.4)",
         backends: REFERENCE,
+        data: Data::Core,
         file: "crates/mlic-kernels/src/function.rs",
         from: "if x < 0 { -value } else { value }",
         to: "if x > 0 { -value } else { value }",
@@ -74,6 +93,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "halo",
         what: "kernels reach one position too far up and left (4.2)",
         backends: REFERENCE,
+        data: Data::Core,
         file: "crates/mlic-kernels/src/reference/layer.rs",
         from: "p as isize + offset as isize - (size / 2) as isize;",
         to: "p as isize + offset as isize - size.div_ceil(2) as isize + isize::from(size == 1);",
@@ -82,14 +102,16 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "lanes",
         what: "lanes take turns backwards (6.3)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-core/src/rans.rs",
-        from: "(state >> PROB_BITS) + inside;\n        self.lane = (self.lane + 1) & self.lane_mask;",
-        to: "(state >> PROB_BITS) + inside;\n        self.lane = (self.lane + self.lane_mask) & self.lane_mask;",
+        from: "= state;\n        self.lane = (self.lane + 1) & self.lane_mask;",
+        to: "= state;\n        self.lane = (self.lane + self.lane_mask) & self.lane_mask;",
     },
     Mutant {
         name: "gain",
         what: "between two levels the gain of the lower one is taken (4.8)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-model/src/model.rs",
         from: "divide(i64::from(*a) * (steps - t) + i64::from(*b) * t, steps) as i32",
         to: "divide(i64::from(*a) * (steps - t) + i64::from(*a) * t, steps) as i32",
@@ -98,6 +120,7 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "residual-order",
         what: "a latent slice becomes context before its residual is added (5.3)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-backend/src/entropy.rs",
         from: "self.slices.push(self.ops.quantize(id, &full)?);",
         to: "self.slices.push(current);",
@@ -106,9 +129,91 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "threshold",
         what: "a scale equal to a threshold counts as above it (4.10)",
         backends: BOTH,
+        data: Data::Core,
         file: "crates/mlic-kernels/src/function.rs",
         from: "partition_point(|t| *t < scale)",
         to: "partition_point(|t| *t <= scale)",
+    },
+    Mutant {
+        name: "squares",
+        what: "sums of squares are rounded down (4.11)",
+        backends: REFERENCE,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/reference/synthesis.rs",
+        from: "round_shift(sum + gdn.beta[c], gdn.shift).min(MAX_NORM)",
+        to: "((sum + gdn.beta[c]) >> gdn.shift).min(MAX_NORM)",
+    },
+    Mutant {
+        name: "squares-limit",
+        what: "sums of squares have another limit (4.11)",
+        backends: REFERENCE,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/reference/synthesis.rs",
+        from: "gdn.shift).min(MAX_NORM)",
+        to: "gdn.shift).min(2 * MAX_NORM)",
+    },
+    Mutant {
+        name: "root",
+        what: "square roots lack their last digit (3.4, 4.11)",
+        backends: INTEGER,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/fast/epilogue.rs",
+        from: "for digit in (0..16).rev()",
+        to: "for digit in (1..16).rev()",
+    },
+    Mutant {
+        name: "sample",
+        what: "samples below 0 wrap around (4.2)",
+        backends: REFERENCE,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/reference/layer.rs",
+        from: "saturate(v.max(0), view.max)",
+        to: "saturate(v, view.max)",
+    },
+    Mutant {
+        name: "sample-fast",
+        what: "the same in the fast kernels (4.2)",
+        backends: INTEGER,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/fast/epilogue.rs",
+        from: "s.max(s.saturate(even, odd, self.max), s.splat(0))",
+        to: "s.saturate(even, odd, self.max)",
+    },
+    Mutant {
+        name: "shuffle",
+        what: "rows and columns of a pixel shuffle change places (4.2)",
+        backends: INTEGER,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/fast/synthesis.rs",
+        from: "(0..4).flat_map(|phase|",
+        to: "[0, 2, 1, 3].into_iter().flat_map(|phase|",
+    },
+    Mutant {
+        name: "shuffle-identity",
+        what: "an identity term under a pixel shuffle reads channels in another order (4.2)",
+        backends: INTEGER,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/fast/synthesis.rs",
+        from: "let layer = &without_identity(layer);",
+        to: "",
+    },
+    Mutant {
+        name: "strip",
+        what: "a strip is computed without the rows below it that its last rows read (4.2)",
+        backends: INTEGER,
+        data: Data::EdgeCases,
+        file: "crates/mlic-kernels/src/fast/synthesis.rs",
+        from: "rows.end.div_ceil(self.factor()) + self.halo",
+        to: "rows.end.div_ceil(self.factor())",
+    },
+    Mutant {
+        name: "latent-limit",
+        what: "y after its gain wraps around (5.7)",
+        backends: BOTH,
+        data: Data::EdgeCases,
+        file: "crates/mlic-model/src/model.rs",
+        from: "saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX)",
+        to: "(round_shift(i64::from(*y) * i64::from(*gain), 16) as i32)",
     },
 ];
 
@@ -133,13 +238,17 @@ pub fn run(names: &[String]) -> Result<Vec<String>, String> {
     }
     let copy = Copy::make()?;
     copy.build()?;
-    for backend in BOTH {
-        if !copy.passes(backend)? {
-            return Err(format!("core does not pass on {backend} without a defect"));
+    let chosen: Vec<&Mutant> =
+        MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name)).collect();
+    for data in [Data::Core, Data::EdgeCases].into_iter().filter(|data| chosen.iter().any(|mutant| mutant.data == *data)) {
+        for backend in BOTH {
+            if !copy.passes(backend, data)? {
+                return Err(format!("{data:?} does not pass on {backend} without a defect"));
+            }
         }
     }
     let mut missed = Vec::new();
-    for mutant in MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name)) {
+    for mutant in chosen {
         let start = Instant::now();
         for backend in copy.survivors(mutant)? {
             missed.push(format!("{}: {} is not caught on {backend}", mutant.name, mutant.what));
@@ -214,11 +323,15 @@ impl Copy {
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
-    /// Whether `core` passes up to `y_hat`.
-    fn passes(&self, backend: &str) -> Result<bool, String> {
+    /// Whether the suites pass as far as they are exact.
+    fn passes(&self, backend: &str, data: Data) -> Result<bool, String> {
         let mut command = Command::new(self.target.join("release/mlic-conform"));
-        command.args(["run", "core", "--level", "3", "--backend", backend]).stdout(Stdio::null()).stderr(Stdio::null());
-        if backend == "reference" {
+        match data {
+            Data::Core => command.args(["run", "core", "--level", "3"]),
+            Data::EdgeCases => command.args(["run", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "--level", "4"]),
+        };
+        command.args(["--backend", backend]).stdout(Stdio::null()).stderr(Stdio::null());
+        if backend == "reference" && data == Data::Core {
             command.arg("--suite-dir").arg(&self.small);
         }
         match command.status().map_err(|e| e.to_string())?.code() {
@@ -240,7 +353,7 @@ impl Copy {
         }
         write(&path, &right.replacen(mutant.from, mutant.to, 1))?;
         let found = self.build().and_then(|()| {
-            let tried = mutant.backends.iter().map(|backend| Ok((*backend, self.passes(backend)?)));
+            let tried = mutant.backends.iter().map(|backend| Ok((*backend, self.passes(backend, mutant.data)?)));
             tried.collect::<Result<Vec<_>, String>>()
         });
         write(&path, &right)?;

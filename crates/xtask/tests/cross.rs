@@ -1,5 +1,7 @@
 //! `cargo xtask cross`: what can be tested without another architecture.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -38,6 +40,7 @@ fn record(digest: &str, passed: usize) -> Record {
         suite: "smoke".into(),
         backend: "integer".into(),
         device: "cpu s390x, scalar".into(),
+        level: suite::find("smoke").unwrap().level,
         digest: digest.into(),
         vectors: 2,
         passed,
@@ -62,10 +65,27 @@ fn only_a_full_pass_earns_the_digest() {
     assert!(!failed.is_pass());
     assert!(of(&failed).contains("**1/2**: flat: fail") && !of(&failed).contains(&digest));
     assert!(of(&record("0000", 2)).contains("`0000` 2/2, earlier suite"));
+    let mut lower = record(&digest, 2);
+    lower.runs[0].level -= 1;
+    assert!(of(&lower).contains("2/2, earlier suite"));
     // A vector that was left out is not a pass either.
     let mut left_out = record(&digest, 2);
     left_out.runs[0].vectors = 3;
     assert!(!left_out.is_pass());
+}
+
+#[test]
+fn suites_are_compared_as_far_as_they_are_exact() {
+    let manifest = |pixels: serde_json::Value| {
+        let decodes = |pixels| json!({ "expect": { "decodes": { "y_hat": "1", "pixels": pixels } } });
+        json!({ "vectors": [decodes("1".into()), json!({ "expect": { "refused": {} } }), decodes(pixels)] })
+    };
+    assert_eq!(suite::level_of(&manifest("2".into())), 4);
+    assert_eq!(suite::level_of(&manifest(serde_json::Value::Null)), 3);
+    assert_eq!(suite::level_of(&json!({ "vectors": [{ "expect": { "refused": {} } }] })), 3);
+    for name in ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative"] {
+        assert_eq!(suite::find(name).unwrap().level, 4, "{name}");
+    }
 }
 
 #[test]
@@ -80,6 +100,9 @@ fn a_suite_digest_depends_on_everything_exact_and_on_no_picture() {
     let mut renamed = manifest("1", "x");
     renamed["vectors"][0]["name"] = "b".into();
     assert_ne!(digest(renamed), digest(manifest("1", "x")));
+    let mut pixels = manifest("1", "x");
+    pixels["vectors"][0]["expect"]["decodes"]["pixels"] = "3".into();
+    assert_ne!(digest(pixels), digest(manifest("1", "x")));
     assert_eq!(suite::digest_of(&json!({ "model": { "id": "m" }, "vectors": [] })), None);
 }
 

@@ -17,13 +17,14 @@ use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::{LOGIT_MAX, NORM_MAX};
 
 use super::log::{Log, Place};
+use super::synthesis;
 
 /// Arguments of GELU and tanh from here on are beyond their tables: 8 in Q14.
-const TABLE_END: u32 = 8 << 14;
+pub(super) const TABLE_END: u32 = 8 << 14;
 /// Arguments of the exponential from here on give 0: 16 in Q10.
 const EXP_END: i64 = 16 << 10;
 
-type Result<T> = std::result::Result<T, BackendError>;
+pub(super) type Result<T> = std::result::Result<T, BackendError>;
 type Shared = Arc<Mutex<Log>>;
 
 fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
@@ -47,12 +48,12 @@ pub(super) fn class(spec: &LayerSpec) -> String {
 }
 
 /// Applies a change of scale.
-fn requant(place: &mut Place<'_>, requant: Requant, v: i64) -> i64 {
+pub(super) fn requant(place: &mut Place<'_>, requant: Requant, v: i64) -> i64 {
     place.round(v * i64::from(requant.multiplier), requant.shift)
 }
 
 /// SPEC 4.3: the table at a magnitude below [`TABLE_END`].
-fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 {
+pub(super) fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 {
     let k = (magnitude >> 8) as usize;
     let (low, high) = (i64::from(table[k]), i64::from(table[k + 1]));
     low + place.round((high - low) * i64::from(magnitude & 255), 8)
@@ -96,23 +97,6 @@ impl Observing<'_> {
         &self.model.parameters().functions
     }
 
-    /// Sums of a layer at all positions, before rounding.
-    fn sums(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i64> {
-        let (height, width) = inputs.first().map_or((0, 0), |map| (map.height, map.width));
-        let mut out: Map<i64> = Map::zeros(height, width, view.spec.outputs);
-        for row in 0..height {
-            for col in 0..width {
-                for (output, sum) in out.at_mut(row, col).iter_mut().enumerate() {
-                    let term = |(term, input): (usize, &&Map<i16>)| {
-                        accumulate(view, term, input, output, [row, col]) * i64::from(view.level.multipliers[term][output])
-                    };
-                    *sum = inputs.iter().enumerate().map(term).sum::<i64>() + view.level.bias[output];
-                }
-            }
-        }
-        out
-    }
-
     /// A layer up to the argument of its epilogue, which goes on with the channel and the rounded sum.
     fn evaluate<T: Copy + Default>(
         &self,
@@ -122,7 +106,7 @@ impl Observing<'_> {
     ) -> Result<Map<T>> {
         let view = self.view(id)?;
         let log = &mut *lock(&self.log);
-        let sums = Self::sums(&view, inputs);
+        let sums = sums(&view, inputs);
         let mut place = Place::new("layer");
         let mut out = Map::zeros(sums.height, sums.width, sums.channels);
         for (i, (out, sum)) in out.data.iter_mut().zip(&sums.data).enumerate() {
@@ -138,6 +122,23 @@ impl Observing<'_> {
     }
 }
 
+/// SPEC 4.2: sums of a layer at all positions, before rounding.
+pub(super) fn sums(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i64> {
+    let (height, width) = inputs.first().map_or((0, 0), |map| (map.height, map.width));
+    let mut out: Map<i64> = Map::zeros(height, width, view.spec.outputs);
+    for row in 0..height {
+        for col in 0..width {
+            for (output, sum) in out.at_mut(row, col).iter_mut().enumerate() {
+                let term = |(term, input): (usize, &&Map<i16>)| {
+                    accumulate(view, term, input, output, [row, col]) * i64::from(view.level.multipliers[term][output])
+                };
+                *sum = inputs.iter().enumerate().map(term).sum::<i64>() + view.level.bias[output];
+            }
+        }
+    }
+    out
+}
+
 /// SPEC 4.2: the sum of one term for one output at one position.
 fn accumulate(view: &LayerView<'_>, term: usize, input: &Map<i16>, output: usize, [row, col]: [usize; 2]) -> i64 {
     let (spec, weights) = (view.spec.terms[term], view.weights[term]);
@@ -145,15 +146,16 @@ fn accumulate(view: &LayerView<'_>, term: usize, input: &Map<i16>, output: usize
         return i64::from(input.at(row, col)[spec.first_channel + output]);
     }
     let (size, per_output) = (view.spec.kernel.size(), view.spec.weights_per_output(term));
-    let own = &weights[output * per_output..][..per_output];
     let depthwise = matches!(view.spec.kernel, Kernel::Depthwise { .. });
     let first = spec.first_channel + if depthwise { output } else { 0 };
-    let tap = |(tap, w): (usize, &[i8])| {
+    let per_tap = per_output / (size * size);
+    let tap = |tap: usize| {
         let at = |p: usize, offset: usize| p as isize + offset as isize - (size / 2) as isize;
-        let a = input.get(at(row, tap / size), at(col, tap % size))?;
-        Some(w.iter().zip(&a[first..]).map(|(w, a)| i64::from(*w) * i64::from(*a)).sum::<i64>())
+        let a = &input.get(at(row, tap / size), at(col, tap % size))?[first..];
+        let weight = |n: usize| i64::from(weights.at(output * per_output + tap * per_tap + n));
+        Some((0..per_tap).map(|n| weight(n) * i64::from(a[n])).sum::<i64>())
     };
-    own.chunks_exact(per_output / (size * size)).enumerate().filter_map(tap).sum()
+    (0..size * size).filter_map(tap).sum()
 }
 
 impl Ops for Observing<'_> {
@@ -460,27 +462,33 @@ fn z_latent(log: &mut Log, model: &Model, quality: u8, symbols: &[i32]) -> Vec<i
 /// Which entries of the tables of the power of two a quality takes, and where it lies between the levels of gains.
 fn note_gain(log: &mut Log, model: &Model, quality: u8) {
     let config = model.config();
+    log.mark(gain_place(model, quality));
     let (levels, steps, channels) = (config.gain_levels, usize::from(config.quality_steps), config.hyper);
     if levels < 2 {
-        log.mark("gain of a fixed rate");
         return;
     }
     let at = usize::from(quality) * (levels - 1);
     let low = (at / steps).min(levels - 2);
     let t = at - low * steps;
-    log.mark(if t == 0 {
-        "gain of a level"
-    } else if t == steps {
-        "gain of the last level"
-    } else {
-        "gain between two levels"
-    });
     let rows: Vec<&[i32]> = model.parameters().gains.inverse_hyper_gain.chunks_exact(channels).skip(low).take(2).collect();
     for (a, b) in rows[0].iter().zip(rows[1]) {
         let v = divide(i64::from(*a) * (steps - t) as i64 + i64::from(*b) * t as i64, steps as i64);
         log.region("exp2 coarse", 256, ((v & 0xffff) >> 8) as usize);
         log.region("exp2 fine", 256, (v & 0xff) as usize);
         log.mark(format!("exp2 of {}", v >> 16));
+    }
+}
+
+/// Where a quality lies between the levels of gains (SPEC 4.8).
+pub(super) fn gain_place(model: &Model, quality: u8) -> &'static str {
+    let (levels, steps) = (model.config().gain_levels, usize::from(model.config().quality_steps));
+    if levels < 2 {
+        return "gain of a fixed rate";
+    }
+    match usize::from(quality) * (levels - 1) {
+        at if at == (levels - 1) * steps => "gain of the last level",
+        at if at.is_multiple_of(steps) => "gain of a level",
+        _ => "gain between two levels",
     }
 }
 
@@ -563,6 +571,10 @@ impl Backend for ObservingBackend {
 
     fn synthesis(&self, _: &Planes) -> Result<Planes> {
         Err(self.no_float())
+    }
+
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
+        synthesis::samples(&mut lock(&self.log), &self.model, quality, y_hat)
     }
 
     fn entropy<'a>(&'a self, size: LatentSize, quality: u8, z_symbols: &[i32]) -> Result<Box<dyn EntropySession + 'a>> {

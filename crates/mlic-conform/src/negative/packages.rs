@@ -2,13 +2,14 @@
 //!
 //! SPEC does not name the errors of a package; the codes are those of `mlic::ModelError::code()`: `not-a-package`,
 //! `unsupported-version`, `truncated` and `oversized` (lengths), `checksum`, `id-mismatch`, `section` (directory), `json` (form of
-//! a text), `config` (2.2), `parameter` (a value out of its own range, 2.5 to 2.8), `overflow` (4.9), `graph` (5.6).
+//! a text), `config` (2.2), `parameter` (a value out of its own range, 2.5 to 2.9), `overflow` (4.9), `graph` (5.6).
 
-use mlic_model::Config;
 use mlic_model::model::Parts;
 use mlic_model::package::{self, SectionKind};
 use mlic_model::parameters::{Requant, StoredCdf};
+use mlic_model::{Config, Model};
 
+use super::exact::Section;
 use crate::damage::flip;
 use crate::error::ConformError;
 use crate::packages::Probe;
@@ -36,6 +37,8 @@ enum Make {
     Section(SectionKind, fn(&mut Vec<u8>)),
     /// Values, changed; all checksums are right.
     Values(Shape, fn(&mut Parts)),
+    /// An exact synthesis, changed; all checksums are right.
+    Exact(fn(&mut Section)),
 }
 
 /// What is changed.
@@ -58,6 +61,8 @@ impl PartialEq for PackageCase {
 /// A sound package.
 pub struct Sound {
     bytes: Vec<u8>,
+    /// The same with an exact synthesis.
+    exact: Vec<u8>,
     sections: Vec<(SectionKind, Vec<u8>)>,
     small: Parts,
     gains: Parts,
@@ -82,10 +87,14 @@ impl Sound {
         let bytes = small.to_package()?;
         let parsed = package::parse(&bytes)?;
         let section = |kind| (kind, bytes.get(parsed.range(kind)).unwrap_or_default().to_vec());
-        let sections = SectionKind::ALL.map(section).to_vec();
+        let sections: Vec<_> = SectionKind::ALL.into_iter().filter(|kind| parsed.has(*kind)).map(section).collect();
+        let exact = with_exact(&sections, Section::sound().bytes());
+        // What the cases change must itself be a package.
+        Model::from_bytes(exact.clone())?;
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
-        Ok(Self { sections, small, gains: Probe::Cases.parts(store)?, wide, bytes })
+        let gains = Probe::Cases.parts_with(store, Probe::Cases.config())?;
+        Ok(Self { sections, small, gains, wide, bytes, exact })
     }
 
     fn cut(&self, len: usize) -> Vec<u8> {
@@ -94,13 +103,12 @@ impl Sound {
 
     /// Other bytes with right checksums of directory and header.
     fn sealed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut file = self.bytes.clone();
-        change(&mut file);
-        let directory = crc32fast::hash(&file[HEADER..HEADER + 7 * ENTRY]);
-        file[56..60].copy_from_slice(&directory.to_le_bytes());
-        let header = crc32fast::hash(&file[..60]);
-        file[60..64].copy_from_slice(&header.to_le_bytes());
-        file
+        sealed(self.bytes.clone(), change)
+    }
+
+    /// The same, of the package with an exact synthesis.
+    fn sealed_exact(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        sealed(self.exact.clone(), change)
     }
 
     /// Another number in an entry of the directory: 0 kind, 4 checksum, 8 offset, 16 length; checksums are right.
@@ -131,6 +139,21 @@ impl Sound {
     }
 }
 
+/// Other bytes with right checksums of directory and header.
+fn sealed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    change(&mut file);
+    let count = usize::from(file[12]).clamp(7, 8);
+    let directory = crc32fast::hash(&file[HEADER..HEADER + count * ENTRY]);
+    file[56..60].copy_from_slice(&directory.to_le_bytes());
+    let header = crc32fast::hash(&file[..60]);
+    file[60..64].copy_from_slice(&header.to_le_bytes());
+    file
+}
+
+fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
+    package::write(&[sections, &[(SectionKind::ExactSynthesis, exact)]].concat())
+}
+
 impl PackageCase {
     /// The package.
     ///
@@ -141,6 +164,11 @@ impl PackageCase {
             Make::Bytes(make) => make(sound),
             Make::Text(from, to) => sound.text(from, to),
             Make::Section(kind, change) => sound.with_section(kind, change),
+            Make::Exact(change) => {
+                let mut section = Section::sound();
+                change(&mut section);
+                with_exact(&sound.sections, section.bytes())
+            }
             Make::Values(shape, change) => {
                 let mut parts = match shape {
                     Shape::Small => sound.small.clone(),
@@ -151,14 +179,14 @@ impl PackageCase {
                 parts.to_package()?
             }
         };
-        if bytes == sound.bytes {
+        if bytes == sound.bytes || bytes == sound.exact {
             return Err(ConformError::Recipe { vector: self.name.to_owned(), problem: "nothing is changed".into() });
         }
         Ok(bytes)
     }
 }
 
-type Name = &'static str;
+pub(super) type Name = &'static str;
 
 const fn bytes(name: Name, code: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
     PackageCase { name, code, why, make: Make::Bytes(make) }
@@ -174,6 +202,10 @@ const fn json(name: Name, from: Name, to: Name, why: Name) -> PackageCase {
 
 const fn section(name: Name, code: Name, why: Name, kind: SectionKind, change: fn(&mut Vec<u8>)) -> PackageCase {
     PackageCase { name, code, why, make: Make::Section(kind, change) }
+}
+
+pub(super) const fn exact(name: Name, code: Name, why: Name, change: fn(&mut Section)) -> PackageCase {
+    PackageCase { name, code, why, make: Make::Exact(change) }
 }
 
 const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
@@ -227,7 +259,22 @@ pub static PACKAGES: &[PackageCase] = &[
     bytes("cut-directory", "truncated", "ends within the directory", |s| s.cut(HEADER + 100)),
     bytes("trailing", "oversized", "a byte more", |s| [&s.bytes[..], &[0]].concat()),
     bytes("sections-6", "section", "six sections", |s| s.sealed(|file| file[12] = 6)),
-    bytes("sections-8", "section", "eight sections", |s| s.sealed(|file| file[12] = 8)),
+    bytes("sections-8", "section", "eight sections of which the last is of no kind", |s| s.sealed(|file| file[12] = 8)),
+    bytes("sections-9", "section", "nine sections", |s| s.sealed_exact(|file| file[12] = 9)),
+    bytes("sections-8-kind", "section", "the eighth section is of kind 9", |s| {
+        s.sealed_exact(|file| file[HEADER + 7 * ENTRY] = 9)
+    }),
+    bytes("sections-8-doubled", "section", "two sections of kind 7", |s| s.sealed_exact(|file| file[HEADER + 7 * ENTRY] = 7)),
+    bytes("sections-7-of-8", "oversized", "seven sections are listed, eight are there", |s| {
+        s.sealed_exact(|file| {
+            file[12] = 7;
+            file[HEADER + 7 * ENTRY..HEADER + 8 * ENTRY].fill(0);
+        })
+    }),
+    bytes("exact-not-hashed", "id-mismatch", "a hash that leaves out the exact synthesis", |s| {
+        s.sealed_exact(|file| file[24..56].copy_from_slice(&s.bytes[24..56]))
+    }),
+    bytes("bit-exact", "checksum", "the last bit of the exact synthesis", |s| flip(&s.exact, s.exact.len() - 1, 0x80)),
     bytes("id", "id-mismatch", "one bit of the hash, with right checksums", |s| s.sealed(|file| file[24] ^= 1)),
     bytes("id-last", "id-mismatch", "the last bit of the hash, with right checksums", |s| s.sealed(|file| file[55] ^= 0x80)),
     bytes("directory-bit", "checksum", "one bit of the directory", |s| flip(&s.bytes, HEADER + 8, 1)),

@@ -160,14 +160,14 @@ impl Matrix {
     pub fn to_markdown(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "{}.\n", self.summary());
-        let _ = writeln!(out, "| | platform | backend | passes | g_s | threads | level | pass | seconds | |");
-        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|");
+        let _ = writeln!(out, "| | platform | backend | passes | exact g_s | g_s | threads | level | pass | seconds | |");
+        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|");
         for (number, run) in self.runs.iter().enumerate() {
             let device = |stage: &str| cell_text(run.devices.get(stage).map_or("", String::as_str));
-            let (passes, synthesis) = (device("passes"), device("g_s"));
+            let (passes, exact, synthesis) = (device("passes"), device("exact g_s"), device("g_s"));
             let (platform, backend) = (cell_text(&run.platform), cell_text(&run.backend));
             let threads = run.threads.trim_start_matches("threads: ");
-            let _ = write!(out, "| {} | {platform} | {backend} | {passes} | {synthesis} | {threads} ", number + 1);
+            let _ = write!(out, "| {} | {platform} | {backend} | {passes} | {exact} | {synthesis} | {threads} ", number + 1);
             let _ =
                 writeln!(out, "| {} | {} of {} | {:.1} | {} |", run.level, run.passed, run.vectors, run.seconds, run.conclusion);
         }
@@ -176,7 +176,7 @@ impl Matrix {
             let _ = writeln!(out, "\n### {}\n", cell_text(&suite.suite));
             let _ = writeln!(out, "Model `{}` ({}), manifest `{manifest}`.\n", cell_text(&model.id), cell_text(&model.name));
             let numbers: String = (1..=self.runs.len()).map(|number| format!(" {number} |")).collect();
-            let _ = writeln!(out, "| vector | walk, y_hat |{numbers}");
+            let _ = writeln!(out, "| vector | walk, y_hat, pixels |{numbers}");
             let _ = writeln!(out, "|---|---|{}", "---|".repeat(self.runs.len()));
             for row in &suite.rows {
                 let cells: String = row.cells.iter().map(|cell| format!(" {} |", cell_text(&row.cell(cell.as_ref())))).collect();
@@ -247,7 +247,7 @@ fn agree(a: &Computed, b: &Computed) -> bool {
         a.is_none() || b.is_none() || a == b
     }
     let whole_slices = same(&a.whole_slices, &b.whole_slices);
-    a.outcome == b.outcome && whole_slices && same(&a.walk, &b.walk) && same(&a.y_hat, &b.y_hat)
+    a.outcome == b.outcome && whole_slices && same(&a.walk, &b.walk) && same(&a.y_hat, &b.y_hat) && same(&a.pixels, &b.pixels)
 }
 
 /// The first digits of what a decoder computed, or the code of its refusal.
@@ -256,7 +256,10 @@ fn digits(computed: &Computed) -> String {
         digest.as_ref().and_then(|digest| digest.0.get(..8)).map_or_else(|| "-".to_owned(), str::to_owned)
     };
     match computed.outcome.as_str() {
-        "decoded" => format!("{} {}", first(&computed.walk), first(&computed.y_hat)),
+        "decoded" => {
+            let pixels = computed.pixels.as_ref().map_or_else(String::new, |_| format!(" {}", first(&computed.pixels)));
+            format!("{} {}{pixels}", first(&computed.walk), first(&computed.y_hat))
+        }
         code => code.to_owned(),
     }
 }
@@ -266,7 +269,7 @@ impl Row {
         let computed: Vec<&Computed> = cells.iter().flatten().filter_map(|cell| cell.computed.as_ref()).collect();
         let differ = computed.iter().enumerate().any(|(i, a)| computed.iter().skip(i + 1).any(|b| !agree(a, b)));
         // Who computed most speaks for all that agree.
-        let known = |c: &&Computed| usize::from(c.walk.is_some()) + usize::from(c.y_hat.is_some());
+        let known = |c: &&Computed| [&c.walk, &c.y_hat, &c.pixels].into_iter().flatten().count();
         let common = computed.iter().copied().max_by_key(known).filter(|_| !differ).map(digits);
         Self { vector, cells, common, differ }
     }

@@ -42,6 +42,7 @@ macro_rules! op {
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const PREFERS_QUADS: bool = true;
+    const HAS_MATRIX: bool = true;
     type I32 = __m512i;
     type I64 = __m512i;
 

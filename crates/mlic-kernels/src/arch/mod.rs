@@ -9,12 +9,56 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_matrix.rs")]
+mod matrix;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod scalar;
+
+pub(crate) use matrix::{Matrix, Tiles};
 
 use crate::cpu::Isa;
 
 /// Most lanes of any vector.
 pub(crate) const MAX_LANES: usize = 16;
+
+/// Positions and outputs of a block of a matrix unit.
+pub(crate) const SIDE: usize = 32;
+
+/// What a matrix unit, whose factors are bytes, is to multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Products {
+    pub(crate) activations: Factors,
+    pub(crate) weights: Factors,
+}
+
+/// Factors of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Factors {
+    /// Signed bytes. Of activations, both operands are different positions; of weights, different outputs.
+    Bytes,
+    /// Signed 16-bit numbers: the first operand is their upper bytes, the second their lower ones. Activations are so only with their weights, or
+    /// with weights of bytes.
+    Words,
+}
+
+/// Two times 16 positions and two times 16 outputs.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
+pub(crate) struct Block<'a> {
+    /// Bytes from the first one that is read of the first position on.
+    pub(crate) activations: [&'a [u8]; 2],
+    /// Bytes from one position to the next.
+    pub(crate) stride: usize,
+    /// Bytes from one row of the kernel to the next.
+    pub(crate) row_len: usize,
+    /// Rows of the kernel.
+    pub(crate) rows: usize,
+    /// Groups of 64 bytes that are read of each row.
+    pub(crate) groups: usize,
+    /// `[row][group][operand][quad of the group][output][member of the quad]`.
+    pub(crate) weights: &'a [u8],
+}
 
 /// Operations on vectors of [`Self::LANES`] 32-bit integers, and of half as many 64-bit integers.
 ///
@@ -25,6 +69,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Whether [`Self::dot_quads`] is faster than two [`Self::dot_pairs`].
     const PREFERS_QUADS: bool;
+    /// What stands for zero in the first operand of [`Self::dot_quads`]: 128 if its bytes are unsigned, 0 if they are signed.
+    const BYTE_ZERO: u8 = 128;
+    /// Whether a matrix unit may stand beside these vectors.
+    const HAS_MATRIX: bool = false;
     /// 32-bit lanes.
     type I32: Copy;
     /// 64-bit lanes.
@@ -49,8 +97,20 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat_quad(self, quad: [u8; 4]) -> Self::I32;
     /// `sum + a[0] * b[0] + a[1] * b[1]` of the signed 16-bit halves of each lane.
     fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `sum + a[0] * b[0] + ... + a[3] * b[3]` of the bytes of each lane: unsigned of a, signed of b.
+    /// `sum + a[0] * b[0] + ... + a[3] * b[3]` of the bytes of each lane: those of a as [`Self::BYTE_ZERO`] says, those of b signed.
     fn dot_quads(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
+
+    /// Adds the products of pairs of positions and weights `[pair][vector]` to a tile: [`Self::dot_pairs`] for each of them.
+    #[inline(always)]
+    fn pairs<const P: usize, const V: usize>(self, tile: &mut [[Self::I32; V]; P], rows: [&[[i16; 2]]; P], weights: &[i32]) {
+        pairs_one_by_one(self, tile, rows, weights);
+    }
+
+    /// Adds the products of quads of positions and weights `[quad][vector]` to a tile: [`Self::dot_quads`] for each of them.
+    #[inline(always)]
+    fn quads<const P: usize, const V: usize>(self, tile: &mut [[Self::I32; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
+        quads_one_by_one(self, tile, rows, weights);
+    }
 
     /// Sum.
     fn add(self, a: Self::I32, b: Self::I32) -> Self::I32;
@@ -97,6 +157,54 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn saturate(self, even: Self::I64, odd: Self::I64, max: i32) -> Self::I32;
 }
 
+/// [`Simd::pairs`] from instructions that multiply whole vectors.
+#[inline(always)]
+fn pairs_one_by_one<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    tile: &mut [[S::I32; V]; P],
+    rows: [&[[i16; 2]]; P],
+    weights: &[i32],
+) {
+    let count = weights.len() / (V * S::LANES);
+    let rows = rows.map(|row| &row[..count]);
+    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
+        let mut w = [s.splat(0); V];
+        for v in 0..V {
+            w[v] = s.load(&weights[v * S::LANES..]);
+        }
+        for p in 0..P {
+            let a = s.splat_pair(rows[p][k]);
+            for v in 0..V {
+                tile[p][v] = s.dot_pairs(tile[p][v], a, w[v]);
+            }
+        }
+    }
+}
+
+/// [`Simd::quads`] from instructions that multiply whole vectors.
+#[inline(always)]
+fn quads_one_by_one<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    tile: &mut [[S::I32; V]; P],
+    rows: [&[[u8; 4]]; P],
+    weights: &[i32],
+) {
+    let count = weights.len() / (V * S::LANES);
+    let rows = rows.map(|row| &row[..count]);
+    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
+        let mut w = [s.splat(0); V];
+        for v in 0..V {
+            w[v] = s.load(&weights[v * S::LANES..]);
+        }
+        for p in 0..P {
+            let a = s.splat_quad(rows[p][k]);
+            for v in 0..V {
+                tile[p][v] = s.dot_quads(tile[p][v], a, w[v]);
+            }
+        }
+    }
+}
+
 /// An operator, or a part of one, over any vectors.
 pub(crate) trait Job {
     /// Its result.
@@ -116,14 +224,27 @@ pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
                 return simd.run(job);
             }
         }
-        Isa::Avx512Vnni => {
+        Isa::Avx512Vnni | Isa::Amx => {
             if let Some(simd) = avx512vnni::Avx512Vnni::detect() {
                 return simd.run(job);
             }
         }
-        Isa::Scalar => {}
+        _ => {}
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    match isa {
+        Isa::Neon => {
+            if let Some(simd) = neon::Neon::<false>::detect() {
+                return simd.run(job);
+            }
+        }
+        Isa::Dotprod => {
+            if let Some(simd) = neon::Neon::<true>::detect() {
+                return simd.run(job);
+            }
+        }
+        _ => {}
+    }
     let _ = isa;
     scalar::run(job)
 }
@@ -139,7 +260,7 @@ mod tests {
     }
 
     impl Job for Operations {
-        type Output = (usize, Vec<[i32; MAX_LANES]>);
+        type Output = (usize, u8, Vec<[i32; MAX_LANES]>);
 
         #[inline(always)]
         fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) -> Self::Output {
@@ -158,18 +279,19 @@ mod tests {
             ];
             let mut lanes = vec![[0; MAX_LANES]; results.len()];
             lanes.iter_mut().zip(results).for_each(|(to, v)| s.store(v, to));
-            (S::LANES, lanes)
+            (S::LANES, S::BYTE_ZERO, lanes)
         }
     }
 
     fn check(isa: Isa, a: [i32; MAX_LANES], b: [i32; MAX_LANES]) {
         let half = |v: i32, i: i32| (v << (16 * (1 - i))) >> 16;
-        let (lanes, got) = run(isa, Operations { a, b });
+        let (lanes, byte_zero, got) = run(isa, Operations { a, b });
         for i in 0..lanes {
             let (x, y) = (a[i], b[i]);
             let pairs = (0..2).fold(x, |sum, j| sum.wrapping_add(half(x, j) * half(y, j)));
             let bytes = x.to_le_bytes().into_iter().zip(y.to_le_bytes());
-            let quads = bytes.fold(y, |sum, (x, y)| sum.wrapping_add(i32::from(x) * i32::from(y as i8)));
+            let byte = |x: u8| if byte_zero == 0 { i32::from(x as i8) } else { i32::from(x) };
+            let quads = bytes.fold(y, |sum, (x, y)| sum.wrapping_add(byte(x) * i32::from(y as i8)));
             let odd = (i64::from(a[i | 1]) * i64::from(b[i | 1])) >> 7;
             let wide = if i % 2 == 0 { odd } else { 2 * odd };
             let saturated = wide.clamp(-(1 << 29), 1 << 29) as i32;

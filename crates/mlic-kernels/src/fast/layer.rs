@@ -9,11 +9,12 @@ use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::Layer;
-use super::stage::{Buffer, Staged, stage};
+use super::pack::{Layer, Weights};
+use super::square::{self, Chunks, Operands, Square};
+use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables, half};
 use super::tile::accumulate;
-use crate::arch::{Job, Simd, run};
+use crate::arch::{Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
 /// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
@@ -31,12 +32,20 @@ pub enum Positions {
 }
 
 impl Positions {
-    fn columns(self, row: usize, width: usize) -> impl Iterator<Item = usize> + Clone {
+    pub(super) fn columns(self, row: usize, width: usize) -> impl Iterator<Item = usize> + Clone {
         let (first, step) = match self {
             Self::All => (0, 1),
             Self::Half(parity) => (parity.first_col(row), 2),
         };
         (first..width).step_by(step)
+    }
+
+    /// Columns from one wanted position to the next.
+    const fn step(self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Half(_) => 2,
+        }
     }
 
     const fn width(self, width: usize) -> usize {
@@ -54,6 +63,8 @@ struct Scratch {
     places: Vec<[usize; 2]>,
     bias: Vec<i64>,
     multipliers: Vec<i32>,
+    chunks: Chunks,
+    squares: Vec<Square>,
 }
 
 /// A band of rows of a layer.
@@ -69,24 +80,42 @@ struct Band<'a, E: Epilogue> {
     out: &'a mut [E::Out],
 }
 
-/// Bias and multipliers of the outputs of a block, zeros where there are none: the bias in the order even lanes, odd lanes of each vector,
-/// with what rounding adds; multipliers `[term][output]`.
-fn block_parameters(scratch: &mut Scratch, view: &LayerView<'_>, outputs: Range<usize>, lanes: usize) {
-    let level = view.level;
-    let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
-    scratch.multipliers.clear();
-    for multipliers in &level.multipliers {
-        scratch.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
-    }
-    scratch.bias.clear();
-    for first in outputs.step_by(lanes) {
-        let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
-        scratch.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
-    }
+/// Bias and multipliers of the outputs of a block.
+#[derive(Clone, Copy)]
+struct Constants<'a> {
+    /// In the order even lanes, odd lanes of each vector, with what rounding adds.
+    bias: &'a [i64],
+    /// `[term][output]`
+    multipliers: &'a [i32],
 }
 
-/// Sums of a tile, 64-bit: even and odd lanes of each vector of outputs.
-type Sums<S, const P: usize, const V: usize> = [[[<S as Simd>::I64; 2]; V]; P];
+impl Scratch {
+    /// Bias and multipliers of all blocks, zeros where there are no outputs.
+    fn set_constants(&mut self, layer: &Layer, view: &LayerView<'_>, lanes: usize) {
+        let level = view.level;
+        let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
+        self.bias.clear();
+        self.multipliers.clear();
+        for first in (0..layer.outputs).step_by(layer.block) {
+            let outputs = first..first + layer.block;
+            for multipliers in &level.multipliers {
+                self.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
+            }
+            for first in outputs.step_by(lanes) {
+                let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
+                self.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
+            }
+        }
+    }
+
+    fn constants(&self, layer: &Layer, block: usize) -> Constants<'_> {
+        let terms_len = layer.terms.len() * layer.block;
+        Constants {
+            bias: &self.bias[block * layer.block..][..layer.block],
+            multipliers: &self.multipliers[block * terms_len..][..terms_len],
+        }
+    }
+}
 
 impl<E: Epilogue> Job for Band<'_, E> {
     type Output = ();
@@ -98,76 +127,110 @@ impl<E: Epilogue> Job for Band<'_, E> {
         buffers.resize_with(inputs.len(), Buffer::default);
         let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
         let staged: Vec<Staged<'_>> =
-            staged.map(|((input, term), buffer)| stage(buffer, *input, term, layer.size, rows.clone())).collect();
+            staged.map(|((input, term), buffer)| stage(s, buffer, *input, term, layer.size, rows.clone())).collect();
         let width = inputs.first().map_or(0, |m| m.width);
-        scratch.places.clear();
-        scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
-        for block in 0..layer.outputs.div_ceil(layer.block) {
-            let first = block * layer.block;
-            block_parameters(scratch, view, first..first + layer.block, S::LANES);
-            for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
-                let sums = sums::<S, P, V>(s, layer, &staged, scratch, places, block);
-                finish::<S, E, P, V>(s, &sums, view.level.shift, epilogue, out, layer.outputs, first);
+        scratch.set_constants(layer, view, S::LANES);
+        let band = Stages { layer, view, staged: &staged, epilogue };
+        match layer.matrix().filter(|_| S::HAS_MATRIX) {
+            Some(matrix) => {
+                scratch.chunks.cut(at, rows, width, layer.size);
+                band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
+            }
+            None => {
+                scratch.places.clear();
+                scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
+                band.tiles::<S, P, V>(s, scratch, out);
             }
         }
         scratch.inputs = buffers;
     }
 }
 
-/// Bias and all terms, for the outputs of a block at up to P places.
-#[inline(always)]
-fn sums<S: Simd, const P: usize, const V: usize>(
-    s: S,
-    layer: &Layer,
-    staged: &[Staged<'_>],
-    scratch: &Scratch,
-    places: &[[usize; 2]],
-    block: usize,
-) -> Sums<S, P, V> {
-    let mut sums = [[[s.splat_wide(0); 2]; V]; P];
-    for (v, bias) in scratch.bias.chunks_exact(S::LANES).enumerate().take(V) {
-        let bias = [s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..])];
-        for sums in &mut sums {
-            sums[v] = bias;
-        }
-    }
-    let terms = layer.terms.iter().zip(staged).zip(scratch.multipliers.chunks_exact(V * S::LANES));
-    for ((term, staged), multipliers) in terms {
-        let mut starts = [0; P];
-        for (p, start) in starts.iter_mut().enumerate() {
-            // Beyond the last place of the band the tile repeats it.
-            let [row, col] = places[p.min(places.len() - 1)];
-            *start = row * staged.row_len + col * staged.position_len;
-        }
-        let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
-        for (v, multipliers) in multipliers.chunks_exact(S::LANES).enumerate().take(V) {
-            let m = s.load(multipliers);
-            let (even, odd) = (s.even(m), s.odd(m));
-            for (sums, tile) in sums.iter_mut().zip(&tile) {
-                let [e, o] = sums[v];
-                let products = [s.mul_wide(s.even(tile[v]), even), s.mul_wide(s.odd(tile[v]), odd)];
-                sums[v] = [s.add_wide(e, products[0]), s.add_wide(o, products[1])];
-            }
-        }
-    }
-    sums
+/// A band with its inputs staged.
+struct Stages<'a, E: Epilogue> {
+    layer: &'a Layer,
+    view: &'a LayerView<'a>,
+    staged: &'a [Staged<'a>],
+    epilogue: E,
 }
 
-/// Shift, epilogue, and into the output: `[place][output]`, of which the block has those from `first` on.
-#[inline(always)]
-fn finish<S: Simd, E: Epilogue, const P: usize, const V: usize>(
-    s: S,
-    sums: &Sums<S, P, V>,
-    shift: u32,
-    epilogue: E,
-    out: &mut [E::Out],
-    outputs: usize,
-    first: usize,
-) {
-    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
-        for (v, [even, odd]) in sums.iter().enumerate() {
-            let (even, odd) = (s.shift_right_wide(*even, shift), s.shift_right_wide(*odd, shift));
-            put::<S, E>(s, epilogue.apply(s, even, odd), &mut out[first..], v * S::LANES);
+impl<E: Epilogue> Stages<'_, E> {
+    /// Block after block of the outputs, with accumulators in registers.
+    #[inline(always)]
+    fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &mut Scratch, out: &mut [E::Out]) {
+        let Self { layer, staged, .. } = *self;
+        let mut squares = std::mem::take(&mut scratch.squares);
+        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
+        for block in 0..layer.outputs.div_ceil(layer.block) {
+            let constants = scratch.constants(layer, block);
+            for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
+                // Beyond the last place of the band the tile repeats it.
+                let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
+                    let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
+                    let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
+                    square::store(s, &tile, square);
+                }
+                self.finish::<S, V>(s, constants, &squares, 0..places.len(), out, block);
+            }
+        }
+        scratch.squares = squares;
+    }
+
+    /// Chunk after chunk of the positions, with the accumulators of a matrix unit.
+    #[inline(always)]
+    fn squares<S: Simd, const V: usize>(&self, s: S, scratch: &mut Scratch, unit: &Tiles, step: usize, out: &mut [E::Out]) {
+        let Self { layer, staged, .. } = *self;
+        let mut squares = std::mem::take(&mut scratch.squares);
+        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
+        for chunk in &scratch.chunks.chunks {
+            for block in 0..layer.outputs.div_ceil(layer.block) {
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
+                    if let (Weights::Squares(squares), Data::Planes(planes)) = (&term.weights, staged.data) {
+                        let Staged { position_len, row_len, .. } = *staged;
+                        let operands = Operands { squares, planes, position_len, row_len, size: layer.size };
+                        operands.multiply(s, unit, chunk, step, block, square);
+                        continue;
+                    }
+                    for slot in &scratch.chunks.slots[chunk.places.clone()] {
+                        let start = (chunk.first + slot * step) * staged.position_len;
+                        let tile = accumulate::<S, 1, V>(s, term, layer.size, *staged, &[start], block);
+                        square::store(s, &tile, &mut square[slot * SIDE..]);
+                    }
+                }
+                let slots = scratch.chunks.slots[chunk.places.clone()].iter().copied();
+                let out = &mut out[chunk.places.start * layer.outputs..chunk.places.end * layer.outputs];
+                self.finish::<S, V>(s, scratch.constants(layer, block), &squares, slots, out, block);
+            }
+        }
+        scratch.squares = squares;
+    }
+
+    /// From accumulators to the output `[place][output]`, of which the block has its own; `slots` are the rows of the squares that are wanted.
+    #[inline(always)]
+    fn finish<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        constants: Constants<'_>,
+        squares: &[Square],
+        slots: impl Iterator<Item = usize>,
+        out: &mut [E::Out],
+        block: usize,
+    ) {
+        let (outputs, shift) = (self.layer.outputs, self.view.level.shift);
+        for (slot, out) in slots.zip(out.chunks_exact_mut(outputs)) {
+            let out = &mut out[block * self.layer.block..];
+            for (v, bias) in constants.bias.chunks_exact(S::LANES).enumerate().take(V) {
+                let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
+                let multipliers = constants.multipliers[v * S::LANES..].chunks(V * S::LANES);
+                for (square, multipliers) in squares.iter().zip(multipliers) {
+                    let (sum, m) = (s.load(&square[slot * SIDE + v * S::LANES..]), s.load(multipliers));
+                    even = s.add_wide(even, s.mul_wide(s.even(sum), s.even(m)));
+                    odd = s.add_wide(odd, s.mul_wide(s.odd(sum), s.odd(m)));
+                }
+                let (even, odd) = (s.shift_right_wide(even, shift), s.shift_right_wide(odd, shift));
+                put::<S, E>(s, self.epilogue.apply(s, even, odd), out, v * S::LANES);
+            }
         }
     }
 }

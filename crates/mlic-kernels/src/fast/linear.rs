@@ -134,7 +134,7 @@ impl Job for Attend<'_> {
                     }
                 }
                 for i in 0..4 {
-                    let scaled = s.mul_wide(s.shift_right_wide(acc[i], 15), s.splat_wide(shape.level.output.multiplier.into()));
+                    let scaled = s.mul_wide(s.shift_right_wide(acc[i], 15), s.even(s.splat(shape.level.output.multiplier)));
                     let scaled = s.add_wide(scaled, s.splat_wide(half(shape.level.output.shift)));
                     s.store_wide(s.shift_right_wide(scaled, shape.level.output.shift), &mut sums[first + i * (S::LANES / 2)..]);
                 }

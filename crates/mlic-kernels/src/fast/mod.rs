@@ -1,6 +1,7 @@
 //! The same numbers as [`crate::reference`], sooner: bands of rows or positions in parallel on the current rayon pool, each in
 //! vector code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes nothing.
 
+mod aligned;
 mod epilogue;
 mod gdn;
 mod layer;
@@ -8,6 +9,7 @@ mod linear;
 mod pack;
 mod quantize;
 mod softmax;
+mod square;
 mod stage;
 mod synthesis;
 mod tables;

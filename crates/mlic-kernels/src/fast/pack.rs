@@ -3,9 +3,13 @@
 use mlic_model::layout::{Kernel, LayerSpec};
 use mlic_model::model::Weights as Source;
 
-use crate::arch::{Job, Simd, run};
+use super::aligned::Aligned;
+use crate::arch::{Factors, Job, Matrix, Products, SIDE, Simd, run};
 use crate::cpu::Isa;
 
+/// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
+/// nearer (measured: `benches/record`).
+const MATRIX_MIN: usize = 128;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 
@@ -40,12 +44,32 @@ pub(super) struct Term {
 pub(super) enum Weights {
     /// Signed 16-bit activations, two per product instruction; weights of 8 bits are widened.
     Pairs(Vec<i32>),
-    /// Activations plus 128, four per product instruction; `offsets` (one per output) takes the 128 away again.
+    /// Activations plus [`Simd::BYTE_ZERO`], four per product instruction; `offsets` (one per output) takes that away again.
     Quads { weights: Vec<i32>, offsets: Vec<i32> },
     /// One channel per output: `[tap][output]`, pairs of a weight and zero.
     Depthwise(Vec<i32>),
     /// The input itself.
     Identity,
+    /// For a matrix unit.
+    Squares(Squares),
+}
+
+/// Weights in the order in which a matrix unit reads them: `[square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. A square is of
+/// 32 outputs where weights are bytes, of 16 where they are words.
+#[derive(Debug, Clone)]
+pub(super) struct Squares {
+    pub(super) matrix: Matrix,
+    pub(super) products: Products,
+    /// Groups of a row of the kernel.
+    pub(super) groups: usize,
+    pub(super) weights: Aligned,
+}
+
+impl Squares {
+    /// Bytes of one square.
+    pub(super) const fn square_len(&self, rows: usize) -> usize {
+        rows * self.groups * 2 * SIDE * SIDE
+    }
 }
 
 impl Layer {
@@ -54,6 +78,14 @@ impl Layer {
     #[must_use]
     pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Self {
         run(isa, Pack { isa, spec, weights, maxima })
+    }
+
+    /// The matrix unit that multiplies all its dense terms, if one does.
+    pub(super) fn matrix(&self) -> Option<Matrix> {
+        self.terms.iter().find_map(|term| match &term.weights {
+            Weights::Squares(squares) => Some(squares.matrix),
+            _ => None,
+        })
     }
 }
 
@@ -70,14 +102,28 @@ impl Job for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Layer {
         let (block, spec) = (VECTORS * S::LANES, self.spec);
+        let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
+        let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
+        let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
         let terms = self.weights.iter().zip(self.maxima).enumerate();
-        let terms =
-            terms.map(|(i, (weights, max))| term(spec, i, block, *weights, S::PREFERS_QUADS && *max <= BYTE_MAX)).collect();
+        let term = |(i, (weights, max)): (usize, (&Source<'_>, &i32))| {
+            let is_narrow = *max <= BYTE_MAX && matches!(weights, Source::Bytes(_));
+            term(spec, i, block, *weights, is_narrow, S::PREFERS_QUADS.then_some(S::BYTE_ZERO), matrix)
+        };
+        let terms = terms.map(term).collect();
         Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms }
     }
 }
 
-fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, narrow: bool) -> Term {
+fn term(
+    spec: &LayerSpec,
+    index: usize,
+    block: usize,
+    weights: Source<'_>,
+    is_narrow: bool,
+    bytes: Option<u8>,
+    matrix: Option<Matrix>,
+) -> Term {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
@@ -87,10 +133,15 @@ fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, narro
             (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)))
         }
         Kernel::Dense { .. } => {
-            let quads = narrow && matches!(weights, Source::Bytes(_));
-            let group = if quads { 4 } else { 2 };
+            let quads = bytes.filter(|_| is_narrow);
+            let group = if quads.is_some() || matrix.is_some() { 4 } else { 2 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
-            (shape.padded, if quads { shape.quads(weights) } else { Weights::Pairs(shape.pack(weights)) })
+            let weights = match (matrix, quads) {
+                (Some(matrix), _) => Weights::Squares(shape.squares(matrix, weights, is_narrow)),
+                (None, Some(zero)) => shape.quads(weights, zero.into()),
+                (None, None) => Weights::Pairs(shape.pack(weights)),
+            };
+            (shape.padded, weights)
         }
     };
     Term { first, channels, padded, weights }
@@ -141,12 +192,41 @@ impl Dense {
         out
     }
 
-    fn quads(&self, weights: Source<'_>) -> Weights {
+    fn quads(&self, weights: Source<'_>, zero: i32) -> Weights {
         let mut offsets = vec![0; self.outputs.next_multiple_of(self.block)];
         let mut rest = weights.iter();
         for offset in offsets.iter_mut().take(self.outputs) {
-            *offset = -128 * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
+            *offset = -zero * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
         }
         Weights::Quads { weights: self.pack(weights), offsets }
+    }
+
+    fn squares(&self, matrix: Matrix, weights: Source<'_>, is_narrow: bool) -> Squares {
+        let Self { size, channels, padded, outputs, .. } = *self;
+        let groups = (size * padded).div_ceil(2 * SIDE);
+        let is_words = matches!(weights, Source::Words(_));
+        let per_square = if is_words { SIDE / 2 } else { SIDE };
+        let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
+        let mut packed = Aligned::default();
+        let bytes = packed.zeros(len);
+        let mut weights = weights.iter();
+        for o in 0..outputs {
+            for tap in 0..size * size {
+                for (c, w) in weights.by_ref().take(channels).enumerate() {
+                    let k = tap % size * padded + c;
+                    let pair = ((o / per_square * size + tap / size) * groups + k / 64) * 2;
+                    let at = k % 64 / 4 * 64 + o % 16 * 4 + k % 4;
+                    if is_words {
+                        bytes[pair * 1024 + at] = (w >> 8) as u8;
+                        bytes[(pair + 1) * 1024 + at] = w as u8;
+                    } else {
+                        bytes[(pair + o % SIDE / 16) * 1024 + at] = w as u8;
+                    }
+                }
+            }
+        }
+        let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
+        let products = Products { activations: factors(!is_narrow), weights: factors(is_words) };
+        Squares { matrix, products, groups, weights: packed }
     }
 }

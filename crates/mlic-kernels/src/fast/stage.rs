@@ -3,11 +3,10 @@
 
 use std::ops::Range;
 
+use super::aligned::Aligned;
 use super::pack::{Term, Weights};
+use crate::arch::{Factors, SIDE, Simd};
 use crate::map::Rows;
-
-/// Zero, as products of bytes see it.
-const BYTE_ZERO: u8 = 128;
 
 /// Elements of one input around a band. Position (row, col) of the band begins, with the top left of its neighbourhood, at
 /// `row * row_len + col * position_len`.
@@ -23,6 +22,8 @@ pub(super) struct Staged<'a> {
 pub(super) enum Data<'a> {
     Wide(&'a [i16]),
     Bytes(&'a [u8]),
+    /// Bytes, or upper bytes and lower bytes, with room after them.
+    Planes([&'a [u8]; 2]),
 }
 
 /// Memory for one staged input; kept from band to band.
@@ -30,11 +31,19 @@ pub(super) enum Data<'a> {
 pub(super) struct Buffer {
     wide: Vec<i16>,
     bytes: Vec<u8>,
+    planes: [Aligned; 2],
 }
 
 /// Stages the channels of one term for these output rows.
 #[inline(always)]
-pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: Rows<'a>, term: &Term, size: usize, rows: Range<usize>) -> Staged<'a> {
+pub(super) fn stage<'a, S: Simd>(
+    _: S,
+    buffer: &'a mut Buffer,
+    input: Rows<'a>,
+    term: &Term,
+    size: usize,
+    rows: Range<usize>,
+) -> Staged<'a> {
     let row_len = (input.width + size - 1) * term.padded;
     let position_len = term.padded;
     match term.weights {
@@ -43,13 +52,28 @@ pub(super) fn stage<'a>(buffer: &'a mut Buffer, input: Rows<'a>, term: &Term, si
             let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
             Staged { data: Data::Wide(data), row_len, position_len }
         }
+        Weights::Squares(ref squares) => {
+            let [upper, lower] = &mut buffer.planes;
+            // A block reads so many positions, and whole groups of the last one's channels.
+            let room = 2 * SIDE * (term.padded + 1);
+            let rows_len = (rows.len() + size - 1) * row_len;
+            let is_words = squares.products.activations == Factors::Words;
+            let shift = if is_words { 8 } else { 0 };
+            upper.refill(rows_len + room, |to| fill(to, input, term, size, rows.clone(), 0, |v| (v >> shift) as u8));
+            if is_words {
+                lower.refill(rows_len + room, |to| fill(to, input, term, size, rows, 0, |v| v as u8));
+            }
+            Staged { data: Data::Planes([upper.bytes(), lower.bytes()]), row_len, position_len }
+        }
         Weights::Quads { .. } => {
             let bytes = &mut buffer.bytes;
-            fill(bytes, input, term, size, rows, BYTE_ZERO, |v| (v as u8).wrapping_add(BYTE_ZERO));
+            bytes.clear();
+            fill(bytes, input, term, size, rows, S::BYTE_ZERO, |v| (v as u8).wrapping_add(S::BYTE_ZERO));
             Staged { data: Data::Bytes(bytes), row_len, position_len }
         }
         _ => {
             let wide = &mut buffer.wide;
+            wide.clear();
             fill(wide, input, term, size, rows, 0, |v| v);
             Staged { data: Data::Wide(wide), row_len, position_len }
         }
@@ -67,7 +91,6 @@ fn fill<T: Copy>(
     convert: impl Fn(i16) -> T + Copy,
 ) {
     let half = size / 2;
-    to.clear();
     for row in rows.start..rows.end + size - 1 {
         let Some(row) = row.checked_sub(half).filter(|r| *r < input.height) else {
             to.resize(to.len() + (input.width + size - 1) * term.padded, zero);

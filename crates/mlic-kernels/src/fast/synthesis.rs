@@ -95,8 +95,10 @@ impl PackedNode {
     }
 }
 
-/// The layer with its outputs in the order row offset, column offset, channel.
+/// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
+/// becomes a term with weights.
 fn shuffled(layer: &synthesis::Layer) -> synthesis::Layer {
+    let layer = &without_identity(layer);
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
     fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
@@ -113,6 +115,20 @@ fn shuffled(layer: &synthesis::Layer) -> synthesis::Layer {
         level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
     }
     synthesis::Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
+}
+
+/// The layer with weights of one, at the middle of the kernel, for each identity term.
+fn without_identity(layer: &synthesis::Layer) -> synthesis::Layer {
+    let mut layer = layer.clone();
+    let (outputs, size) = (layer.spec.outputs, layer.spec.kernel.size());
+    for (term, weights) in layer.spec.terms.iter_mut().zip(&mut layer.weights).filter(|(term, _)| term.identity) {
+        term.identity = false;
+        let per_output = size * size * outputs;
+        let mut ones = vec![0; outputs * per_output];
+        (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
+        *weights = OwnedWeights::Bytes(ones);
+    }
+    layer
 }
 
 /// The rows of a node that are at hand.

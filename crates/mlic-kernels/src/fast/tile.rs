@@ -1,7 +1,7 @@
 //! The matrix product: accumulators of a tile of POSITIONS x VECTORS for one term, all in registers.
 //!
-//! No accumulator overflows: `mlic_model::proof` bounds each by the worst case of its whole sum. Products of bytes add 128 to
-//! the activations, so that sums wrap on the way; what is left when `offsets` has taken that away again is the true sum, which fits.
+//! No accumulator overflows: `mlic_model::proof` bounds each by the worst case of its whole sum. Products of unsigned bytes add
+//! 128 to the activations, so that sums wrap on the way; what is left when `offsets` has taken that away again is the true sum, which fits.
 
 use super::pack::{Term, Weights};
 use super::stage::{Data, Staged};
@@ -27,7 +27,8 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
         (Weights::Pairs(weights), Data::Wide(data)) => {
             let len = inner / 2 * V * S::LANES;
             for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
-                pairs(s, &mut tile, data, starts, i * staged.row_len, weights);
+                let rows = starts.map(|start| data[start + i * staged.row_len..][..inner].as_chunks().0);
+                s.pairs(&mut tile, rows, weights);
             }
         }
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
@@ -39,7 +40,8 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
                 }
             }
             for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
-                quads(s, &mut tile, data, starts, i * staged.row_len, weights);
+                let rows = starts.map(|start| data[start + i * staged.row_len..][..inner].as_chunks().0);
+                s.quads(&mut tile, rows, weights);
             }
         }
         (Weights::Depthwise(weights), Data::Wide(data)) => {
@@ -66,60 +68,4 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
         _ => {} // staging follows the kind of weights
     }
     tile
-}
-
-#[inline(always)]
-fn pairs<S: Simd, const P: usize, const V: usize>(
-    s: S,
-    tile: &mut Tile<S, P, V>,
-    data: &[i16],
-    starts: &[usize; P],
-    offset: usize,
-    weights: &[i32],
-) {
-    let count = weights.len() / (V * S::LANES);
-    let mut rows: [&[[i16; 2]]; P] = [&[]; P];
-    for p in 0..P {
-        rows[p] = data[starts[p] + offset..][..2 * count].as_chunks::<2>().0;
-    }
-    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
-        let mut w = [s.splat(0); V];
-        for v in 0..V {
-            w[v] = s.load(&weights[v * S::LANES..]);
-        }
-        for p in 0..P {
-            let a = s.splat_pair(rows[p][k]);
-            for v in 0..V {
-                tile[p][v] = s.dot_pairs(tile[p][v], a, w[v]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn quads<S: Simd, const P: usize, const V: usize>(
-    s: S,
-    tile: &mut Tile<S, P, V>,
-    data: &[u8],
-    starts: &[usize; P],
-    offset: usize,
-    weights: &[i32],
-) {
-    let count = weights.len() / (V * S::LANES);
-    let mut rows: [&[[u8; 4]]; P] = [&[]; P];
-    for p in 0..P {
-        rows[p] = data[starts[p] + offset..][..4 * count].as_chunks::<4>().0;
-    }
-    for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
-        let mut w = [s.splat(0); V];
-        for v in 0..V {
-            w[v] = s.load(&weights[v * S::LANES..]);
-        }
-        for p in 0..P {
-            let a = s.splat_quad(rows[p][k]);
-            for v in 0..V {
-                tile[p][v] = s.dot_quads(tile[p][v], a, w[v]);
-            }
-        }
-    }
 }

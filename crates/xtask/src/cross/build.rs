@@ -14,7 +14,7 @@ const STATIC: &str = "-Clinker-flavor=ld.lld -Ctarget-feature=+crt-static -Crelo
 /// # Errors
 /// When it does not compile.
 pub fn conform(platform: &Platform, setup: &Setup) -> Result<PathBuf, String> {
-    let mut command = cargo_build(platform, setup);
+    let mut command = cargo("build", platform, setup);
     command.args(["--package", "mlic-conform", "--no-default-features", "--features", "embedded-model"]);
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
     match status.success() {
@@ -23,19 +23,37 @@ pub fn conform(platform: &Platform, setup: &Setup) -> Result<PathBuf, String> {
     }
 }
 
-fn cargo_build(platform: &Platform, setup: &Setup) -> Command {
+/// Compiles the tests of the kernels and runs them: the instruction sets of the platform against the definition.
+///
+/// # Errors
+/// When they do not compile or one fails: also if an instruction set is missing.
+pub fn test_kernels(platform: &Platform, setup: &Setup) -> Result<(), String> {
+    let mut command = cargo("test", platform, setup);
+    command.args(["--package", "mlic-kernels", "--lib", "--tests"]).env("MLIC_REQUIRE", platform.kernels.join(","));
+    if !setup.runner.is_empty() {
+        command.env(variable(platform, "RUNNER"), setup.runner.join(" "));
+    }
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{}: the kernels do not agree with the definition", platform.name)) }
+}
+
+/// A variable of cargo about the platform's target.
+fn variable(platform: &Platform, what: &str) -> String {
+    format!("CARGO_TARGET_{}_{what}", platform.target.to_uppercase().replace('-', "_"))
+}
+
+fn cargo(subcommand: &str, platform: &Platform, setup: &Setup) -> Command {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-    command.args(["build", "--quiet", "--locked", "--profile", "cross", "--target", platform.target, "--target-dir"]);
+    command.args([subcommand, "--quiet", "--locked", "--profile", "cross", "--target", platform.target, "--target-dir"]);
     command.arg(&setup.target_folder).current_dir(crate::root()).env("CARGO_INCREMENTAL", "0");
     for inherited in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         command.env_remove(inherited);
     }
-    let variable = |what: &str| format!("CARGO_TARGET_{}_{what}", platform.target.to_uppercase().replace('-', "_"));
     if let Some(rustc) = &setup.rustc {
         command.env("RUSTC", rustc);
     }
     if let Some(linker) = &setup.linker {
-        command.env(variable("LINKER"), linker).env(variable("RUSTFLAGS"), STATIC);
+        command.env(variable(platform, "LINKER"), linker).env(variable(platform, "RUSTFLAGS"), STATIC);
     }
     command
 }

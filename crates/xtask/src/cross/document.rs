@@ -23,12 +23,13 @@ const INTRODUCTION: &str = "# Platforms
 
 Made by `cargo xtask cross --record`; do not edit. The results are in `platforms.json`.
 
-The same suites, by the same program, on every architecture: `mlic-conform`, built without float transforms, runs each suite to level 3,
-that is header, symbols, means and scale indices of every pass, and `y_hat`. The backend `integer` is the fast one, with the best
+The same suites, by the same program, on every architecture: `mlic-conform`, built without float transforms, runs each suite as far as
+everything is exact: to level 3, that is header, symbols, means and scale indices of every pass, and `y_hat`; or to level 4, every sample of
+the picture too, where the model has an integer synthesis. The backend `integer` is the fast one, with the best
 instruction set that the processor has; `reference` is the definition.
 
 A digest here stands for a whole suite: SHA-256 (the first 16 digits) over the model id and, for each vector, its name, its stream's SHA-256
-and everything that is expected of it up to level 3. It is computed from the manifest, not on the platform. What the platform does is to
+and everything exact that is expected of it. It is computed from the manifest, not on the platform. What the platform does is to
 compute every single value in it and compare: where all vectors pass, it has computed exactly what the digest is made of, and only then
 does the digest stand in its row.
 ";
@@ -36,9 +37,9 @@ does the digest stand in its row.
 const LIMITS: &str = "
 ## What is not promised
 
-- **Pixels.** `y_hat` is exact, the picture is not: the float transforms (tract) round differently from one instruction set to the next
-  (within the tolerance that level 4 states), and tract's reader of float weights does not swap bytes, so that on big-endian machines
-  (s390x) there is no picture at all. The exact path does not touch it: it decodes to `y_hat` there as everywhere.
+- **Float pictures.** Pixels are exact where the model has an integer synthesis and it is not set aside. The float transforms (tract) round
+  differently from one instruction set to the next (within the tolerance that level 4 states), and tract's reader of float weights does
+  not swap bytes, so that on big-endian machines (s390x) there is no float picture at all. The exact path does not touch them.
 - **Speed.** Seconds under an emulator say nothing about a processor.
 - **wasm32** is built without threads: vectors run one after another, on the calling thread, and `--timeout` has no effect. Packages are read into
   memory instead of being mapped.
@@ -53,12 +54,13 @@ const LIMITS: &str = "
 pub fn text(records: &Records) -> Result<String, String> {
     let mut out = INTRODUCTION.to_owned();
     let recorded = || PLATFORMS.iter().filter_map(|p| records.get(p.name).map(|record| (p, record)));
-    let digests = COLUMNS.iter().map(|(name, _)| suite::find(name).map(|suite| suite.digest)).collect::<Result<Vec<_>, _>>()?;
+    let suites = COLUMNS.iter().map(|(name, _)| suite::find(name)).collect::<Result<Vec<_>, _>>()?;
 
-    let heading = COLUMNS.map(|(suite, backend)| format!("{suite}, {backend}")).join(" | ");
+    let heading = COLUMNS.iter().zip(&suites).map(|((name, backend), suite)| format!("{name}, {backend}, L{}", suite.level));
+    let heading = heading.collect::<Vec<_>>().join(" | ");
     let _ = writeln!(out, "\n## Digests\n\n| platform | {heading} |\n|---|{}", "---|".repeat(COLUMNS.len()));
     for (platform, record) in recorded() {
-        let cells = COLUMNS.iter().zip(&digests);
+        let cells = COLUMNS.iter().zip(&suites);
         let cells: Vec<String> = cells.map(|((suite, backend), now)| cell(record.run(suite, backend), now)).collect();
         let _ = writeln!(out, "| {} | {} |", platform.name, cells.join(" | "));
     }
@@ -87,9 +89,9 @@ pub fn text(records: &Records) -> Result<String, String> {
 
 const EARLIER: &str = "earlier suite";
 
-fn cell(run: Option<&Run>, now: &str) -> String {
+fn cell(run: Option<&Run>, now: &suite::Suite) -> String {
     let Some(run) = run else { return "not run".into() };
-    let earlier = if run.digest == now { String::new() } else { format!(", {EARLIER}") };
+    let earlier = if run.digest == now.digest && run.level == now.level { String::new() } else { format!(", {EARLIER}") };
     match run.is_pass() {
         true => format!("`{}` {}/{}{earlier}", run.digest, run.passed, run.vectors),
         false => format!("**{}/{}**{earlier}: {}", run.passed, run.vectors, run.others.join(", ")),

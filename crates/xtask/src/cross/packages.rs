@@ -1,7 +1,6 @@
 //! Debian packages, fetched and unpacked into the cache: apt with lists and settings of its own, as any user.
 //!
-//! apt checks the archive's signature and every package's checksum. Nothing is installed. The suite is `testing`: recent
-//! compilers and emulators, and all architectures at the same version.
+//! apt checks the archive's signature and every package's checksum. Nothing is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,23 +8,24 @@ use std::process::Command;
 
 use super::{io, output};
 
-/// Debian's suite.
-const SUITE: &str = "testing";
+/// Debian's suite with recent compilers and emulators, and all architectures at the same version.
+pub const TESTING: &str = "testing";
 /// Signs the archive; package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A folder of unpacked packages.
 pub struct Packages {
     folder: PathBuf,
+    suite: &'static str,
     architectures: Vec<&'static str>,
     updated: bool,
 }
 
 impl Packages {
-    /// Packages below `folder`, of this machine's architecture and these; Debian's names.
+    /// Packages of a suite below `folder`, of this machine's architecture and these; Debian's names.
     #[must_use]
-    pub fn new(folder: PathBuf, foreign: Vec<&'static str>) -> Self {
-        Self { folder, architectures: foreign, updated: false }
+    pub fn new(folder: PathBuf, suite: &'static str, foreign: Vec<&'static str>) -> Self {
+        Self { folder, suite, architectures: foreign, updated: false }
     }
 
     /// The folder of a set of packages, fetched by `choose` if it is not there yet.
@@ -96,7 +96,7 @@ impl Packages {
         };
         let own = output(Command::new("dpkg").arg("--print-architecture"))?;
         write("status", String::new())?;
-        write("sources.list", format!("deb [signed-by={KEYRING}] {} {SUITE} main\n", mirror()))?;
+        write("sources.list", format!("deb [signed-by={KEYRING}] {} {} main\n", mirror(), self.suite))?;
         write("apt.conf", configuration(&self.folder.join("apt"), own.trim(), &self.architectures))?;
         println!("cross: reading the package lists of {}", mirror());
         output(self.apt("apt-get").arg("update"))?;

@@ -11,6 +11,8 @@ pub struct Platform {
     pub machine: Machine,
     /// What is special about it, for the document.
     pub why: &'static str,
+    /// Instruction sets that the kernels have for it, whose tests are run there too; those of this machine are tested without this command.
+    pub kernels: &'static [&'static str],
 }
 
 /// How programs of a platform are run.
@@ -37,51 +39,57 @@ pub enum Machine {
 }
 
 const fn native(name: &'static str, isa: &'static str, why: &'static str) -> Platform {
-    Platform { name, target: "x86_64-unknown-linux-gnu", machine: Machine::Native { isa }, why }
+    Platform { name, target: "x86_64-unknown-linux-gnu", machine: Machine::Native { isa }, why, kernels: &[] }
 }
 
-const fn aarch64(name: &'static str, cpu: &'static str, why: &'static str) -> Platform {
+const fn aarch64(name: &'static str, cpu: &'static str, kernels: &'static [&'static str], why: &'static str) -> Platform {
     let machine = Machine::Qemu { debian: "arm64", gnu: "aarch64-linux-gnu", qemu: "aarch64", cpu };
-    Platform { name, target: "aarch64-unknown-linux-gnu", machine, why }
+    Platform { name, target: "aarch64-unknown-linux-gnu", machine, why, kernels }
 }
 
 /// All platforms.
-pub const PLATFORMS: [Platform; 11] = [
+pub const PLATFORMS: [Platform; 12] = [
     native("x86_64-scalar", "scalar", "no instruction set beyond the base"),
     native("x86_64-avx2", "avx2", "256-bit integers"),
     native("x86_64-avx512vnni", "avx512vnni", "512-bit integers with dot products"),
+    native("x86_64-amx", "amx", "the same, and products of whole matrices"),
     Platform {
         name: "i686",
         target: "i686-unknown-linux-gnu",
         machine: Machine::Qemu { debian: "i386", gnu: "i386-linux-gnu", qemu: "i386", cpu: "max" },
         why: "32-bit addresses, x87 beside SSE2",
+        kernels: &[],
     },
-    aarch64("aarch64-a57", "cortex-a57", "Jetson TX2, first Nano: neither dotprod nor i8mm"),
-    aarch64("aarch64-a78ae", "cortex-a78ae", "Jetson Orin: dotprod, no i8mm"),
-    aarch64("aarch64-max", "max", "dotprod, i8mm, SVE2"),
+    aarch64("aarch64-a57", "cortex-a57", &["neon"], "Jetson TX2, first Nano: neither dotprod nor i8mm"),
+    aarch64("aarch64-a78ae", "cortex-a78ae", &["neon", "dotprod"], "Jetson Orin: dotprod, no i8mm"),
+    aarch64("aarch64-max", "max", &["neon", "dotprod"], "dotprod, i8mm, SVE2"),
     Platform {
         name: "armv7",
         target: "armv7-unknown-linux-gnueabihf",
         machine: Machine::Qemu { debian: "armhf", gnu: "arm-linux-gnueabihf", qemu: "arm", cpu: "max" },
         why: "32-bit addresses",
+        kernels: &[],
     },
     Platform {
         name: "riscv64",
         target: "riscv64gc-unknown-linux-gnu",
         machine: Machine::Qemu { debian: "riscv64", gnu: "riscv64-linux-gnu", qemu: "riscv64", cpu: "max" },
         why: "no kernels of its own",
+        kernels: &[],
     },
     Platform {
         name: "s390x",
         target: "s390x-unknown-linux-gnu",
         machine: Machine::Qemu { debian: "s390x", gnu: "s390x-linux-gnu", qemu: "s390x", cpu: "max" },
         why: "big-endian",
+        kernels: &[],
     },
     Platform {
         name: "wasm32",
         target: "wasm32-wasip1",
         machine: Machine::Wasmtime,
         why: "32-bit addresses, no threads, no memory mapping",
+        kernels: &[],
     },
 ];
 

@@ -33,6 +33,8 @@ pub struct Run {
     pub backend: String,
     /// What ran the passes.
     pub device: String,
+    /// How far it was compared: 3 `y_hat`, 4 exact pixels.
+    pub level: u8,
     /// Combined digest of the suite: what was computed if all vectors pass.
     pub digest: String,
     /// Vectors of the suite.
@@ -71,8 +73,8 @@ impl Record {
     pub fn line(&self, name: &str) -> String {
         let run = |run: &Run| {
             let others = if run.others.is_empty() { String::new() } else { format!(" ({})", run.others.join(", ")) };
-            let Run { suite, backend, digest, passed, vectors, seconds, device, .. } = run;
-            format!("{suite} by {backend} ({device}): {passed}/{vectors} pass{others}, {digest}, {seconds} s")
+            let Run { suite, backend, level, digest, passed, vectors, seconds, device, .. } = run;
+            format!("{suite} to L{level} by {backend} ({device}): {passed}/{vectors} pass{others}, {digest}, {seconds} s")
         };
         let parts: Vec<String> = self.runs.iter().map(run).collect();
         format!("{name} ({}): {}", self.runs_on, parts.join("; "))

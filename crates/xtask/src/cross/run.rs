@@ -11,8 +11,6 @@ use super::record::{Record, Run};
 use super::setup::Setup;
 use super::{Options, build, output, plan, suite};
 
-/// How far suites are compared: everything that is exact.
-const LEVEL: &str = "3";
 /// Seconds that a vector may take.
 const TIMEOUT: &str = "1200";
 
@@ -25,6 +23,11 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     let start = Instant::now();
     let program = build::conform(platform, setup)?;
     println!("cross: compiled for {} in {} s", platform.name, start.elapsed().as_secs());
+    if !platform.kernels.is_empty() {
+        let start = Instant::now();
+        build::test_kernels(platform, setup)?;
+        println!("cross: kernels agree on {}: {}, {} s", platform.name, platform.kernels.join(", "), start.elapsed().as_secs());
+    }
     let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
     Ok(Record {
@@ -60,7 +63,8 @@ fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend:
     if let Machine::Native { isa } = platform.machine {
         command.env("MLIC_CPU", isa);
     }
-    command.args(["run", suite, "--backend", backend, "--level", LEVEL, "--timeout", TIMEOUT, "--format", "json"]);
+    let level = expected.level.to_string();
+    command.args(["run", suite, "--backend", backend, "--level", &level, "--timeout", TIMEOUT, "--format", "json"]);
     // Nothing but the report may come from the folder: suites are part of the program.
     command.current_dir(&setup.target_folder).stderr(Stdio::inherit());
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
@@ -79,6 +83,7 @@ fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend:
         suite: suite.to_owned(),
         backend: backend.to_owned(),
         device,
+        level: expected.level,
         digest: expected.digest,
         vectors: expected.vectors,
         passed: passed.len(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::packages::Packages;
+use super::packages::{Packages, TESTING};
 use super::platform::{Machine, Platform};
 use super::{io, output};
 
@@ -38,7 +38,7 @@ pub struct Setup {
 /// What could not be fetched.
 pub fn prepare(cache: &Path, platforms: &[&Platform]) -> Result<Vec<Setup>, String> {
     let foreign = platforms.iter().filter_map(|p| debian_architecture(p)).collect();
-    let mut packages = Packages::new(cache.join("debian"), foreign);
+    let mut packages = Packages::new(cache.join("debian"), TESTING, foreign);
     let mut rustup = Rustup { answers: true };
     let mut one = |platform: &&Platform| setup(cache, platform, &mut rustup, &mut packages);
     platforms.iter().map(&mut one).collect()
@@ -61,7 +61,7 @@ fn setup(cache: &Path, platform: &Platform, rustup: &mut Rustup, packages: &mut 
     match platform.machine {
         Machine::Native { .. } => Ok(Setup { runs_on: format!("this machine, {}", processor()), ..setup }),
         Machine::Wasmtime => {
-            let python = wasmtime(cache)?;
+            let python = python(cache, &[&format!("wasmtime=={WASMTIME}")])?;
             let script = cache.join("bin/run-wasi.py");
             write_program(&script, RUN_WASI)?;
             let runner = vec![python.display().to_string(), script.display().to_string()];
@@ -189,14 +189,18 @@ fn only_folder(parent: &Path, prefix: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A Python that has wasmtime.
-fn wasmtime(cache: &Path) -> Result<PathBuf, String> {
-    let folder = cache.join(format!("wasmtime-{WASMTIME}"));
-    let python = folder.join("bin/python");
-    if output(Command::new(&python).args(["-c", "import wasmtime"])).is_err() {
-        println!("cross: fetching wasmtime {WASMTIME}");
+/// A Python in a folder of its own that has these packages of PyPI, `NAME==VERSION`.
+///
+/// # Errors
+/// When they cannot be fetched.
+pub(crate) fn python(cache: &Path, packages: &[&str]) -> Result<PathBuf, String> {
+    let folder = cache.join(packages.join("-").replace("==", "-"));
+    let (python, complete) = (folder.join("bin/python"), folder.join("complete"));
+    if !complete.is_file() {
+        println!("cross: fetching {}", packages.join(" "));
         output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        output(Command::new(&python).args(["-m", "pip", "install", "--quiet", &format!("wasmtime=={WASMTIME}")]))?;
+        output(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
+        fs::write(&complete, "").map_err(io(&complete))?;
     }
     Ok(python)
 }

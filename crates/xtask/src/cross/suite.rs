@@ -12,8 +12,10 @@ const SHOWN_DIGITS: usize = 16;
 pub struct Suite {
     /// Its combined digest: [`digest_of`].
     pub digest: String,
-    /// Number of its vectors; all can be judged at level 3.
+    /// Number of its vectors; all can be judged at [`Self::level`].
     pub vectors: usize,
+    /// The level up to which everything is exact: [`level_of`].
+    pub level: u8,
 }
 
 /// A suite by its name.
@@ -25,13 +27,20 @@ pub fn find(name: &str) -> Result<Suite, String> {
     let text = std::fs::read_to_string(&path).map_err(io(&path))?;
     let manifest: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let digest = digest_of(&manifest).ok_or_else(|| format!("{}: not a manifest with vectors", path.display()))?;
-    Ok(Suite { digest, vectors: manifest["vectors"].as_array().map_or(0, Vec::len) })
+    Ok(Suite { digest, vectors: manifest["vectors"].as_array().map_or(0, Vec::len), level: level_of(&manifest) })
 }
 
-/// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and all that is expected up
-/// to level 3: header, symbols, means and scale indices of each pass, `y_hat`, or the code of the refusal.
+/// 4 where everything that decodes has exact pixels, else 3.
+#[must_use]
+pub fn level_of(manifest: &Value) -> u8 {
+    let decodes = || manifest["vectors"].as_array().into_iter().flatten().filter_map(|vector| vector["expect"].get("decodes"));
+    if decodes().next().is_some() && decodes().all(|decodes| decodes["pixels"].is_string()) { 4 } else { 3 }
+}
+
+/// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and all that is exact of what is
+/// expected: header, symbols, means and scale indices of each pass, `y_hat`, pixels where they are exact, or the code of the refusal.
 ///
-/// Pictures (level 4) do not count. A platform that passes all vectors at level 3 has computed exactly these values.
+/// Float pictures do not count. A platform that passes all vectors at the suite's level has computed exactly these values.
 #[must_use]
 pub fn digest_of(manifest: &Value) -> Option<String> {
     let vectors = manifest["vectors"].as_array().filter(|vectors| !vectors.is_empty())?;

@@ -1,0 +1,159 @@
+"""The exact synthesis: section 8 of a package (SPEC 2.9) and what it computes (SPEC 5.7)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import layout, operators
+from .errors import refuse_unless
+from .fixed_point import LATENT_MAX, round_shift, saturate
+from .parameters import Cursor, LayerParameters, QuantizerParameters, layer_level
+
+MAGIC = b"MLIS"
+VERSION = 1
+LAYER, INVERSE_NORMALIZATION = 1, 2
+KERNELS = (1, 3, 5)
+EPILOGUES = ("lin", "gelu", "pixel")
+WEIGHTS = {1: ("<i1", 127), 2: ("<i2", 32767)}
+"""Type and largest magnitude of the weights by their width b."""
+NODES_MAX = 255
+TERMS_MAX = 4
+OUTPUTS_MAX = 2**14
+SCALE_MAX = 16
+BETA_MAX = 2**61
+PICTURE_CHANNELS, SAMPLE_MAX = 3, 255
+LUMA, LUMA_SUM = np.array([299, 587, 114]), 1000
+
+
+@dataclass
+class InverseNormalization:
+    """SPEC 4.11. `gamma` is int64 [channel][channel], `beta` and `multiplier` int64 [channel]."""
+
+    gamma: np.ndarray
+    beta: np.ndarray
+    multiplier: np.ndarray
+    shift: int
+    output_shift: int
+    max: int
+
+
+@dataclass
+class Node:
+    """`channels` and `scale` (SPEC 2.9) are those of its map, after pixel shuffle; no element exceeds `max`. Node 0 has no
+    operation."""
+
+    channels: int
+    scale: int
+    max: int
+    reads: list = field(default_factory=list)
+    operation: LayerParameters | InverseNormalization = None
+    shuffle: bool = False
+
+
+@dataclass
+class Synthesis:
+    quantizer: QuantizerParameters
+    nodes: list
+
+
+def read_synthesis(section, latent):
+    """The nodes of the section for y_hat of `latent` channels. The obligations of SPEC 4.9 are proved elsewhere."""
+    cursor = Cursor(section, "exact synthesis")
+    refuse_unless(section[:len(MAGIC)] == MAGIC, "exact synthesis: magic")
+    cursor.offset = len(MAGIC)
+    cursor.number("<u4", VERSION, VERSION, "version")
+    quantizer = QuantizerParameters(cursor.max(), [cursor.requant()])
+    count = cursor.number("<u4", 1, NODES_MAX, "number of nodes")
+    nodes = [Node(latent, 1, quantizer.max)]
+    for number in range(1, count + 1):
+        nodes.append(_node(cursor, nodes, f"node {number}"))
+        refuse_unless(nodes[-1].scale <= SCALE_MAX, f"node {number}: scale {nodes[-1].scale}")
+        refuse_unless(_gives_samples(nodes[-1]) == (number == count), f"node {number}: pixels are those of the last node")
+    refuse_unless(cursor.offset == len(section), "exact synthesis: bytes after the last node")
+    last = nodes[-1]
+    refuse_unless((last.channels, last.scale, last.max) == (PICTURE_CHANNELS, SCALE_MAX, SAMPLE_MAX),
+                  f"samples of {last.channels} channels at {last.scale} times the size up to {last.max}")
+    return Synthesis(quantizer, nodes)
+
+
+def _gives_samples(node):
+    return isinstance(node.operation, LayerParameters) and node.operation.layer.epilogue == "pixel"
+
+
+def _node(cursor, nodes, name):
+    opcode = cursor.number("u1", LAYER, INVERSE_NORMALIZATION, f"{name}: opcode")
+    return _layer(cursor, nodes, name) if opcode == LAYER else _inverse_normalization(cursor, nodes, name)
+
+
+def _earlier(cursor, nodes):
+    return cursor.number("<u4", 0, len(nodes) - 1, "earlier node")
+
+
+def _layer(cursor, nodes, name):
+    side = cursor.number("u1", 1, 5, "kernel")
+    refuse_unless(side in KERNELS, f"{name}: kernel {side}")
+    epilogue = EPILOGUES[cursor.number("u1", 0, len(EPILOGUES) - 1, "epilogue")]
+    shuffle = bool(cursor.number("u1", 0, 1, "shuffle"))
+    kind, weight_max = WEIGHTS[cursor.number("u1", 1, 2, "width of weights")]
+    count = cursor.number("u1", 1, TERMS_MAX, "number of terms")
+    outputs = cursor.number("<u4", 1, OUTPUTS_MAX, "outputs")
+    refuse_unless(not shuffle or outputs % 4 == 0, f"{name}: shuffle of {outputs} outputs")
+    reads = [(_earlier(cursor, nodes), bool(cursor.number("u1", 0, 1, "identity"))) for _ in range(count)]
+    terms = tuple(layout.Term(f"node {node}", 0, nodes[node].channels, identity) for node, identity in reads)
+    refuse_unless(all(term.channels == outputs for term in terms if term.identity), f"{name}: channels of an identity term")
+    scales = {nodes[node].scale for node, _ in reads}
+    refuse_unless(len(scales) == 1, f"{name}: reads maps of different size")
+    spec = layout.Layer(name, terms, str(side), outputs, epilogue)
+    parameters = LayerParameters(spec, cursor.max(), [layer_level(cursor, spec)])
+    for shape in map(spec.weight_shape, terms):
+        weights = None if shape is None else cursor.array(kind, shape, -weight_max, weight_max, "weight").astype(np.int16)
+        parameters.weights.append(weights)
+    return Node(outputs // 4 if shuffle else outputs, scales.pop() * (2 if shuffle else 1), parameters.max,
+                [node for node, _ in reads], parameters, shuffle)
+
+
+def _inverse_normalization(cursor, nodes, name):
+    number = _earlier(cursor, nodes)
+    source = nodes[number]
+    largest, shift, output_shift = cursor.max(), cursor.shift(), cursor.shift()
+    gamma = cursor.array("<i2", (source.channels, source.channels), 0, None, f"{name}: gamma")
+    beta = cursor.array("<i8", source.channels, 0, BETA_MAX, f"{name}: beta")
+    multiplier = cursor.array("<i4", source.channels, 0, None, f"{name}: multiplier")
+    operation = InverseNormalization(gamma, beta, multiplier, shift, output_shift, largest)
+    return Node(source.channels, source.scale, largest, [number], operation)
+
+
+def samples(y_hat, model, quality):
+    """SPEC 5.7: R, G, B [16 rows, 16 columns, 3] of y_hat [row, column, M]."""
+    nodes = model.synthesis.nodes
+    last_use = {read: number for number, node in enumerate(nodes) for read in node.reads}
+    maps = {0: _quantized(y_hat, model, quality)}
+    for number, node in enumerate(nodes[1:], start=1):
+        maps[number] = _compute(node, [maps[read] for read in node.reads], nodes, model.tables)
+        for read in set(node.reads):
+            if last_use[read] == number:
+                del maps[read]
+    return maps[len(nodes) - 1]
+
+
+def _quantized(y_hat, model, quality):
+    """Node 0."""
+    steps = model.configuration.quality_steps
+    gains = np.array([operators.gain(model.inverse_gain, c, quality, steps, model.tables) for c in range(y_hat.shape[2])],
+                     np.int64)
+    # |y_hat| is below 2^27 and a gain at most 2^28: the product does not leave 64 bits.
+    return operators.quantize(saturate(round_shift(y_hat * gains, 16), LATENT_MAX), model.synthesis.quantizer, 0)
+
+
+def _compute(node, inputs, nodes, tables):
+    bounds = [nodes[read].max for read in node.reads]
+    if isinstance(node.operation, InverseNormalization):
+        return operators.inverse_normalization(inputs[0], node.operation, bounds[0])
+    x = operators.layer(node.operation, 0, inputs, bounds, tables)
+    return operators.shuffle(x) if node.shuffle else x
+
+
+def picture(rgb, header):
+    """The top left part, [height, width, 3], or [height, width, 1] with the gray flag (SPEC 5.6)."""
+    cropped = rgb[:header.height, :header.width]
+    return (cropped @ LUMA[:, None] + LUMA_SUM // 2) // LUMA_SUM if header.gray else cropped

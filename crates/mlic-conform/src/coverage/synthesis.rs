@@ -1,0 +1,174 @@
+//! The exact synthesis (SPEC 5.7) once more, node after node on whole maps, noting which of its cases occur.
+
+use mlic_backend::{BackendError, Stage};
+use mlic_core::fixed::{LATENT_MAX, PREACT_MAX, isqrt};
+use mlic_kernels::Map;
+use mlic_model::Model;
+use mlic_model::layout::{Epilogue, NodeIndex};
+use mlic_model::model::{Gain, LayerView};
+use mlic_model::parameters::{Functions, Requant};
+use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights};
+
+use super::log::{Log, Place};
+use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
+
+const ROOT_MAX: i64 = i32::MAX as i64;
+
+/// Samples of red, green and blue, `[16 height][16 width][3]`.
+pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
+    let synthesis = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
+    log.mark(format!("pixels of {}", model.name()));
+    log.mark(format!("pixels with a {}", gain_place(model, quality)));
+    let functions = &model.parameters().functions;
+    let quantizer = synthesis.quantizer();
+    let mut maps = vec![quantized(log, model, quality, y_hat, (quantizer.levels[0], quantizer.max))];
+    for node in synthesis.nodes() {
+        let at = |index: NodeIndex| &maps[index.0];
+        let map = match node {
+            Node::InverseGdn(gdn) => normalize(log, gdn, at(gdn.input)),
+            Node::Layer(own) => layer(log, functions, own, &node.inputs().map(at).collect::<Vec<_>>())?,
+        };
+        maps.push(map);
+    }
+    let Map { height, width, channels, data } = maps.pop().unwrap_or_else(|| Map::zeros(0, 0, 0));
+    let data = data.into_iter().map(|sample| u8::try_from(sample).ok()).collect::<Option<Vec<u8>>>();
+    let data = data.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got: 0, need: 255 })?;
+    Ok(Map { height, width, channels, data })
+}
+
+/// Node 0.
+fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, (level, max): (Requant, i32)) -> Map<i16> {
+    let gain = model.gain(Gain::InverseY, quality);
+    let (mut latent, mut activation) = (Place::new("y after its gain"), Place::new("exact quantizer"));
+    let value = |(i, y): (usize, &i32)| {
+        let v = latent.round(i64::from(*y) * i64::from(gain[i % gain.len()]), 16);
+        let v = requant(&mut activation, level, latent.saturate(v, LATENT_MAX).into());
+        activation.saturate(v, max) as i16
+    };
+    let data = y_hat.data.iter().enumerate().map(value).collect();
+    [latent, activation].into_iter().for_each(|place| log.place(place));
+    Map { height: y_hat.height, width: y_hat.width, channels: y_hat.channels, data }
+}
+
+fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]) -> Result<Map<i16>> {
+    let view = own.view().ok_or_else(|| BackendError::Operator { name: own.spec.name.clone() })?;
+    note_form(log, own);
+    let sums = sums(&view, inputs);
+    let mut place = Place::new("exact layer");
+    let rounded: Vec<i64> = sums.data.iter().map(|sum| place.round(*sum, view.level.shift)).collect();
+    if view.level.shift == 0 {
+        log.mark("exact layer does not shift");
+    }
+    log.place(place);
+    let data = match view.spec.epilogue {
+        Epilogue::Gelu => gelu(log, functions, &view, rounded),
+        Epilogue::Pixel => pixels(log, &view, rounded),
+        _ => {
+            let mut output = Place::new("exact linear output");
+            let data = rounded.into_iter().map(|v| output.saturate(v, view.max) as i16).collect();
+            log.place(output);
+            data
+        }
+    };
+    let map = Map { height: sums.height, width: sums.width, channels: sums.channels, data };
+    Ok(if own.shuffle { map.shuffle() } else { map })
+}
+
+/// Every kernel with every width of weights, every epilogue with and without shuffle, every number of terms.
+fn note_form(log: &mut Log, own: &Layer) {
+    let spec = &own.spec;
+    let epilogue = match spec.epilogue {
+        Epilogue::Gelu => "gelu",
+        Epilogue::Pixel => "pixel",
+        _ => "lin",
+    };
+    let words = own.weights.iter().any(|weights| matches!(weights, OwnedWeights::Words(_)));
+    let (size, bytes) = (spec.kernel.size(), if words { 2 } else { 1 });
+    if spec.terms.iter().any(|term| !term.identity) {
+        log.mark(format!("exact kernel {size} with weights of {bytes} bytes"));
+    } else {
+        log.mark("exact layer of identity terms alone");
+    }
+    log.mark(format!("exact epilogue {epilogue}{}", if own.shuffle { " with shuffle" } else { "" }));
+    log.mark(format!("exact layer of {} terms", spec.terms.len()));
+    if spec.terms.iter().any(|term| term.identity) && spec.terms.iter().any(|term| !term.identity) {
+        log.mark("exact layer with an identity term");
+    }
+    let end = if words { i32::from(i16::MAX) } else { i32::from(i8::MAX) };
+    for (sign, name) in [(1, ""), (-1, "-")] {
+        if own.weights.iter().any(|weights| weights.view().iter().any(|w| w == sign * end)) {
+            log.mark(format!("exact weight of {name}{end}"));
+        }
+    }
+}
+
+fn gelu(log: &mut Log, functions: &Functions, view: &LayerView<'_>, rounded: Vec<i64>) -> Vec<i16> {
+    let (mut preact, mut output) = (Place::new("exact gelu pre-activation"), Place::new("exact gelu output"));
+    let (mut table, mut scale) = (Place::new("exact gelu"), Place::new("requant after exact gelu"));
+    let mut met = [false; 2];
+    let value = |v: i64| {
+        let x = preact.saturate(v, PREACT_MAX);
+        let inside = x.unsigned_abs() < TABLE_END;
+        met[usize::from(inside)] = true;
+        let bump = if inside { lerp(&mut table, &functions.gelu, x.unsigned_abs()) } else { 0 };
+        let v = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
+        output.saturate(v, view.max) as i16
+    };
+    let data = rounded.into_iter().map(value).collect();
+    note(log, &["exact gelu beyond its table", "exact gelu within its table"], &met);
+    [preact, output, table, scale].into_iter().for_each(|place| log.place(place));
+    data
+}
+
+fn pixels(log: &mut Log, view: &LayerView<'_>, rounded: Vec<i64>) -> Vec<i16> {
+    let max = i64::from(view.max);
+    let mut met = [false; 5];
+    let value = |v: i64| {
+        let case = if v < 0 {
+            0
+        } else if v == 0 {
+            1
+        } else if v < max {
+            2
+        } else if v == max {
+            3
+        } else {
+            4
+        };
+        met[case] = true;
+        v.clamp(0, max) as i16
+    };
+    let data = rounded.into_iter().map(value).collect();
+    note(log, &["sample below 0", "sample 0", "sample within its range", "sample 255", "sample above 255"], &met);
+    data
+}
+
+fn note(log: &mut Log, names: &[&str], met: &[bool]) {
+    names.iter().zip(met).filter(|(_, met)| **met).for_each(|(name, _)| log.mark(*name));
+}
+
+/// SPEC 4.11.
+fn normalize(log: &mut Log, gdn: &InverseGdn, input: &Map<i16>) -> Map<i16> {
+    let channels = input.channels;
+    let (mut norm, mut output) = (Place::new("squares"), Place::new("normalized"));
+    let requantization = |c: usize| Requant { multiplier: gdn.multipliers[c], shift: gdn.output_shift };
+    let (mut ranges, mut roots) = ([false; 3], [false; 2]);
+    let mut data = Vec::with_capacity(input.data.len());
+    for at in input.data.chunks_exact(channels) {
+        for c in 0..channels {
+            let gamma = &gdn.gamma[c * channels..][..channels];
+            let sum: i64 = gamma.iter().zip(at).map(|(g, x)| i64::from(*g) * i64::from(*x).pow(2)).sum();
+            let v = norm.round(sum + gdn.beta[c], gdn.shift);
+            ranges[usize::from(v > 0) + usize::from(v > ROOT_MAX)] = true;
+            let v = v.min(ROOT_MAX) as u64;
+            let root = isqrt(v);
+            roots[usize::from(root * root == v && v > 0)] = true;
+            let v = requant(&mut output, requantization(c), i64::from(at[c]) * root as i64);
+            data.push(output.saturate(v, gdn.max) as i16);
+        }
+    }
+    note(log, &["squares of 0", "squares within their range", "squares above 2^31 - 1"], &ranges);
+    note(log, &["exact root of no square", "exact root of a square"], &roots);
+    [norm, output].into_iter().for_each(|place| log.place(place));
+    Map { height: input.height, width: input.width, channels, data }
+}

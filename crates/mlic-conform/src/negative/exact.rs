@@ -1,0 +1,296 @@
+//! Exact syntheses that must be refused: every field of SPEC 2.9 and every obligation of 4.9 that such a section can break.
+//!
+//! A section is written here from its fields, so that they may hold anything.
+
+use super::packages::{Name, PackageCase, exact};
+
+/// A section, field by field (SPEC 2.9).
+#[derive(Debug, Clone)]
+pub(super) struct Section {
+    magic: [u8; 4],
+    version: u32,
+    max: i32,
+    multiplier: i32,
+    shift: u8,
+    /// What the section says; the number of its nodes if none.
+    count: Option<u32>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Layer(Layer),
+    Normalization(Normalization),
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    opcode: u8,
+    size: u8,
+    epilogue: u8,
+    shuffle: u8,
+    width: u8,
+    /// What the node says; the number of its terms if none.
+    term_count: Option<u8>,
+    /// What the node says; the number of its outputs if none.
+    output_count: Option<u32>,
+    outputs: u32,
+    /// Node, identity.
+    terms: Vec<(u32, u8)>,
+    max: i32,
+    shift: u8,
+    output: (i32, u8),
+    multiplier: i32,
+    bias: i64,
+    /// Of all terms that are not identity.
+    weights: Vec<i16>,
+}
+
+#[derive(Debug, Clone)]
+struct Normalization {
+    node: u32,
+    max: i32,
+    shift: u8,
+    output_shift: u8,
+    gamma: Vec<i16>,
+    beta: Vec<i64>,
+    multiplier: Vec<i32>,
+}
+
+const GELU: u8 = 1;
+const PIXEL: u8 = 2;
+
+fn layer(size: u8, epilogue: u8, shuffle: u8, outputs: u32, terms: &[(u32, u8)], weights: usize) -> Layer {
+    let weights = (0..weights).map(|i| [3, -2, 1, 0, -1][i % 5]).collect();
+    let max = if epilogue == PIXEL { 255 } else { 100 };
+    let terms = terms.to_vec();
+    let (opcode, width, term_count, output_count) = (1, 1, None, None);
+    let (shift, output, multiplier, bias) = (2, (5, 9), 3, 1);
+    Layer {
+        opcode,
+        size,
+        epilogue,
+        shuffle,
+        width,
+        term_count,
+        output_count,
+        outputs,
+        terms,
+        max,
+        shift,
+        output,
+        multiplier,
+        bias,
+        weights,
+    }
+}
+
+fn normalization(node: u32, max: i32) -> Normalization {
+    let gamma = vec![4, 1, 0, 0, 2, 1, 1, 0, 3];
+    Normalization { node, max, shift: 1, output_shift: 9, gamma, beta: vec![9, 0, 1], multiplier: vec![7, 9, 3] }
+}
+
+impl Section {
+    /// A sound one for y of two channels.
+    pub(super) fn sound() -> Self {
+        let nodes = vec![
+            Node::Layer(layer(3, GELU, 1, 12, &[(0, 0)], 12 * 9 * 2)),
+            Node::Normalization(normalization(1, 90)),
+            Node::Layer(Layer { width: 2, ..layer(5, 0, 0, 3, &[(2, 0), (1, 1)], 3 * 25 * 3) }),
+            Node::Layer(layer(1, 0, 1, 8, &[(3, 0)], 8 * 3)),
+            Node::Layer(layer(1, GELU, 1, 8, &[(4, 0)], 8 * 2)),
+            Node::Layer(layer(3, PIXEL, 1, 12, &[(5, 0)], 12 * 9 * 2)),
+        ];
+        Self { magic: *b"MLIS", version: 1, max: 100, multiplier: 1, shift: 9, count: None, nodes }
+    }
+
+    /// Changes a layer; a case that changes nothing is an error of its own.
+    fn layer(&mut self, number: usize, change: impl FnOnce(&mut Layer)) {
+        if let Some(Node::Layer(layer)) = self.nodes.get_mut(number - 1) {
+            change(layer);
+        }
+    }
+
+    fn normalization(&mut self, change: impl FnOnce(&mut Normalization)) {
+        if let Some(Node::Normalization(normalization)) = self.nodes.get_mut(1) {
+            change(normalization);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut out = self.magic.to_vec();
+        out.extend(self.version.to_le_bytes());
+        out.extend(self.max.to_le_bytes());
+        out.extend(self.multiplier.to_le_bytes());
+        out.push(self.shift);
+        out.extend(self.count.unwrap_or(self.nodes.len() as u32).to_le_bytes());
+        for node in &self.nodes {
+            match node {
+                Node::Layer(layer) => layer.write(&mut out),
+                Node::Normalization(normalization) => normalization.write(&mut out),
+            }
+        }
+        out
+    }
+}
+
+impl Layer {
+    fn write(&self, out: &mut Vec<u8>) {
+        let count = self.term_count.unwrap_or(self.terms.len() as u8);
+        out.extend([self.opcode, self.size, self.epilogue, self.shuffle, self.width, count]);
+        out.extend(self.output_count.unwrap_or(self.outputs).to_le_bytes());
+        for (node, identity) in &self.terms {
+            out.extend(node.to_le_bytes());
+            out.push(*identity);
+        }
+        out.extend(self.max.to_le_bytes());
+        out.push(self.shift);
+        if self.epilogue == GELU {
+            out.extend(self.output.0.to_le_bytes());
+            out.push(self.output.1);
+        }
+        let outputs = self.outputs as usize;
+        out.extend(std::iter::repeat_n(self.multiplier.to_le_bytes(), outputs * self.terms.len()).flatten());
+        out.extend(std::iter::repeat_n(self.bias.to_le_bytes(), outputs).flatten());
+        match self.width {
+            2 => out.extend(self.weights.iter().flat_map(|weight| weight.to_le_bytes())),
+            _ => out.extend(self.weights.iter().map(|weight| *weight as u8)),
+        }
+    }
+}
+
+impl Normalization {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(2);
+        out.extend(self.node.to_le_bytes());
+        out.extend(self.max.to_le_bytes());
+        out.extend([self.shift, self.output_shift]);
+        out.extend(self.gamma.iter().flat_map(|gamma| gamma.to_le_bytes()));
+        out.extend(self.beta.iter().flat_map(|beta| beta.to_le_bytes()));
+        out.extend(self.multiplier.iter().flat_map(|multiplier| multiplier.to_le_bytes()));
+    }
+}
+
+const fn parameter(name: Name, why: Name, change: fn(&mut Section)) -> PackageCase {
+    exact(name, "parameter", why, change)
+}
+
+const fn overflow(name: Name, why: Name, change: fn(&mut Section)) -> PackageCase {
+    exact(name, "overflow", why, change)
+}
+
+/// The weights of one output, and inputs of up to 32767.
+fn accumulator(section: &mut Section, weights: [i16; 3]) {
+    section.normalization(|n| n.max = 32_767);
+    section.layer(3, |l| {
+        l.weights.fill(0);
+        l.weights[..3].copy_from_slice(&weights);
+    });
+}
+
+/// In the order of SPEC 2.9, then 4.9.
+pub(super) static EXACT: &[PackageCase] = &[
+    parameter("exact-magic", "the exact synthesis is none", |s| s.magic[3] = b'R'),
+    parameter("exact-version-2", "an exact synthesis of version 2", |s| s.version = 2),
+    parameter("exact-max-0", "a largest activation of 0 of the quantizer", |s| s.max = 0),
+    parameter("exact-max-32768", "a largest activation of 32768 of the quantizer", |s| s.max = 32_768),
+    parameter("exact-quantizer-multiplier", "a negative multiplier of the quantizer", |s| s.multiplier = -1),
+    parameter("exact-quantizer-shift", "a shift of 63 of the quantizer", |s| s.shift = 63),
+    parameter("exact-nodes-0", "no node", |s| s.count = Some(0)),
+    parameter("exact-nodes-256", "256 nodes", |s| s.count = Some(256)),
+    parameter("exact-opcode-0", "an operator 0", |s| s.layer(3, |l| l.opcode = 0)),
+    parameter("exact-opcode-3", "an operator 3", |s| s.layer(3, |l| l.opcode = 3)),
+    parameter("exact-kernel-2", "a kernel of even side", |s| s.layer(3, |l| l.size = 2)),
+    parameter("exact-kernel-7", "a kernel of side 7", |s| s.layer(3, |l| l.size = 7)),
+    parameter("exact-epilogue", "an epilogue 3", |s| s.layer(3, |l| l.epilogue = 3)),
+    parameter("exact-shuffle-2", "a shuffle flag of 2", |s| s.layer(4, |l| l.shuffle = 2)),
+    parameter("exact-width-0", "weights of no byte", |s| s.layer(3, |l| l.width = 0)),
+    parameter("exact-width-3", "weights of 3 bytes", |s| s.layer(3, |l| l.width = 3)),
+    parameter("exact-terms-0", "a layer without terms", |s| s.layer(3, |l| l.term_count = Some(0))),
+    parameter("exact-terms-5", "a layer of five terms", |s| s.layer(3, |l| l.terms = vec![(1, 1); 5])),
+    parameter("exact-outputs-0", "a layer without outputs", |s| s.layer(3, |l| l.output_count = Some(0))),
+    parameter("exact-outputs-16385", "a layer of 2^14 + 1 outputs", |s| {
+        s.layer(3, |l| l.output_count = Some((1 << 14) + 1));
+    }),
+    parameter("exact-order", "a node that reads itself", |s| s.layer(3, |l| l.terms[0].0 = 3)),
+    parameter("exact-order-later", "a node that reads a later one", |s| s.layer(3, |l| l.terms[1].0 = 4)),
+    parameter("exact-order-normalization", "a normalization that reads itself", |s| s.normalization(|n| n.node = 2)),
+    parameter("exact-identity-2", "an identity flag of 2", |s| s.layer(3, |l| l.terms[1].1 = 2)),
+    parameter("exact-identity-channels", "an identity term of three channels for four outputs", |s| {
+        s.layer(3, |l| {
+            l.outputs = 4;
+            l.weights.extend([1; 75]);
+        });
+        // What comes after it would fit.
+        s.layer(4, |l| l.weights.extend([1; 8]));
+    }),
+    parameter("exact-shuffle-outputs", "a shuffle of six outputs", |s| {
+        s.layer(4, |l| {
+            l.outputs = 6;
+            l.weights.truncate(18);
+        });
+        s.layer(5, |l| l.weights.truncate(8));
+    }),
+    parameter("exact-sizes", "terms of different sizes", |s| s.layer(3, |l| l.terms[1].0 = 0)),
+    parameter("exact-scale-32", "a map of 32 times the size", |s| {
+        s.nodes.insert(5, Node::Layer(layer(1, 0, 1, 8, &[(5, 0)], 8 * 2)));
+        s.layer(7, |l| l.terms[0].0 = 6);
+    }),
+    parameter("exact-layer-max-0", "a largest activation of 0", |s| s.layer(1, |l| l.max = 0)),
+    parameter("exact-layer-max-32768", "a largest activation of 32768", |s| s.layer(4, |l| l.max = 32_768)),
+    parameter("exact-layer-shift", "a shift of 63", |s| s.layer(4, |l| l.shift = 63)),
+    parameter("exact-layer-multiplier", "a negative multiplier", |s| s.layer(4, |l| l.multiplier = -1)),
+    parameter("exact-gelu-multiplier", "a negative multiplier after GELU", |s| s.layer(1, |l| l.output.0 = i32::MIN)),
+    parameter("exact-gelu-shift", "a shift of 63 after GELU", |s| s.layer(5, |l| l.output.1 = 63)),
+    parameter("exact-weight-128", "a weight of -128", |s| s.layer(1, |l| l.weights[215] = -128)),
+    parameter("exact-weight-32768", "a weight of -32768", |s| s.layer(3, |l| l.weights[0] = i16::MIN)),
+    parameter("exact-normalization-max-0", "a largest activation of 0 of a normalization", |s| s.normalization(|n| n.max = 0)),
+    parameter("exact-normalization-max-32768", "a largest activation of 32768 of a normalization", |s| {
+        s.normalization(|n| n.max = 32_768);
+    }),
+    parameter("exact-normalization-shift", "a shift of 63 of the squares", |s| s.normalization(|n| n.shift = 63)),
+    parameter("exact-normalization-output-shift", "a shift of 63 of the output", |s| s.normalization(|n| n.output_shift = 63)),
+    parameter("exact-gamma", "a negative gamma", |s| s.normalization(|n| n.gamma[2] = -1)),
+    parameter("exact-beta-negative", "a negative beta", |s| s.normalization(|n| n.beta[1] = -1)),
+    parameter("exact-beta-large", "a beta of 2^61 + 1", |s| s.normalization(|n| n.beta[0] = (1 << 61) + 1)),
+    parameter("exact-normalization-multiplier", "a negative multiplier of a normalization", |s| {
+        s.normalization(|n| n.multiplier[1] = -1);
+    }),
+    parameter("exact-pixel-before", "samples before the last node", |s| {
+        s.layer(4, |l| {
+            (l.epilogue, l.max) = (PIXEL, 255);
+        });
+    }),
+    parameter("exact-last-linear", "the last node gives activations", |s| s.layer(6, |l| l.epilogue = 0)),
+    parameter("exact-last-normalization", "the last node is a normalization", |s| {
+        s.layer(6, |l| l.epilogue = 0);
+        s.nodes.push(Node::Normalization(normalization(6, 255)));
+    }),
+    parameter("exact-last-channels", "samples of four channels", |s| {
+        s.layer(6, |l| {
+            l.outputs = 16;
+            l.weights.extend([0; 72]);
+        });
+    }),
+    parameter("exact-last-scale", "samples at 8 times the size", |s| {
+        s.layer(6, |l| {
+            (l.outputs, l.shuffle) = (3, 0);
+            l.weights.truncate(54);
+        });
+    }),
+    parameter("exact-last-max-254", "samples of at most 254", |s| s.layer(6, |l| l.max = 254)),
+    parameter("exact-last-max-256", "samples of at most 256", |s| s.layer(6, |l| l.max = 256)),
+    exact("exact-cut", "truncated", "the last weight is missing", |s| {
+        s.layer(6, |l| l.weights.truncate(12 * 9 * 2 - 1));
+    }),
+    exact("exact-cut-node", "truncated", "the last node is missing", |s| {
+        s.count = Some(6);
+        s.nodes.pop();
+    }),
+    exact("exact-more", "oversized", "a weight too many", |s| s.layer(6, |l| l.weights.push(0))),
+    overflow("exact-accumulator", "32767 times 32767 + 32767 + 5 exceeds 32 bits", |s| accumulator(s, [32_767, 32_767, 5])),
+    overflow("exact-accumulator-negative", "the same with negative weights", |s| accumulator(s, [-32_767, -32_767, -5])),
+    overflow("exact-sum", "a bias of 2^63 - 1 and anything more", |s| s.layer(4, |l| l.bias = i64::MAX)),
+    overflow("exact-sum-negative", "a bias of -2^63, whose magnitude has no 64 bits", |s| s.layer(1, |l| l.bias = i64::MIN)),
+    overflow("exact-gamma-sum", "gammas of 65536", |s| s.normalization(|n| n.gamma[3..6].copy_from_slice(&[32_767, 2, 32_767]))),
+];

@@ -1,0 +1,142 @@
+//! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It stands beside the vectors of AVX-512, which do everything else.
+//!
+//! Of its eight tiles of 16 x 64 bytes, four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
+//! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair.
+//!
+//! SAFETY of all of it: a value of [`Matrix`] exists, and only [`Matrix::detect`] makes one, after the processor said that it has the
+//! instructions and the system allowed this process to use them. A value of [`Tiles`] exists while the tiles of this thread have the
+//! shape above; no compiled code touches them. What is read and written is within slices whose length has been asserted.
+#![allow(unsafe_code, reason = "the matrix unit has no stable intrinsics")]
+
+use std::arch::asm;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::{Block, Factors, Products, SIDE};
+
+/// Proof that the unit may be used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix(());
+
+impl Matrix {
+    /// The proof, if it is true.
+    pub(crate) fn detect() -> Option<Self> {
+        static ALLOWED: OnceLock<bool> = OnceLock::new();
+        ALLOWED.get_or_init(|| is_there() && is_allowed()).then_some(Self(()))
+    }
+
+    /// Gives the tiles of this thread their shape until the value is dropped.
+    pub(crate) fn tiles(self) -> Tiles {
+        /// Of all tiles; as `ldtilecfg` reads it.
+        #[repr(C, align(64))]
+        struct Shape {
+            palette: u8,
+            start_row: u8,
+            reserved: [u8; 14],
+            row_bytes: [u16; 16],
+            rows: [u8; 16],
+        }
+        let mut shape = Shape { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shape.row_bytes[..8].fill(64);
+        shape.rows[..8].fill(16);
+        // SAFETY: the unit may be used; 64 bytes are read.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, readonly, preserves_flags)) };
+        Tiles(PhantomData)
+    }
+}
+
+/// Whether the processor has AMX-TILE and AMX-INT8.
+#[allow(unused_unsafe, reason = "safe in newer compilers")]
+fn is_there() -> bool {
+    // SAFETY: every 64-bit processor has this instruction.
+    let bits = unsafe { std::arch::x86_64::__cpuid_count(7, 0) }.edx;
+    std::arch::x86_64::__get_cpuid_max(0).0 >= 7 && bits >> 24 & 0b11 == 0b11
+}
+
+/// Asks the system for the state that tiles need. It is kept for all threads of the process.
+fn is_allowed() -> bool {
+    /// `arch_prctl`, `ARCH_REQ_XCOMP_PERM`, and the number of the state of tiles.
+    const CALL: [u64; 3] = [158, 0x1023, 18];
+    let result: i64;
+    // SAFETY: a system call that changes nothing but this permission, with the registers that it changes.
+    unsafe {
+        asm!("syscall", inlateout("rax") CALL[0] => result, in("rdi") CALL[1], in("rsi") CALL[2], lateout("rcx") _, lateout("r11") _,
+            options(nostack));
+    }
+    result == 0
+}
+
+/// The tiles of this thread in their shape.
+pub(crate) struct Tiles(PhantomData<*const ()>);
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: the unit may be used.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// One call: products of the first and the second activations with the first and the second weights, in this order.
+macro_rules! multiply {
+    ($block:expr, $to:expr, $aa:literal, $ab:literal, $ba:literal, $bb:literal) => {{
+        let Block { activations: [a, b], stride, row_len, rows, groups, weights } = $block;
+        // SAFETY: the unit may be used, the tiles have their shape, and the callers have asserted the lengths.
+        unsafe {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "2:",
+                "mov {group}, {groups}",
+                "3:",
+                "tileloadd tmm4, [{a} + {stride}*1]",
+                "tileloaddt1 tmm6, [{weights} + {line}*1]",
+                "tileloaddt1 tmm7, [{weights} + {line}*1 + 1024]",
+                concat!($aa, " tmm0, tmm4, tmm6"),
+                "tileloadd tmm5, [{b} + {stride}*1]",
+                concat!($ab, " tmm1, tmm4, tmm7"),
+                concat!($ba, " tmm2, tmm5, tmm6"),
+                concat!($bb, " tmm3, tmm5, tmm7"),
+                "add {a}, 64",
+                "add {b}, 64",
+                "add {weights}, 2048",
+                "dec {group}",
+                "jnz 3b",
+                "add {a}, {skip}",
+                "add {b}, {skip}",
+                "dec {rows}",
+                "jnz 2b",
+                "mov {group}, 128",
+                "tilestored [{to} + {group}*1], tmm0",
+                "tilestored [{to} + {group}*1 + 64], tmm1",
+                "tilestored [{to} + {group}*1 + 2048], tmm2",
+                "tilestored [{to} + {group}*1 + 2112], tmm3",
+                a = inout(reg) a.as_ptr() => _,
+                b = inout(reg) b.as_ptr() => _,
+                weights = inout(reg) weights.as_ptr() => _,
+                rows = inout(reg) rows => _,
+                group = out(reg) _,
+                groups = in(reg) groups,
+                stride = in(reg) stride,
+                skip = in(reg) row_len.wrapping_sub(groups * 64),
+                line = in(reg) 64_usize,
+                to = in(reg) $to.as_mut_ptr(),
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }};
+}
+
+impl Tiles {
+    /// All four products of a block, as quarters of a square: those of the first activations above, those of the first weights at the left.
+    pub(crate) fn multiply(&self, products: Products, block: Block<'_>, to: &mut [i32; SIDE * SIDE]) {
+        let Block { activations: [a, b], stride, row_len, rows, groups, weights } = block;
+        let read = 15 * stride + (rows - 1) * row_len + groups * 64;
+        assert!(rows > 0 && groups > 0 && a.len() >= read && b.len() >= read && weights.len() >= rows * groups * 2048);
+        match products {
+            Products { activations: Factors::Bytes, .. } => multiply!(block, to, "tdpbssd", "tdpbssd", "tdpbssd", "tdpbssd"),
+            Products { weights: Factors::Bytes, .. } => multiply!(block, to, "tdpbssd", "tdpbssd", "tdpbusd", "tdpbusd"),
+            _ => multiply!(block, to, "tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud"),
+        }
+    }
+}

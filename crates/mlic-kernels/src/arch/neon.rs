@@ -1,0 +1,314 @@
+//! NEON: four lanes, 32 registers; with and without the dot product instructions of ARMv8.2.
+//!
+//! SAFETY of every intrinsic and instruction here: a value of [`Neon`] exists, and only [`Neon::detect`] makes one, after the processor
+//! said that it has the instructions. Loads and stores are of slices whose length has been asserted. Without intrinsics
+//! compilers widen every factor before they multiply.
+#![allow(unsafe_code, reason = "vector instructions that were detected")]
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::{Job, Simd, pairs_one_by_one, quads_one_by_one};
+use crate::cpu::Isa;
+
+/// Proof that the processor has the instructions: dot products too if DOT.
+#[derive(Clone, Copy)]
+pub(super) struct Neon<const DOT: bool>(());
+
+impl<const DOT: bool> Neon<DOT> {
+    /// The proof, if it is true.
+    pub(super) fn detect() -> Option<Self> {
+        let isa = if DOT { Isa::Dotprod } else { Isa::Neon };
+        isa.is_available().then_some(Self(()))
+    }
+
+    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights.
+    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
+        #[target_feature(enable = "neon")]
+        fn neon<J: Job, const DOT: bool>(simd: Neon<DOT>, job: J) -> J::Output {
+            job.run::<Neon<DOT>, 8, 2>(simd)
+        }
+        #[target_feature(enable = "neon,dotprod")]
+        fn dotprod<J: Job, const DOT: bool>(simd: Neon<DOT>, job: J) -> J::Output {
+            job.run::<Neon<DOT>, 8, 2>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe { if DOT { dotprod(self, job) } else { neon(self, job) } }
+    }
+}
+
+/// One intrinsic, or an expression of them.
+macro_rules! op {
+    ($e:expr) => {
+        // SAFETY: the processor has the instruction, and what it reads or writes is within an asserted slice: see above.
+        unsafe { $e }
+    };
+}
+
+/// `sum + a[0] * b[0] + ... + a[3] * b[3]` of signed bytes; of all lanes, or of one lane of the second.
+macro_rules! sdot {
+    ($sum:expr, $a:expr, $b:expr, $operands:literal) => {{
+        let mut sum: int32x4_t = $sum;
+        let (a, b): (int32x4_t, int32x4_t) = ($a, $b);
+        // SAFETY: the processor has the instruction, which changes one register: see above.
+        unsafe {
+            asm!(concat!("sdot {sum:v}.4s, {a:v}.16b, {b:v}.", $operands), sum = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        sum
+    }};
+}
+
+impl<const DOT: bool> Simd for Neon<DOT> {
+    const LANES: usize = 4;
+    const PREFERS_QUADS: bool = DOT;
+    const BYTE_ZERO: u8 = if DOT { 0 } else { 128 };
+    type I32 = int32x4_t;
+    type I64 = int64x2_t;
+
+    #[inline(always)]
+    fn splat(self, v: i32) -> int32x4_t {
+        op!(vdupq_n_s32(v))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[i32]) -> int32x4_t {
+        assert!(from.len() >= 4);
+        op!(vld1q_s32(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_i16(self, from: &[i16]) -> int32x4_t {
+        assert!(from.len() >= 4);
+        op!(vmovl_s16(vld1_s16(from.as_ptr())))
+    }
+
+    #[inline(always)]
+    fn load_with_zeros(self, from: &[i16]) -> int32x4_t {
+        assert!(from.len() >= 4);
+        op!(vreinterpretq_s32_u32(vmovl_u16(vreinterpret_u16_s16(vld1_s16(from.as_ptr())))))
+    }
+
+    #[inline(always)]
+    fn store(self, v: int32x4_t, to: &mut [i32]) {
+        assert!(to.len() >= 4);
+        op!(vst1q_s32(to.as_mut_ptr(), v));
+    }
+
+    #[inline(always)]
+    fn store_i16(self, v: int32x4_t, to: &mut [i16]) {
+        assert!(to.len() >= 4);
+        op!(vst1_s16(to.as_mut_ptr(), vmovn_s32(v)));
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, [a, b]: [i16; 2]) -> int32x4_t {
+        self.splat(i32::from(a as u16) | i32::from(b) << 16)
+    }
+
+    #[inline(always)]
+    fn splat_quad(self, quad: [u8; 4]) -> int32x4_t {
+        self.splat(i32::from_le_bytes(quad))
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!({
+            let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+            let (low, high) = (vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+            vaddq_s32(sum, vpaddq_s32(low, high))
+        })
+    }
+
+    /// By halves where there is no dot product.
+    #[inline(always)]
+    fn dot_quads(self, sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        if DOT {
+            return sdot!(sum, a, b, "16b");
+        }
+        let (even, odd) = op!({
+            let (a, b) = (vreinterpretq_u16_s32(a), vreinterpretq_s16_s32(b));
+            let even = (vandq_u16(a, vdupq_n_u16(255)), vshrq_n_s16::<8>(vshlq_n_s16::<8>(b)));
+            let odd = (vshrq_n_u16::<8>(a), vshrq_n_s16::<8>(b));
+            let words = |(a, b)| (vreinterpretq_s32_u16(a), vreinterpretq_s32_s16(b));
+            (words(even), words(odd))
+        });
+        self.dot_pairs(self.dot_pairs(sum, even.0, even.1), odd.0, odd.1)
+    }
+
+    /// Four pairs of each position are one register, whose lanes the instructions choose.
+    #[inline(always)]
+    fn pairs<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[i16; 2]]; P], weights: &[i32]) {
+        let fours = rows.map(|row| row.as_chunks::<4>().0);
+        let (weights, rest) = weights.split_at(weights.len() / (16 * V) * 16 * V);
+        for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
+            let mut a = [op!(vdupq_n_s16(0)); P];
+            for p in 0..P {
+                a[p] = op!(vld1q_s16(fours[p][k].as_flattened().as_ptr()));
+            }
+            macro_rules! step {
+                ($k:literal, $first:literal, $second:literal) => {
+                    for v in 0..V {
+                        let w = self.load(&weights[($k * V + v) * 4..]);
+                        let (first, second) = op!((vmovn_s32(w), vshrn_n_s32::<16>(w)));
+                        for p in 0..P {
+                            tile[p][v] = op!(vmlal_laneq_s16::<$first>(tile[p][v], first, a[p]));
+                            tile[p][v] = op!(vmlal_laneq_s16::<$second>(tile[p][v], second, a[p]));
+                        }
+                    }
+                };
+            }
+            step!(0, 0, 1);
+            step!(1, 2, 3);
+            step!(2, 4, 5);
+            step!(3, 6, 7);
+        }
+        pairs_one_by_one(self, tile, rows.map(|row| row.as_chunks::<4>().1), rest);
+    }
+
+    /// As [`Self::pairs`], with quads.
+    #[inline(always)]
+    fn quads<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
+        if !DOT {
+            return quads_one_by_one(self, tile, rows, weights);
+        }
+        let fours = rows.map(|row| row.as_chunks::<4>().0);
+        let (weights, rest) = weights.split_at(weights.len() / (16 * V) * 16 * V);
+        for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
+            let mut a = [self.splat(0); P];
+            for p in 0..P {
+                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(fours[p][k].as_flattened().as_ptr())));
+            }
+            macro_rules! step {
+                ($k:literal, $operands:literal) => {
+                    for v in 0..V {
+                        let w = self.load(&weights[($k * V + v) * 4..]);
+                        for p in 0..P {
+                            tile[p][v] = sdot!(tile[p][v], w, a[p], $operands);
+                        }
+                    }
+                };
+            }
+            step!(0, "4b[0]");
+            step!(1, "4b[1]");
+            step!(2, "4b[2]");
+            step!(3, "4b[3]");
+        }
+        quads_one_by_one(self, tile, rows.map(|row| row.as_chunks::<4>().1), rest);
+    }
+
+    #[inline(always)]
+    fn add(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vaddq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vsubq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vmulq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vminq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vmaxq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn and(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vandq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn or(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vorrq_s32(a, b))
+    }
+
+    #[inline(always)]
+    fn less(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        op!(vreinterpretq_s32_u32(vcltq_s32(a, b)))
+    }
+
+    #[inline(always)]
+    fn shift_right<const N: i32>(self, v: int32x4_t) -> int32x4_t {
+        op!(vshlq_s32(v, vdupq_n_s32(-N)))
+    }
+
+    #[inline(always)]
+    fn shift_left<const N: i32>(self, v: int32x4_t) -> int32x4_t {
+        op!(vshlq_s32(v, vdupq_n_s32(N)))
+    }
+
+    #[inline(always)]
+    fn gather<const N: usize>(self, table: &[i32; N], index: int32x4_t) -> int32x4_t {
+        const { assert!(N.is_power_of_two()) };
+        let mut lanes = [0; 4];
+        self.store(index, &mut lanes);
+        self.load(&lanes.map(|i| table[i as usize & (N - 1)]))
+    }
+
+    #[inline(always)]
+    fn splat_wide(self, v: i64) -> int64x2_t {
+        op!(vdupq_n_s64(v))
+    }
+
+    #[inline(always)]
+    fn load_wide(self, from: &[i64]) -> int64x2_t {
+        assert!(from.len() >= 2);
+        op!(vld1q_s64(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_wide_i16(self, from: &[i16]) -> int64x2_t {
+        self.load_wide(&[from[0].into(), from[1].into()])
+    }
+
+    #[inline(always)]
+    fn store_wide(self, v: int64x2_t, to: &mut [i64]) {
+        assert!(to.len() >= 2);
+        op!(vst1q_s64(to.as_mut_ptr(), v));
+    }
+
+    #[inline(always)]
+    fn even(self, v: int32x4_t) -> int64x2_t {
+        op!(vreinterpretq_s64_s32(v))
+    }
+
+    #[inline(always)]
+    fn odd(self, v: int32x4_t) -> int64x2_t {
+        op!(vshrq_n_s64::<32>(vreinterpretq_s64_s32(v)))
+    }
+
+    #[inline(always)]
+    fn mul_wide(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        op!(vmull_s32(vmovn_s64(a), vmovn_s64(b)))
+    }
+
+    #[inline(always)]
+    fn add_wide(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        op!(vaddq_s64(a, b))
+    }
+
+    #[inline(always)]
+    fn shift_right_wide(self, v: int64x2_t, count: u32) -> int64x2_t {
+        op!(vshlq_s64(v, vdupq_n_s64(-i64::from(count))))
+    }
+
+    /// Narrowed with saturation first.
+    #[inline(always)]
+    fn saturate(self, even: int64x2_t, odd: int64x2_t, max: i32) -> int32x4_t {
+        let v = op!({
+            let (even, odd) = (vqmovn_s64(even), vqmovn_s64(odd));
+            vcombine_s32(vzip1_s32(even, odd), vzip2_s32(even, odd))
+        });
+        self.max(self.min(v, self.splat(max)), self.splat(-max))
+    }
+}

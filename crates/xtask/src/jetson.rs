@@ -1,0 +1,78 @@
+//! Packages for NVIDIA Jetson: `cargo xtask jetson`.
+//!
+//! The programs for 64-bit ARM and glibc 2.31, a Debian package of them, the same files to lay over a root file system before it
+//! is flashed, and a check of both: contents, needed libraries, and the self-test run from an unpacked image under emulation.
+
+pub mod archive;
+pub mod build;
+pub mod check;
+pub mod elf;
+pub mod image;
+pub mod notices;
+pub mod tools;
+pub mod tree;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::cross;
+
+/// How to call the command.
+pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output DIR]
+  --profile PROFILE  how to compile [default: dist, which is what is shipped]
+  --output DIR       where to put the packages [default: target/jetson]
+  $MLIC_CROSS_CACHE and $MLIC_CROSS_MIRROR as for cross; $SOURCE_DATE_EPOCH is the time of every file
+  [default: that of the last entry of packaging/debian/changelog]";
+
+/// The profile of what is shipped.
+pub const SHIPPED: &str = "dist";
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Cargo's profile.
+    pub profile: String,
+    /// Where everything goes.
+    pub output: PathBuf,
+}
+
+impl Options {
+    /// Reads the arguments after `jetson`.
+    ///
+    /// # Errors
+    /// What is wrong, with [`USAGE`].
+    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self { profile: SHIPPED.into(), output: crate::root().join("target/jetson") };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
+            match arg.as_str() {
+                "--profile" => options.profile = value()?,
+                "--output" => options.output = std::path::absolute(value()?).map_err(|e| e.to_string())?,
+                other => return Err(format!("{other} is not an option\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the command: one line for each thing that does not hold.
+///
+/// # Errors
+/// What could not be done at all: something that could not be fetched, compiled or packed.
+pub fn jetson(options: &Options) -> Result<Vec<String>, String> {
+    let start = Instant::now();
+    let done = |what: &str| println!("jetson: {what} after {} s", start.elapsed().as_secs());
+    let tools = tools::prepare(&cross::cache()?)?;
+    done("set up");
+    let programs = build::programs(&tools, options)?;
+    done("compiled");
+    let packages = archive::make(&tools, &programs, &options.output)?;
+    done("packed");
+    let findings = check::all(&tools, &programs, &packages, options)?;
+    done("checked");
+    for path in [&packages.deb, &packages.overlay] {
+        println!("{}", cross::output(std::process::Command::new("sha256sum").arg(path))?.trim());
+    }
+    Ok(findings)
+}

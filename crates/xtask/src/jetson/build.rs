@@ -1,0 +1,106 @@
+//! Compiling the programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::Options;
+use super::tools::Tools;
+use crate::cross::output;
+
+/// Rust's name for the target.
+pub const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// The newest C library that programs may need: that of JetPack 5.
+pub const GLIBC: (u32, u32) = (2, 31);
+/// The programs and their crates.
+pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", "mlic-conform")];
+/// Default features that packaged programs do without: the model is a file, one for both programs; model packages are built
+/// where checkpoints are, and their builder would triple the size of `mlic`.
+const WITHOUT: [&str; 2] = ["embedded-model", "builder"];
+
+/// Compiled programs and what is known about their compilation.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// Folder of the programs.
+    pub folder: PathBuf,
+    /// Arguments that say what is compiled, for cargo.
+    pub selection: Vec<String>,
+    /// What `cargo metadata` says.
+    pub metadata: Value,
+}
+
+/// Compiles the programs with their default features but [`WITHOUT`].
+///
+/// # Errors
+/// When they do not compile.
+pub fn programs(tools: &Tools, options: &Options) -> Result<Programs, String> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET]);
+    let text = output(&mut metadata)?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
+    let selection = selection(&metadata)?;
+    let target_folder = options.output.join("build");
+    let mut command = cargo();
+    command.arg("zigbuild").args(["--quiet", "--locked", "--profile", &options.profile]).args(&selection);
+    command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
+    command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
+    command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata, &target_folder)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
+    command.env("PATH", path_before(&tools.zig)?);
+    command.env("ZIG_GLOBAL_CACHE_DIR", &tools.zig_cache).env("CARGO_ZIGBUILD_CACHE_DIR", tools.zig_cache.join("zigbuild"));
+    if let Some(rustc) = &tools.rustc {
+        command.env("RUSTC", rustc);
+    }
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if !status.success() {
+        return Err(format!("{command:?}: {status}"));
+    }
+    let profile = if options.profile == "dev" { "debug" } else { &options.profile };
+    Ok(Programs { folder: target_folder.join(TARGET).join(profile), selection, metadata })
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.current_dir(crate::root());
+    for inherited in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        command.env_remove(inherited);
+    }
+    command
+}
+
+/// The packages and their default features but [`WITHOUT`].
+///
+/// # Errors
+/// When a package has no such defaults.
+pub fn selection(metadata: &Value) -> Result<Vec<String>, String> {
+    let mut arguments = vec!["--no-default-features".to_owned()];
+    for (_, package) in PROGRAMS {
+        arguments.extend(["--package".to_owned(), package.to_owned()]);
+        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let described = packages.into_iter().find(|p| p["name"] == package).ok_or_else(|| format!("no package {package}"))?;
+        let defaults = described["features"]["default"].as_array().ok_or_else(|| format!("{package} has no default features"))?;
+        let names: Vec<&str> = defaults.iter().filter_map(Value::as_str).collect();
+        for name in names.iter().filter(|name| !WITHOUT.contains(name)) {
+            arguments.extend(["--features".to_owned(), format!("{package}/{name}")]);
+        }
+    }
+    Ok(arguments)
+}
+
+/// Flags that keep the folders of this machine out of the programs. Of several that fit, the compiler takes the last.
+fn remap(metadata: &Value, target_folder: &Path) -> Result<Vec<String>, String> {
+    let root = metadata["workspace_root"].as_str().ok_or("cargo metadata: no workspace_root")?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let fetched = packages.into_iter().filter(|p| p["source"].is_string()).find_map(|p| p["manifest_path"].as_str());
+    let registry =
+        fetched.and_then(|path| Path::new(path).ancestors().nth(2)).ok_or("cargo metadata: no crate that was fetched")?;
+    let flag = |from: &str, to: &str| format!("--remap-path-prefix={from}=/usr/src/{to}");
+    let folders = [(root, "mlic"), (&registry.display().to_string(), "crates"), (&target_folder.display().to_string(), "target")];
+    Ok(folders.map(|(from, to)| flag(from, to)).to_vec())
+}
+
+fn path_before(folder: &Path) -> Result<std::ffi::OsString, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).map_err(|e| format!("{}: {e}", folder.display()))
+}

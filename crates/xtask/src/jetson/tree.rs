@@ -1,0 +1,134 @@
+//! The files of the package as they lie in a root file system: all below `usr/`, so that nothing is ever written to `lib/`, which
+//! is a link in the root file systems of NVIDIA.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::build::{PROGRAMS, Programs};
+use super::image::Image;
+use super::notices;
+use super::tools::Tools;
+use crate::cross::{io, output};
+
+/// The unit that tests the programs on the device.
+pub const UNIT: &str = "usr/lib/systemd/system/mlic-selftest.service";
+/// Its name.
+#[must_use]
+pub fn unit_name() -> &'static str {
+    UNIT.rsplit('/').next().unwrap_or(UNIT)
+}
+
+/// The suite that comes along.
+const SUITE: &str = "smoke";
+/// Shells and where they look for completions of a program.
+const SHELLS: [(&str, &str, &str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions", "", ""),
+    ("fish", "usr/share/fish/vendor_completions.d", "", ".fish"),
+    ("zsh", "usr/share/zsh/vendor-completions", "_", ""),
+];
+
+/// Puts all files below an empty folder.
+///
+/// # Errors
+/// What is missing or cannot be written.
+pub fn stage(tools: &Tools, programs: &Programs, root: &Path) -> Result<(), String> {
+    let tree = Tree { root };
+    let source = |path: &str| crate::root().join(path);
+    for (program, _) in PROGRAMS {
+        tree.copy(&programs.folder.join(program), &format!("usr/bin/{program}"), 0o755)?;
+    }
+    tree.copy(&source("models/edge/edge.mlicpkg"), "usr/share/mlic/edge.mlicpkg", 0o644)?;
+    tree.suite()?;
+    tree.copy(&source("packaging/jetson/mlic-selftest.service"), UNIT, 0o644)?;
+    tree.enable_unit()?;
+    tree.texts(&Image { root: tools.userland.clone(), runner: tools.runner.clone() })?;
+    tree.copy(&source("packaging/debian/copyright"), "usr/share/doc/mlic/copyright", 0o644)?;
+    tree.copy(&source("packaging/debian/lintian-overrides"), "usr/share/lintian/overrides/mlic", 0o644)?;
+    tree.packed("usr/share/doc/mlic/changelog.Debian", &read(&source("packaging/debian/changelog"))?)?;
+    tree.packed("usr/share/doc/mlic/changelog", &read(&source("CHANGELOG.md"))?)?;
+    tree.packed("usr/share/doc/mlic/third-party", notices::text(programs)?.as_bytes())
+}
+
+struct Tree<'a> {
+    root: &'a Path,
+}
+
+impl Tree<'_> {
+    /// A file with its mode; folders on the way to it are made.
+    fn put(&self, path: &str, contents: &[u8], mode: u32) -> Result<PathBuf, String> {
+        let place = self.root.join(path);
+        make_folders(self.root, &place)?;
+        fs::write(&place, contents).map_err(io(&place))?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode)).map_err(io(&place))?;
+        Ok(place)
+    }
+
+    fn copy(&self, from: &Path, path: &str, mode: u32) -> Result<(), String> {
+        self.put(path, &read(from)?, mode).map(drop)
+    }
+
+    /// A compressed file, `PATH.gz`, without its name and time within.
+    fn packed(&self, path: &str, contents: &[u8]) -> Result<(), String> {
+        let place = self.put(path, contents, 0o644)?;
+        output(Command::new("gzip").args(["-9", "--no-name"]).arg(place)).map(drop)
+    }
+
+    /// The smoke suite and the model that it names.
+    fn suite(&self) -> Result<(), String> {
+        let data = crate::root().join("conformance");
+        let folder = data.join(SUITE);
+        for entry in fs::read_dir(&folder).map_err(io(&folder))? {
+            let path = entry.map_err(io(&folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.copy(&path, &format!("usr/share/mlic/conformance/{SUITE}/{name}"), 0o644)?;
+        }
+        let manifest: Value = serde_json::from_slice(&read(&folder.join("manifest.json"))?).map_err(|e| e.to_string())?;
+        let package = manifest["model"]["package"].as_str().ok_or_else(|| format!("{SUITE} names no package"))?;
+        self.copy(&data.join(package), &format!("usr/share/mlic/conformance/{package}"), 0o644)
+    }
+
+    /// A link below `usr/`, which needs neither `systemctl` nor a file in `etc/`.
+    fn enable_unit(&self) -> Result<(), String> {
+        let name = unit_name();
+        let link = self.root.join(Path::new(UNIT).with_file_name("multi-user.target.wants")).join(name);
+        make_folders(self.root, &link)?;
+        symlink(Path::new("..").join(name), &link).map_err(io(&link))
+    }
+
+    /// Manual pages and completions, which the programs write themselves.
+    fn texts(&self, image: &Image) -> Result<(), String> {
+        let pages = self.root.join("pages");
+        for (program, _) in PROGRAMS {
+            let path = self.root.join("usr/bin").join(program);
+            output(image.run(&path).arg("man").arg(&pages))?;
+            for (shell, folder, before, after) in SHELLS {
+                let script = output(image.run(&path).args(["completions", shell]))?;
+                self.put(&format!("{folder}/{before}{program}{after}"), script.as_bytes(), 0o644)?;
+            }
+        }
+        for entry in fs::read_dir(&pages).map_err(io(&pages))? {
+            let page = entry.map_err(io(&pages))?.path();
+            let name = page.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.packed(&format!("usr/share/man/man1/{name}"), &read(&page)?)?;
+        }
+        fs::remove_dir_all(&pages).map_err(io(&pages))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(io(path))
+}
+
+/// The folders of a path below a root, readable by all whatever the user's mask says.
+fn make_folders(root: &Path, path: &Path) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(root);
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    for folder in folder.ancestors().take_while(|folder| folder.starts_with(root)) {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(io(folder))?;
+    }
+    Ok(())
+}
