@@ -193,6 +193,7 @@ pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contrac
     check_order(backend)?;
     check_shapes(backend)?;
     cases(backend.model()).try_for_each(|case| check_case(backend, against, case))?;
+    check_pixels(backend, against)?;
     check_floats(backend, against)
 }
 
@@ -249,26 +250,6 @@ fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Resul
         one.commit(pass, &symbols).map_err(failed(case, backend))?;
         other.commit(pass, &symbols).map_err(failed(case, against))?;
         check_y_hat(case, pass, one.as_ref(), other.as_ref(), [backend, against])?;
-    }
-    check_pixels(backend, against, case, &other.y_hat().map_err(failed(case, against))?)
-}
-
-/// Exact pixels of the same `y_hat`; without an integer synthesis there are none.
-fn check_pixels(backend: &dyn Backend, against: &dyn Backend, case: Case, y_hat: &Map<i32>) -> Result<(), ContractError> {
-    let got = backend.exact_synthesis(case.quality, y_hat);
-    if backend.model().exact_synthesis().is_none() {
-        return refused("exact pixels without an integer synthesis", "not exact", is_not_exact, got);
-    }
-    let got = got.map_err(failed(case, backend))?;
-    let expected = against.exact_synthesis(case.quality, y_hat).map_err(failed(case, against))?;
-    let shape = |map: &Map<u8>| [map.height, map.width, map.channels].map(|n| n as i64);
-    equal(&|| format!("{case}: pixels: shape"), &shape(&got), &shape(&expected))?;
-    equal(&|| format!("{case}: pixels"), &got.data, &expected.data)?;
-    let mut short = y_hat.clone();
-    short.data.pop();
-    let wider = Map { channels: y_hat.channels + 1, ..short.clone() };
-    for wrong in [short, wider] {
-        refused("y_hat of a wrong shape", "shape", is_shape, backend.exact_synthesis(case.quality, &wrong))?;
     }
     Ok(())
 }
@@ -352,6 +333,41 @@ fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
         let Some(first) = passes(model.config().slices).next() else { continue };
         session.parameters(first).map_err(failed(first, backend))?;
         refused("symbols of a wrong length", "shape", is_shape, session.commit(first, &vec![0; len]))?;
+    }
+    Ok(())
+}
+
+/// Exact pixels of any `y_hat`, at every size; refused for a model without, and for a `y_hat` of a wrong length.
+fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
+    let (model, mut random) = (backend.model(), Random(11));
+    let channels = model.config().latent;
+    let y_hat = |random: &mut Random, [height, width]: [usize; 2], fill: Fill| Map {
+        height,
+        width,
+        channels,
+        data: fill.symbols(random, height * width * channels).into_iter().map(|symbol| symbol << 10).collect(),
+    };
+    if model.exact_synthesis().is_none() {
+        let got = backend.exact_synthesis(0, &y_hat(&mut random, [1, 1], Fill::Zero));
+        return refused("exact pixels without an integer synthesis", "not exact", is_not_exact, got);
+    }
+    let mut short = y_hat(&mut random, [2, 2], Fill::Zero);
+    short.data.pop();
+    let wider = Map { channels: channels + 1, ..short.clone() };
+    for wrong in [short, wider] {
+        refused("y_hat of a wrong shape", "shape", is_shape, backend.exact_synthesis(0, &wrong))?;
+    }
+    for (fill, [height, width]) in Fill::ALL.into_iter().zip([[1, 1], [4, 9], [12, 4], [3, 5], [2, 8], [7, 2]]) {
+        let (what, quality) = (format!("exact pixels, {width}x{height} {fill:?}"), model.quality_steps() / 2);
+        let y_hat = y_hat(&mut random, [height, width], fill);
+        let got = backend.exact_synthesis(quality, &y_hat).map_err(failed(&what, backend))?;
+        let expected = against.exact_synthesis(quality, &y_hat).map_err(failed(&what, against))?;
+        equal(
+            &|| format!("{what}: shape"),
+            &[got.height as i64, got.width as i64],
+            &[expected.height as i64, expected.width as i64],
+        )?;
+        equal(&|| what.clone(), &got.data, &expected.data)?;
     }
     Ok(())
 }

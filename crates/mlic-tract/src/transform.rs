@@ -138,11 +138,8 @@ impl Transform {
         threads: usize,
     ) -> Result<Vec<Vec<f32>>, TractError> {
         self.check(input.len(), channels, height, width)?;
-        let recipe = match &self.source {
-            Source::Graph(recipe) => recipe,
-            #[cfg(feature = "onnx")]
-            Source::Onnx(_) => return Err(TractError::Engine { what: "run all nodes", message: "not a graph".into() }),
-        };
+        let not_a_graph = || TractError::Engine { what: "run all nodes", message: "not a graph".into() };
+        let recipe = self.source.recipe().ok_or_else(not_a_graph)?;
         let plan = recipe.model_of(channels, height, width, recipe.nodes()).and_then(|m| m.into_runnable());
         let plan = plan.map_err(engine("plan"))?;
         let executor = self.executor(threads)?;
@@ -204,6 +201,14 @@ impl Transform {
 }
 
 impl Source {
+    const fn recipe(&self) -> Option<&Recipe> {
+        match self {
+            Self::Graph(recipe) => Some(recipe),
+            #[cfg(feature = "onnx")]
+            Self::Onnx(_) => None,
+        }
+    }
+
     fn model(&self, channels: usize, height: usize, width: usize) -> TractResult<TypedModel> {
         match self {
             Self::Graph(recipe) => recipe.model(channels, height, width),

@@ -17,6 +17,8 @@ pub enum BackendChoice {
     /// The best that is available.
     #[default]
     Auto,
+    /// The exact networks on an NVIDIA GPU, the float transforms on tract.
+    Cuda,
     /// Float transforms on tract, the fast integer kernels on this CPU.
     Tract,
     /// The fast integer kernels alone: streams to `y_hat`, no pictures.
@@ -27,9 +29,10 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// Every choice.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Tract, Self::Integer, Self::Reference];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
 
-    /// What [`Self::Auto`] stands for in this program.
+    /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name until it has passed the conformance suites
+    /// on silicon; an encoder that was wrong there would write streams that nothing else reads.
     #[must_use]
     pub const fn resolved(self) -> Self {
         match self {
@@ -44,6 +47,7 @@ impl BackendChoice {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Cuda => "cuda",
             Self::Tract => "tract",
             Self::Integer => "integer",
             Self::Reference => "reference",
@@ -71,13 +75,37 @@ impl fmt::Display for BackendChoice {
 /// # Errors
 /// [`BackendError::NotAvailable`]: a backend that was asked for by name and cannot be had is never replaced by another.
 pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Result<Arc<dyn Backend>, Error> {
+    let fast = CpuBackend::fast();
     let backend = match choice.resolved() {
+        BackendChoice::Cuda => return Ok(cuda(model, threads)?),
         BackendChoice::Reference if cfg!(feature = "tract") => with_tract(model, Kernels::Reference, threads),
         BackendChoice::Reference => CpuBackend::new(model, Kernels::Reference, threads, None),
-        BackendChoice::Integer => CpuBackend::new(model, CpuBackend::fast(), threads, None),
-        BackendChoice::Auto | BackendChoice::Tract => with_tract(model, CpuBackend::fast(), threads),
+        BackendChoice::Integer => CpuBackend::new(model, fast, threads, None),
+        BackendChoice::Auto | BackendChoice::Tract => with_tract(model, fast, threads),
     };
     Ok(Arc::new(backend?))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(model: Arc<Model>, threads: usize) -> Result<Arc<dyn Backend>, BackendError> {
+    let float = float_transforms(&model);
+    let options = mlic_cuda::Options { threads, float, ..mlic_cuda::Options::default() };
+    Ok(Arc::new(mlic_cuda::CudaBackend::new(model, options)?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: Arc<Model>, _: usize) -> Result<Arc<dyn Backend>, BackendError> {
+    Err(BackendError::NotAvailable { backend: "cuda", reason: "this program was built without its feature `cuda`".into() })
+}
+
+#[cfg(all(feature = "cuda", feature = "tract"))]
+fn float_transforms(model: &Arc<Model>) -> Option<Box<dyn mlic_backend::cpu::FloatTransforms>> {
+    Some(Box::new(mlic_tract::TractTransforms::new(Arc::clone(model))))
+}
+
+#[cfg(all(feature = "cuda", not(feature = "tract")))]
+fn float_transforms(_: &Arc<Model>) -> Option<Box<dyn mlic_backend::cpu::FloatTransforms>> {
+    None
 }
 
 #[cfg(feature = "tract")]

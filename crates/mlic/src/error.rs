@@ -91,7 +91,7 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// There is no backend of this name.
-    #[error("there is no backend {name}: auto, tract, integer or reference")]
+    #[error("there is no backend {name}: auto, cuda, tract, integer or reference")]
     UnknownBackend {
         /// Its name.
         name: String,

@@ -104,8 +104,8 @@ pub const MUTANTS: [Mutant; 19] = [
         backends: BOTH,
         data: Data::Core,
         file: "crates/mlic-core/src/rans.rs",
-        from: "(state >> PROB_BITS) + inside;\n        self.lane = (self.lane + 1) & self.lane_mask;",
-        to: "(state >> PROB_BITS) + inside;\n        self.lane = (self.lane + self.lane_mask) & self.lane_mask;",
+        from: "= state;\n        self.lane = (self.lane + 1) & self.lane_mask;",
+        to: "= state;\n        self.lane = (self.lane + self.lane_mask) & self.lane_mask;",
     },
     Mutant {
         name: "gain",

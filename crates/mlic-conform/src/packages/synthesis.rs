@@ -215,7 +215,7 @@ impl Maker {
                     }
                     // Samples lie around the middle of their range.
                     let middle = if spec.epilogue == Pixel { 128 } else { 0 };
-                    *bias = (middle << shift) + (i64::from(self.random.within(64)) * unit / 256 << shift);
+                    *bias = (middle << shift) + ((i64::from(self.random.within(64)) * unit / 256) << shift);
                 }
             }
         }

@@ -42,12 +42,7 @@ const fn native(name: &'static str, isa: &'static str, why: &'static str) -> Pla
     Platform { name, target: "x86_64-unknown-linux-gnu", machine: Machine::Native { isa }, why, kernels: &[] }
 }
 
-const fn aarch64(
-    name: &'static str,
-    cpu: &'static str,
-    kernels: &'static [&'static str],
-    why: &'static str,
-) -> Platform {
+const fn aarch64(name: &'static str, cpu: &'static str, kernels: &'static [&'static str], why: &'static str) -> Platform {
     let machine = Machine::Qemu { debian: "arm64", gnu: "aarch64-linux-gnu", qemu: "aarch64", cpu };
     Platform { name, target: "aarch64-unknown-linux-gnu", machine, why, kernels }
 }

@@ -1,0 +1,195 @@
+// A libcuda.so.1 over the emulator: the entry points of the driver that the backend and cudarc call. For tests only.
+//
+// MLIC_EMULATOR_DRIVER=11030     version that the driver claims
+// MLIC_EMULATOR_DEVICES=0        number of devices
+// MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
+// MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
+#include "emulator.h"
+
+#include "../kernels/exact.cu"
+
+#include <map>
+#include <mutex>
+
+namespace {
+
+using emulator::Dim;
+
+struct Kernel {
+    const char *name;
+    size_t argument_size;
+    unsigned threads; // the most in a block
+    bool has_barriers;
+    int (*run)(Dim, Dim, const void *);
+};
+
+template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim block, const void *argument) {
+    A a;
+    memcpy(&a, argument, sizeof a);
+    return emulator::launch(grid, block, has_barriers, [&] { function(a); });
+}
+
+#define PLAIN(name, A, threads) {#name, sizeof(A), threads, false, run<A, name, false>}
+#define WAITS(name, A, threads) {#name, sizeof(A), threads, true, run<A, name, true>}
+const Kernel KERNELS[] = {
+    WAITS(mlic_dense_mma, LayerArgs, 192),
+    WAITS(mlic_dense_mma_single, LayerArgs, 192),
+    WAITS(mlic_dense_dot, LayerArgs, 192),
+    WAITS(mlic_dense_dot_single, LayerArgs, 192),
+    PLAIN(mlic_depthwise, LayerArgs, 256),
+    PLAIN(mlic_quantize, QuantizeArgs, 256),
+    PLAIN(mlic_pack, MoveArgs, 256),
+    PLAIN(mlic_unpack, MoveArgs, 256),
+    PLAIN(mlic_merge, MoveArgs, 256),
+    PLAIN(mlic_shuffle, MoveArgs, 256),
+    PLAIN(mlic_add, AddArgs, 256),
+    PLAIN(mlic_parameters, ParametersArgs, 256),
+    PLAIN(mlic_squares, SquaresArgs, 256),
+    PLAIN(mlic_fill, FillArgs, 256),
+    WAITS(mlic_norm, NormArgs, 256),
+    PLAIN(mlic_attention_largest, LinearArgs, 64),
+    WAITS(mlic_attention_sum, LinearArgs, 256),
+    PLAIN(mlic_attention_divide, LinearArgs, 256),
+    WAITS(mlic_attention_apply, LinearArgs, 256),
+    WAITS(mlic_window_attention, WindowArgs, 128),
+};
+
+struct Launch {
+    const Kernel *kernel;
+    Dim grid, block;
+    std::vector<char> argument;
+};
+using Graph = std::vector<Launch>;
+
+std::mutex lock;
+std::map<void *, size_t> allocated;
+size_t in_use = 0;
+int context, module_, event;
+
+// Work is done when it is queued; only recording depends on the stream.
+struct Stream {
+    Graph *recording = nullptr;
+};
+Graph *&recording(void *stream) {
+    static Graph *none = nullptr;
+    return stream ? ((Stream *)stream)->recording : none;
+}
+int unless_recording(void *stream) { return recording(stream) ? 900 : 0; }
+
+size_t setting(const char *name, size_t otherwise) {
+    const char *text = getenv(name);
+    return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+int allocate(void **p, size_t n) {
+    std::lock_guard guard(lock);
+    if (n == 0) return 1;
+    if (in_use + n > setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30)) return 2;
+    *p = malloc(n);
+    if (!*p) return 2;
+    memset(*p, 0xA5, n);
+    allocated[*p] = n;
+    in_use += n;
+    return 0;
+}
+
+int release(void *p) {
+    std::lock_guard guard(lock);
+    const auto found = allocated.find(p);
+    if (found == allocated.end()) return 1;
+    in_use -= found->second;
+    allocated.erase(found);
+    free(p);
+    return 0;
+}
+
+} // namespace
+
+using Pointer = unsigned long long;
+#define API extern "C" __attribute__((visibility("default"))) int
+
+API cuInit(unsigned) { return setting("MLIC_EMULATOR_DEVICES", 1) ? 0 : 100; }
+API cuDriverGetVersion(int *v) { return *v = (int)setting("MLIC_EMULATOR_DRIVER", 12060), 0; }
+API cuDeviceGetCount(int *n) { return *n = (int)setting("MLIC_EMULATOR_DEVICES", 1), 0; }
+API cuDeviceGet(int *d, int ordinal) { return *d = ordinal, ordinal < (int)setting("MLIC_EMULATOR_DEVICES", 1) ? 0 : 101; }
+API cuDeviceGetName(char *s, int n, int) { return snprintf(s, (size_t)n, "emulated"), 0; }
+API cuDeviceTotalMem_v2(size_t *n, int) { return *n = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30), 0; }
+API cuDeviceGetAttribute(int *v, int attribute, int) {
+    const int capability = (int)setting("MLIC_EMULATOR_CAPABILITY", 87);
+    switch (attribute) {
+    case 75: *v = capability / 10; break;
+    case 76: *v = capability % 10; break;
+    case 16: case 19: *v = 1; break; // multiprocessors; host memory can be mapped
+    case 10: *v = 32; break;
+    case 1: *v = 1024; break;
+    default: *v = 0; // no memory pools
+    }
+    return 0;
+}
+API cuDevicePrimaryCtxRetain(void **c, int) { return *c = &context, 0; }
+API cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+API cuCtxSetCurrent(void *) { return 0; }
+API cuCtxGetCurrent(void **c) { return *c = &context, 0; }
+API cuCtxSynchronize() { return 0; }
+API cuGetErrorString(int e, const char **s) {
+    *s = e == 2 ? "out of memory" : e == 100 ? "no CUDA-capable device is detected" : "emulated error";
+    return 0;
+}
+API cuGetErrorName(int, const char **s) { return *s = "CUDA_ERROR_EMULATED", 0; }
+API cuMemAlloc_v2(Pointer *p, size_t n) { return allocate((void **)p, n); }
+API cuMemFree_v2(Pointer p) { return release((void *)p); }
+API cuMemHostAlloc(void **p, size_t n, unsigned) { return allocate(p, n); }
+API cuMemFreeHost(void *p) { return release(p); }
+API cuMemHostGetDevicePointer_v2(Pointer *d, void *h, unsigned) { return *d = (Pointer)h, 0; }
+API cuMemGetInfo_v2(size_t *free, size_t *total) {
+    *total = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30);
+    return *free = *total - in_use, 0;
+}
+API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *stream) { return memcpy((void *)d, s, n), unless_recording(stream); }
+API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) { return memcpy(d, (void *)s, n), unless_recording(stream); }
+API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { return memcpy((void *)d, (void *)s, n), unless_recording(stream); }
+API cuStreamCreate(void **s, unsigned) { return *s = new Stream, 0; }
+API cuStreamDestroy_v2(void *s) { return delete (Stream *)s, 0; }
+API cuStreamSynchronize(void *s) { return unless_recording(s); }
+API cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
+API cuEventCreate(void **e, unsigned) { return *e = &event, 0; }
+API cuEventRecord(void *, void *) { return 0; }
+API cuEventQuery(void *) { return 0; }
+API cuEventSynchronize(void *) { return 0; }
+API cuEventElapsedTime(float *f, void *, void *) { return *f = 0, 0; }
+API cuEventDestroy_v2(void *) { return 0; }
+API cuModuleLoadData(void **m, const void *image) { return *m = &module_, image && *(const char *)image ? 0 : 200; }
+API cuModuleUnload(void *) { return 0; }
+API cuModuleGetFunction(void **f, void *, const char *name) {
+    for (const Kernel &k : KERNELS)
+        if (!strcmp(k.name, name)) return *f = (void *)&k, 0;
+    return 500;
+}
+API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *stream,
+                   void **p, void **) {
+    const Kernel &kernel = *(const Kernel *)f;
+    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535) return 1;
+    std::lock_guard guard(lock);
+    if (Graph *graph = recording(stream)) {
+        const char *argument = (const char *)p[0];
+        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, {argument, argument + kernel.argument_size}});
+        return 0;
+    }
+    return kernel.run({gx, gy, gz}, {bx, by, bz}, p[0]);
+}
+API cuStreamBeginCapture_v2(void *stream, int) { return !stream || recording(stream) ? 901 : (recording(stream) = new Graph, 0); }
+API cuStreamEndCapture(void *stream, void **graph) {
+    if (!recording(stream)) return 901;
+    *graph = std::exchange(recording(stream), nullptr);
+    return 0;
+}
+API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = graph, 0; }
+API cuGraphUpload(void *, void *) { return 0; }
+API cuGraphLaunch(void *executable, void *) {
+    std::lock_guard guard(lock);
+    for (const Launch &l : *(const Graph *)executable)
+        if (const int error = l.kernel->run(l.grid, l.block, l.argument.data())) return error;
+    return 0;
+}
+API cuGraphExecDestroy(void *) { return 0; }
+API cuGraphDestroy(void *graph) { return delete (Graph *)graph, 0; }

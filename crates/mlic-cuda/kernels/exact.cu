@@ -1,0 +1,46 @@
+// The integer operators of the entropy networks (SPEC 4) for a GPU: every entry point. No float instruction comes of this file.
+#include "attention.h"
+#include "dense.h"
+#include "depthwise.h"
+#include "elementwise.h"
+
+// A GPU has one of the two kinds of dense layers; the other is there and does nothing.
+#if defined(MLIC_MMA)
+#define MMA_LAYER(single)                                                                                               \
+    SHARED Stage stages[STAGES];                                                                                        \
+    dense<true, single>(a, stages);
+#else
+#define MMA_LAYER(single)
+#endif
+#if !defined(MLIC_MMA) || defined(MLIC_EMULATED)
+#define DOT_LAYER(single)                                                                                               \
+    SHARED Stage stages[STAGES];                                                                                        \
+    dense<false, single>(a, stages);
+#else
+#define DOT_LAYER(single)
+#endif
+KERNEL(192) mlic_dense_mma(const LayerArgs a) { MMA_LAYER(false) }
+KERNEL(192) mlic_dense_mma_single(const LayerArgs a) { MMA_LAYER(true) }
+KERNEL(192) mlic_dense_dot(const LayerArgs a) { DOT_LAYER(false) }
+KERNEL(192) mlic_dense_dot_single(const LayerArgs a) { DOT_LAYER(true) }
+KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }
+KERNEL(256) mlic_quantize(const QuantizeArgs a) { quantize(a); }
+KERNEL(256) mlic_pack(const MoveArgs a) { pack(a); }
+KERNEL(256) mlic_unpack(const MoveArgs a) { unpack(a); }
+KERNEL(256) mlic_merge(const MoveArgs a) { merge(a); }
+KERNEL(256) mlic_shuffle(const MoveArgs a) { shuffle(a); }
+KERNEL(256) mlic_add(const AddArgs a) { add(a); }
+KERNEL(256) mlic_parameters(const ParametersArgs a) { parameters(a); }
+KERNEL(256) mlic_squares(const SquaresArgs a) { squares(a); }
+KERNEL(256) mlic_fill(const FillArgs a) { fill(a); }
+KERNEL(256) mlic_norm(const NormArgs a) { norm(a); }
+KERNEL(64) mlic_attention_largest(const LinearArgs a) { attention_largest(a); }
+KERNEL(256) mlic_attention_sum(const LinearArgs a) { attention_sum(a); }
+KERNEL(256) mlic_attention_divide(const LinearArgs a) { attention_divide(a); }
+KERNEL(256) mlic_attention_apply(const LinearArgs a) { attention_apply(a); }
+KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
+
+// The layouts that args.rs declares too.
+static_assert(sizeof(Term) == 40 && sizeof(LayerArgs) == 904 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
+static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
+static_assert(sizeof(LinearArgs) == 112 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");

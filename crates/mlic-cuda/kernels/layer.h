@@ -1,0 +1,99 @@
+// Arguments and epilogue of linear layers (SPEC 4.2).
+#pragma once
+#include "fixed.h"
+
+#define MAX_TERMS 65
+
+enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3, SAMPLE = 4, ROOT = 5 };
+
+// One term of a layer at one level; arrays of outputs are padded with zeros to whole blocks of columns.
+struct Term {
+    const void *weights;    // packed; none for an identity term
+    const i32 *multipliers; // [outputs]
+    i32 first, channels;    // channels of the input that are read
+    i32 chunks;             // of 32 channels
+    i32 wide;               // activations beyond a byte
+    i32 identity;
+    i32 planes;             // bytes of a weight: 1, or 2 with the high bytes first
+};
+
+struct LayerArgs {
+    const Term *terms;
+    const i64 *bias;  // [outputs]
+    const i16 *table; // of the epilogue
+    void *out;        // activations, or latents: scale, or residual
+    void *out2;       // latents: mean
+    const i16 *factors;     // of ROOT: [positions][outputs]
+    const i32 *multipliers; // of ROOT: [outputs]
+    i32 term_count, outputs, side;
+    i32 in_height, in_width, out_width; // sides of the inputs; positions of a row of the output
+    i32 first, end;                     // positions that are computed
+    i32 half;
+    i32 shuffle; // outputs are [phase][channel], and the phases go to four positions
+    i32 shift, max, epilogue;
+    Requant output;
+    i32 warps_n; // warps of a block side by side along the outputs
+    i32 columns; // outputs, padded
+    i32 strides[MAX_TERMS]; // channels of each input map
+    const i16 *inputs[MAX_TERMS];
+};
+
+// Row and column in the inputs of an output position.
+struct Place {
+    i32 row, col;
+};
+DEVICE Place place_of(const LayerArgs &a, i32 position) {
+    const i32 row = position / a.out_width;
+    return {row, column_of(a.half, row, position - row * a.out_width)};
+}
+DEVICE bool is_inside(const LayerArgs &a, Place p) {
+    return (u32)p.row < (u32)a.in_height && (u32)p.col < (u32)a.in_width;
+}
+DEVICE const i16 *input_at(const LayerArgs &a, i32 term, Place p) {
+    return a.inputs[term] + ((i64)p.row * a.in_width + p.col) * a.strides[term];
+}
+
+// A weighted sum to its activation or latent. Not inlined: it stands in every kernel many times.
+NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *table, Requant output) {
+    const i64 v = round_shift(sum, shift);
+    switch (epilogue) {
+    case GELU: return saturate(requant(output, gelu(table, saturate(v, PREACT_MAX))), max);
+    case LATENT: return saturate(v, LATENT_MAX);
+    case HALF_TANH: return half_tanh(table, saturate(v, PREACT_MAX));
+    case SAMPLE: return saturate(v > 0 ? v : 0, max);
+    default: return saturate(v, max);
+    }
+}
+// SPEC 4.11: the product of an activation with the root of its norm.
+NOINLINE i32 finish_root(i64 sum, i32 shift, i32 max, i32 factor, Requant output) {
+    const i64 v = round_shift(sum, shift), limit = 0x7fffffff;
+    return saturate(requant(output, (i64)factor * (i64)isqrt((u64)(v < limit ? v : limit))), max);
+}
+DEVICE i32 finish(const LayerArgs &a, i32 position, i32 output, i64 sum) {
+    if (a.epilogue != ROOT) return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
+    if (output >= a.outputs) return 0;
+    const Requant r = {a.multipliers[output], a.output.shift};
+    return finish_root(sum, a.shift, a.max, a.factors[(i64)position * a.outputs + output], r);
+}
+
+// Index of an output among the elements of its map.
+DEVICE i64 index_of(const LayerArgs &a, i32 position, i32 output) {
+    if (!a.shuffle) return (i64)position * a.outputs + output;
+    const i32 channels = a.outputs / 4, phase = output / channels, row = position / a.out_width;
+    const i32 col = position - row * a.out_width;
+    const i64 to = (i64)(2 * row + phase / 2) * (2 * a.out_width) + 2 * col + phase % 2;
+    return to * channels + (output - phase * channels);
+}
+
+DEVICE void store(const LayerArgs &a, i32 position, i32 output, i32 value) {
+    if (a.epilogue == LATENT) {
+        const i32 half = a.outputs / 2;
+        i32 *to = (i32 *)(output < half ? a.out : a.out2);
+        to[(i64)position * half + (output < half ? output : output - half)] = value;
+        return;
+    }
+    const i64 at = index_of(a, position, output);
+    if (a.epilogue == HALF_TANH) ((i32 *)a.out)[at] = value;
+    else if (a.epilogue == SAMPLE) ((u8 *)a.out)[at] = (u8)value;
+    else ((i16 *)a.out)[at] = (i16)value;
+}

@@ -1,0 +1,216 @@
+//! Arguments of the kernels, as `kernels/*.h` declare them. Addresses are of device memory, or of host memory that the device sees.
+//!
+//! unsafe, because only their author can say that these are what the kernels declare: the sizes are asserted on both sides.
+#![allow(unsafe_code, reason = "plain data that C++ declares too")]
+
+use cudarc::driver::DeviceRepr;
+use mlic_core::checkerboard::Parity;
+use mlic_model::parameters::Requant;
+
+/// Most inputs of a layer: the means of the hyper parameters and 64 latent slices.
+pub(crate) const MAX_TERMS: usize = 65;
+
+/// A change of scale.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RequantArg {
+    multiplier: i32,
+    shift: i32,
+}
+
+impl From<Requant> for RequantArg {
+    fn from(requant: Requant) -> Self {
+        Self { multiplier: requant.multiplier, shift: requant.shift as i32 }
+    }
+}
+
+/// `HALF_*` of `fixed.h`.
+pub(crate) const fn half(parity: Option<Parity>) -> i32 {
+    match parity {
+        None => 0,
+        Some(Parity::Anchor) => 1,
+        Some(Parity::NonAnchor) => 2,
+    }
+}
+
+/// One term of a layer at one level; lies in device memory.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Term {
+    pub(crate) weights: u64,
+    pub(crate) multipliers: u64,
+    pub(crate) first: i32,
+    pub(crate) channels: i32,
+    pub(crate) chunks: i32,
+    pub(crate) wide: i32,
+    pub(crate) identity: i32,
+    pub(crate) planes: i32,
+}
+
+// SAFETY: integers alone.
+unsafe impl bytemuck::Zeroable for Term {}
+// SAFETY: integers alone, without padding: the size below is their sum.
+unsafe impl bytemuck::Pod for Term {}
+
+/// A linear layer.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LayerArgs {
+    pub(crate) terms: u64,
+    pub(crate) bias: u64,
+    pub(crate) table: u64,
+    pub(crate) out: u64,
+    pub(crate) out2: u64,
+    pub(crate) factors: u64,
+    pub(crate) multipliers: u64,
+    pub(crate) term_count: i32,
+    pub(crate) outputs: i32,
+    pub(crate) side: i32,
+    pub(crate) in_height: i32,
+    pub(crate) in_width: i32,
+    pub(crate) out_width: i32,
+    pub(crate) first: i32,
+    pub(crate) end: i32,
+    pub(crate) half: i32,
+    pub(crate) shuffle: i32,
+    pub(crate) shift: i32,
+    pub(crate) max: i32,
+    pub(crate) epilogue: i32,
+    pub(crate) output: RequantArg,
+    pub(crate) warps_n: i32,
+    pub(crate) columns: i32,
+    pub(crate) strides: [i32; MAX_TERMS],
+    pub(crate) inputs: [u64; MAX_TERMS],
+}
+
+/// Latent values to activations.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct QuantizeArgs {
+    pub(crate) input: u64,
+    pub(crate) out: u64,
+    pub(crate) count: i64,
+    pub(crate) requant: RequantArg,
+    pub(crate) max: i32,
+    pub(crate) reserved: i32,
+}
+
+/// Positions to other places.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct MoveArgs {
+    pub(crate) input: u64,
+    pub(crate) input2: u64,
+    pub(crate) out: u64,
+    pub(crate) count: i64,
+    pub(crate) width: i32,
+    pub(crate) channels: i32,
+    pub(crate) half: i32,
+    pub(crate) reserved: i32,
+}
+
+/// `a + b * 2^b_shift`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AddArgs {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) out: u64,
+    pub(crate) count: i64,
+    pub(crate) b_shift: i32,
+    pub(crate) reserved: i32,
+}
+
+/// Scales and means to what the coder reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ParametersArgs {
+    pub(crate) scale: u64,
+    pub(crate) mean: u64,
+    pub(crate) thresholds: u64,
+    pub(crate) means: u64,
+    pub(crate) indices: u64,
+    pub(crate) count: i64,
+}
+
+/// Squares in halves of 15 bits.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SquaresArgs {
+    pub(crate) input: u64,
+    pub(crate) high: u64,
+    pub(crate) low: u64,
+    pub(crate) count: i64,
+}
+
+/// Words of one value.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FillArgs {
+    pub(crate) out: u64,
+    pub(crate) value: u64,
+    pub(crate) count: i64,
+}
+
+/// A layer normalization.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct NormArgs {
+    pub(crate) input: u64,
+    pub(crate) out: u64,
+    pub(crate) epsilon: i64,
+    pub(crate) positions: i32,
+    pub(crate) channels: i32,
+}
+
+/// A global linear attention.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LinearArgs {
+    pub(crate) qkv: [u64; 3],
+    pub(crate) out: u64,
+    pub(crate) largest: u64,
+    pub(crate) sums: u64,
+    pub(crate) context: u64,
+    pub(crate) exp: [u64; 2],
+    pub(crate) query: RequantArg,
+    pub(crate) key: RequantArg,
+    pub(crate) output: RequantArg,
+    pub(crate) positions: i32,
+    pub(crate) channels: i32,
+    pub(crate) head_channels: i32,
+    pub(crate) max: i32,
+}
+
+/// A window attention.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct WindowArgs {
+    pub(crate) qkv: [u64; 3],
+    pub(crate) out: u64,
+    pub(crate) bias: u64,
+    pub(crate) exp: [u64; 2],
+    pub(crate) requant: RequantArg,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) channels: i32,
+    pub(crate) heads: i32,
+    pub(crate) window: i32,
+    pub(crate) max: i32,
+}
+
+/// Declares that these have the layout of their namesakes: their sizes here, asserted in `exact.cu` too.
+macro_rules! same_in_cpp {
+    ($($name:ident: $size:literal),*) => {
+        $(
+            // SAFETY: `repr(C)` of integers alone, without padding; the size is asserted on both sides.
+            unsafe impl DeviceRepr for $name {}
+            const _: () = assert!(size_of::<$name>() == $size);
+        )*
+        const _: () = assert!(size_of::<Term>() == 40);
+    };
+}
+same_in_cpp!(
+    LayerArgs: 904, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
+    WindowArgs: 88, SquaresArgs: 32
+);

@@ -1,0 +1,144 @@
+//! The backend.
+
+use std::sync::Arc;
+
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys::CUresult;
+use mlic_backend::cpu::FloatTransforms;
+use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
+use mlic_core::schedule::LatentSize;
+use mlic_kernels::Map;
+use mlic_model::Model;
+
+use crate::device::{self, Device};
+use crate::exact::PackedSynthesis;
+use crate::packed::PackedModel;
+use crate::session::Session;
+use crate::workspace::Workspaces;
+
+/// How a backend is made.
+#[derive(Default)]
+pub struct Options {
+    /// Which device of the driver's list.
+    pub ordinal: usize,
+    /// Dense layers on `dp4a` where the device has `mma` too: for comparison.
+    pub without_mma: bool,
+    /// Threads of `float` (0: all cores).
+    pub threads: usize,
+    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and no further.
+    pub float: Option<Box<dyn FloatTransforms>>,
+}
+
+/// A model on a GPU.
+///
+/// From the symbols of z to `y_hat`, and on to exact pixels, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
+/// The float transforms run on the CPU.
+pub struct CudaBackend {
+    pub(crate) model: Arc<Model>,
+    pub(crate) packed: PackedModel,
+    pub(crate) workspaces: Workspaces,
+    float: Option<Box<dyn FloatTransforms>>,
+    threads: usize,
+    // Last: everything above has memory of it.
+    pub(crate) device: Arc<Device>,
+}
+
+/// What the driver says, as an error of a stage.
+pub(crate) fn device_error(stage: Stage, error: DriverError) -> BackendError {
+    BackendError::Device { backend: "cuda", stage, message: device::describe(error) }
+}
+
+impl CudaBackend {
+    /// Opens a GPU and brings the model to it.
+    ///
+    /// # Errors
+    /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no device, none that the kernels are for, too
+    /// little memory for the model.
+    pub fn new(model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
+        let device = Arc::new(Device::open(options.ordinal, options.without_mma)?);
+        let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
+        let packed = PackedModel::new(&device, &model).map_err(no_room)?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if options.threads == 0 { cores() } else { options.threads };
+        Ok(Self { model, packed, workspaces: Workspaces::default(), float: options.float, threads, device })
+    }
+
+    /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
+    fn with_room<T>(&self, stage: Stage, step: impl Fn() -> Result<T, BackendError>) -> Result<T, BackendError> {
+        let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
+        match step() {
+            Err(error) if error.to_string() == full => {
+                self.workspaces.clear();
+                self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
+                step()
+            }
+            result => result,
+        }
+    }
+
+    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
+        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: "cuda", reason: reason() })?;
+        float.run(stage, input, self.threads)
+    }
+}
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn device(&self, stage: Stage) -> String {
+        let arch = std::env::consts::ARCH;
+        match (stage, &self.float) {
+            (Stage::HyperSynthesis | Stage::Passes | Stage::ExactSynthesis, _) => {
+                format!("{}, {}", self.device.description, if self.device.has_mma { "mma" } else { "dp4a" })
+            }
+            (Stage::Rans, _) => format!("cpu {arch}"),
+            (_, Some(float)) => format!("cpu {arch}, {} f32", float.name()),
+            (_, None) => "none".to_owned(),
+        }
+    }
+
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Analysis, x)
+    }
+
+    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::HyperAnalysis, y)
+    }
+
+    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
+        self.transform(Stage::Synthesis, y_hat)
+    }
+
+    fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
+        let stage = Stage::ExactSynthesis;
+        let not_exact = || BackendError::NotExact { model: self.model.name().to_owned() };
+        let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
+        let Map { height, width, ref data, .. } = *y_hat;
+        let (got, need) = (data.len(), height * width * self.model.config().latent);
+        let latent = Map::from_vec(height, width, self.model.config().latent, self.model.synthesis_latent(data, quality));
+        let latent = latent.ok_or(BackendError::Shape { stage, got, need })?;
+        self.with_room(stage, || packed.run(&self.device, &latent).map_err(|e| device_error(stage, e)))
+    }
+
+    fn entropy<'a>(
+        &'a self,
+        size: LatentSize,
+        quality: u8,
+        z_symbols: &[i32],
+    ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
+        let need = size.z[0] * size.z[1] * self.model.config().hyper;
+        if z_symbols.len() != need {
+            return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
+        }
+        let z = self.model.z_latent(z_symbols, quality);
+        let session = self.with_room(Stage::HyperSynthesis, || Session::new(self, size, quality, &z))?;
+        Ok(Box::new(session))
+    }
+}

@@ -1,0 +1,319 @@
+//! The one place that talks to the driver: opening a device, memory, launches.
+//!
+//! unsafe, because the driver is C. What a kernel touches is decided in `ops.rs`, from shapes that it checks; the kernels stay within
+//! them (`tests/` runs them under AddressSanitizer). The safe alternative, a compute API that checks every access on the device, has
+//! neither integer matrix instructions nor the devices that this backend is for.
+#![allow(unsafe_code, reason = "calls of the CUDA driver")]
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::Ptx;
+use mlic_backend::BackendError;
+
+use crate::args::{
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, SquaresArgs, WindowArgs,
+};
+use crate::images;
+
+/// The oldest driver: that of CUDA 11.4, JetPack 5.
+pub const OLDEST_DRIVER: i32 = 11_040;
+
+/// A kernel and the type of its argument.
+pub(crate) struct Kernel<A> {
+    index: usize,
+    name: &'static str,
+    argument: PhantomData<A>,
+}
+
+macro_rules! kernels {
+    ($($index:literal $name:ident $entry:literal $argument:ty),* $(,)?) => {
+        $(pub(crate) const $name: Kernel<$argument> = Kernel { index: $index, name: $entry, argument: PhantomData };)*
+        /// Entry points by index.
+        const ENTRIES: &[&str] = &[$($entry),*];
+    };
+}
+kernels! {
+    0 DENSE_MMA "mlic_dense_mma" LayerArgs,
+    1 DENSE_DOT "mlic_dense_dot" LayerArgs,
+    2 DENSE_MMA_SINGLE "mlic_dense_mma_single" LayerArgs,
+    3 DENSE_DOT_SINGLE "mlic_dense_dot_single" LayerArgs,
+    4 DEPTHWISE "mlic_depthwise" LayerArgs,
+    5 QUANTIZE "mlic_quantize" QuantizeArgs,
+    6 PACK "mlic_pack" MoveArgs,
+    7 UNPACK "mlic_unpack" MoveArgs,
+    8 MERGE "mlic_merge" MoveArgs,
+    9 SHUFFLE "mlic_shuffle" MoveArgs,
+    10 ADD "mlic_add" AddArgs,
+    11 PARAMETERS "mlic_parameters" ParametersArgs,
+    12 FILL "mlic_fill" FillArgs,
+    13 NORM "mlic_norm" NormArgs,
+    14 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
+    15 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
+    16 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
+    17 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
+    18 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
+    19 SQUARES "mlic_squares" SquaresArgs,
+}
+
+/// What the driver answered, in words.
+pub(crate) fn describe(error: DriverError) -> String {
+    let text = error.error_string().map_or_else(|e| format!("CUDA error {}", e.0 as u32), |s| s.to_string_lossy().into_owned());
+    format!("{text} (CUDA error {})", error.0 as u32)
+}
+
+/// An opened GPU with the kernels on it, and a stream on which all work is done in order.
+#[derive(Clone)]
+pub(crate) struct Device {
+    stream: Arc<CudaStream>,
+    functions: Vec<CudaFunction>,
+    /// Name, compute capability, image and driver.
+    pub(crate) description: String,
+    /// Compute capability.
+    pub(crate) capability: (i32, i32),
+    /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
+    pub(crate) has_mma: bool,
+}
+
+fn unavailable(reason: impl Into<String>) -> BackendError {
+    BackendError::NotAvailable { backend: "cuda", reason: reason.into() }
+}
+
+/// The version of the driver; an error when there is none or it is too old. Before this, nothing of cudarc may be called: it panics
+/// where a library or one of its functions is missing.
+fn driver_version() -> Result<i32, BackendError> {
+    // SAFETY: loads the library if there is one, and calls a function that every driver has had since CUDA 2.2.
+    let version = unsafe {
+        if !sys::is_culib_present() {
+            return Err(unavailable("there is no CUDA driver (libcuda) on this machine"));
+        }
+        let mut version = 0;
+        sys::cuDriverGetVersion(&raw mut version).result().map(|()| version)
+    };
+    let version = version.map_err(|e| unavailable(format!("the CUDA driver does not tell its version: {e:?}")))?;
+    let named = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
+    if version < OLDEST_DRIVER {
+        return Err(unavailable(format!("the driver is for CUDA {}, {} is needed", named(version), named(OLDEST_DRIVER))));
+    }
+    Ok(version)
+}
+
+impl Device {
+    /// Opens a GPU and loads the image made for it; `without_mma`, one that multiplies with `dp4a`.
+    ///
+    /// # Errors
+    /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no such device, no image for it.
+    pub(crate) fn open(ordinal: usize, without_mma: bool) -> Result<Self, BackendError> {
+        let version = driver_version()?;
+        let failed = |what: &'static str| move |e: DriverError| unavailable(format!("{what}: {}", describe(e)));
+        result::init().map_err(failed("the driver does not start"))?;
+        let count = CudaContext::device_count().map_err(failed("the driver does not list its devices"))?;
+        if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
+            return Err(unavailable(format!("there is no CUDA device {ordinal}: the driver has {count}")));
+        }
+        let context = CudaContext::new(ordinal).map_err(failed("the device does not open"))?;
+        // SAFETY: all memory of this context is used on one stream, so that no event is needed to order its uses.
+        unsafe { context.disable_event_tracking() };
+        let capability = context.compute_capability().map_err(failed("the device does not tell what it is"))?;
+        let can_map = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY).map_err(failed("the device"))?;
+        if can_map == 0 {
+            return Err(unavailable("the device cannot read memory of the host"));
+        }
+        let name = context.name().map_err(failed("the device does not tell its name"))?;
+        let image = images::choose(capability, without_mma)
+            .ok_or_else(|| unavailable(format!("no kernels for {name}, compute capability {}.{}", capability.0, capability.1)))?;
+        let stream = context.new_stream().map_err(failed("no stream"))?;
+        let functions = load(&context, image).map_err(failed("the kernels do not load"))?;
+        let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
+        let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
+        Ok(Self { stream, functions, description, capability, has_mma: image.has_mma })
+    }
+
+    /// The same GPU with a stream of its own.
+    pub(crate) fn fork(&self) -> Result<Self, DriverError> {
+        Ok(Self { stream: self.stream.context().new_stream()?, ..self.clone() })
+    }
+
+    /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
+    pub(crate) fn launch<A: DeviceRepr>(
+        &self,
+        kernel: &Kernel<A>,
+        grid: [usize; 2],
+        threads: usize,
+        argument: &A,
+    ) -> Result<(), DriverError> {
+        let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE);
+        let side = |n: usize| u32::try_from(n).map_err(|_| invalid);
+        let function = self.functions.get(kernel.index).ok_or(invalid)?;
+        let config = LaunchConfig {
+            grid_dim: (side(grid[0])?, side(grid[1])?, 1),
+            block_dim: (side(threads)?, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
+        let mut launch = self.stream.launch_builder(function);
+        // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
+        // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
+        unsafe { launch.arg(argument).launch(config) }.map(|_| ())
+    }
+
+    /// Starts a kernel with a thread for each of `count` elements; nothing for none.
+    pub(crate) fn launch_elements<A: DeviceRepr>(
+        &self,
+        kernel: &Kernel<A>,
+        count: usize,
+        argument: &A,
+    ) -> Result<(), DriverError> {
+        if count == 0 { Ok(()) } else { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) }
+    }
+
+    /// A property of the device.
+    pub(crate) fn attribute(&self, which: Attribute) -> Result<i32, DriverError> {
+        self.stream.context().attribute(which)
+    }
+
+    /// Waits until all work is done.
+    pub(crate) fn synchronize(&self) -> Result<(), DriverError> {
+        self.stream.synchronize()
+    }
+
+    /// Device memory whose contents are not defined: every kernel writes its output whole before anything reads it.
+    pub(crate) fn allocate(&self, bytes: usize) -> Result<Memory, DriverError> {
+        let context = Arc::clone(self.stream.context());
+        context.bind_to_thread()?;
+        // SAFETY: a size that is not 0. Not in the order of a stream, so that memory can be had while work is recorded.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }?;
+        Ok(Memory { context, address })
+    }
+
+    /// Device memory with these bytes.
+    pub(crate) fn upload(&self, bytes: &[u8]) -> Result<Memory, DriverError> {
+        let memory = self.allocate(bytes.len())?;
+        self.write(memory.address, bytes)?;
+        Ok(memory)
+    }
+
+    /// Copies to an address of device memory that has room for it, after all work before, and waits.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: callers have a `Memory` of at least this size at the address.
+        unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }?;
+        self.synchronize()
+    }
+
+    /// Copies within device memory, after all work before.
+    pub(crate) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: as above, for both; they do not overlap.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+    }
+
+    /// Copies from device memory, after all work before, and waits.
+    pub(crate) fn read(&self, address: u64, to: &mut [u8]) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: as above; `to` is not used before the copy is done.
+        unsafe { result::memcpy_dtoh_async(to, address, self.stream.cu_stream()) }?;
+        self.synchronize()
+    }
+}
+
+fn load(context: &Arc<CudaContext>, image: &images::Image) -> Result<Vec<CudaFunction>, DriverError> {
+    let mut bytes = image.bytes.to_vec();
+    bytes.push(0); // PTX is a C string
+    let module = context.load_module(Ptx::from_binary(bytes))?;
+    ENTRIES.iter().map(|name| module.load_function(name)).collect()
+}
+
+/// A piece of device memory.
+pub(crate) struct Memory {
+    context: Arc<CudaContext>,
+    pub(crate) address: u64,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        // SAFETY: allocated in `allocate`, freed once; the driver waits for work that uses it.
+        self.context.record_err(unsafe { result::free_sync(self.address) });
+    }
+}
+
+/// Work that was recorded, to be done again: the same kernels with the same arguments.
+pub(crate) struct Graph(CudaGraph);
+
+// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Queues the work. The memory that it was recorded with is still there.
+    pub(crate) fn launch(&mut self) -> Result<(), DriverError> {
+        self.0.launch()
+    }
+}
+
+impl Device {
+    /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller has the stream for itself.
+    pub(crate) fn record<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Result<Graph, E>, DriverError> {
+        self.stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
+        let result = work();
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        if let Err(error) = result {
+            return Ok(Err(error));
+        }
+        graph?.map(|graph| Ok(Graph(graph))).ok_or(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED))
+    }
+}
+
+/// Memory of the host that the device reads and writes in place: on a Jetson the same memory, elsewhere over the bus.
+pub(crate) struct Pinned<T> {
+    context: Arc<CudaContext>,
+    pointer: *mut T,
+    len: usize,
+    pub(crate) address: u64,
+}
+
+// SAFETY: it owns its memory; the pointer is used through `&self` and `&mut self` alone.
+unsafe impl<T: Send> Send for Pinned<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Sync> Sync for Pinned<T> {}
+
+impl<T: bytemuck::Pod> Pinned<T> {
+    /// Memory for `len` elements, zeros.
+    pub(crate) fn new(device: &Device, len: usize) -> Result<Self, DriverError> {
+        let context = Arc::clone(device.stream.context());
+        context.bind_to_thread()?;
+        let bytes = len.max(1) * size_of::<T>();
+        // Not write-combined, which cudarc's own pinned memory is: the host reads here.
+        // SAFETY: the memory is page-aligned, written before it is read, and released once, in `drop`.
+        unsafe {
+            let pointer = result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP)?.cast::<T>();
+            pointer.cast::<u8>().write_bytes(0, bytes);
+            let mut pinned = Self { context, pointer, len, address: 0 };
+            sys::cuMemHostGetDevicePointer_v2(&raw mut pinned.address, pointer.cast(), 0).result()?;
+            Ok(pinned)
+        }
+    }
+
+    /// What the device wrote, after [`Device::synchronize`].
+    pub(crate) fn as_slice(&self) -> &[T] {
+        // SAFETY: `len` elements that are written; the caller has waited for the device.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.len) }
+    }
+
+    /// What the device will read, while none of its work that reads it is under way.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as above, and `&mut self` is the only way to write.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
+    }
+}
+
+impl<T> Drop for Pinned<T> {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        // SAFETY: allocated in `new`; the context is alive.
+        self.context.record_err(unsafe { result::free_host(self.pointer.cast()) });
+    }
+}

@@ -1,0 +1,152 @@
+//! Random integer syntheses against the definition: every kernel size, epilogue, weight width and shuffle, with extreme values.
+
+use mlic_backend::contract::{Random, is_required};
+use mlic_kernels::reference;
+use mlic_model::parameters::{LayerParameters, QuantizerParameters};
+
+use super::*;
+
+/// Tables that only need to be valid.
+fn functions() -> Functions {
+    let falling = |i: usize, top: u32, by: u32| top.saturating_sub(by * i as u32) as u16;
+    Functions {
+        gelu: (0..513).map(|i| (2000 - (i - 60_i32).abs() * 7).max(0) as i16).collect(),
+        half_tanh: (0..513).map(|i| (i * 4) as i16).collect(),
+        exp_coarse: (0..256).map(|i| falling(i, 32_767, 130)).collect(),
+        exp_fine: (0..64).map(|i| falling(i, 32_768, 31)).collect(),
+        exp2_coarse: (0..256).map(|i| (1 << 30) + (i << 20)).collect(),
+        exp2_fine: (0..256).map(|i| (1 << 30) + (i << 8)).collect(),
+    }
+}
+
+/// What values a test uses.
+#[derive(Clone, Copy)]
+enum Fill {
+    Random,
+    Most,
+    Least,
+    Alternating,
+}
+
+fn value(fill: Fill, random: &mut Random, max: i32, i: usize) -> i32 {
+    match fill {
+        Fill::Random => random.within(max),
+        Fill::Most => max,
+        Fill::Least => -max,
+        Fill::Alternating => [max, -max][i % 2],
+    }
+}
+
+/// Nodes that are being made, with channels and largest magnitude of each.
+struct Maker<'a> {
+    random: &'a mut Random,
+    fill: Fill,
+    nodes: Vec<Node>,
+    shapes: Vec<(usize, i32)>,
+}
+
+impl Maker<'_> {
+    fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, shuffle: bool) -> usize {
+        let term = |(at, identity): &(usize, bool)| TermSpec {
+            source: Source::Node(NodeIndex(*at)),
+            first_channel: 0,
+            channels: self.shapes[*at].0,
+            identity: *identity,
+        };
+        let spec = LayerSpec {
+            name: "layer".into(),
+            terms: inputs.iter().map(term).collect(),
+            kernel: Kernel::Dense { size },
+            outputs,
+            epilogue,
+        };
+        let words = self.random.below(2) == 0;
+        let weights = (0..inputs.len()).map(|t| {
+            let per_output = spec.weights_per_output(t);
+            // As large as the 32-bit accumulator allows.
+            let most = i32::MAX / self.shapes[inputs[t].0].1 / per_output.max(1) as i32;
+            let mut all = |max: i32| (0..per_output * outputs).map(|i| value(self.fill, self.random, max, i)).collect::<Vec<_>>();
+            if words {
+                OwnedWeights::Words(all(most.min(32_767)).into_iter().map(|w| w as i16).collect())
+            } else {
+                OwnedWeights::Bytes(all(most.min(127)).into_iter().map(|w| w as i8).collect())
+            }
+        });
+        let weights = weights.collect();
+        let max = if epilogue == Epilogue::Pixel { 255 } else { [127, 2047, 32_767][self.random.below(3) as usize] };
+        let level = LayerLevel {
+            shift: 20 + self.random.below(6),
+            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| self.random.below(0x1fff) as i32).collect()).collect(),
+            bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 29))).collect(),
+            output: Requant { multiplier: 1_234_567_890, shift: 34 },
+        };
+        let parameters = LayerParameters { max, levels: vec![level] };
+        self.add(Node::Layer(Layer { spec, parameters, weights, shuffle }), if shuffle { outputs / 4 } else { outputs }, max)
+    }
+
+    fn inverse_gdn(&mut self, input: usize) -> usize {
+        let n = self.shapes[input].0;
+        let gdn = InverseGdn {
+            input: NodeIndex(input),
+            max: 3000,
+            gamma: (0..n * n).map(|i| value(self.fill, self.random, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
+            beta: (0..n).map(|_| i64::from(self.random.below(1 << 31)) << 8).collect(),
+            shift: self.random.below(12),
+            multipliers: (0..n).map(|_| self.random.below(1 << 30) as i32).collect(),
+            output_shift: 30,
+        };
+        self.add(Node::InverseGdn(gdn), n, 3000)
+    }
+
+    fn add(&mut self, node: Node, channels: usize, max: i32) -> usize {
+        self.nodes.push(node);
+        self.shapes.push((channels, max));
+        self.shapes.len() - 1
+    }
+}
+
+/// Residual blocks, and upsampling blocks with a normalization in one of two branches.
+fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3]) -> Synthesis {
+    let mut m = Maker { random, fill, nodes: Vec::new(), shapes: vec![(latent, 2047)] };
+    let mut at = 0;
+    for width in widths {
+        let channels = m.shapes[at].0;
+        let inner = m.layer(&[(at, false)], 3, channels, Epilogue::Gelu, false);
+        let block = m.layer(&[(inner, true), (at, true)], 1, channels, Epilogue::Linear, false);
+        let up = m.layer(&[(block, false)], 3, 4 * width, Epilogue::Gelu, true);
+        let conv = m.layer(&[(up, false)], 3, width, Epilogue::Linear, false);
+        let normalized = m.inverse_gdn(conv);
+        let wide = m.layer(&[(block, false)], 1, 4 * width, Epilogue::Linear, false);
+        let skip = m.layer(&[(block, false), (wide, true)], 5, 4 * width, Epilogue::Linear, true);
+        at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
+    }
+    m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
+    let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+    Synthesis::new(latent, quantizer, m.nodes).unwrap()
+}
+
+#[test]
+fn strips_give_the_samples_of_the_definition() {
+    let device = match Device::open(0, false) {
+        Ok(device) => Arc::new(device),
+        Err(error) if is_required("cuda") => panic!("{error}"),
+        Err(error) => return eprintln!("not run: {error}"),
+    };
+    let functions = functions();
+    let fills = [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating];
+    for (seed, [height, width, channels]) in [[1, 2, 4], [3, 1, 40], [2, 3, 9], [5, 1, 3], [1, 1, 33]].into_iter().enumerate() {
+        let random = &mut Random(seed as u64);
+        let widths = [[8, 12, 5], [33, 4, 8], [1, 2, 3], [16, 8, 8], [4, 40, 1]][seed];
+        let own = synthesis(random, fills[seed % 4], channels, widths);
+        let data = (0..height * width * channels).map(|i| value(fills[(seed / 2) % 4], random, 40_000, i)).collect();
+        let latent = Map { height, width, channels, data };
+        let expected = reference::synthesis(&functions, &own, &latent);
+        let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
+        for strip in [1, 2, 7] {
+            let got = packed.run_in_strips(&device, &latent, strip).unwrap();
+            let differs = got.data.iter().zip(&expected.data).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "seed {seed}, strips of {strip}");
+            assert_eq!((got.height, got.width, got.channels), (expected.height, expected.width, expected.channels));
+        }
+    }
+}

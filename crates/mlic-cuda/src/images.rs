@@ -1,0 +1,75 @@
+//! The compiled kernels, and which of them a GPU gets.
+
+/// Kernels for some GPUs.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// What it was made for.
+    pub(crate) name: &'static str,
+    /// Least compute capability.
+    least: (i32, i32),
+    /// Most: an image of machine code is for one revision here, PTX for all later ones.
+    most: (i32, i32),
+    /// Whether dense layers run on `mma.m16n8k32`.
+    pub(crate) has_mma: bool,
+    pub(crate) bytes: &'static [u8],
+}
+
+macro_rules! images {
+    ($($name:literal $least:expr, $most:expr, $has_mma:literal);* $(;)?) => {
+        &[$(Image {
+            name: $name, least: $least, most: $most, has_mma: $has_mma,
+            bytes: include_bytes!(concat!("../images/", $name)),
+        }),*]
+    };
+}
+
+/// In the order of preference. `kernels/build.py` makes them.
+static IMAGES: &[Image] = images! {
+    "sm_72.cubin" (7, 2), (7, 2), false;
+    "sm_87.cubin" (8, 7), (8, 7), true;
+    "sm_90.cubin" (9, 0), (9, 0), true;
+    "sm_110.cubin" (11, 0), (11, 0), true;
+    "compute_80.ptx" (8, 0), (i32::MAX, 0), true;
+    "compute_72.ptx" (7, 2), (i32::MAX, 0), false;
+};
+
+/// The image for a compute capability, on request one that does without `mma`; none below 7.2.
+pub(crate) fn choose(capability: (i32, i32), without_mma: bool) -> Option<&'static Image> {
+    IMAGES.iter().find(|image| (image.least..=image.most).contains(&capability) && !(without_mma && image.has_mma))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn the_images_are_of_these_sources() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let is_source = |name: &str| (name.ends_with(".h") || name.ends_with(".cu")) && name != "clang_prelude.h";
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| is_source(name)).collect();
+        names.sort();
+        let mut digest = Sha256::new();
+        for name in names {
+            digest.update([name.as_bytes(), b"\0", &std::fs::read(format!("{folder}/{name}")).unwrap()].concat());
+        }
+        let made_of = include_str!("../images/sources.sha256").trim();
+        assert_eq!(mlic_model::package::hex(&digest.finalize()), made_of, "run kernels/build.py");
+    }
+
+    #[test]
+    fn each_gpu_gets_its_image() {
+        let name = |major, minor| choose((major, minor), false).map(|image| image.name);
+        assert_eq!(name(7, 0), None);
+        assert_eq!(name(7, 2), Some("sm_72.cubin"));
+        assert_eq!(name(7, 5), Some("compute_72.ptx"));
+        assert_eq!(name(8, 6), Some("compute_80.ptx"));
+        assert_eq!(name(8, 7), Some("sm_87.cubin"));
+        assert_eq!(name(9, 0), Some("sm_90.cubin"));
+        assert_eq!(name(11, 0), Some("sm_110.cubin"));
+        assert_eq!(name(12, 0), Some("compute_80.ptx"));
+        assert_eq!(choose((9, 0), true).map(|image| image.name), Some("compute_72.ptx"));
+    }
+}

@@ -1,0 +1,133 @@
+//! How fast dense layers run, against what the device could do.
+
+use std::time::Instant;
+
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use mlic_backend::{BackendError, Stage};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::model::{LayerView, Weights};
+use mlic_model::parameters::{Functions, LayerLevel, Requant};
+
+use crate::backend::device_error;
+use crate::device::Device;
+use crate::layer::{Plan, Region};
+use crate::memory::{Pool, Tensor};
+use crate::packed::Packer;
+
+/// A dense layer that is measured: `side x side`, as many outputs as channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Side of the kernel.
+    pub side: usize,
+    /// Channels and outputs.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Whether activations have 16 bits: two products of bytes for each.
+    pub wide: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rate {
+    /// Device and image.
+    pub device: String,
+    /// Multiply-adds of bytes per second, whole layers.
+    pub achieved: f64,
+    /// Dense multiply-adds of bytes per second by multiprocessors, clock and architecture; none for an architecture that is not known.
+    pub peak: Option<f64>,
+}
+
+/// Dense multiply-adds of bytes per clock of a multiprocessor with tensor cores.
+const fn per_clock(capability: (i32, i32)) -> Option<f64> {
+    match capability {
+        (7, 2 | 5) => Some(512.0),
+        (8, 0 | 7) => Some(2048.0),
+        (8, _) => Some(1024.0),
+        (9, 0) => Some(4096.0),
+        _ => None,
+    }
+}
+
+fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Random) -> Result<Vec<(Plan, Kept)>, DriverError> {
+    let Shape { side, channels, wide, .. } = shape;
+    let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
+    let (kernel, epilogue) = (Kernel::Dense { size: side }, Epilogue::Linear);
+    let spec = LayerSpec { name: "measured".into(), terms: vec![term], kernel, outputs: channels, epilogue };
+    let weights: Vec<i8> = (0..channels * channels * side * side).map(|_| random.within(127) as i8).collect();
+    let output = Requant { multiplier: 0, shift: 0 };
+    let level = LayerLevel { shift: 24, multipliers: vec![vec![1 << 12; channels]], bias: vec![0; channels], output };
+    let view = LayerView { spec: &spec, max: 127, level: &level, weights: vec![Weights::Bytes(&weights)] };
+    let mut packer = Packer::default();
+    let none = Functions {
+        gelu: vec![0],
+        half_tanh: vec![0],
+        exp_coarse: vec![0],
+        exp_fine: vec![0],
+        exp2_coarse: vec![0],
+        exp2_fine: vec![0],
+    };
+    let tables = packer.functions(&none);
+    packer.layer(&[view], &[if wide { 8191 } else { 127 }], tables, false);
+    let (plans, _, parts) = packer.finish(device)?;
+    Ok(plans.into_iter().zip(std::iter::once(parts)).collect())
+}
+
+type Kept = [crate::device::Memory; 2];
+
+/// Runs a layer `repeats` times after a first one.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`], or what the device says.
+pub fn dense_rate(ordinal: usize, shape: Shape, repeats: usize) -> Result<Rate, BackendError> {
+    let device = std::sync::Arc::new(Device::open(ordinal, false)?);
+    measure(&device, shape, repeats).map_err(|e| device_error(Stage::Passes, e))
+}
+
+fn measure(device: &std::sync::Arc<Device>, shape: Shape, repeats: usize) -> Result<Rate, DriverError> {
+    let Shape { side, channels, height, width, wide } = shape;
+    let mut random = mlic_backend::contract::Random(1);
+    let plans = plan(device, shape, &mut random)?;
+    let pool = Pool::new(device);
+    let (input, out) =
+        (Tensor::<i16>::new(&pool, [height, width, channels])?, Tensor::<i16>::new(&pool, [height, width, channels])?);
+    let max = if wide { 8191 } else { 127 };
+    input.write(&(0..input.len()).map(|_| random.within(max) as i16).collect::<Vec<_>>())?;
+    let region = Region { height, width, parity: None, rows: 0..height };
+    let run = |count: usize| {
+        for _ in 0..count {
+            for (plan, _) in &plans {
+                plan.launch(device, &[(input.address(), channels)], &region, [out.address(), 0], 0)?;
+            }
+        }
+        device.synchronize()
+    };
+    run(1)?;
+    let start = Instant::now();
+    run(repeats)?;
+    let products = (side * side * channels * channels * height * width * repeats * if wide { 2 } else { 1 }) as f64;
+    let achieved = products / start.elapsed().as_secs_f64().max(1e-9);
+    let attribute = |which| device.attribute(which).map(f64::from);
+    let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    let kilohertz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+    let capability = device.capability;
+    let peak = per_clock(capability).map(|each| each * processors * kilohertz * 1e3);
+    Ok(Rate { device: device.description.clone(), achieved, peak })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_measured_where_there_is_a_device() {
+        let shape = Shape { side: 3, channels: 33, height: 3, width: 5, wide: true };
+        match dense_rate(0, shape, 2) {
+            Ok(rate) => assert!(rate.achieved > 0.0 && rate.peak.is_none_or(|peak| peak >= 0.0), "{rate:?}"),
+            Err(error) => assert!(!mlic_backend::contract::is_required("cuda"), "{error}"),
+        }
+    }
+}

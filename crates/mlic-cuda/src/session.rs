@@ -1,0 +1,198 @@
+//! The entropy model of one image on the device.
+//!
+//! The launches of a step (hyper synthesis; parameters of a pass; commit of a pass) depend on the image's size and level alone: addresses are
+//! those of the workspace. The second image of a size and level records them as graphs, later ones replay these.
+
+use cudarc::driver::result::DriverError;
+use mlic_backend::entropy::EntropyModel;
+use mlic_backend::{BackendError, EntropySession, PassParameters, Stage};
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
+
+use crate::args::ParametersArgs;
+use crate::backend::{CudaBackend, device_error};
+use crate::device;
+use crate::memory::Tensor;
+use crate::ops::{CudaOps, Latents};
+use crate::workspace::{Mode, Workspace};
+
+/// A workspace that goes back when the session ends.
+struct Lease<'a> {
+    backend: &'a CudaBackend,
+    workspace: Workspace,
+    level: usize,
+    mode: Mode,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // The next session writes to the host's part. After a failure nothing of this device works, and it says so there.
+        if self.workspace.device.synchronize().is_ok() {
+            self.backend.workspaces.give_back(self.workspace.clone());
+        }
+    }
+}
+
+impl Lease<'_> {
+    fn failed(&self, error: DriverError) -> BackendError {
+        device_error(Stage::Passes, error)
+    }
+
+    /// Does the work of a step as the mode says.
+    fn run(&self, step: usize, work: impl FnOnce() -> Result<(), BackendError>) -> Result<(), BackendError> {
+        match self.mode {
+            Mode::Eager => work(),
+            Mode::Replay => self.launch(step),
+            Mode::Record => {
+                let graph = self.workspace.device.record(work).map_err(|e| self.failed(e))??;
+                self.workspace.host().recorded(self.level).graphs.insert(step, graph);
+                self.launch(step)
+            }
+        }
+    }
+
+    fn launch(&self, step: usize) -> Result<(), BackendError> {
+        let missing = || BackendError::Operator { name: format!("recorded step {step}") };
+        let mut host = self.workspace.host();
+        let graph = host.recorded(self.level).graphs.get_mut(&step).ok_or_else(missing)?;
+        graph.launch().map_err(|e| device_error(Stage::Passes, e))
+    }
+}
+
+/// Where a session is that has no [`EntropyModel`], because it only replays.
+#[derive(Default)]
+struct Turn {
+    next: usize,
+    has_parameters: bool,
+}
+
+/// What runs the networks.
+enum Networks<'a> {
+    Model(Box<EntropyModel<'a, CudaOps<'a>>>),
+    Recorded(Turn),
+}
+
+/// The entropy model of one image.
+pub(crate) struct Session<'a> {
+    // Before the lease: its tensors go back first.
+    networks: Networks<'a>,
+    lease: Lease<'a>,
+    size: LatentSize,
+}
+
+/// Graphs of an image: hyper synthesis, then two for each pass.
+const fn steps(slices: usize) -> usize {
+    1 + 4 * slices
+}
+
+impl<'a> Session<'a> {
+    /// Starts from z in latent fixed point and runs the hyper synthesis.
+    pub(crate) fn new(backend: &'a CudaBackend, size: LatentSize, quality: u8, z: &[i32]) -> Result<Self, BackendError> {
+        let stage = Stage::HyperSynthesis;
+        let failed = |e| device_error(stage, e);
+        let config = backend.model.config();
+        let level = config.scale_level(quality);
+        let workspace = backend.workspaces.take(&backend.device, config, size).map_err(failed)?;
+        let mode = workspace.host().mode(level, steps(config.slices));
+        let lease = Lease { backend, workspace, level, mode };
+        let latent = &lease.workspace.z;
+        if !latent.write(z).map_err(failed)? {
+            return Err(BackendError::Shape { stage, got: z.len(), need: latent.len() });
+        }
+        if mode == Mode::Replay {
+            lease.launch(0)?;
+            return Ok(Self { networks: Networks::Recorded(Turn::default()), lease, size });
+        }
+        let mut started = None;
+        lease.run(0, || {
+            let ops = CudaOps { backend, workspace: lease.workspace.clone(), level, stage };
+            started = Some(EntropyModel::new(backend.model.layout(), ops, latent)?);
+            Ok(())
+        })?;
+        let mut model = started.ok_or_else(|| BackendError::Operator { name: "hyper synthesis".into() })?;
+        model.ops_mut().stage = Stage::Passes;
+        Ok(Self { networks: Networks::Model(Box::new(model)), lease, size })
+    }
+
+    /// Symbols of a pass.
+    fn count(&self) -> usize {
+        self.size.half_len() * self.lease.backend.model.config().slice_channels()
+    }
+
+    /// Addresses of the latent slices that are complete.
+    fn slices(&self) -> Vec<u64> {
+        match &self.networks {
+            Networks::Model(model) => model.y_hat().iter().map(Tensor::address).collect(),
+            Networks::Recorded(turn) => {
+                self.lease.workspace.host().recorded(self.lease.level).y_hat.iter().take(turn.next / 2).copied().collect()
+            }
+        }
+    }
+}
+
+/// Runs the networks up to the parameters of a pass, and brings these to the host's memory.
+fn parameters(lease: &Lease<'_>, model: &mut EntropyModel<'_, CudaOps<'_>>, pass: Pass) -> Result<(), BackendError> {
+    let gaussian = model.parameters(pass)?;
+    let [means, indices] = lease.workspace.host().addresses();
+    let (thresholds, count) = (lease.backend.packed.thresholds, gaussian.mean.len());
+    let (scale, mean) = (gaussian.scale.address(), gaussian.mean.address());
+    let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
+    lease.workspace.device.launch_elements(&device::PARAMETERS, count, &args).map_err(|e| lease.failed(e))
+}
+
+impl EntropySession for Session<'_> {
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let (lease, step) = (&self.lease, 1 + 2 * pass.index());
+        match &mut self.networks {
+            Networks::Model(model) => lease.run(step, || parameters(lease, model, pass))?,
+            Networks::Recorded(turn) if turn.next != pass.index() => return Err(BackendError::Order { pass }),
+            Networks::Recorded(turn) => {
+                lease.launch(step)?;
+                turn.has_parameters = true;
+            }
+        }
+        lease.workspace.device.synchronize().map_err(|e| lease.failed(e))?;
+        let (means, scale_indices) = lease.workspace.host().read(self.count());
+        Ok(PassParameters { means, scale_indices })
+    }
+
+    fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
+        let need = self.count();
+        let (lease, step) = (&self.lease, 2 + 2 * pass.index());
+        match &mut self.networks {
+            Networks::Model(model) => {
+                lease.run(step, || model.commit(pass, symbols))?;
+                if lease.mode == Mode::Record {
+                    let slices = model.y_hat().iter().map(Latents::address).collect();
+                    lease.workspace.host().recorded(lease.level).y_hat = slices;
+                }
+            }
+            Networks::Recorded(turn) => {
+                if turn.next != pass.index() || !std::mem::take(&mut turn.has_parameters) {
+                    return Err(BackendError::Order { pass });
+                }
+                let wrong = BackendError::Shape { stage: Stage::Passes, got: symbols.len(), need };
+                if symbols.len() != need || lease.workspace.host().write_symbols(symbols).is_none() {
+                    return Err(wrong);
+                }
+                lease.launch(step)?;
+                turn.next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn y_hat(&self) -> Result<Map<i32>, BackendError> {
+        let config = self.lease.backend.model.config();
+        let ([height, width], channels) = (self.size.y, config.slice_channels());
+        let mut out = Map::zeros(height, width, config.latent);
+        let mut slice = vec![0_i32; height * width * channels];
+        for (i, address) in self.slices().into_iter().enumerate() {
+            self.lease.workspace.device.read(address, bytemuck::cast_slice_mut(&mut slice)).map_err(|e| self.lease.failed(e))?;
+            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.chunks_exact(channels)) {
+                to[i * channels..(i + 1) * channels].copy_from_slice(from);
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,144 @@
+//! What one image size needs beside the model: device buffers, and the memory that crosses to the host.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::result::DriverError;
+use mlic_core::schedule::LatentSize;
+use mlic_model::Config;
+
+use crate::device::{Device, Graph, Pinned};
+use crate::memory::{Pool, Tensor};
+
+/// Workspaces that are kept for the next image of their size.
+const KEPT: usize = 4;
+
+/// All that crosses between host and device in a pass, in memory that both see.
+pub(crate) struct Host {
+    symbols: Pinned<i32>,
+    means: Pinned<i32>,
+    indices: Pinned<u8>,
+    /// Levels of activation scales that a session has run at.
+    seen: HashSet<usize>,
+    /// What sessions at a level have recorded.
+    recorded: HashMap<usize, Recorded>,
+}
+
+/// The launches of an image as graphs, complete or not yet.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    /// By step: 0 is the hyper synthesis, then parameters and commit of each pass.
+    pub(crate) graphs: HashMap<usize, Graph>,
+    /// Addresses of the latent slices of `y_hat`.
+    pub(crate) y_hat: Vec<u64>,
+}
+
+/// How a session is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each kernel is launched.
+    Eager,
+    /// Each step is recorded and then launched as one.
+    Record,
+    /// Each step is launched as it was recorded.
+    Replay,
+}
+
+impl Host {
+    /// The first session at a level runs eagerly: for one image, recording does not pay. The second records.
+    pub(crate) fn mode(&mut self, level: usize, steps: usize) -> Mode {
+        if self.recorded.get(&level).is_some_and(|r| r.graphs.len() == steps) {
+            return Mode::Replay;
+        }
+        self.recorded.remove(&level);
+        if self.seen.insert(level) { Mode::Eager } else { Mode::Record }
+    }
+
+    /// What has been recorded at a level.
+    pub(crate) fn recorded(&mut self, level: usize) -> &mut Recorded {
+        self.recorded.entry(level).or_default()
+    }
+
+    /// Symbols for the device, of z or of a pass: their address there. None when they are too many.
+    pub(crate) fn write_symbols(&mut self, symbols: &[i32]) -> Option<u64> {
+        self.symbols.as_mut_slice().get_mut(..symbols.len())?.copy_from_slice(symbols);
+        Some(self.symbols.address)
+    }
+
+    /// The most symbols of a pass.
+    pub(crate) fn capacity(&self) -> usize {
+        self.symbols.as_slice().len()
+    }
+
+    /// Where the device writes means and scale indices of a pass.
+    pub(crate) const fn addresses(&self) -> [u64; 2] {
+        [self.means.address, self.indices.address]
+    }
+
+    /// Means and scale indices of a pass, once the device is done.
+    pub(crate) fn read(&self, count: usize) -> (Vec<i32>, Vec<u8>) {
+        let first = |n: usize| n.min(count);
+        let (means, indices) = (self.means.as_slice(), self.indices.as_slice());
+        (means[..first(means.len())].to_vec(), indices[..first(indices.len())].to_vec())
+    }
+}
+
+/// Memory of one image size, for one session at a time.
+#[derive(Clone)]
+pub(crate) struct Workspace {
+    size: [usize; 2],
+    pub(crate) device: Arc<Device>,
+    pub(crate) pool: Arc<Pool>,
+    /// z in latent fixed point.
+    pub(crate) z: Tensor<i32>,
+    host: Arc<Mutex<Host>>,
+}
+
+impl Workspace {
+    fn new(device: &Device, config: &Config, size: LatentSize) -> Result<Self, DriverError> {
+        let count = (size.half_len() * config.slice_channels()).max(size.z[0] * size.z[1] * config.hyper);
+        let device = Arc::new(device.fork()?);
+        let pool = Pool::new(&device);
+        let z = Tensor::new(&pool, [size.z[0], size.z[1], config.hyper])?;
+        let (means, indices) = (Pinned::new(&device, count)?, Pinned::new(&device, count)?);
+        let (seen, recorded) = (HashSet::new(), HashMap::new());
+        let host = Host { symbols: Pinned::new(&device, count)?, means, indices, seen, recorded };
+        Ok(Self { size: size.y, device, pool, z, host: Arc::new(Mutex::new(host)) })
+    }
+
+    pub(crate) fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Workspaces that no session uses.
+#[derive(Default)]
+pub(crate) struct Workspaces(Mutex<Vec<Workspace>>);
+
+impl Workspaces {
+    fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One for images of this size.
+    pub(crate) fn take(&self, device: &Device, config: &Config, size: LatentSize) -> Result<Workspace, DriverError> {
+        let mut idle = self.idle();
+        let found = idle.iter().position(|w| w.size == size.y).map(|at| idle.remove(at));
+        drop(idle);
+        found.map_or_else(|| Workspace::new(device, config, size), Ok)
+    }
+
+    /// Keeps one for the next image; the one that was given back first makes room.
+    pub(crate) fn give_back(&self, workspace: Workspace) {
+        let mut idle = self.idle();
+        if idle.len() >= KEPT {
+            idle.remove(0);
+        }
+        idle.push(workspace);
+    }
+
+    /// Frees the memory of all that no session uses.
+    pub(crate) fn clear(&self) {
+        self.idle().clear();
+    }
+}
