@@ -200,16 +200,22 @@ struct Dense {
 impl Dense {
     /// `member` makes of a weight the lower bits of a member of its group.
     fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Vec<i32> {
+        match weights {
+            Source::Bytes(weights) => self.pack_of(weights, member),
+            Source::Words(weights) => self.pack_of(weights, member),
+        }
+    }
+
+    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Vec<i32> {
         let Self { size, channels, padded, outputs, block, group } = *self;
         let row_len = size * padded / group * block;
         let mut out = vec![0; outputs.div_ceil(block) * size * row_len];
-        let mut weights = weights.iter();
-        for o in 0..outputs {
-            for tap in 0..size * size {
+        for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
+            for (tap, weights) in weights.chunks_exact(channels).enumerate() {
                 let start = (o / block * size + tap / size) * row_len + o % block;
-                for (c, w) in weights.by_ref().take(channels).enumerate() {
+                for (c, w) in weights.iter().enumerate() {
                     let k = tap % size * padded + c;
-                    out[start + k / group * block] |= member(w) << (32 / group * (k % group));
+                    out[start + k / group * block] |= member((*w).into()) << (32 / group * (k % group));
                 }
             }
         }
@@ -239,18 +245,32 @@ impl Dense {
         let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
         let mut packed = Aligned::default();
         let bytes = packed.zeros(len);
-        let mut weights = weights.iter();
-        for o in 0..outputs {
-            for tap in 0..size * size {
-                for (c, w) in weights.by_ref().take(channels).enumerate() {
-                    let k = tap % size * padded + c;
-                    let pair = ((o / per_square * size + tap / size) * groups + k / 64) * 2;
-                    let at = k % 64 / 4 * 64 + o % 16 * 4 + k % 4;
-                    if is_words {
-                        bytes[pair * 1024 + at] = (w >> 8) as u8;
-                        bytes[(pair + 1) * 1024 + at] = w as u8;
-                    } else {
-                        bytes[(pair + o % SIDE / 16) * 1024 + at] = w as u8;
+        // Where a weight's first byte goes, as a matrix unit reads it.
+        let place = |o: usize, k: usize, row: usize| {
+            let pair = ((o / per_square * size + row) * groups + k / 64) * 2;
+            pair * 1024 + k % 64 / 4 * 64 + o % 16 * 4 + k % 4
+        };
+        let row_of = |i: usize| (i / size, i % size * padded);
+        let per_output = size * size * channels;
+        match weights {
+            Source::Bytes(weights) => {
+                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
+                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+                        let (row, first) = row_of(tap);
+                        for (c, w) in weights.iter().enumerate() {
+                            bytes[place(o, first + c, row) + o % SIDE / 16 * 1024] = *w as u8;
+                        }
+                    }
+                }
+            }
+            Source::Words(weights) => {
+                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
+                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+                        let (row, first) = row_of(tap);
+                        for (c, w) in weights.iter().enumerate() {
+                            let at = place(o, first + c, row);
+                            [bytes[at + 1024], bytes[at]] = w.to_le_bytes();
+                        }
                     }
                 }
             }
