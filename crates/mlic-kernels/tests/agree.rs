@@ -1,5 +1,5 @@
 //! The fast operators give the numbers of the reference, for every instruction set of this machine, on random and on extreme
-//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni`.
+//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni,amx`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -35,9 +35,12 @@ impl Layer {
         let terms: Vec<TermSpec> = inputs.iter().enumerate().map(term).collect();
         let spec = LayerSpec { name: "layer".into(), terms, kernel, outputs, epilogue };
         let count = |t: usize| spec.weights_per_output(t) * outputs;
-        let weights = (0..inputs.len())
-            .map(|t| OwnedWeights::Bytes((0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()))
-            .collect();
+        // Of 16 bits as large as the longest sum of a test allows.
+        let weights = (0..inputs.len()).map(|t| match rng.next().is_multiple_of(3) {
+            true => OwnedWeights::Words((0..count(t)).map(|i| value(fill, rng, 600, i) as i16).collect()),
+            false => OwnedWeights::Bytes((0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()),
+        });
+        let weights = weights.collect();
         let level = LayerLevel {
             shift: 20,
             multipliers: inputs.iter().map(|_| (0..outputs).map(|_| 1 << 9 | (rng.next() as i32 & 0x3fff)).collect()).collect(),
@@ -140,6 +143,30 @@ proptest! {
         let requant = Requant { multiplier: i32::MAX, shift: 40 };
         for isa in isas() {
             assert_same(isa, &fast::quantize(isa, &latent, requant, 8191), &reference::quantize(&latent, requant, 8191));
+        }
+    }
+}
+
+#[test]
+fn largest_factors() {
+    let (rng, f) = (&mut Rng(3), functions());
+    let tables = fast::Tables::new(&f);
+    let (channels, outputs) = (130, 33);
+    for (most, words) in [(127, false), (8191, false), (32_767, false), (8191, true), (32_639, true), (32_767, true)] {
+        let mut layer = Layer::new(rng, Fill::Zero, Kernel::Dense { size: 1 }, &[channels], outputs, Epilogue::Linear);
+        layer.level.multipliers[0].fill(1 << 9);
+        let weight = |i: usize| if i % channels == i / channels { 1 - 2 * (i % 2) as i32 } else { 0 };
+        layer.weights[0] = match words {
+            true => OwnedWeights::Words((0..channels * outputs).map(|i| (weight(i) * most) as i16).collect()),
+            false => OwnedWeights::Bytes((0..channels * outputs).map(|i| (weight(i) * 127) as i8).collect()),
+        };
+        for fill in FILLS {
+            let input = map(fill, rng, 3, 10, channels, most);
+            let expected = reference::layer(&layer.view(), &f, &[&input]);
+            for isa in isas() {
+                let packed = layer.packed(isa, &[most]);
+                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All), &expected);
+            }
         }
     }
 }

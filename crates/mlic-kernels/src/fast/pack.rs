@@ -12,6 +12,8 @@ use crate::cpu::Isa;
 const MATRIX_MIN: usize = 128;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
+/// Largest magnitude of a number whose halves are both signed bytes.
+const HALVES_MAX: i32 = i16::MAX as i32 - 128;
 
 /// A layer, ready to run on one instruction set.
 ///
@@ -46,6 +48,8 @@ pub(super) enum Weights {
     Pairs(Vec<i32>),
     /// Activations plus [`Simd::BYTE_ZERO`], four per product instruction; `offsets` (one per output) takes that away again.
     Quads { weights: Vec<i32>, offsets: Vec<i32> },
+    /// Signed 16-bit activations as signed bytes, and weights of 8 bits, or of 16 bits in halves too: products of quads for each pair of bytes.
+    Halves { upper: Option<Vec<i32>>, lower: Vec<i32> },
     /// One channel per output: `[tap][output]`, pairs of a weight and zero.
     Depthwise(Vec<i32>),
     /// The input itself.
@@ -106,24 +110,36 @@ impl Job for Pack<'_> {
         let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
         let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
         let terms = self.weights.iter().zip(self.maxima).enumerate();
-        let term = |(i, (weights, max)): (usize, (&Source<'_>, &i32))| {
-            let is_narrow = *max <= BYTE_MAX && matches!(weights, Source::Bytes(_));
-            term(spec, i, block, *weights, is_narrow, S::PREFERS_QUADS.then_some(S::BYTE_ZERO), matrix)
-        };
-        let terms = terms.map(term).collect();
-        Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms }
+        let terms = terms.map(|(i, (weights, max))| {
+            let method = matrix.map_or_else(|| Method::of::<S>(*weights, *max), Method::Squares);
+            term(spec, i, block, *weights, *max, method)
+        });
+        Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms: terms.collect() }
     }
 }
 
-fn term(
-    spec: &LayerSpec,
-    index: usize,
-    block: usize,
-    weights: Source<'_>,
-    is_narrow: bool,
-    bytes: Option<u8>,
-    matrix: Option<Matrix>,
-) -> Term {
+/// How dense terms are multiplied.
+#[derive(Clone, Copy)]
+enum Method {
+    Pairs,
+    /// With what stands for zero.
+    Quads(u8),
+    Halves,
+    Squares(Matrix),
+}
+
+impl Method {
+    fn of<S: Simd>(weights: Source<'_>, max: i32) -> Self {
+        let is_split = || max <= HALVES_MAX && weights.iter().all(|w| w.abs() <= HALVES_MAX);
+        match weights {
+            Source::Bytes(_) if S::PREFERS_QUADS && max <= BYTE_MAX => Self::Quads(S::BYTE_ZERO),
+            _ if S::PREFERS_QUADS && S::BYTE_ZERO == 0 && is_split() => Self::Halves,
+            _ => Self::Pairs,
+        }
+    }
+}
+
+fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, max: i32, method: Method) -> Term {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
@@ -133,13 +149,13 @@ fn term(
             (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)))
         }
         Kernel::Dense { .. } => {
-            let quads = bytes.filter(|_| is_narrow);
-            let group = if quads.is_some() || matrix.is_some() { 4 } else { 2 };
+            let group = if matches!(method, Method::Pairs) { 2 } else { 4 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
-            let weights = match (matrix, quads) {
-                (Some(matrix), _) => Weights::Squares(shape.squares(matrix, weights, is_narrow)),
-                (None, Some(zero)) => shape.quads(weights, zero.into()),
-                (None, None) => Weights::Pairs(shape.pack(weights)),
+            let weights = match method {
+                Method::Squares(matrix) => Weights::Squares(shape.squares(matrix, weights, max)),
+                Method::Quads(zero) => shape.quads(weights, zero.into()),
+                Method::Halves => shape.halves(weights),
+                Method::Pairs => Weights::Pairs(shape.pack(weights, low_half)),
             };
             (shape.padded, weights)
         }
@@ -147,9 +163,20 @@ fn term(
     Term { first, channels, padded, weights }
 }
 
+/// A number, at most [`HALVES_MAX`], as `256 * upper + lower` of signed bytes.
+pub(super) const fn halves(v: i32) -> [i32; 2] {
+    let lower = v as i8 as i32;
+    [(v - lower) >> 8, lower]
+}
+
 /// A weight as the low half of a pair.
-fn low_half(weight: i32) -> i32 {
+const fn low_half(weight: i32) -> i32 {
     weight & 0xffff
+}
+
+/// A weight as the first byte of a quad.
+const fn byte(weight: i32) -> i32 {
+    weight & 0xff
 }
 
 /// `[channel][tap]` to `[tap][channel]`, each with a zero.
@@ -171,21 +198,24 @@ struct Dense {
 }
 
 impl Dense {
-    fn pack(&self, weights: Source<'_>) -> Vec<i32> {
+    /// `member` makes of a weight the lower bits of a member of its group.
+    fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Vec<i32> {
+        match weights {
+            Source::Bytes(weights) => self.pack_of(weights, member),
+            Source::Words(weights) => self.pack_of(weights, member),
+        }
+    }
+
+    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Vec<i32> {
         let Self { size, channels, padded, outputs, block, group } = *self;
         let row_len = size * padded / group * block;
         let mut out = vec![0; outputs.div_ceil(block) * size * row_len];
-        let word = |w: i32, member: usize| match group {
-            2 => low_half(w) << (16 * member),
-            _ => (w & 0xff) << (8 * member),
-        };
-        let mut weights = weights.iter();
-        for o in 0..outputs {
-            for tap in 0..size * size {
+        for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
+            for (tap, weights) in weights.chunks_exact(channels).enumerate() {
                 let start = (o / block * size + tap / size) * row_len + o % block;
-                for (c, w) in weights.by_ref().take(channels).enumerate() {
+                for (c, w) in weights.iter().enumerate() {
                     let k = tap % size * padded + c;
-                    out[start + k / group * block] |= word(w, k % group);
+                    out[start + k / group * block] |= member((*w).into()) << (32 / group * (k % group));
                 }
             }
         }
@@ -198,10 +228,16 @@ impl Dense {
         for offset in offsets.iter_mut().take(self.outputs) {
             *offset = -zero * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
         }
-        Weights::Quads { weights: self.pack(weights), offsets }
+        Weights::Quads { weights: self.pack(weights, byte), offsets }
     }
 
-    fn squares(&self, matrix: Matrix, weights: Source<'_>, is_narrow: bool) -> Squares {
+    fn halves(&self, weights: Source<'_>) -> Weights {
+        let lower = self.pack(weights, byte);
+        let upper = matches!(weights, Source::Words(_)).then(|| self.pack(weights, |w| byte(halves(w)[0])));
+        Weights::Halves { upper, lower }
+    }
+
+    fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Squares {
         let Self { size, channels, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(2 * SIDE);
         let is_words = matches!(weights, Source::Words(_));
@@ -209,24 +245,38 @@ impl Dense {
         let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
         let mut packed = Aligned::default();
         let bytes = packed.zeros(len);
-        let mut weights = weights.iter();
-        for o in 0..outputs {
-            for tap in 0..size * size {
-                for (c, w) in weights.by_ref().take(channels).enumerate() {
-                    let k = tap % size * padded + c;
-                    let pair = ((o / per_square * size + tap / size) * groups + k / 64) * 2;
-                    let at = k % 64 / 4 * 64 + o % 16 * 4 + k % 4;
-                    if is_words {
-                        bytes[pair * 1024 + at] = (w >> 8) as u8;
-                        bytes[(pair + 1) * 1024 + at] = w as u8;
-                    } else {
-                        bytes[(pair + o % SIDE / 16) * 1024 + at] = w as u8;
+        // Where a weight's first byte goes, as a matrix unit reads it.
+        let place = |o: usize, k: usize, row: usize| {
+            let pair = ((o / per_square * size + row) * groups + k / 64) * 2;
+            pair * 1024 + k % 64 / 4 * 64 + o % 16 * 4 + k % 4
+        };
+        let row_of = |i: usize| (i / size, i % size * padded);
+        let per_output = size * size * channels;
+        match weights {
+            Source::Bytes(weights) => {
+                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
+                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+                        let (row, first) = row_of(tap);
+                        for (c, w) in weights.iter().enumerate() {
+                            bytes[place(o, first + c, row) + o % SIDE / 16 * 1024] = *w as u8;
+                        }
+                    }
+                }
+            }
+            Source::Words(weights) => {
+                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
+                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+                        let (row, first) = row_of(tap);
+                        for (c, w) in weights.iter().enumerate() {
+                            let at = place(o, first + c, row);
+                            [bytes[at + 1024], bytes[at]] = w.to_le_bytes();
+                        }
                     }
                 }
             }
         }
         let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
-        let products = Products { activations: factors(!is_narrow), weights: factors(is_words) };
+        let products = Products { activations: factors(is_words || max > BYTE_MAX), weights: factors(is_words) };
         Squares { matrix, products, groups, weights: packed }
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::aligned::Aligned;
-use super::pack::{Term, Weights};
+use super::pack::{Term, Weights, halves};
 use crate::arch::{Factors, SIDE, Simd};
 use crate::map::Rows;
 
@@ -22,7 +22,7 @@ pub(super) struct Staged<'a> {
 pub(super) enum Data<'a> {
     Wide(&'a [i16]),
     Bytes(&'a [u8]),
-    /// Bytes, or upper bytes and lower bytes, with room after them.
+    /// Bytes, or upper bytes and lower bytes; for a matrix unit with room after them.
     Planes([&'a [u8]; 2]),
 }
 
@@ -63,6 +63,13 @@ pub(super) fn stage<'a, S: Simd>(
             if is_words {
                 lower.refill(rows_len + room, |to| fill(to, input, term, size, rows, 0, |v| v as u8));
             }
+            Staged { data: Data::Planes([upper.bytes(), lower.bytes()]), row_len, position_len }
+        }
+        Weights::Halves { .. } => {
+            let [upper, lower] = &mut buffer.planes;
+            let rows_len = (rows.len() + size - 1) * row_len;
+            upper.refill(rows_len, |to| fill(to, input, term, size, rows.clone(), 0, |v| halves(v.into())[0] as u8));
+            lower.refill(rows_len, |to| fill(to, input, term, size, rows, 0, |v| v as u8));
             Staged { data: Data::Planes([upper.bytes(), lower.bytes()]), row_len, position_len }
         }
         Weights::Quads { .. } => {

@@ -23,6 +23,8 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
     let mut tile = [[s.splat(0); V]; P];
     let first_output = block * V * S::LANES;
     let inner = size * term.padded;
+    let len = inner / 4 * V * S::LANES;
+    let quads_of = |weights| Quads { starts, row_len: staged.row_len, inner, weights: block_of(weights, block, size * len) };
     match (&term.weights, staged.data) {
         (Weights::Pairs(weights), Data::Wide(data)) => {
             let len = inner / 2 * V * S::LANES;
@@ -32,17 +34,23 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
             }
         }
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
-            let len = inner / 4 * V * S::LANES;
             for v in 0..V {
                 let offset = s.load(&offsets[first_output + v * S::LANES..]);
                 for tile in &mut tile {
                     tile[v] = offset;
                 }
             }
-            for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
-                let rows = starts.map(|start| data[start + i * staged.row_len..][..inner].as_chunks().0);
-                s.quads(&mut tile, rows, weights);
+            quads_of(weights).add(s, &mut tile, data);
+        }
+        (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data])) if S::BYTE_ZERO == 0 => {
+            if let Some(upper) = upper {
+                quads_of(upper).add(s, &mut tile, upper_data);
+                tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
+                quads_of(upper).add(s, &mut tile, lower_data);
             }
+            quads_of(lower).add(s, &mut tile, upper_data);
+            tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
+            quads_of(lower).add(s, &mut tile, lower_data);
         }
         (Weights::Depthwise(weights), Data::Wide(data)) => {
             for tap in 0..size * size {
@@ -68,4 +76,30 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
         _ => {} // staging follows the kind of weights
     }
     tile
+}
+
+/// The weights of a block, of so many words each.
+fn block_of(weights: &[i32], block: usize, len: usize) -> &[i32] {
+    &weights[block * len..][..len]
+}
+
+/// Products of bytes of a tile.
+struct Quads<'a, const P: usize> {
+    starts: &'a [usize; P],
+    row_len: usize,
+    /// Bytes of a row of the kernel.
+    inner: usize,
+    /// Of the block.
+    weights: &'a [i32],
+}
+
+impl<const P: usize> Quads<'_, P> {
+    #[inline(always)]
+    fn add<S: Simd, const V: usize>(&self, s: S, tile: &mut Tile<S, P, V>, data: &[u8]) {
+        let weights = self.weights.chunks_exact(self.inner / 4 * V * S::LANES);
+        for (i, weights) in weights.enumerate() {
+            let rows = self.starts.map(|start| data[start + i * self.row_len..][..self.inner].as_chunks().0);
+            s.quads(tile, rows, weights);
+        }
+    }
 }
