@@ -1,0 +1,114 @@
+"""Writes the figures of a model card from what `mlic eval` measured.
+
+    mlic eval --json --anchor models/training/anchors.json -q 0,10,20,30,40,50,60,70,80,90,100 KODAK > eval.json
+    python models/training/report.py eval.json models/edge [--logs RUN/log-*.jsonl]
+
+Writes rate-distortion.svg, loss.svg (from the logs, also kept as loss.json) and the part of README.md between its `figures` marks.
+Needs no package beyond the standard library.
+"""
+import argparse
+import json
+import math
+import os
+
+import plot
+
+ANCHORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "anchors.json")
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def ssim_db(v):
+    return -10 * math.log10(1 - v)
+
+
+def at_rate(curve, bpp, key):
+    """Value of a curve at a rate, linear in log rate; None outside."""
+    points = list(zip(curve["bpp"], curve[key]))
+    for (r0, v0), (r1, v1) in zip(points, points[1:]):
+        if r0 <= bpp <= r1:
+            return v0 + (v1 - v0) * math.log(bpp / r0) / math.log(r1 / r0)
+    return None
+
+
+def rate_distortion(name, means, anchors):
+    """The chart of PSNR and MS-SSIM against rate."""
+    panels = []
+    for title, key, f, unit in (("PSNR", "psnr_rgb", float, "dB, RGB"), ("MS-SSIM", "ms_ssim", ssim_db, "dB, -10 log10(1 - MS-SSIM)")):
+        own = [(m["bpp"], f(m[key])) for m in means]
+        curves = [(name, own, True)] + [(n, [(b, f(v)) for b, v in zip(c["bpp"], c[key])], False) for n, c in anchors.items() if key in c]
+        x1 = 1.2 * max(x for x, _ in own)
+        ys = [y for _, c, _ in curves for x, y in c if x <= x1]
+        panels.append(plot.chart(f"Kodak, {title}", "bits per pixel", unit, curves, (0, x1), (min(ys) - 0.5, max(ys) + 0.5),
+                                 len(panels) * plot.WIDTH))
+    return plot.document(panels)
+
+
+def table(means, anchors):
+    """Markdown: measured points, and what each anchor has at the same rate."""
+    rows = ["| q | bpp | PSNR, dB | MS-SSIM | " + " | ".join(f"{n}, dB" for n in anchors) + " |", "|---" * (4 + len(anchors)) + "|"]
+    for m in means:
+        there = (at_rate(c, m["bpp"], "psnr_rgb") for c in anchors.values())
+        cells = ["" if v is None else f"{v:.2f}" for v in there]
+        rows.append(f"| {m['percent']:g} | {m['bpp']:.4f} | {m['psnr_rgb']:.2f} | {m['ms_ssim']:.4f} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def monotone(means):
+    """What of `bits and quality grow with q` does not hold."""
+    return [f"q {a['percent']:g} to {b['percent']:g}: {k} falls" for a, b in zip(means, means[1:])
+            for k in ("bpp", "psnr_rgb", "ms_ssim") if b[k] <= a[k]]
+
+
+def figures(report, anchors):
+    means = sorted(report["means"], key=lambda m: m["percent"])
+    bd = "; ".join(f"{b['anchor']} {b['percent']:+.1f} %" for b in report["bd_rates"] if b["percent"] is not None)
+    ratios = [math.log(b["bpp"] / a["bpp"]) for a, b in zip(means, means[1:])]
+    even = f"Bits grow by a factor of {math.exp(min(ratios)):.2f} to {math.exp(max(ratios)):.2f} per step of q."
+    wrong = monotone(means)
+    order = "Bits, PSNR and MS-SSIM grow with every step of q." if not wrong else "Not monotone: " + "; ".join(wrong) + "."
+    return "\n\n".join(t for t in (
+        f"Model {report['model']['id']}, {len(report['images'])} Kodak images, means; streams decoded before measuring. The last columns say "
+        "what PSNR each anchor has at the same rate (empty: outside its published points).",
+        table(means, anchors), f"{order} {even}", f"BD-rate (PSNR) against {bd}." if bd else "",
+        "![PSNR and MS-SSIM against rate](rate-distortion.svg)") if t)
+
+
+def loss_rows(paths):
+    """[role, steps, loss] of training logs in order of time; `step` counts on over the files given."""
+    rows = [json.loads(line) for p in paths for line in open(p)]
+    return [[r["role"], r["step"], r["loss"]] for r in sorted(rows, key=lambda r: r["step"])]
+
+
+def loss_chart(rows):
+    curves = [(role, [(s, l) for r, s, l in rows if r == role], False) for role in sorted({r for r, _, _ in rows})]
+    losses = sorted(l for _, _, l in rows)
+    hi = losses[int(0.99 * (len(losses) - 1))] * 1.05
+    return plot.document([plot.chart("Training loss", "steps, all workers", "loss", curves, (0, max(s for _, s, _ in rows)), (min(losses) * 0.95, hi))])
+
+
+def write(path, text):
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("eval")
+    a.add_argument("model", help="folder of the model card")
+    a.add_argument("--logs", nargs="*", default=[])
+    a = a.parse_args()
+    report = json.load(open(a.eval))
+    anchors = json.load(open(ANCHORS))["codecs"]
+    card = os.path.join(a.model, "README.md")
+    before, rest = open(card).read().split(BEGIN)
+    after = rest.split(END)[1]
+    write(card, f"{before}{BEGIN}\n{figures(report, anchors)}\n{END}{after}")
+    write(os.path.join(a.model, "rate-distortion.svg"), rate_distortion(report["model"]["name"], sorted(report["means"], key=lambda m: m["percent"]), anchors))
+    if a.logs:
+        rows = loss_rows(a.logs)
+        write(os.path.join(a.model, "loss.json"), json.dumps(rows))
+        write(os.path.join(a.model, "loss.svg"), loss_chart(rows))
+
+
+if __name__ == "__main__":
+    main()
