@@ -10,17 +10,17 @@ import sys
 import torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import checkpoint
 import fast
 import rd
 import tiles as tile_set
 from mlicpp import EDGE, MLICPlusPlus
 
 
-def held_out(tiles, count):
-    """(count, 3, 320, 320) float: evenly chosen held-out tiles."""
-    _, index = tile_set.split(tiles)
-    pick = index[torch.linspace(0, len(index) - 1, min(count, len(index))).long().numpy()]
-    return torch.stack([torch.from_numpy(tiles[i].copy()) for i in pick]).permute(0, 3, 1, 2)
+def held_out(data, numbers, count):
+    """(count, 3, h, w) uint8: held-out tiles, evenly chosen."""
+    _, index = tile_set.split(numbers)
+    return data[index[torch.linspace(0, len(index) - 1, min(count, len(index))).long()]].permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -34,8 +34,7 @@ def evaluate(net, images, levels, batch=4, device="cpu"):
         for chunk in images.split(batch):
             x = (chunk.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
             q = torch.full((len(x),), float(level), device=device)
-            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-                o = net(x, q)
+            o = net(x, q)
             o["x_hat"] = o["x_hat"].clamp(0, 1)
             ry, rz, mse = rd.rate_distortion(o, x)
             parts.append(torch.stack([ry, rz, -10 * mse.log10(), rd.loss(ry + rz, mse, q)]))
@@ -47,9 +46,9 @@ def evaluate(net, images, levels, batch=4, device="cpu"):
 
 def load(path):
     net = MLICPlusPlus(EDGE)
-    ck = torch.load(path, map_location="cpu")
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in ck["state_dict"].items()})
-    return fast.use(net.to(memory_format=torch.channels_last)), ck.get("step", 0)
+    state, step = checkpoint.load(path)
+    net.load_state_dict(state)
+    return fast.use(net.to(memory_format=torch.channels_last)), step
 
 
 def main():
@@ -62,7 +61,7 @@ def main():
     a = a.parse_args()
     torch.set_num_threads(1)
     net, step = load(a.checkpoint)
-    rows = evaluate(net, held_out(tile_set.load(a.tiles), a.count), [float(v) for v in a.levels.split(",")])
+    rows = evaluate(net, held_out(*tile_set.load(a.tiles), a.count), [float(v) for v in a.levels.split(",")])
     for r in rows:
         print(json.dumps(r))
     print(json.dumps({"step": step, "mean_loss": round(sum(r["loss"] for r in rows) / len(rows), 4)}))

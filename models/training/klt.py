@@ -4,18 +4,17 @@ Random transforms take thousands of steps to find what is known beforehand. The 
 channel and every residual branch keeps a small random start, so that training leaves the block transform from the first step on.
 GELU is passed exactly by pairs, gelu(t) - gelu(-t) = t, and nearly by a bias, gelu(t + 3) - 3, for weak features.
 """
-import math
-
 import numpy as np
 import torch
 
+import rd
 from mlicpp import EntropyBottleneck
 
 BRANCH = 0.05          # scale of the last convolution of a residual branch
 BIAS = 3.0
+MIDDLE = 6.7           # a gain in the middle of the levels, for the scale of the entropy networks
 Z_SCALE = 4.0          # of h_a's last layer, for a z that says something from the start
-BASE = 6.7             # gain of orthonormal coefficients at the middle of q
-SPAN = 1.4             # log gain from the middle to either end
+BASE = 62.0            # gain of orthonormal coefficients per square root of lambda: where uniform steps of one cost as much as they gain
 
 
 def patches(tiles, size, rng, n=60000):
@@ -92,8 +91,9 @@ def synthesis_stage(conv, p, first):
     w[:first, :, :k, 1, 1] = p.t().reshape(4, first, k).transpose(0, 1)
 
 
-def start(net, tiles, rng):
+def start(net, tiles, seed):
     """Sets g_a and g_s of `net`, and scales its entropy networks to the latents that come of it."""
+    rng = np.random.default_rng(seed)
     with torch.no_grad():
         ga, gs = net.g_a.analysis_transform, net.g_s.synthesis_transform
         m, width = net.cfg.latent, net.cfg.transform[2]
@@ -119,9 +119,9 @@ def start(net, tiles, rng):
             synthesis_stage(b.upsample[0], p, first)
         synthesis_stage(gs[7][0], p2, 3)
         gs[7][0].bias.fill_(0.5)
-        g = torch.linspace(-SPAN, SPAN, net.cfg.levels)[:, None].expand(-1, m)
-        net.gain.copy_(g + math.log(BASE)), net.inverse_gain.copy_(-g - math.log(BASE))
-        std = BASE * (p16 @ cov16 @ p16.t()).diagonal().clamp(min=0).sqrt()
+        g = torch.tensor(rd.LAMBDAS)[:, None].expand(-1, m).sqrt().mul(BASE).log()
+        net.gain.copy_(g), net.inverse_gain.copy_(-g)
+        std = MIDDLE * (p16 @ cov16 @ p16.t()).diagonal().clamp(min=0).sqrt()
         whiten(net, std)
     return std
 

@@ -1,4 +1,5 @@
 """Rate, distortion and their balance over the levels of quality."""
+import functools
 import math
 
 import torch
@@ -7,13 +8,18 @@ import torch.nn.functional as F
 import fast
 from mlicpp import quantize_ste
 
-LAMBDAS = [0.0007, 0.00155, 0.00343, 0.0076, 0.01682, 0.03724, 0.08245, 0.1825]     # even steps of log lambda
+LAMBDAS = [0.0002, 0.0007, 0.0022, 0.0065, 0.0168, 0.0372, 0.0825, 0.1825]     # for even steps of log bits: wider where bits are few
 TOP = len(LAMBDAS) - 1
+
+
+@functools.lru_cache
+def _log_lambdas(device):
+    return torch.tensor(LAMBDAS, device=device).log()
 
 
 def lam(q):
     """Lagrangian weight of 255^2 mse at level q (float, 0..7): log-linear between levels."""
-    t = torch.tensor(LAMBDAS, device=q.device).log()
+    t = _log_lambdas(q.device)
     lo = q.floor().clamp(0, TOP - 1).long()
     return torch.lerp(t[lo], t[lo + 1], q - lo).exp()
 
@@ -57,3 +63,6 @@ def transforms_only(net, x, q):
     x_hat = net.g_s(quantize_ste(y) * ig).float()
     rate = bits.flatten(1).sum(1) / px
     return rate, torch.zeros_like(rate), (x_hat - x).square().flatten(1).mean(1)
+
+
+MEASURES = {"joint": joint, "entropy": entropy_only, "transforms": transforms_only}

@@ -9,11 +9,11 @@ Needs no package beyond the standard library.
 import argparse
 import json
 import math
-import os
+import pathlib
 
 import plot
 
-ANCHORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "anchors.json")
+ANCHORS = pathlib.Path(__file__).resolve().parent / "anchors.json"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -75,7 +75,7 @@ def figures(report, anchors):
 
 def loss_rows(paths):
     """[role, steps, loss] of training logs in order of time; `step` counts on over the files given."""
-    rows = [json.loads(line) for p in paths for line in open(p)]
+    rows = [json.loads(line) for p in paths for line in pathlib.Path(p).read_text().splitlines()]
     return [[r["role"], r["step"], r["loss"]] for r in sorted(rows, key=lambda r: r["step"])]
 
 
@@ -86,28 +86,24 @@ def loss_chart(rows):
     return plot.document([plot.chart("Training loss", "steps, all workers", "loss", curves, (0, max(s for _, s, _ in rows)), (min(losses) * 0.95, hi))])
 
 
-def write(path, text):
-    with open(path, "w") as f:
-        f.write(text)
-
-
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("eval")
     a.add_argument("model", help="folder of the model card")
     a.add_argument("--logs", nargs="*", default=[])
     a = a.parse_args()
-    report = json.load(open(a.eval))
-    anchors = json.load(open(ANCHORS))["codecs"]
-    card = os.path.join(a.model, "README.md")
-    before, rest = open(card).read().split(BEGIN)
-    after = rest.split(END)[1]
-    write(card, f"{before}{BEGIN}\n{figures(report, anchors)}\n{END}{after}")
-    write(os.path.join(a.model, "rate-distortion.svg"), rate_distortion(report["model"]["name"], sorted(report["means"], key=lambda m: m["percent"]), anchors))
+    report = json.loads(pathlib.Path(a.eval).read_text())
+    anchors = json.loads(ANCHORS.read_text())["codecs"]
+    folder = pathlib.Path(a.model)
+    card = folder / "README.md"
+    before, rest = card.read_text().split(BEGIN)
+    card.write_text(f"{before}{BEGIN}\n{figures(report, anchors)}\n{END}{rest.split(END)[1]}")
+    means = sorted(report["means"], key=lambda m: m["percent"])
+    (folder / "rate-distortion.svg").write_text(rate_distortion(report["model"]["name"], means, anchors))
     if a.logs:
         rows = loss_rows(a.logs)
-        write(os.path.join(a.model, "loss.json"), json.dumps(rows))
-        write(os.path.join(a.model, "loss.svg"), loss_chart(rows))
+        (folder / "loss.json").write_text(json.dumps(rows))
+        (folder / "loss.svg").write_text(loss_chart(rows))
 
 
 if __name__ == "__main__":
