@@ -79,11 +79,17 @@ def loss_rows(paths):
     return [[r["role"], r["step"], r["loss"]] for r in sorted(rows, key=lambda r: r["step"])]
 
 
+def smooth(points, n=11):
+    """Mean of n neighbours, fewer at the ends: one row sees few photographs."""
+    near = [points[max(0, i - n // 2):i + n // 2 + 1] for i in range(len(points))]
+    return [(x, sum(y for _, y in w) / len(w)) for (x, _), w in zip(points, near)]
+
+
 def loss_chart(rows):
-    curves = [(role, [(s, l) for r, s, l in rows if r == role], False) for role in sorted({r for r, _, _ in rows})]
-    losses = sorted(l for _, _, l in rows)
-    hi = losses[int(0.99 * (len(losses) - 1))] * 1.05
-    return plot.document([plot.chart("Training loss", "steps, all workers", "loss", curves, (0, max(s for _, s, _ in rows)), (min(losses) * 0.95, hi))])
+    curves = [(role, smooth([(s, l) for r, s, l in rows if r == role]), False) for role in sorted({r for r, _, _ in rows})]
+    losses = [l for _, c, _ in curves for _, l in c]
+    top = max(s for _, s, _ in rows)
+    return plot.document([plot.chart("Training loss", "steps, all workers", "loss", curves, (0, top), (min(losses) * 0.9, max(losses) * 1.05))])
 
 
 def main():
