@@ -13,6 +13,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..")]
 import checkpoint
 import fast
 import klt
+import levels
 import mlicpp
 import report
 import tiles
@@ -75,8 +76,20 @@ class Whole(unittest.TestCase):
             self.assertTrue(all(torch.isfinite(v).all() for v in state.values()))
             rows = [json.loads(line) for line in pathlib.Path(out, "log-0.jsonl").read_text().splitlines()]
             self.assertEqual([r["step"] for r in rows], [1, 2, 3, 4])
-            levels = json.loads(pathlib.Path(out, "eval.json").read_text())["mean"]
-            self.assertLess(levels[0]["bpp"], levels[-1]["bpp"])
+            rows = json.loads(pathlib.Path(out, "eval.json").read_text())["mean"]
+            self.assertLess(rows[0]["bpp"], rows[-1]["bpp"])
+
+
+class Levels(unittest.TestCase):
+    def test_bits_are_evenly_spaced(self):
+        rows = [{"bpp": b} for b in (0.1, 0.2, 0.4, 1.6)]
+        for got, want in zip(levels.positions(rows), (0.0, 4 / 3, 2 + 1 / 3, 3.0)):
+            self.assertAlmostEqual(got, want)
+        state = {name: torch.tensor([[0.0], [1.0], [3.0], [7.0]]) for name in levels.GAINS}
+        levels.respace(state, [0.0, 0.5, 1.5, 3.0])
+        self.assertEqual(state["gain"].flatten().tolist(), [0.0, 0.5, 2.0, 7.0])
+        with self.assertRaises(ValueError):
+            levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
 
 
 class Report(unittest.TestCase):

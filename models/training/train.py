@@ -39,8 +39,8 @@ def arguments(argv=None):
     a.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     a.add_argument("--minutes", type=float, default=60)
     a.add_argument("--workers", type=int, default=1)
-    a.add_argument("--roles", choices=("joint", "split"), default="joint",
-                   help="split: worker 0 trains the entropy networks, the others the transforms")
+    a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
+                   help="split: worker 0 trains the entropy networks, the others the transforms; entropy: all train the entropy networks")
     a.add_argument("--batch", type=int, default=8)
     a.add_argument("--batch-transforms", type=int, help="of workers that train transforms only [default: --batch]")
     a.add_argument("--size", type=int, default=192)
@@ -123,14 +123,14 @@ def rate(a, f, step):
 
 
 def role_of(a, rank):
-    return "joint" if a.roles == "joint" else "transforms" if rank else "entropy"
+    return a.roles if a.roles != "split" else "transforms" if rank else "entropy"
 
 
 def worker(rank, a, shared, start_step, t0, parent):
     torch.set_num_threads(1 if a.device == "cpu" else 8)
     torch.manual_seed(a.seed * 1000 + rank + start_step)
     role = role_of(a, rank)
-    mix = a.mix if a.workers > 1 and role == "joint" else 1.0
+    mix = a.mix if a.workers > 1 and a.roles != "split" else 1.0
     data, numbers = tile_set.load(a.tiles)
     data, index = data.to(a.device), tile_set.split(numbers)[0].to(a.device)
     net = MLICPlusPlus(EDGE).to(a.device)
