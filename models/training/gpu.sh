@@ -1,0 +1,18 @@
+#!/bin/sh
+# gpu.sh TILES OUT MINUTES [CHECKPOINT]: trains on one GPU and leaves in OUT mean.pt.0, .1, ... (float16, parts of 15 MiB), eval.json, log-0.jsonl, run.txt.
+# Starts with the block transform when there is no checkpoint. A checkpoint in parts is named without the number.
+set -eu
+here=$(dirname "$0") tiles=$1 out=$2 minutes=$3
+mkdir -p "$out"
+python3 -c 'import sys
+try:
+    import torch, numpy, PIL
+except ImportError as e:
+    sys.exit(f"needed: torch, numpy, pillow: {e}")
+print("torch", torch.__version__, "GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")' 2>&1 | tee "$out/run.txt"
+python3 "$here/train.py" --tiles "$tiles" --out "$out" --minutes "$minutes" ${4:+--resume "$4"} --device cuda \
+    --batch 32 --size 256 --shrink 0.3 --last-part 0.2 --last-size 320 --last-batch 16 --lr 6e-4 --lr-transforms 1e-4 \
+    --warmup 300 --flat 0.4 --final 0.01 --horizon 1000 --log-steps 50 --save-minutes 60 --eval-count 32 --split-mib 15 >> "$out/run.txt" 2>&1 ||
+    { tail -n 20 "$out/run.txt"; exit 1; }
+rm -f "$out/last.pt"
+tail -n 3 "$out/log-0.jsonl"

@@ -1,0 +1,58 @@
+"""Respaces the levels of quality of a trained checkpoint so that each step of q multiplies the bits by about the same factor.
+
+    python evaluate.py CHECKPOINT --tiles tiles.tar --json EVAL.json
+    python levels.py CHECKPOINT EVAL.json OUT.pt
+
+A level is a set of gains, and gains between levels are interpolated in the logarithm; so new levels are read off between old ones and
+nothing else changes. For export only: training goes on from the checkpoint with the levels that `rd.py` knows.
+"""
+import argparse
+import json
+import math
+import pathlib
+
+import torch
+
+import checkpoint
+
+GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
+
+
+def positions(rows):
+    """Old levels (real numbers) at which log bits are evenly spaced. rows: `levels` of evaluate.py, every whole level in order."""
+    bits = [math.log(r["bpp"]) for r in rows]
+    if any(b <= a for a, b in zip(bits, bits[1:])):
+        raise ValueError(f"bits must grow with every level: {[r['bpp'] for r in rows]}")
+    out = []
+    for k in range(len(bits)):
+        want = bits[0] + (bits[-1] - bits[0]) * k / (len(bits) - 1)
+        lo = max(i for i in range(len(bits) - 1) if bits[i] <= want + 1e-12)
+        out.append(lo + (want - bits[lo]) / (bits[lo + 1] - bits[lo]))
+    return out
+
+
+def respace(state, at):
+    """Gains of `state` read at the old levels `at`."""
+    for name in GAINS:
+        old, rows = state[name], []
+        for t in at:
+            lo = min(int(t), len(old) - 2)
+            rows.append(torch.lerp(old[lo], old[lo + 1], t - lo))
+        state[name] = torch.stack(rows)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("checkpoint")
+    a.add_argument("eval")
+    a.add_argument("out")
+    a = a.parse_args()
+    state, step = checkpoint.load(a.checkpoint)
+    at = positions(json.loads(pathlib.Path(a.eval).read_text())["levels"])
+    respace(state, at)
+    checkpoint.save(a.out, state, step, half=True)
+    print("old levels:", ", ".join(f"{t:.3f}" for t in at))
+
+
+if __name__ == "__main__":
+    main()

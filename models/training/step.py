@@ -1,0 +1,108 @@
+"""One step of training: forward, backward, clipped Adam; on a GPU recorded once as a CUDA graph and replayed."""
+import torch
+
+import rd
+
+NAMES = ("loss", "bpp_y", "bpp_z", "psnr", "psnr_top", "norm")
+TRANSFORM = ("g_a", "g_s", "gain", "inverse_gain")
+QUICK = {"entropy_bottleneck": "bottleneck", "gain": "quick", "inverse_gain": "quick", "hyper_gain": "quick", "inverse_hyper_gain": "quick"}
+
+
+def groups(net, a, role):
+    """Parameter groups with their own rate; what the role does not train is frozen. The quantiles have their own optimizer."""
+    by, of = {}, {"transforms": a.lr_transforms, "quick": 2 * a.lr, "entropy": a.lr, "bottleneck": 4 * a.lr}
+    for name, p in net.named_parameters():
+        top = name.split(".")[0]
+        trained = role == "joint" or (role == "transforms") == (top in TRANSFORM)
+        if name.endswith("quantiles"):
+            continue
+        p.requires_grad_(trained)
+        if trained:
+            kind = "transforms" if top in ("g_a", "g_s") else QUICK.get(top, "entropy")
+            by.setdefault(kind, []).append(p)
+    return [{"params": v, "base": of[k]} for k, v in by.items()]
+
+
+class Step:
+    """Trains `net` on batches of n crops of size x size. `before`: a step of other shape whose optimizers are kept."""
+
+    def __init__(self, net, measure, role, a, n, size, before=None):
+        self.net, self.measure, self.role, self.a = net, measure, role, a
+        self.cuda = a.device == "cuda"
+        self.x = torch.zeros(n, 3, size, size, device=a.device).contiguous(memory_format=torch.channels_last)
+        self.q = torch.zeros(n, device=a.device)
+        self.total = torch.zeros(len(NAMES), device=a.device)
+        self.count, self.graph, self.record = 0, None, self.cuda
+        if before:
+            self.opt, self.aux, self.params = before.opt, before.aux, before.params
+            return
+        lr = torch.tensor(0.0, device=a.device) if self.cuda else 0.0
+        g = [{**g, "lr": lr.clone() if self.cuda else lr} for g in groups(net, a, role)]
+        self.opt = torch.optim.Adam(g, fused=True, betas=(0.9, 0.99), capturable=self.cuda)
+        self.aux = torch.optim.Adam([net.entropy_bottleneck.quantiles], 1e-2)
+        self.params = [p for g in self.opt.param_groups for p in g["params"]]
+
+    def set_rate(self, factor):
+        """Sets all learning rates to `factor` of their base."""
+        for g in self.opt.param_groups:
+            if self.cuda:
+                g["lr"].fill_(g["base"] * factor)
+            else:
+                g["lr"] = g["base"] * factor
+
+    def _body(self):
+        with torch.autocast(self.x.device.type, torch.bfloat16, cache_enabled=not self.cuda):
+            ry, rz, mse = self.measure(self.net, self.x, self.q)
+        loss = rd.loss(ry + rz, mse, self.q).mean()
+        loss.backward()
+        if self.cuda:
+            for p in self.params:
+                p.grad.nan_to_num_(0.0, 0.0, 0.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.params, self.a.clip)
+        if self.cuda or torch.isfinite(norm):
+            self.opt.step()
+        psnr = -10 * mse.detach().log10()
+        self.total += torch.stack([loss.detach(), ry.detach().mean(), rz.detach().mean(), psnr.mean(), psnr[-1], norm])
+
+    def __call__(self, x):
+        """One step on crops x; a level of quality is drawn for each, one from each n-th of the range."""
+        n = len(x)
+        self.x.copy_(x)
+        self.q.copy_((torch.arange(n, device=x.device) + torch.rand(n, device=x.device)) * (rd.TOP / n))
+        if self.graph:
+            self.graph.replay()
+        elif self.record and self.count >= 3:
+            self._capture()
+        else:
+            self.opt.zero_grad(set_to_none=True)
+            self._body()
+        self.count += 1
+        if self.role != "transforms" and self.count % 4 == 0:
+            self.aux.zero_grad(set_to_none=True)
+            self.net.entropy_bottleneck.loss().backward(inputs=[self.net.entropy_bottleneck.quantiles])
+            self.aux.step()
+
+    def _capture(self):
+        torch.cuda.synchronize()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self.opt.zero_grad(set_to_none=True)
+                self._body()
+        torch.cuda.current_stream().wait_stream(side)
+        self.opt.zero_grad(set_to_none=True)
+        graph, self.record = torch.cuda.CUDAGraph(), False
+        try:
+            with torch.cuda.graph(graph):
+                self._body()
+        except RuntimeError as e:
+            print(f"no CUDA graph, steps are launched one kernel at a time: {e}", flush=True)
+            return
+        self.graph = graph
+
+    def seen(self, steps):
+        """Means since the last call."""
+        m = (self.total / steps).tolist()
+        self.total.zero_()
+        return dict(zip(NAMES, (round(v, 4) for v in m)))

@@ -1,0 +1,103 @@
+"""python -m unittest discover models/training: seconds on a processor, no tiles needed."""
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+import torch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..")]
+import checkpoint
+import fast
+import klt
+import levels
+import mlicpp
+import report
+import tiles
+import train
+
+
+class Fast(unittest.TestCase):
+    def test_local_context_is_the_definition(self):
+        torch.manual_seed(0)
+        m = mlicpp.LocalContext()
+        torch.nn.init.normal_(m.relative_position_table)
+        x = torch.randn(2, 32, 6, 8, requires_grad=True)
+        want, got = m(x), fast.local_context(m, x)
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+        weight = torch.randn_like(want)
+        inputs = [x, *m.parameters()]
+        for a, b in zip(torch.autograd.grad((want * weight).sum(), inputs), torch.autograd.grad((got * weight).sum(), inputs)):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
+
+    def test_lower_bound_is_the_definition(self):
+        for f in (mlicpp._LowerBound.apply, fast.lower_bound):
+            x = torch.tensor([-1.0, 0.5, -1.0], requires_grad=True)
+            y = f(x, torch.tensor(0.0) if f is not fast.lower_bound else 0.0)
+            (y * torch.tensor([1.0, 1.0, -1.0])).sum().backward()
+            self.assertEqual(y.tolist(), [0.0, 0.5, 0.0])
+            self.assertEqual(x.grad.tolist(), [0.0, 1.0, -1.0])
+
+
+class Start(unittest.TestCase):
+    def test_transforms_invert_each_other(self):
+        torch.manual_seed(0)
+        data, _ = tiles.synthetic(16)
+        net = mlicpp.MLICPlusPlus(mlicpp.EDGE)
+        klt.start(net, data.numpy(), 0)
+        x = data[:4].permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            error = (net.g_s(net.g_a(x)) - x).square().mean()
+        self.assertLess(error.item(), 0.1 * (x - x.mean()).square().mean().item())
+
+    def test_photographs_are_held_out_whole(self):
+        learn, held = tiles.split(torch.arange(3200).numpy())
+        self.assertEqual(len(held), len(tiles.HELD_OUT))
+        gap = min(abs(int(i) - int(j)) for i in (held[0], held[-1]) for j in learn)
+        self.assertGreaterEqual(gap, tiles.GUARD)
+
+
+class Whole(unittest.TestCase):
+    def run_training(self, out, *extra):
+        train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "2",
+                    "--exchange", "1", "--log-steps", "1", *extra])
+
+    def test_trains_resumes_and_evaluates(self):
+        with tempfile.TemporaryDirectory() as out:
+            self.run_training(out, "--split-mib", "15")
+            path = os.path.join(out, "mean.pt")
+            self.assertFalse(os.path.exists(path))
+            self.run_training(out, "--resume", path, "--eval-count", "1")
+            state, step = checkpoint.load(path)
+            self.assertEqual(step, 4)
+            self.assertTrue(all(torch.isfinite(v).all() for v in state.values()))
+            rows = [json.loads(line) for line in pathlib.Path(out, "log-0.jsonl").read_text().splitlines()]
+            self.assertEqual([r["step"] for r in rows], [1, 2, 3, 4])
+            rows = json.loads(pathlib.Path(out, "eval.json").read_text())["mean"]
+            self.assertLess(rows[0]["bpp"], rows[-1]["bpp"])
+
+
+class Levels(unittest.TestCase):
+    def test_bits_are_evenly_spaced(self):
+        rows = [{"bpp": b} for b in (0.1, 0.2, 0.4, 1.6)]
+        for got, want in zip(levels.positions(rows), (0.0, 4 / 3, 2 + 1 / 3, 3.0)):
+            self.assertAlmostEqual(got, want)
+        state = {name: torch.tensor([[0.0], [1.0], [3.0], [7.0]]) for name in levels.GAINS}
+        levels.respace(state, [0.0, 0.5, 1.5, 3.0])
+        self.assertEqual(state["gain"].flatten().tolist(), [0.0, 0.5, 2.0, 7.0])
+        with self.assertRaises(ValueError):
+            levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
+
+
+class Report(unittest.TestCase):
+    def test_says_what_is_not_monotone(self):
+        mean = lambda q, bpp, psnr: {"percent": q, "bpp": bpp, "psnr_rgb": psnr, "ms_ssim": 0.9 + q / 1e4}
+        self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 29.0)]), [])
+        self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 27.0)]), ["q 0 to 10: psnr_rgb falls"])
+
+
+if __name__ == "__main__":
+    unittest.main()

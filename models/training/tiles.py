@@ -1,0 +1,61 @@
+"""Tiles of photographs: reading, the held-out part, and batches of augmented crops made on the device."""
+import io
+import re
+import tarfile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+HELD_OUT = range(1600, 1728)     # numbers of tiles; those of one photograph are neighbours
+GUARD = 8                        # a photograph has at most 8 tiles: none of it is on both sides
+
+
+def load(path):
+    """(tiles (n, h, w, 3) uint8, their numbers) from .npy (memory-mapped), a .tar of NUMBER.jpg, or `synthetic:N`."""
+    if path.startswith("synthetic:"):
+        return synthetic(int(path.split(":")[1]))
+    if path.endswith(".npy"):
+        data = torch.from_numpy(np.load(path, mmap_mode="c"))
+        return data, np.arange(len(data))
+    from PIL import Image
+    with tarfile.open(path) as t:
+        members = sorted((m for m in t if m.isfile()), key=lambda m: m.name)
+        data = np.stack([np.asarray(Image.open(io.BytesIO(t.extractfile(m).read())).convert("RGB")) for m in members])
+    return torch.from_numpy(data), np.array([int(re.findall(r"\d+", m.name)[-1]) for m in members])
+
+
+def synthetic(n, size=128):
+    """Smooth noise with edges, numbered so that every fourth tile is held out: for trying the program, not for training."""
+    g = torch.Generator().manual_seed(1)
+    x = sum(F.interpolate(torch.randn(n, 3, s, s, generator=g), (size, size), mode="bicubic") for s in (2, 8, 32))
+    x = torch.where(x[:, :1] > 0, x, 1 - x)
+    numbers = np.array([HELD_OUT.start + i if i % 4 == 0 else i for i in range(n)])
+    return (x * 40 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous(), numbers
+
+
+def split(numbers):
+    """(training, held-out) positions, by photograph."""
+    held = np.isin(numbers, HELD_OUT)
+    near = (numbers >= HELD_OUT.start - GUARD) & (numbers < HELD_OUT.stop + GUARD)
+    return torch.from_numpy(np.flatnonzero(~near)), torch.from_numpy(np.flatnonzero(held))
+
+
+def crops(tiles, index, n, size, shrink=0.0):
+    """(n, 3, size, size) float crops in [0, 1], channels last, flipped and transposed at random, with probability
+    `shrink` the whole batch at 3/4 scale. tiles: (t, h, w, 3) uint8 on any device; index: the tiles to draw from."""
+    dev, (h, w) = tiles.device, tiles.shape[1:3]
+    wide = size * 4 // 3
+    take = wide if wide <= min(h, w) and torch.rand(()) < shrink else size
+    ints = lambda hi: torch.randint(hi, (n, 1), device=dev)
+    coin = lambda: torch.rand(n, 1, device=dev) < 0.5
+    r = torch.arange(take, device=dev)[None]
+    rows = torch.where(coin(), r, take - 1 - r) + ints(h - take + 1)
+    cols = torch.where(coin(), r, take - 1 - r) + ints(w - take + 1)
+    pick = index[ints(len(index)).squeeze(1)]
+    x = tiles[pick[:, None, None], rows[:, :, None], cols[:, None, :]]
+    x = torch.where(coin()[:, :, None, None], x, x.transpose(1, 2))
+    x = x.permute(0, 3, 1, 2).float() / 255
+    if take != size:
+        x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+    return x.contiguous(memory_format=torch.channels_last)
