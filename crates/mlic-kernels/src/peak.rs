@@ -1,12 +1,12 @@
 //! What a kernel is measured against: the product instructions of an instruction set, on registers only.
 
-use crate::arch::{Job, Simd, run};
+use crate::arch::{Job, Matrix, Simd, Tiles, run};
 use crate::cpu::Isa;
 
 /// What is multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
-    /// Signed 16-bit numbers, in pairs.
+    /// Signed 16-bit numbers, in pairs; on a matrix unit, with bytes: two products for each.
     Pairs,
     /// Bytes, in quads; in pairs of 16-bit numbers where these are as fast.
     Quads,
@@ -48,5 +48,10 @@ impl Job for Peak {
 /// and a number that depends on all of them.
 #[must_use]
 pub fn multiply_adds(isa: Isa, products: Products, rounds: usize) -> (u64, i32) {
+    if let Some(matrix) = Matrix::detect().filter(|_| isa == Isa::Amx) {
+        matrix.tiles().spin(rounds);
+        let per_product = if products == Products::Quads { 1 } else { 2 };
+        return ((Tiles::ROUND * rounds / per_product) as u64, 0);
+    }
     run(isa, Peak { products, rounds })
 }

@@ -128,6 +128,29 @@ macro_rules! multiply {
 }
 
 impl Tiles {
+    /// Multiply-adds of a round of [`Self::spin`].
+    pub(crate) const ROUND: usize = 4 * 16 * 16 * 64;
+
+    /// Multiplies what the tiles hold, round after round: what the unit can do at most.
+    pub(crate) fn spin(&self, rounds: usize) {
+        let rounds = rounds.max(1);
+        // SAFETY: the unit may be used and the tiles have their shape; no memory is touched.
+        unsafe {
+            asm!(
+                "2:",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                rounds = inout(reg) rounds => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nomem, nostack),
+            );
+        }
+    }
+
     /// All four products of a block, as quarters of a square: those of the first activations above, those of the first weights at the left.
     pub(crate) fn multiply(&self, products: Products, block: Block<'_>, to: &mut [i32; SIDE * SIDE]) {
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = block;
