@@ -73,6 +73,13 @@ pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S
     }
 }
 
+/// Upper and lower rows of the quarters of a square: those of the upper bytes of activations, and of the lower ones.
+#[inline(always)]
+fn rows(parts: &Square) -> impl Iterator<Item = [&[i32]; 2]> {
+    let (upper, lower) = parts.split_at(SIDE * SIDE / 2);
+    upper.chunks_exact(SIDE).zip(lower.chunks_exact(SIDE)).map(|(upper, lower)| [upper, lower])
+}
+
 /// A term of a layer, as a matrix unit reads it.
 pub(super) struct Operands<'a> {
     pub(super) squares: &'a Squares,
@@ -105,11 +112,7 @@ impl Operands<'_> {
                 for m in 0..2 {
                     let at = start + m * half;
                     tiles.multiply(products, block_of([&upper[at..], &lower[at..]], block), &mut parts);
-                    let rows = to[m * SIDE * SIDE / 2..]
-                        .chunks_exact_mut(SIDE)
-                        .zip(parts.chunks_exact(SIDE))
-                        .zip(parts[SIDE * SIDE / 2..].chunks_exact(SIDE));
-                    for ((to, upper), lower) in rows {
+                    for (to, [upper, lower]) in to[m * SIDE * SIDE / 2..].chunks_exact_mut(SIDE).zip(rows(&parts)) {
                         for at in (0..SIDE).step_by(S::LANES) {
                             let upper = s.shift_left::<8>(s.load(&upper[at..]));
                             s.store(s.add(upper, s.load(&lower[at..])), &mut to[at..]);
@@ -121,11 +124,7 @@ impl Operands<'_> {
                 for (m, n) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
                     let at = start + m * half;
                     tiles.multiply(products, block_of([&upper[at..], &lower[at..]], 2 * block + n), &mut parts);
-                    let rows = to[m * SIDE * SIDE / 2..]
-                        .chunks_exact_mut(SIDE)
-                        .zip(parts.chunks_exact(SIDE))
-                        .zip(parts[SIDE * SIDE / 2..].chunks_exact(SIDE));
-                    for ((to, upper), lower) in rows {
+                    for (to, [upper, lower]) in to[m * SIDE * SIDE / 2..].chunks_exact_mut(SIDE).zip(rows(&parts)) {
                         for at in (0..SIDE / 2).step_by(S::LANES) {
                             let middle = s.add(s.load(&upper[SIDE / 2 + at..]), s.load(&lower[at..]));
                             let upper = s.add(s.shift_left::<8>(s.load(&upper[at..])), middle);
