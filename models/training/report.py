@@ -74,7 +74,7 @@ def figures(report, anchors):
 
 
 def loss_rows(paths):
-    """[role, steps, loss] of training logs in order of time; `step` counts on over the files given."""
+    """[role, step, loss] of training logs by step, which a resumed run counts on."""
     rows = [json.loads(line) for p in paths for line in pathlib.Path(p).read_text().splitlines()]
     return [[r["role"], r["step"], r["loss"]] for r in sorted(rows, key=lambda r: r["step"])]
 
