@@ -30,7 +30,7 @@ pub struct Programs {
     pub metadata: Value,
 }
 
-/// Compiles the programs with their default features but [`WITHOUT`].
+/// Compiles the programs with their default features but `WITHOUT`.
 ///
 /// # Errors
 /// When they do not compile.
@@ -68,7 +68,7 @@ fn cargo() -> Command {
     command
 }
 
-/// The packages and their default features but [`WITHOUT`].
+/// The packages and their default features but `WITHOUT`.
 ///
 /// # Errors
 /// When a package has no such defaults.
