@@ -139,6 +139,15 @@ fn a_model_package_that_is_none_is_8() {
 }
 
 #[test]
+fn exact_pixels_of_a_model_without_them_are_8() {
+    let place = Place::new();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance");
+    let (package, stream) = (format!("{data}/models/tiny.mlicpkg"), format!("{data}/smoke/noise-128x64-q33.mlic"));
+    let decode = ["decode", &stream, "-o", "out.png", "--model", &package, "--pixels", "exact"];
+    place.fails(&decode, 8, &["model tiny has no integer synthesis"]);
+}
+
+#[test]
 fn output_that_exists_or_cannot_be_written_is_9() {
     let place = Place::new();
     let stream = place.stream();

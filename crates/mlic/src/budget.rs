@@ -1,5 +1,6 @@
 //! What a decoder may spend on one stream, whatever the stream says of itself.
 
+use mlic_backend::BackendError;
 use mlic_backend::memory::{entropy_bytes, exact_synthesis_bytes, transform_bytes};
 use mlic_core::schedule::LatentSize;
 use mlic_model::Model;
@@ -57,10 +58,12 @@ impl DecodeLimits {
     /// As [`Self::check_latents`], for the synthesis. A model without an integer synthesis is refused where that is asked for.
     ///
     /// # Errors
-    /// [`Error::Memory`], or [`Error::Model`] when the transform is refused.
+    /// [`Error::Memory`], [`Error::Model`] when the transform is refused, [`Error::Backend`] when there is no integer synthesis.
     pub(crate) fn check_synthesis(&self, model: &Model, size: LatentSize, exact: bool) -> Result<(), Error> {
         if exact {
-            return model.exact_synthesis().map_or(Ok(()), |own| self.check_memory(exact_synthesis_bytes(own, size)));
+            let not_exact = || BackendError::NotExact { model: model.name().to_owned() };
+            let own = model.exact_synthesis().ok_or_else(not_exact)?;
+            return self.check_memory(exact_synthesis_bytes(own, size));
         }
         let graph = model.transform(SectionKind::Synthesis)?;
         self.check_memory(transform_bytes(&graph, size.y[0], size.y[1]))

@@ -134,7 +134,7 @@ impl Error {
             Self::Container(ContainerError::Truncated { .. }) | Self::NoPicture { .. } => ErrorKind::Truncated,
             Self::Container(_) | Self::Payload { .. } | Self::Desync { .. } => ErrorKind::Damaged,
             Self::WrongModel { .. } => ErrorKind::WrongModel,
-            Self::Model(_) | Self::Backend(BackendError::Model(_)) => ErrorKind::Model,
+            Self::Model(_) | Self::Backend(BackendError::Model(_) | BackendError::NotExact { .. }) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
             Self::Pixels { .. } | Self::Memory { .. } => ErrorKind::Budget,
