@@ -24,7 +24,7 @@ pub trait FloatTransforms: Send + Sync {
 
 /// A model on this CPU.
 ///
-/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and no further.
+/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and exact pixels.
 pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,

@@ -25,7 +25,7 @@ pub struct Options {
     pub without_mma: bool,
     /// Threads of `float` (0: all cores).
     pub threads: usize,
-    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and no further.
+    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels.
     pub float: Option<Box<dyn FloatTransforms>>,
 }
 

@@ -21,7 +21,7 @@ pub enum BackendChoice {
     Cuda,
     /// Float transforms on tract, the fast integer kernels on this CPU.
     Tract,
-    /// The fast integer kernels alone: streams to `y_hat`, no pictures.
+    /// The fast integer kernels alone: streams to `y_hat` and exact pixels.
     Integer,
     /// The scalar definition of the integer operators: slow, for conformance.
     Reference,
