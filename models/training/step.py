@@ -5,12 +5,13 @@ import rd
 
 NAMES = ("loss", "bpp_y", "bpp_z", "psnr", "psnr_top", "norm")
 TRANSFORM = ("g_a", "g_s", "gain", "inverse_gain")
-QUICK = {"entropy_bottleneck": "bottleneck", "gain": "quick", "inverse_gain": "quick", "hyper_gain": "quick", "inverse_hyper_gain": "quick"}
+KIND = {"g_a": "transforms", "g_s": "transforms", "gain": "gains", "inverse_gain": "gains", "entropy_bottleneck": "prior",
+        "h_a": "hyper", "h_s": "hyper", "hyper_gain": "hyper", "inverse_hyper_gain": "hyper"}
 
 
 def groups(net, a, role):
     """Parameter groups with their own rate; what the role does not train is frozen. The quantiles have their own optimizer."""
-    by, of = {}, {"transforms": a.lr_transforms, "quick": 2 * a.lr, "entropy": a.lr, "bottleneck": 4 * a.lr}
+    by, of = {}, {"transforms": a.lr_transforms, "gains": a.lr_gains, "hyper": a.lr_hyper, "prior": 5 * a.lr_hyper, "entropy": a.lr}
     for name, p in net.named_parameters():
         top = name.split(".")[0]
         trained = role == "joint" or (role == "transforms") == (top in TRANSFORM)
@@ -18,8 +19,7 @@ def groups(net, a, role):
             continue
         p.requires_grad_(trained)
         if trained:
-            kind = "transforms" if top in ("g_a", "g_s") else QUICK.get(top, "entropy")
-            by.setdefault(kind, []).append(p)
+            by.setdefault(KIND.get(top, "entropy"), []).append(p)
     return [{"params": v, "base": of[k]} for k, v in by.items()]
 
 

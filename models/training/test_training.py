@@ -12,6 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
 import checkpoint
 import fast
+import hyper
 import klt
 import levels
 import mlicpp
@@ -52,6 +53,23 @@ class Start(unittest.TestCase):
         with torch.no_grad():
             error = (net.g_s(net.g_a(x)) - x).square().mean()
         self.assertLess(error.item(), 0.1 * (x - x.mean()).square().mean().item())
+
+    def test_hyperprior_carries_the_coarse_picture(self):
+        torch.manual_seed(0)
+        data, numbers = tiles.synthetic(16)
+        net = mlicpp.MLICPlusPlus(mlicpp.EDGE)
+        klt.start(net, data.numpy(), 0)
+        bits = hyper.start(net, data, tiles.split(numbers)[0], batches=1)
+        self.assertLess(bits.sum().item(), 8 * sum(hyper.KEPT))
+        x = data[:8].permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            g, _, hg, ihg = net.gains(torch.full((8,), float(net.cfg.levels // 2)))
+            y = net.g_a(x) * g
+            told = net.h_s((net.h_a(y) * hg).round() * ihg)[:, net.cfg.latent:net.cfg.latent + hyper.CHANNELS]
+        for c, most in enumerate((0.2, 0.8, 0.8)):             # only the first is smooth in these pictures
+            a, b = told[:, c].flatten(), y[:, c].flatten()
+            left = (b - a * (a @ b) / (a @ a)).square().sum() / b.square().sum()
+            self.assertLess(left.item(), most, f"channel {c}")
 
     def test_photographs_are_held_out_whole(self):
         learn, held = tiles.split(torch.arange(3200).numpy())

@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import checkpoint
 import evaluate
 import fast
+import hyper
 import klt
 import rd
 import tiles as tile_set
@@ -49,7 +50,9 @@ def arguments(argv=None):
     a.add_argument("--last-size", type=int, default=320)
     a.add_argument("--last-batch", type=int, default=4)
     a.add_argument("--shrink", type=float, default=0.0, help="probability of a batch at 3/4 scale")
-    a.add_argument("--lr", type=float, default=1.5e-3, help="of the entropy networks; twice that for gains and the bottleneck")
+    a.add_argument("--lr", type=float, default=3e-4, help="of the entropy networks")
+    a.add_argument("--lr-hyper", type=float, default=1e-4, help="of h_a, h_s and their gains; five times that for the prior of z")
+    a.add_argument("--lr-gains", type=float, default=1e-3)
     a.add_argument("--lr-transforms", type=float, default=6e-5)
     a.add_argument("--final", type=float, default=0.02, help="last learning rate as a part of the first")
     a.add_argument("--flat", type=float, default=0.5, help="part of the time before the rate decays (cosine)")
@@ -169,7 +172,9 @@ def start(a):
         net.load_state_dict(state)
         return net, step
     data, numbers = tile_set.load(a.tiles)
-    klt.start(net, data[tile_set.split(numbers)[0][:1500]].numpy(), a.seed)
+    index = tile_set.split(numbers)[0]
+    klt.start(net, data[index[:1500]].numpy(), a.seed)
+    hyper.start(net, data, index)
     return net, 0
 
 

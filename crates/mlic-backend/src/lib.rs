@@ -2,12 +2,13 @@
 //!
 //! [`Backend`] is what a device offers; [`entropy::EntropyModel`] is MEM++ written once over the operators of [`ops::Ops`],
 //! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`mod@walk`] is the one loop over the
-//! passes that encoding, decoding and measuring share; [`contract`] is the suite that makes a backend right;
+//! passes that encoding, decoding and measuring share; [`dead_zone`] is how an encoder rounds; [`contract`] is the suite that makes a backend right;
 //! [`cpu`] is the backend of every CPU.
 
 pub mod backend;
 pub mod contract;
 pub mod cpu;
+pub mod dead_zone;
 pub mod digest;
 pub mod entropy;
 pub mod integer;

@@ -3,6 +3,7 @@
 use mlic_core::schedule::{Pass, passes};
 
 use crate::backend::{BackendError, EntropySession, PassParameters};
+use crate::dead_zone::DeadZone;
 
 /// What is done with the symbols of a pass.
 pub trait PassSink {
@@ -30,15 +31,13 @@ pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, s
     Ok(())
 }
 
-/// What an encoder codes: `round(y - mean)`, and zero where the scale index says that nothing is coded (SPEC 5.4).
+/// What an encoder codes: the symbol of `y - mean` that its dead zone chooses, and zero where the scale index says that nothing is
+/// coded (SPEC 5.4).
 ///
 /// `y` holds this half of the latent slice in latent fixed point, in coding order.
-pub fn choose_symbols(y: &[i32], parameters: &PassParameters, skip_below: u8, symbols: &mut [i32]) {
-    use mlic_core::fixed::latent_to_symbol;
-    use mlic_core::limits::MAX_SYMBOL;
+pub fn choose_symbols(y: &[i32], parameters: &PassParameters, skip_below: u8, dead_zone: &DeadZone, symbols: &mut [i32]) {
     let predicted = parameters.means.iter().zip(&parameters.scale_indices);
     for ((symbol, y), (mean, scale_index)) in symbols.iter_mut().zip(y).zip(predicted) {
-        let nearest = latent_to_symbol(y.saturating_sub(*mean)).clamp(-MAX_SYMBOL, MAX_SYMBOL);
-        *symbol = if *scale_index < skip_below { 0 } else { nearest };
+        *symbol = if *scale_index < skip_below { 0 } else { dead_zone.symbol(y.saturating_sub(*mean), *scale_index) };
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mlic_backend::dead_zone::DeadZone;
 use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{BackendError, PassParameters, PassSink, walk};
@@ -54,7 +55,7 @@ impl PassSink for Measure<'_> {
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), BackendError> {
         let config: &Config = self.model.config();
         let y = slice_half(&self.y, config, pass.slice_index, pass.parity);
-        choose_symbols(&y.data, parameters, config.skip_below, symbols);
+        choose_symbols(&y.data, parameters, config.skip_below, &DeadZone::none(), symbols);
         self.bits_q16 += bits(self.model, &parameters.scale_indices, symbols);
         Ok(())
     }

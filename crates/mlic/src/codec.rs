@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, PassParameters, Stage, walk};
 use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
@@ -327,7 +328,8 @@ impl Codec {
             progress(ProgressEvent::Pass { index: pass.index(), count });
         };
         let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
-        let mut sink = EncodeSink { model, y, encoder, cost, checksum, observer: &mut observe };
+        let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16);
+        let mut sink = EncodeSink { model, y, dead_zone, encoder, cost, checksum, observer: &mut observe };
         sink.z(&mut z_symbols)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;

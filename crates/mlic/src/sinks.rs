@@ -1,5 +1,6 @@
 //! What encoding and decoding do in the one walk over the passes.
 
+use mlic_backend::dead_zone::DeadZone;
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{PassParameters, PassSink};
 use mlic_core::container::SymbolChecksum;
@@ -45,6 +46,7 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) model: &'a Model,
     /// y after its gain.
     pub(crate) y: &'a Map<i32>,
+    pub(crate) dead_zone: DeadZone,
     pub(crate) encoder: Encoder,
     pub(crate) cost: Cost,
     pub(crate) checksum: SymbolChecksum,
@@ -69,7 +71,7 @@ impl PassSink for EncodeSink<'_> {
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         let channels = self.model.config().slice_channels();
         let y = self.y.select(pass.slice_index * channels, channels).pack(pass.parity);
-        choose_symbols(&y.data, parameters, self.model.config().skip_below, symbols);
+        choose_symbols(&y.data, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
         let failed = |source| Error::payload(Some(pass), source);
         self.cost.begin_part();
         code_y(self.model, &mut self.encoder, &parameters.scale_indices, symbols).map_err(failed)?;
