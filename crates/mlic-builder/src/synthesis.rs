@@ -8,7 +8,7 @@ use mlic_backend::Planes;
 use mlic_model::graph::{Conv2d, Gdn, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::parameters::{LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Synthesis};
 use mlic_tract::Transform;
 
 use crate::error::BuildError;
@@ -266,7 +266,7 @@ impl Converter<'_> {
             .zip(&areas)
             .flat_map(|(row, a)| row.iter().map(move |g| (f64::from(*g) * unit * a * scale).round() as i16));
         let beta = gdn.beta.iter().zip(&areas).map(|(b, a)| (f64::from(*b) * a * scale).round() as i64);
-        let node = InverseGdn {
+        let node = Gdn {
             input: from.at,
             max: WIDE_MAX,
             gamma: gamma.collect(),

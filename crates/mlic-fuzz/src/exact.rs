@@ -5,7 +5,7 @@ use mlic_kernels::{Map, fast, reference};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source as Input, TermSpec};
 use mlic_model::parameters::QuantizerParameters;
-use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
 
 use crate::generate;
 use crate::source::Source;
@@ -101,7 +101,7 @@ impl Maker<'_, '_> {
         let source = &mut *self.source;
         let most = (65_535 / n as i64).min(32_767);
         let beta = source.one_of(&[0, 1 << 20, 1 << 40, 1 << 61]);
-        let gdn = InverseGdn {
+        let gdn = Gdn {
             input: NodeIndex(input),
             max: generate::max(source),
             gamma: source.integers(n * n, 0, most).into_iter().map(|v| v as i16).collect(),
