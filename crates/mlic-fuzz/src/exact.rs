@@ -3,6 +3,7 @@
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, fast, reference};
 use mlic_model::Model;
+use mlic_model::analysis::Analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source as Input, TermSpec};
 use mlic_model::parameters::QuantizerParameters;
 use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
@@ -132,6 +133,11 @@ pub(crate) fn section(bytes: &[u8]) {
     for latent in 1..=3 {
         if let Ok(own) = Synthesis::read(bytes, latent) {
             assert!(own.write() == bytes, "a section is read as written");
+        }
+        for samples in [true, false] {
+            if let Ok(own) = Analysis::read(bytes, samples, 3, latent) {
+                assert!(own.write() == bytes, "a section of an analysis is read as written");
+            }
         }
     }
 }
