@@ -27,6 +27,7 @@ WEIGHTS_MAX = 2**29
 PICTURE_CHANNELS = 3
 LATENT_STEP = 16
 """Pixels between positions of y."""
+INTEGER_ANALYSIS = b"MLIA"
 HYPER_STEP = 4
 """Positions of y between positions of z."""
 CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, ANALYSIS, HYPER_ANALYSIS, METADATA, EXACT_SYNTHESIS = range(1, 9)
@@ -117,8 +118,10 @@ def load(data):
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
     transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
-    transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
-    transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
+    # A decoder need not read these sections; integer ones are not read here.
+    if not sections[ANALYSIS].startswith(INTEGER_ANALYSIS):
+        transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
+        transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
     _metadata(sections[METADATA])
     if EXACT_SYNTHESIS in sections:
         model.synthesis = read_synthesis(sections[EXACT_SYNTHESIS], config.latent)

@@ -1,4 +1,5 @@
 //! Each stage and each pass of the edge model for 768x512, on one thread, for every instruction set of this machine: best of several runs.
+//! `MLIC_PACKAGE` names another package.
 //!
 //! The symbols are made up; what they are changes no amount of work.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run stops")]
@@ -11,7 +12,7 @@ use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::cpu::CpuBackend;
 use mlic_backend::integer::Kernels;
 use mlic_core::schedule::{LatentSize, passes};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 
@@ -38,6 +39,13 @@ impl Times {
 fn run(model: &Arc<Model>, isa: Isa, size: LatentSize, times: &mut Times) {
     let backend = times.step("packing", || CpuBackend::new(model.clone(), Kernels::Fast(isa), 1, None).unwrap());
     let mut random = Random(1);
+    if model.has_exact_analysis() {
+        let rgb: Vec<u8> = (0..3 * 768 * 512).map(|i| (i / 96 % 200 + random.below(20) as usize) as u8).collect();
+        let picture = Picture::new(512, 768, &rgb).unwrap();
+        times.step("packing the analysis", || backend.exact_analysis(0, &Picture::new(1, 1, &[0; 3]).unwrap()).unwrap());
+        let y = times.step("g_a, exact", || backend.exact_analysis(0, &picture).unwrap());
+        times.step("h_a, exact", || backend.exact_hyper_analysis(0, &y).unwrap());
+    }
     let z = Fill::Small.symbols(&mut random, z_count(model, &size));
     let mut session = times.step("h_s", || backend.entropy(size, 0, &z).unwrap());
     for (i, pass) in passes(model.config().slices).enumerate() {
@@ -53,7 +61,8 @@ fn run(model: &Arc<Model>, isa: Isa, size: LatentSize, times: &mut Times) {
 
 fn main() {
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/edge/edge.mlicpkg");
-    let model = Arc::new(Model::open(package).unwrap());
+    let given = std::env::var_os("MLIC_PACKAGE").unwrap_or_else(|| package.into());
+    let model = Arc::new(Model::open(given).unwrap());
     let size = LatentSize::of_image(768, 512).unwrap();
     let is_test = std::env::args().any(|a| a == "--test");
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available() && !(is_test && *isa == Isa::Scalar)) {

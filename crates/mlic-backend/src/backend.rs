@@ -1,7 +1,7 @@
 //! What a device offers to the codec.
 
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::{Model, ModelError};
 
 /// A stage cannot be run.
@@ -44,6 +44,12 @@ pub enum BackendError {
         /// Name of the model.
         model: String,
     },
+    /// An integer analysis of a model whose package has a float one.
+    #[error("model {model} has no integer analysis")]
+    NoExactAnalysis {
+        /// Name of the model.
+        model: String,
+    },
     /// The model's part for this stage cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -66,6 +72,10 @@ pub enum Stage {
     Analysis,
     /// Hyper analysis: y to z.
     HyperAnalysis,
+    /// Analysis in integers: the stream is exact.
+    ExactAnalysis,
+    /// Hyper analysis in integers.
+    ExactHyperAnalysis,
     /// Hyper synthesis: z to `hyper_params`.
     HyperSynthesis,
     /// The networks of the passes.
@@ -83,6 +93,8 @@ impl std::fmt::Display for Stage {
         f.write_str(match self {
             Self::Analysis => "g_a",
             Self::HyperAnalysis => "h_a",
+            Self::ExactAnalysis => "exact g_a",
+            Self::ExactHyperAnalysis => "exact h_a",
             Self::HyperSynthesis => "h_s",
             Self::Passes => "passes",
             Self::Rans => "rans",
@@ -159,6 +171,18 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// What the device says.
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError>;
+
+    /// Exact analysis: a picture to y after its gain, `[H/16][W/16][M]` in latent fixed point, sides padded to multiples of 64 (SPEC 5.8).
+    ///
+    /// # Errors
+    /// [`BackendError::NoExactAnalysis`] when the model has a float one, or what the device says.
+    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError>;
+
+    /// Exact hyper analysis: y as [`Self::exact_analysis`] gives it to z after its gain, `[H/64][W/64][N]` in latent fixed point.
+    ///
+    /// # Errors
+    /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or what the device says.
+    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
 
     /// Float synthesis: `y_hat` (after the inverse gain) to the reconstruction `[3, H, W]`.
     ///

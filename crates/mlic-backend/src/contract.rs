@@ -2,13 +2,13 @@
 //!
 //! The entropy sessions of both backends get the same symbols, chosen here and not by a picture, so that saturation and every
 //! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`, and exact pixels
-//! if the model has them. Float stages must be close. Calls that the traits forbid must be refused with the error that the traits name.
+//! and the integer analysis if the model has them. Float stages must be close. Calls that the traits forbid must be refused with the error that the traits name.
 //!
 //! [`crate::backend_contract!`] makes a test of it.
 
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::schedule::{LatentSize, Pass, passes};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
 use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
@@ -194,6 +194,7 @@ pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contrac
     check_shapes(backend)?;
     cases(backend.model()).try_for_each(|case| check_case(backend, against, case))?;
     check_pixels(backend, against)?;
+    check_analysis(backend, against)?;
     check_floats(backend, against)
 }
 
@@ -372,6 +373,30 @@ fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Cont
     Ok(())
 }
 
+/// Integer analyses of any picture, at every size; refused for a model without, and for a y of a wrong shape.
+fn check_analysis(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
+    let (model, mut random) = (backend.model(), Random(13));
+    let no_analysis = |e: &BackendError| matches!(e, BackendError::NoExactAnalysis { .. });
+    for ((width, height), quality) in SIZES.into_iter().zip([0, model.quality_steps()].into_iter().cycle()) {
+        let rgb: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();
+        let Some(picture) = Picture::new(height as usize, width as usize, &rgb) else { continue };
+        if !model.has_exact_analysis() {
+            let got = backend.exact_analysis(quality, &picture);
+            return refused("an integer analysis of a model without", "no integer analysis", no_analysis, got);
+        }
+        let what = format!("integer analysis, {width}x{height}");
+        let y = backend.exact_analysis(quality, &picture).map_err(failed(&what, backend))?;
+        let expected = against.exact_analysis(quality, &picture).map_err(failed(&what, against))?;
+        equal(&|| what.clone(), &y.data, &expected.data)?;
+        let z = backend.exact_hyper_analysis(quality, &y).map_err(failed(&what, backend))?;
+        let expected = against.exact_hyper_analysis(quality, &y).map_err(failed(&what, against))?;
+        equal(&|| format!("{what}: z"), &z.data, &expected.data)?;
+        let odd = Map { width: y.width + 1, ..y };
+        refused("y of a wrong shape", "shape", is_shape, backend.exact_hyper_analysis(quality, &odd))?;
+    }
+    Ok(())
+}
+
 /// A float tensor of values of -1 to 1, or 0 to 1.
 fn planes(random: &mut Random, channels: usize, [height, width]: [usize; 2], signed: bool) -> Planes {
     let scale = if signed { (-1.0, 2.0) } else { (0.0, 1.0) };
@@ -386,8 +411,10 @@ fn check_floats(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Cont
         let size = size_of(width, height);
         let x = planes(&mut random, 3, size.padded, false);
         let y = planes(&mut random, config.latent, size.y, true);
-        close(Stage::Analysis, backend, against, |b| b.analysis(&x))?;
-        close(Stage::HyperAnalysis, backend, against, |b| b.hyper_analysis(&y))?;
+        if !backend.model().has_exact_analysis() {
+            close(Stage::Analysis, backend, against, |b| b.analysis(&x))?;
+            close(Stage::HyperAnalysis, backend, against, |b| b.hyper_analysis(&y))?;
+        }
         close(Stage::Synthesis, backend, against, |b| b.synthesis(&y))?;
     }
     Ok(())

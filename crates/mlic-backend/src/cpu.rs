@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
+use crate::analysis::PackedAnalysis;
 use crate::integer::{IntegerSession, Kernels, PackedModel};
 use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 
@@ -24,11 +25,13 @@ pub trait FloatTransforms: Send + Sync {
 
 /// A model on this CPU.
 ///
-/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and exact pixels.
+/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and exact pixels, and
+/// encodes where the package has its analysis in integers.
 pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,
     packed: Arc<PackedModel>,
+    analysis: PackedAnalysis,
     threads: usize,
     pool: Pool,
     float: Option<Box<dyn FloatTransforms>>,
@@ -46,11 +49,9 @@ impl CpuBackend {
         float: Option<Box<dyn FloatTransforms>>,
     ) -> Result<Self, BackendError> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        let unavailable =
-            |e: std::io::Error| BackendError::NotAvailable { backend: name(kernels, float.as_deref()), reason: e.to_string() };
-        let pool = Pool::new(threads, can_start_threads()).map_err(unavailable)?;
+        let pool = pool(name(kernels, float.as_deref()), threads)?;
         let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels)));
-        Ok(Self { model, kernels, packed, threads, pool, float })
+        Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }
 
     /// The fast integer kernels with the best instruction set.
@@ -64,6 +65,23 @@ impl CpuBackend {
         let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: self.name(), reason: reason() })?;
         float.run(stage, input, self.threads)
     }
+}
+
+fn pool(backend: &'static str, threads: usize) -> Result<Pool, BackendError> {
+    let unavailable = |e: std::io::Error| BackendError::NotAvailable { backend, reason: e.to_string() };
+    Pool::new(threads, can_start_threads()).map_err(unavailable)
+}
+
+/// Runs work on so many threads of this CPU, for a backend that has none of its own.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`] when threads cannot be started.
+pub fn on_threads<R: Send>(
+    backend: &'static str,
+    threads: usize,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, BackendError> {
+    Ok(pool(backend, threads)?.install(work))
 }
 
 fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {
@@ -142,6 +160,7 @@ impl Backend for CpuBackend {
                 None => "none".to_owned(),
             },
             (Stage::ExactSynthesis, _) if self.model.exact_synthesis().is_none() => "none".to_owned(),
+            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) if !self.model.has_exact_analysis() => "none".to_owned(),
             (_, Kernels::Reference) => format!("cpu {arch}, reference"),
             (_, Kernels::Fast(isa)) => format!("cpu {arch}, {}", isa.name()),
         }
@@ -157,6 +176,14 @@ impl Backend for CpuBackend {
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
         self.transform(Stage::HyperAnalysis, y)
+    }
+
+    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        self.pool.install(|| self.analysis.analyze(&self.model, quality, picture))
+    }
+
+    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        self.pool.install(|| self.analysis.hyper_analyze(&self.model, quality, y))
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {

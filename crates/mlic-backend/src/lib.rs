@@ -2,9 +2,10 @@
 //!
 //! [`Backend`] is what a device offers; [`entropy::EntropyModel`] is MEM++ written once over the operators of [`ops::Ops`],
 //! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`mod@walk`] is the one loop over the
-//! passes that encoding, decoding and measuring share; [`dead_zone`] is how an encoder rounds; [`contract`] is the suite that makes a backend right;
-//! [`cpu`] is the backend of every CPU.
+//! passes that encoding, decoding and measuring share; [`dead_zone`] is how an encoder rounds; [`contract`] is the suite that makes a
+//! backend right; [`cpu`] is the backend of every CPU, [`analysis`] the integer encoder's part of it.
 
+pub mod analysis;
 pub mod backend;
 pub mod contract;
 pub mod cpu;
@@ -14,6 +15,7 @@ pub mod entropy;
 pub mod integer;
 pub mod memory;
 pub mod ops;
+pub mod probe;
 pub mod strips;
 pub mod walk;
 

@@ -41,6 +41,8 @@ pub struct BuildOptions {
     pub budget: f64,
     /// Width of the weights of the integer synthesis; none leaves it out.
     pub exact_weights: Option<WeightWidth>,
+    /// Width of the weights of the integer analysis; none keeps the float one.
+    pub analysis_weights: Option<WeightWidth>,
     /// Element type of the stored float transforms.
     pub transform_dtype: Dtype,
     /// Threads for the float transforms.
@@ -197,6 +199,27 @@ fn integer_synthesis(
     Ok(Some(synthesis))
 }
 
+/// Sections of `g_a` and `h_a`: in integers, if they are to be, for pictures like these and what y becomes at every quality.
+fn analysis_sections(
+    export: &Export,
+    gains: &RealGains,
+    (images, latents): (&[Planes], &[Planes]),
+    options: &BuildOptions,
+    log: &mut dyn FnMut(&str),
+) -> Result<[Vec<u8>; 2], BuildError> {
+    let Some(width) = options.analysis_weights else {
+        return Ok([&export.g_a, &export.h_a].map(|g| g.write(options.transform_dtype)));
+    };
+    let observed = Observed::new(&export.g_a, images.iter().cloned(), options.threads)?;
+    let g_a = synthesis::quantize_analysis(&export.g_a, &observed, width, true)?;
+    let last = export.config.gain_levels.saturating_sub(1) as f64;
+    let gained = |y: &Planes| [0.0, last].map(|level| scale_channels(y, &gains.of(Gain::Y, level)));
+    let observed = Observed::new(&export.h_a, latents.iter().flat_map(gained), options.threads)?;
+    let h_a = synthesis::quantize_analysis(&export.h_a, &observed, width, false)?;
+    log(&format!("integer analysis of {} and {} nodes", g_a.nodes().len(), h_a.nodes().len()));
+    Ok([g_a.write(), h_a.write()])
+}
+
 /// State shared by the steps of a build.
 struct Session<'a> {
     export: &'a Export,
@@ -241,7 +264,8 @@ impl<'a> Session<'a> {
             }
         }
         let exact_synthesis = integer_synthesis(export, &gains, &latents, options, log)?;
-        let transforms = [&export.g_s, &export.g_a, &export.h_a].map(|g| g.write(options.transform_dtype));
+        let [g_a, h_a] = analysis_sections(export, &gains, (images, &latents), options, log)?;
+        let transforms = [export.g_s.write(options.transform_dtype), g_a, h_a];
         Ok(Self { export, float, records, trials, transforms, exact_synthesis })
     }
 

@@ -1,14 +1,15 @@
-//! From the float synthesis to the integer one (SPEC 2.9, 5.7): its graph as layers and normalizations, with scales from what calibration saw.
+//! From the float transforms to the integer ones (SPEC 2.9, 2.10): their graphs as layers and normalizations, with scales from what calibration saw.
 //!
 //! Convolutions take the GELU and the pixel shuffle after them along; sums become layers of identity terms. Activations have 14 bits, weights as
 //! many as the 32-bit accumulators leave room for: up to 16, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
-//! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB.
+//! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB; of an analysis, noise in y.
 
 use mlic_backend::Planes;
-use mlic_model::graph::{Conv2d, Gdn, Graph, NodeId, Op};
+use mlic_model::analysis::{self, Analysis, Input};
+use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::parameters::{LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeights, Synthesis};
 use mlic_tract::Transform;
 
 use crate::error::BuildError;
@@ -68,21 +69,62 @@ pub enum WeightWidth {
     Words,
 }
 
-/// Quantizes a synthesis for y with so many channels.
+/// Quantizes a synthesis.
 ///
 /// # Errors
 /// [`BuildError::Synthesis`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
 pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
+    let (quantizer, input) = latent_input("g_s", observed)?;
+    let nodes = Converter::convert(Target::Samples, graph, observed, width, input)?.into_iter().map(|node| match node {
+        Node::Layer { layer, .. } => synthesis::Node::Layer(layer),
+        Node::Gdn(gdn) => synthesis::Node::InverseGdn(gdn),
+    });
+    Ok(Synthesis::new(graph.input_channels() as usize, quantizer, nodes.collect())?)
+}
+
+/// Quantizes a `g_a`, which reads samples, or an `h_a`, which reads latents.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_analysis(
+    graph: &Graph,
+    observed: &Observed,
+    width: WeightWidth,
+    samples: bool,
+) -> Result<Analysis, BuildError> {
+    let (source, input) = if samples {
+        (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_UNIT, max: 255 })
+    } else {
+        let (quantizer, input) = latent_input("h_a", observed)?;
+        (Input::Latent(quantizer), input)
+    };
+    let nodes = Converter::convert(Target::Latents, graph, observed, width, input)?.into_iter().map(|node| match node {
+        Node::Layer { layer, stride } => analysis::Node::Layer { layer, stride },
+        Node::Gdn(gdn) => analysis::Node::Gdn(gdn),
+    });
+    Ok(Analysis::new(source, graph.input_channels() as usize, graph.output_channels() as usize, nodes.collect())?)
+}
+
+/// The quantizer of node 0, and the node.
+fn latent_input(name: &str, observed: &Observed) -> Result<(QuantizerParameters, Made), BuildError> {
     let step = observed.step(NodeId(0), WIDE_MAX);
-    let quantizer = QuantizerParameters { max: WIDE_MAX, levels: vec![requant("g_s", LATENT_UNIT / step)?] };
-    let count = graph.nodes().len();
-    let mut converter =
-        Converter { graph, observed, width, made: vec![None; count], taken: vec![false; count], nodes: Vec::new() };
-    converter.made[0] = Some(Made { at: NodeIndex(0), step, max: WIDE_MAX });
-    for id in (1..graph.nodes().len() as u32).map(NodeId) {
-        converter.node(id)?;
-    }
-    Ok(Synthesis::new(graph.input_channels() as usize, quantizer, converter.nodes)?)
+    let quantizer = QuantizerParameters { max: WIDE_MAX, levels: vec![requant(name, LATENT_UNIT / step)?] };
+    Ok((quantizer, Made { at: NodeIndex(0), step, max: WIDE_MAX }))
+}
+
+/// What a transform gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// A synthesis: its normalizations are inverse ones.
+    Samples,
+    /// An analysis: its layers may have stride 2, its normalizations divide.
+    Latents,
+}
+
+/// A node of either.
+enum Node {
+    Layer { layer: Layer, stride: usize },
+    Gdn(Gdn),
 }
 
 /// An integer node that stands for a float one.
@@ -95,6 +137,7 @@ struct Made {
 }
 
 struct Converter<'a> {
+    target: Target,
     graph: &'a Graph,
     observed: &'a Observed,
     width: WeightWidth,
@@ -114,7 +157,25 @@ struct After {
     last: NodeId,
 }
 
-impl Converter<'_> {
+impl<'a> Converter<'a> {
+    /// The nodes of a graph after its input.
+    fn convert(
+        target: Target,
+        graph: &'a Graph,
+        observed: &'a Observed,
+        width: WeightWidth,
+        input: Made,
+    ) -> Result<Vec<Node>, BuildError> {
+        let count = graph.nodes().len();
+        let (made, taken) = (vec![None; count], vec![false; count]);
+        let mut converter = Self { target, graph, observed, width, made, taken, nodes: Vec::new() };
+        converter.made[0] = Some(input);
+        for id in (1..count as u32).map(NodeId) {
+            converter.node(id)?;
+        }
+        Ok(converter.nodes)
+    }
+
     fn node(&mut self, id: NodeId) -> Result<(), BuildError> {
         if self.taken[id.0 as usize] {
             return Ok(());
@@ -128,7 +189,7 @@ impl Converter<'_> {
                 self.identity(After { gelu: false, shuffle: true, last: id }, &node.inputs, 4 * channels)
             }
             Op::Add => self.identity(After { gelu: false, shuffle: false, last: id }, &node.inputs, channels),
-            Op::Gdn(gdn) if gdn.inverse => self.inverse_gdn(id, gdn, node.inputs[0]),
+            Op::Gdn(gdn) if gdn.inverse == (self.target == Target::Samples) => self.gdn(id, gdn, node.inputs[0]),
             other => Err(unsupported(id, format!("{} has no integer form", name(other)))),
         }
     }
@@ -157,9 +218,10 @@ impl Converter<'_> {
 
     fn convolution(&mut self, id: NodeId, conv: &Conv2d, input: NodeId) -> Result<(), BuildError> {
         let size = conv.kernel as usize;
-        if conv.stride != 1 || conv.groups != 1 || !matches!(size, 1 | 3 | 5) {
+        let strides = if self.target == Target::Samples { 1..=1 } else { 1..=2 };
+        if !strides.contains(&conv.stride) || conv.groups != 1 || !matches!(size, 1 | 3 | 5) {
             let problem = format!(
-                "kernel {size}, stride {}, {} groups: only 1, 3 or 5, 1, 1 have an integer form",
+                "kernel {size}, stride {}, {} groups: only 1, 3 or 5, {strides:?}, 1 have an integer form",
                 conv.stride, conv.groups
             );
             return Err(unsupported(id, problem));
@@ -169,7 +231,7 @@ impl Converter<'_> {
         let term = TermSpec { source: Source::Node(from.at), first_channel: 0, channels: conv.input as usize, identity: false };
         let spec = self.spec(id, vec![term], Kernel::Dense { size }, conv.output as usize);
         let after = self.after(id);
-        self.layer(after, spec, &conv.bias, vec![weights], &[steps], &[from.step])
+        self.layer(after, spec, conv.stride as usize, &conv.bias, vec![weights], &[steps], &[from.step])
     }
 
     /// A layer of identity terms.
@@ -179,7 +241,7 @@ impl Converter<'_> {
         let spec = self.spec(after.last, from.iter().map(term).collect(), Kernel::Dense { size: 1 }, outputs);
         let none = vec![OwnedWeights::Bytes(Vec::new()); from.len()];
         let steps: Vec<f64> = from.iter().map(|m| m.step).collect();
-        self.layer(after, spec, &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
+        self.layer(after, spec, 1, &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
     }
 
     fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
@@ -210,36 +272,38 @@ impl Converter<'_> {
         (weights, steps)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "everything that a layer consists of")]
     fn layer(
         &mut self,
         after: After,
         mut spec: LayerSpec,
+        stride: usize,
         bias: &[f32],
         weights: Vec<OwnedWeights>,
         steps: &[Vec<f64>],
         inputs: &[f64],
     ) -> Result<(), BuildError> {
-        let is_picture = after.last == self.graph.output();
+        let end = (after.last == self.graph.output()).then_some(self.target);
         let none = Requant { multiplier: 0, shift: 0 };
-        let step = if is_picture { SAMPLE_UNIT } else { self.observed.step(after.last, WIDE_MAX) };
-        let (epilogue, unit, output) = match (is_picture, after.gelu) {
-            (true, true) => return Err(unsupported(after.last, "a picture after GELU has no integer form")),
-            (true, false) => (Epilogue::Pixel, SAMPLE_UNIT, none),
-            (false, true) => (Epilogue::Gelu, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?),
-            (false, false) => (Epilogue::Linear, step, none),
+        let step = self.observed.step(after.last, WIDE_MAX);
+        let (epilogue, step, unit, output, max) = match (end, after.gelu) {
+            (Some(_), true) => return Err(unsupported(after.last, "an output after GELU has no integer form")),
+            (Some(Target::Samples), _) => (Epilogue::Pixel, SAMPLE_UNIT, SAMPLE_UNIT, none, 255),
+            (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_UNIT, LATENT_UNIT, none, WIDE_MAX),
+            (None, true) => (Epilogue::Gelu, step, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?, WIDE_MAX),
+            (None, false) => (Epilogue::Linear, step, step, none, WIDE_MAX),
         };
         spec.epilogue = epilogue;
-        let max = if is_picture { 255 } else { WIDE_MAX };
         let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
         let parameters = LayerParameters { max, levels: vec![level] };
-        let node = Node::Layer(Layer { spec, parameters, weights, shuffle: after.shuffle });
+        let node = Node::Layer { layer: Layer { spec, parameters, weights, shuffle: after.shuffle }, stride };
         self.add(after.last, node, step, max);
         Ok(())
     }
 
     /// `v = norm * area`, where each channel's area makes its largest norm just fit; the root of v is then that of the norm times the
     /// root of the area.
-    fn inverse_gdn(&mut self, id: NodeId, gdn: &Gdn, input: NodeId) -> Result<(), BuildError> {
+    fn gdn(&mut self, id: NodeId, gdn: &graph::Gdn, input: NodeId) -> Result<(), BuildError> {
         let (n, from) = (gdn.channels as usize, self.input(input)?);
         let squares: Vec<f64> = self.observed.channels(input).iter().map(|v| (f64::from(*v) * HEADROOM).powi(2)).collect();
         let norm =
@@ -255,9 +319,16 @@ impl Converter<'_> {
         let scale = f64::from(shift).exp2();
         let areas: Vec<f64> = factors.iter().zip(&areas).map(|(f, a)| a.min(f / (unit * scale))).collect();
         let step = self.observed.step(id, WIDE_MAX);
-        let ratios: Vec<f64> = areas.iter().map(|a| from.step / (a.sqrt() * step)).collect();
+        // Of products with the root, or with its reciprocal.
+        let ratio = |a: &f64| match self.target {
+            Target::Samples => from.step / (a.sqrt() * step),
+            Target::Latents => from.step * a.sqrt() / (f64::from(analysis::RECIPROCAL) * step),
+        };
+        let ratios: Vec<f64> = areas.iter().map(ratio).collect();
         let largest = ratios.iter().copied().fold(0.0, f64::max);
-        let output_shift = 29 - largest.log2().floor() as i32;
+        // Multipliers of 30 bits, or of what leaves 31 for products with activations.
+        let bits = if self.target == Target::Samples { 30 } else { 31 - (i32::BITS - from.max.leading_zeros()) as i32 };
+        let output_shift = bits - 1 - largest.log2().floor() as i32;
         if !(0..=62).contains(&output_shift) {
             return Err(BuildError::Scale { operator: format!("g_s.{}", id.0), value: largest });
         }
@@ -266,7 +337,7 @@ impl Converter<'_> {
             .zip(&areas)
             .flat_map(|(row, a)| row.iter().map(move |g| (f64::from(*g) * unit * a * scale).round() as i16));
         let beta = gdn.beta.iter().zip(&areas).map(|(b, a)| (f64::from(*b) * a * scale).round() as i64);
-        let node = InverseGdn {
+        let node = Gdn {
             input: from.at,
             max: WIDE_MAX,
             gamma: gamma.collect(),
@@ -275,7 +346,7 @@ impl Converter<'_> {
             multipliers: ratios.iter().map(|r| (r * f64::from(output_shift).exp2()).round() as i32).collect(),
             output_shift: output_shift as u32,
         };
-        self.add(id, Node::InverseGdn(node), step, WIDE_MAX);
+        self.add(id, Node::Gdn(node), step, WIDE_MAX);
         Ok(())
     }
 

@@ -48,6 +48,9 @@ pub(crate) struct BuildArgs {
     /// Weights of the integer synthesis, for exact pixels
     #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
     exact_weights: ExactArg,
+    /// Weights of the integer analysis, for streams that are the same whichever machine encodes; without --exact-weights none: int16
+    #[arg(long, value_enum)]
+    analysis: Option<AnalysisArg>,
     /// Element type of the float transforms
     #[arg(long, value_enum, default_value_t = TransformsArg::F16)]
     transforms: TransformsArg,
@@ -71,6 +74,16 @@ enum ExactArg {
     Int8,
     /// No integer synthesis: pixels are never exact
     None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AnalysisArg {
+    /// Up to 16 bits
+    Int16,
+    /// 8 bits: smaller and faster, at a cost in bits that is seen at high quality
+    Int8,
+    /// No integer analysis: encoding needs the float executor
+    Float,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,6 +159,11 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
             ExactArg::Int16 => Some(WeightWidth::Words),
             ExactArg::Int8 => Some(WeightWidth::Bytes),
             ExactArg::None => None,
+        },
+        analysis_weights: match (args.analysis, args.exact_weights) {
+            (Some(AnalysisArg::Float), _) | (None, ExactArg::None) => None,
+            (Some(AnalysisArg::Int8), _) => Some(WeightWidth::Bytes),
+            (Some(AnalysisArg::Int16) | None, _) => Some(WeightWidth::Words),
         },
         transform_dtype: match args.transforms {
             TransformsArg::F16 => Dtype::F16,

@@ -59,9 +59,20 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
     let refuse = |error: &dyn std::error::Error| Failure::new(Exit::Model, "cannot describe", model.name(), error);
     let config = serde_json::to_value(model.config()).map_err(|error| refuse(&error))?;
     let mut transforms = serde_json::Map::new();
-    for kind in [SectionKind::Analysis, SectionKind::HyperAnalysis, SectionKind::Synthesis] {
-        let graph = model.transform(kind).map_err(|error| refuse(&error))?;
-        transforms.insert(kind.name().into(), json!({ "parameters": graph.parameter_count() }));
+    let mut insert = |kind: SectionKind, parameters: u64, form: &str| {
+        transforms.insert(kind.name().into(), json!({ "parameters": parameters, "form": form }));
+    };
+    let analysis = [SectionKind::Analysis, SectionKind::HyperAnalysis];
+    let float = match model.exact_analysis().map_err(|error| refuse(&error))? {
+        Some(exact) => {
+            analysis.into_iter().zip(&exact).for_each(|(kind, own)| insert(kind, own.parameter_count(), "integer"));
+            &[][..]
+        }
+        None => &analysis,
+    };
+    for kind in float.iter().chain(&[SectionKind::Synthesis]) {
+        let graph = model.transform(*kind).map_err(|error| refuse(&error))?;
+        insert(*kind, graph.parameter_count(), "float");
     }
     let layout = model.layout();
     let weights: usize = layout.layers.iter().map(mlic_model::layout::LayerSpec::macs_per_position).sum();

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Decode one stream as an external decoder: one JSON object on standard output
     Decode(DecodeArgs),
+    /// Encode made-up pictures in integers and hold the streams to those of every other machine
+    Encode(EncodeArgs),
     /// Say which cases of SPEC the suites reach
     Coverage(CoverageArgs),
     /// Make suites anew: streams, expectations, pictures
@@ -179,6 +181,16 @@ pub(crate) struct DecodeArgs {
     /// Make the picture too, as STREAM.ppm beside the stream
     #[arg(long)]
     pub(crate) picture: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    /// Backend
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
+    pub(crate) backend: BackendChoice,
+    /// Threads; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    pub(crate) jobs: usize,
 }
 
 #[derive(Debug, Args)]

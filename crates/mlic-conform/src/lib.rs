@@ -37,6 +37,7 @@ pub mod coverage;
 pub mod craft;
 pub mod damage;
 pub mod dump;
+pub mod encode;
 pub mod error;
 pub mod explain;
 pub mod external;

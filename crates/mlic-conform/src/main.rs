@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use cli::{
-    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
+    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
     ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::List(args) => list(&args),
         Command::Report(args) => report(&args),
         Command::Explain(args) => explain_vector(&args),
+        Command::Encode(args) => encode_pictures(&args),
         Command::Coverage(args) => measure_coverage(&args),
         Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
@@ -320,6 +321,15 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
         }
     }
     Ok(true)
+}
+
+fn encode_pictures(args: &EncodeArgs) -> Result<bool, ConformError> {
+    let all = mlic_conform::encode::encode(args.backend, args.jobs)?;
+    for streams in &all {
+        let verdict = if streams.is_pass() { "ok".to_owned() } else { format!("must be {}", streams.expected) };
+        print(&format!("{:?}: {} bytes, {}: {verdict}\n", streams.scene, streams.len, streams.got));
+    }
+    Ok(all.iter().all(|streams| streams.is_pass()))
 }
 
 fn completions(shell: clap_complete::Shell) -> bool {

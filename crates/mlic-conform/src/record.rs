@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
 /// What one pass decided.
@@ -95,6 +95,14 @@ impl Backend for Recorder {
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
         self.backend.hyper_analysis(y)
+    }
+
+    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        self.backend.exact_analysis(quality, picture)
+    }
+
+    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        self.backend.exact_hyper_analysis(quality, y)
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {

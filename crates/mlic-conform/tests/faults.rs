@@ -17,7 +17,7 @@ use mlic_conform::{Level, Verdict, run};
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::saturate;
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 
@@ -222,6 +222,14 @@ impl Backend for Faulty {
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes> {
         self.inner.hyper_analysis(y)
+    }
+
+    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>> {
+        self.inner.exact_analysis(quality, picture)
+    }
+
+    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>> {
+        self.inner.exact_hyper_analysis(quality, y)
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
-use mlic_backend::cpu::FloatTransforms;
+use mlic_backend::analysis::PackedAnalysis;
+use mlic_backend::cpu::{self, FloatTransforms};
+use mlic_backend::integer::Kernels;
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::Map;
+use mlic_kernels::cpu::Isa;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
 use crate::device::{self, Device};
@@ -23,7 +26,7 @@ pub struct Options {
     pub ordinal: usize,
     /// Dense layers on `dp4a` where the device has `mma` too: for comparison.
     pub without_mma: bool,
-    /// Threads of `float` (0: all cores).
+    /// Threads of what runs on the CPU (0: all cores).
     pub threads: usize,
     /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels.
     pub float: Option<Box<dyn FloatTransforms>>,
@@ -32,12 +35,14 @@ pub struct Options {
 /// A model on a GPU.
 ///
 /// From the symbols of z to `y_hat`, and on to exact pixels, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
-/// The float transforms run on the CPU.
+/// The analysis, float or integer, and the float synthesis run on the CPU.
 pub struct CudaBackend {
     pub(crate) model: Arc<Model>,
     pub(crate) packed: PackedModel,
     pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
+    isa: Isa,
+    analysis: PackedAnalysis,
     threads: usize,
     // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
@@ -60,7 +65,9 @@ impl CudaBackend {
         let packed = PackedModel::new(&device, &model).map_err(no_room)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
-        Ok(Self { model, packed, workspaces: Workspaces::default(), float: options.float, threads, device })
+        let (workspaces, isa) = (Workspaces::default(), Isa::best());
+        let analysis = PackedAnalysis::new(Kernels::Fast(isa));
+        Ok(Self { model, packed, workspaces, float: options.float, isa, analysis, threads, device })
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
@@ -95,6 +102,10 @@ impl Backend for CudaBackend {
                 format!("{}, {}", self.device.description, if self.device.has_mma { "mma" } else { "dp4a" })
             }
             (Stage::Rans, _) => format!("cpu {arch}"),
+            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) if self.model.has_exact_analysis() => {
+                format!("cpu {arch}, {}", self.isa.name())
+            }
+            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) => "none".to_owned(),
             (_, Some(float)) => format!("cpu {arch}, {} f32", float.name()),
             (_, None) => "none".to_owned(),
         }
@@ -110,6 +121,14 @@ impl Backend for CudaBackend {
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
         self.transform(Stage::HyperAnalysis, y)
+    }
+
+    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        cpu::on_threads(self.name(), self.threads, || self.analysis.analyze(&self.model, quality, picture))?
+    }
+
+    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        cpu::on_threads(self.name(), self.threads, || self.analysis.hyper_analyze(&self.model, quality, y))?
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {

@@ -11,7 +11,7 @@ use mlic_kernels::Map;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, Node, NodeShape, OwnedWeights, SCALE, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, Node, NodeShape, OwnedWeights, SCALE, Synthesis};
 
 use crate::args::{QuantizeArgs, RequantArg, SquaresArgs};
 use crate::device::{self, Device, Memory};
@@ -67,7 +67,7 @@ fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima
 }
 
 /// Gammas times squares, whose high halves count 2^15.
-fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &InverseGdn) {
+fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
     let channels = gdn.channels();
     let term = TermSpec { source: Source::Node(gdn.input), first_channel: 0, channels, identity: false };
     let (kernel, epilogue) = (Kernel::Dense { size: 1 }, Epilogue::Linear);

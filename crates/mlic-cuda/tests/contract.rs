@@ -28,6 +28,19 @@ backend_contract!(edge_cases, "cuda", cuda("edge-cases", false), reference("edge
 backend_contract!(edge_cases_scales, "cuda", cuda("edge-cases-scales", false), reference("edge-cases-scales"));
 backend_contract!(edge_cases_fixed, "cuda", cuda("edge-cases-fixed", false), reference("edge-cases-fixed"));
 
+/// The small package with integer analyses.
+fn integer() -> Arc<mlic_model::Model> {
+    let bytes = mlic_backend::probe::with_integer_analysis(&package("tiny")).unwrap();
+    Arc::new(mlic_model::Model::from_bytes(bytes).unwrap())
+}
+
+backend_contract!(
+    integer_analysis,
+    "cuda",
+    CudaBackend::new(integer(), Options { float: Some(Box::new(Shapes(integer())) as _), threads: 1, ..Options::default() }),
+    CpuBackend::new(integer(), Kernels::Reference, 1, Some(Box::new(Shapes(integer()))))
+);
+
 /// Any other package, too large for the definition: against the fast kernels of this processor.
 #[test]
 fn given_package() {

@@ -3,9 +3,10 @@
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, fast, reference};
 use mlic_model::Model;
+use mlic_model::analysis::Analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source as Input, TermSpec};
 use mlic_model::parameters::QuantizerParameters;
-use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
 
 use crate::generate;
 use crate::source::Source;
@@ -101,7 +102,7 @@ impl Maker<'_, '_> {
         let source = &mut *self.source;
         let most = (65_535 / n as i64).min(32_767);
         let beta = source.one_of(&[0, 1 << 20, 1 << 40, 1 << 61]);
-        let gdn = InverseGdn {
+        let gdn = Gdn {
             input: NodeIndex(input),
             max: generate::max(source),
             gamma: source.integers(n * n, 0, most).into_iter().map(|v| v as i16).collect(),
@@ -132,6 +133,11 @@ pub(crate) fn section(bytes: &[u8]) {
     for latent in 1..=3 {
         if let Ok(own) = Synthesis::read(bytes, latent) {
             assert!(own.write() == bytes, "a section is read as written");
+        }
+        for samples in [true, false] {
+            if let Ok(own) = Analysis::read(bytes, samples, 3, latent) {
+                assert!(own.write() == bytes, "a section of an analysis is read as written");
+            }
         }
     }
 }

@@ -13,4 +13,4 @@ pub mod map;
 pub mod peak;
 pub mod reference;
 
-pub use map::Map;
+pub use map::{Map, Picture};

@@ -102,6 +102,37 @@ impl<T: Copy + Default> Map<T> {
     }
 }
 
+/// A picture that is to be encoded: samples of red, green and blue.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    height: usize,
+    width: usize,
+    rgb: &'a [u8],
+}
+
+impl<'a> Picture<'a> {
+    /// A picture of at least one sample, `[height][width][3]`; none when there are more or less.
+    #[must_use]
+    pub fn new(height: usize, width: usize, rgb: &'a [u8]) -> Option<Self> {
+        let len = height.checked_mul(width)?.checked_mul(3)?;
+        (len > 0 && rgb.len() == len).then_some(Self { height, width, rgb })
+    }
+
+    /// Rows and columns.
+    #[must_use]
+    pub const fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
+    pub fn padded_row(&self, row: usize, to: &mut [i16]) {
+        let row = &self.rgb[3 * self.width * row.min(self.height - 1)..][..3 * self.width];
+        let last = row.len() - 3..row.len();
+        let padded = row.iter().chain(row[last].iter().cycle());
+        to.iter_mut().zip(padded).for_each(|(to, sample)| *to = (*sample).into());
+    }
+}
+
 /// Consecutive rows of a map of activations: as much of it as is at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {

@@ -7,7 +7,7 @@ use common::{FILLS, Fill, Rng, assert_same, functions, isas, value};
 use mlic_kernels::{Map, fast, reference};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -52,7 +52,7 @@ impl Maker<'_> {
 
     fn inverse_gdn(&mut self, input: usize) -> usize {
         let n = self.channels[input];
-        let gdn = InverseGdn {
+        let gdn = Gdn {
             input: NodeIndex(input),
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, self.rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),

@@ -34,7 +34,7 @@ id!(
 );
 
 id!(
-    /// A node of the integer synthesis, in the order of its section; 0 is the quantized `y_hat`.
+    /// A node of an integer synthesis or analysis, in the order of its section; 0 is its input.
     NodeIndex
 );
 
@@ -61,7 +61,7 @@ pub enum Source {
     LinearAttention(LinearAttentionId),
     /// A window attention: in the scale of its values.
     LocalAttention(LocalAttentionId),
-    /// A node of the integer synthesis, which has a list of its own: [`crate::synthesis`].
+    /// A node of an integer synthesis or analysis, which have lists of their own: [`crate::synthesis`], [`crate::analysis`].
     Node(NodeIndex),
 }
 

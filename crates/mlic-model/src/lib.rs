@@ -4,6 +4,7 @@
 //! id, each table and the overflow proof of [`proof`] before they return. `docs/SPEC.md` clause 2 defines the format.
 #![deny(clippy::indexing_slicing)]
 
+pub mod analysis;
 pub mod config;
 pub mod error;
 pub mod graph;

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use mlic_core::cdf::CdfTable;
 use mlic_core::container::ModelId;
-use mlic_core::fixed::{LATENT_MAX, divide, round_shift, saturate};
+use mlic_core::fixed::{LATENT_MAX, divide, latent_to_symbol, round_shift, saturate};
+use mlic_core::limits::MAX_SYMBOL;
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::{self, Analysis};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::graph::{Graph, Scale};
@@ -115,9 +117,9 @@ pub struct Parts {
     pub weights: Vec<i8>,
     /// Serialized synthesis transform.
     pub synthesis: Vec<u8>,
-    /// Serialized analysis transform.
+    /// Serialized analysis transform, float or integer.
     pub analysis: Vec<u8>,
-    /// Serialized hyper analysis transform.
+    /// Serialized hyper analysis transform, of the same form.
     pub hyper_analysis: Vec<u8>,
     /// Name and provenance.
     pub metadata: Metadata,
@@ -263,15 +265,16 @@ impl Model {
         Ok(model)
     }
 
-    /// The transforms fit the latent shape (SPEC 5.6).
+    /// The transforms fit the latent shape (SPEC 2.10, 5.6).
     fn check_transforms(&self) -> Result<(), ModelError> {
         let (m, n) = (self.config.latent, self.config.hyper);
+        self.exact_analysis()?;
         let expected = [
             (SectionKind::Analysis, [3, m], [1, 16]),
             (SectionKind::HyperAnalysis, [m, n], [1, 4]),
             (SectionKind::Synthesis, [m, 3], [16, 1]),
         ];
-        for (kind, channels, scale) in expected {
+        for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !self.is_exact(*kind)) {
             let graph = self.transform(kind)?;
             let [input, output] = [graph.input_channels(), graph.output_channels()];
             let Scale { numerator, denominator } = graph.scale();
@@ -367,18 +370,62 @@ impl Model {
         self.exact_synthesis.as_ref()
     }
 
-    /// `y_hat` after its inverse gain, still in latent fixed point: the input of the integer synthesis (SPEC 5.7).
+    /// Whether the section of an analysis holds it in integers.
+    fn is_exact(&self, kind: SectionKind) -> bool {
+        matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && self.section(kind).starts_with(&analysis::MAGIC)
+    }
+
+    /// Whether the package has its `g_a` and `h_a` in integers: streams are then the same whichever machine encodes.
+    #[must_use]
+    pub fn has_exact_analysis(&self) -> bool {
+        self.is_exact(SectionKind::Analysis)
+    }
+
+    /// The integer `g_a` and `h_a`, if the package has them in integers. They are read anew each time: a decoder keeps none of it.
+    ///
+    /// # Errors
+    /// Those of [`Analysis::read`]; [`ModelError::Parameter`] when only one is in integers.
+    pub fn exact_analysis(&self) -> Result<Option<[Analysis; 2]>, ModelError> {
+        let (m, n) = (self.config.latent, self.config.hyper);
+        match [SectionKind::Analysis, SectionKind::HyperAnalysis].map(|kind| self.is_exact(kind)) {
+            [false, false] => Ok(None),
+            [true, true] => {
+                let g_a = Analysis::read(self.section(SectionKind::Analysis), true, 3, m)?;
+                Ok(Some([g_a, Analysis::read(self.section(SectionKind::HyperAnalysis), false, m, n)?]))
+            }
+            _ => {
+                let problem = "g_a and h_a must both be in integers, or neither".to_owned();
+                Err(ModelError::Parameter { what: "analysis", index: 0, problem })
+            }
+        }
+    }
+
+    /// Latents (channels last) after a gain, still in latent fixed point (SPEC 5.7, 5.8).
+    #[must_use]
+    pub fn with_gain(&self, which: Gain, latents: &[i32], quality: u8) -> Vec<i32> {
+        let gain = self.gain(which, quality);
+        let value = |(y, gain): (&i32, &u32)| saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX);
+        latents.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)).collect()
+    }
+
+    /// `y_hat` after its inverse gain: the input of the integer synthesis (SPEC 5.7).
     #[must_use]
     pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Vec<i32> {
-        let gain = self.gain(Gain::InverseY, quality);
-        let value = |(y, gain): (&i32, &u32)| saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX);
-        y_hat.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)).collect()
+        self.with_gain(Gain::InverseY, y_hat, quality)
+    }
+
+    /// The symbols of z (channels last, after its gain): the nearest to what is left when the median is taken away (SPEC 5.8).
+    #[must_use]
+    pub fn z_symbols(&self, z: &[i32]) -> Vec<i32> {
+        let medians = &self.parameters.medians;
+        let symbol = |(z, median): (&i32, &i32)| latent_to_symbol(z - median).clamp(-MAX_SYMBOL, MAX_SYMBOL);
+        z.chunks(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)).collect()
     }
 
     /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
     ///
     /// # Errors
-    /// [`ModelError::Graph`] when it cannot be parsed.
+    /// [`ModelError::Graph`] when it cannot be parsed: also when the package has it in integers.
     pub fn transform(&self, kind: SectionKind) -> Result<Graph, ModelError> {
         Graph::parse(self.section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })
     }

@@ -65,6 +65,14 @@ pub struct QuantizerParameters {
     pub levels: Vec<Requant>,
 }
 
+impl QuantizerParameters {
+    /// The one level of an integer synthesis or analysis.
+    #[must_use]
+    pub fn level(&self) -> Requant {
+        self.levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 })
+    }
+}
+
 /// A layer normalization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormParameters {

@@ -5,6 +5,8 @@
 //! them) and inverse divisive normalizations. Node 0 is `y_hat` after its inverse gain, quantized; the last node is the picture. Residual
 //! connections are layers of identity terms alone. There are no levels: after the inverse gain the range of y hardly depends on quality.
 
+use std::ops::RangeInclusive;
+
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use crate::model::{LayerView, Weights};
@@ -29,8 +31,20 @@ pub const MAX_BETA: i64 = 1 << 61;
 /// The argument of the square root saturates to this value.
 pub const MAX_NORM: i64 = i32::MAX as i64;
 
-const LAYER: u8 = 1;
+pub(crate) const LAYER: u8 = 1;
 const INVERSE_GDN: u8 = 2;
+/// What a section of the integer synthesis holds in its layers.
+const FORM: Form = Form { name: "exact_g_s", last: Epilogue::Pixel, resizes: 0..=1 };
+
+/// What the layers of a synthesis and of an analysis differ in.
+pub(crate) struct Form {
+    /// First part of their names.
+    pub(crate) name: &'static str,
+    /// Epilogue 2, that of the last node.
+    pub(crate) last: Epilogue,
+    /// Byte that says how the size changes.
+    pub(crate) resizes: RangeInclusive<u8>,
+}
 
 /// Weights of one term of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +80,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// The nodes it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.spec.terms.iter().filter_map(|term| if let Source::Node(at) = term.source { Some(at) } else { None })
+    }
+
     /// What an executor needs; none for a layer without a level.
     #[must_use]
     pub fn view(&self) -> Option<LayerView<'_>> {
@@ -74,9 +93,10 @@ impl Layer {
     }
 }
 
-/// Inverse divisive normalization (SPEC 4.11): `x_c * sqrt(sum over j of gamma_cj x_j^2 + beta_c)`.
+/// Constants of a divisive normalization with `norm_c = sum over j of gamma_cj x_j^2 + beta_c`: of an inverse one (SPEC 4.11),
+/// `x_c * sqrt(norm_c)`, or in an analysis of the other (SPEC 4.12), `x_c / sqrt(norm_c)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InverseGdn {
+pub struct Gdn {
     /// The node it reads.
     pub input: NodeIndex,
     /// Largest magnitude of the output.
@@ -87,13 +107,13 @@ pub struct InverseGdn {
     pub beta: Vec<i64>,
     /// Shift of the sums.
     pub shift: u32,
-    /// Per channel: product with the root to activations.
+    /// Per channel: product with the root, or quotient by it, to activations.
     pub multipliers: Vec<i32>,
     /// Shift of these products.
     pub output_shift: u32,
 }
 
-impl InverseGdn {
+impl Gdn {
     /// Channels.
     #[must_use]
     pub fn channels(&self) -> usize {
@@ -107,18 +127,17 @@ pub enum Node {
     /// A linear layer.
     Layer(Layer),
     /// An inverse divisive normalization.
-    InverseGdn(InverseGdn),
+    InverseGdn(Gdn),
 }
 
 impl Node {
     /// The nodes it reads.
     pub fn inputs(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        let (terms, gdn) = match self {
-            Self::Layer(layer) => (layer.spec.terms.as_slice(), None),
-            Self::InverseGdn(gdn) => (&[][..], Some(gdn.input)),
+        let (layer, gdn) = match self {
+            Self::Layer(layer) => (Some(layer), None),
+            Self::InverseGdn(gdn) => (None, Some(gdn.input)),
         };
-        let node = |t: &TermSpec| if let Source::Node(at) = t.source { Some(at) } else { None };
-        terms.iter().filter_map(node).chain(gdn)
+        layer.into_iter().flat_map(Layer::inputs).chain(gdn)
     }
 
     /// Rows (and columns) of neighbours on each side that it reads.
@@ -150,8 +169,8 @@ pub struct Synthesis {
     shapes: Vec<NodeShape>,
 }
 
-fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
-    ModelError::Parameter { what: "node of the integer synthesis", index, problem: problem.into() }
+pub(crate) fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
+    ModelError::Parameter { what: "node of an integer transform", index, problem: problem.into() }
 }
 
 impl Synthesis {
@@ -261,14 +280,11 @@ impl Synthesis {
 fn read_node(r: &mut Reader<'_>, channels: &[usize]) -> Result<Node, ModelError> {
     let here = channels.len();
     match r.u8()? {
-        LAYER => read_layer(r, channels).map(Node::Layer),
-        INVERSE_GDN => {
-            let (input, n) = operand(r, channels)?;
-            let (max, shift, output_shift) = (r.i32()?, u32::from(r.u8()?), u32::from(r.u8()?));
-            let gamma = r.i16s(n * n)?;
-            let (beta, multipliers) = (r.i64s(n)?, r.i32s(n)?);
-            Ok(Node::InverseGdn(InverseGdn { input, max, gamma, beta, shift, multipliers, output_shift }))
+        LAYER => {
+            let (layer, resize) = read_layer(r, channels, &FORM)?;
+            Ok(Node::Layer(Layer { shuffle: resize == 1, ..layer }))
         }
+        INVERSE_GDN => read_gdn(r, channels).map(Node::InverseGdn),
         other => Err(refuse(here, format!("opcode {other}, must be {LAYER} or {INVERSE_GDN}"))),
     }
 }
@@ -280,17 +296,27 @@ fn operand(r: &mut Reader<'_>, channels: &[usize]) -> Result<(NodeIndex, usize),
     earlier.ok_or_else(|| refuse(channels.len(), format!("reads node {at}, which is not before it")))
 }
 
-fn read_layer(r: &mut Reader<'_>, channels: &[usize]) -> Result<Layer, ModelError> {
+pub(crate) fn read_gdn(r: &mut Reader<'_>, channels: &[usize]) -> Result<Gdn, ModelError> {
+    let (input, n) = operand(r, channels)?;
+    let (max, shift, output_shift) = (r.i32()?, u32::from(r.u8()?), u32::from(r.u8()?));
+    let gamma = r.i16s(n * n)?;
+    let (beta, multipliers) = (r.i64s(n)?, r.i32s(n)?);
+    Ok(Gdn { input, max, gamma, beta, shift, multipliers, output_shift })
+}
+
+/// A layer without a shuffle, and how it changes the size.
+pub(crate) fn read_layer(r: &mut Reader<'_>, channels: &[usize], form: &Form) -> Result<(Layer, u8), ModelError> {
     let here = channels.len();
-    let [size, epilogue, shuffle, width, terms] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?, r.u8()?];
+    let [size, epilogue, resize, width, terms] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?, r.u8()?];
     let epilogue = match epilogue {
         0 => Epilogue::Linear,
         1 => Epilogue::Gelu,
-        2 => Epilogue::Pixel,
+        2 => form.last,
         other => return Err(refuse(here, format!("epilogue {other}, must be 0 to 2"))),
     };
-    if !matches!(size, 1 | 3 | 5) || shuffle > 1 || !matches!(width, 1 | 2) || !(1..=MAX_TERMS).contains(&terms) {
-        let problem = format!("kernel {size}, shuffle {shuffle}, {width} bytes per weight, {terms} terms: out of range");
+    let known = matches!(size, 1 | 3 | 5) && form.resizes.contains(&resize);
+    if !known || !matches!(width, 1 | 2) || !(1..=MAX_TERMS).contains(&terms) {
+        let problem = format!("kernel {size}, change of size {resize}, {width} bytes per weight, {terms} terms: out of range");
         return Err(refuse(here, problem));
     }
     let outputs = r.u32()?;
@@ -306,7 +332,7 @@ fn read_layer(r: &mut Reader<'_>, channels: &[usize]) -> Result<Layer, ModelErro
         Ok(TermSpec { source: Source::Node(at), first_channel: 0, channels, identity: identity == 1 })
     })?;
     let kernel = Kernel::Dense { size: size.into() };
-    let spec = LayerSpec { name: format!("exact_g_s.{here}"), terms, kernel, outputs: outputs as usize, epilogue };
+    let spec = LayerSpec { name: format!("{}.{here}", form.name), terms, kernel, outputs: outputs as usize, epilogue };
     let parameters = LayerParameters::read(r, &spec, 1)?;
     let weights = many(spec.terms.len(), |term| {
         let len = spec.weights_per_output(term).saturating_mul(spec.outputs);
@@ -315,33 +341,35 @@ fn read_layer(r: &mut Reader<'_>, channels: &[usize]) -> Result<Layer, ModelErro
             _ => OwnedWeights::Words(r.i16s(len)?),
         })
     })?;
-    Ok(Layer { spec, parameters, weights, shuffle: shuffle == 1 })
+    Ok((Layer { spec, parameters, weights, shuffle: false }, resize))
 }
 
 fn write_node(w: &mut Writer, node: &Node) {
     match node {
-        Node::Layer(layer) => write_layer(w, layer),
-        Node::InverseGdn(gdn) => {
-            w.u8s([INVERSE_GDN]);
-            w.u32s([gdn.input.0 as u32]);
-            w.i32s([gdn.max]);
-            w.u8s([gdn.shift as u8, gdn.output_shift as u8]);
-            w.i16s(gdn.gamma.iter().copied());
-            w.i64s(gdn.beta.iter().copied());
-            w.i32s(gdn.multipliers.iter().copied());
-        }
+        Node::Layer(layer) => write_layer(w, layer, layer.shuffle.into()),
+        Node::InverseGdn(gdn) => write_gdn(w, INVERSE_GDN, gdn),
     }
 }
 
-fn write_layer(w: &mut Writer, layer: &Layer) {
+pub(crate) fn write_gdn(w: &mut Writer, opcode: u8, gdn: &Gdn) {
+    w.u8s([opcode]);
+    w.u32s([gdn.input.0 as u32]);
+    w.i32s([gdn.max]);
+    w.u8s([gdn.shift as u8, gdn.output_shift as u8]);
+    w.i16s(gdn.gamma.iter().copied());
+    w.i64s(gdn.beta.iter().copied());
+    w.i32s(gdn.multipliers.iter().copied());
+}
+
+pub(crate) fn write_layer(w: &mut Writer, layer: &Layer, resize: u8) {
     let spec = &layer.spec;
     let epilogue = match spec.epilogue {
         Epilogue::Gelu => 1,
-        Epilogue::Pixel => 2,
-        _ => 0,
+        Epilogue::Linear => 0,
+        _ => 2,
     };
     let width = if layer.weights.iter().any(|w| matches!(w, OwnedWeights::Words(_))) { 2 } else { 1 };
-    w.u8s([LAYER, spec.kernel.size() as u8, epilogue, layer.shuffle.into(), width, spec.terms.len() as u8]);
+    w.u8s([LAYER, spec.kernel.size() as u8, epilogue, resize, width, spec.terms.len() as u8]);
     w.u32s([spec.outputs as u32]);
     for term in &spec.terms {
         let at = if let Source::Node(at) = term.source { at.0 as u32 } else { u32::MAX };
@@ -370,14 +398,32 @@ fn inputs(shapes: &[NodeShape], at: impl Iterator<Item = NodeIndex>) -> Result<V
 }
 
 fn layer_shape(shapes: &[NodeShape], layer: &Layer, last: bool) -> Result<NodeShape, ModelError> {
-    let (here, spec) = (shapes.len(), &layer.spec);
-    let sources = spec.terms.iter().map(|t| if let Source::Node(at) = t.source { at } else { NodeIndex(usize::MAX) });
-    let found = inputs(shapes, sources)?;
-    let scale = found.first().map_or(1, |s| s.scale) * if layer.shuffle { 2 } else { 1 };
-    if scale > SCALE || (layer.shuffle && spec.outputs % 4 != 0) {
-        return Err(refuse(here, format!("scale {scale} from {} outputs is out of range", spec.outputs)));
+    let (here, outputs) = (shapes.len(), layer.spec.outputs);
+    let read = read_by(shapes, layer)?;
+    let scale = read.first().map_or(1, |s| s.scale) * if layer.shuffle { 2 } else { 1 };
+    if scale > SCALE || (layer.shuffle && outputs % 4 != 0) {
+        return Err(refuse(here, format!("scale {scale} from {outputs} outputs is out of range")));
     }
-    let whole = spec.terms.iter().zip(&found).all(|(t, s)| t.first_channel == 0 && t.channels == s.channels);
+    check_layer(here, &read, layer)?;
+    match layer.spec.epilogue {
+        Epilogue::Linear | Epilogue::Gelu => {}
+        Epilogue::Pixel if last && layer.parameters.max == 255 => {}
+        _ => return Err(refuse(here, "samples are of the last node alone, with a largest value of 255")),
+    }
+    let channels = if layer.shuffle { outputs / 4 } else { outputs };
+    Ok(NodeShape { channels, scale, max: layer.parameters.max })
+}
+
+/// Shapes of the nodes that a layer reads, all of one scale.
+pub(crate) fn read_by(shapes: &[NodeShape], layer: &Layer) -> Result<Vec<NodeShape>, ModelError> {
+    let sources = layer.spec.terms.iter();
+    inputs(shapes, sources.map(|t| if let Source::Node(at) = t.source { at } else { NodeIndex(usize::MAX) }))
+}
+
+/// Everything about node `here` that does not depend on what transform it is part of; it reads nodes of these shapes.
+pub(crate) fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Result<(), ModelError> {
+    let spec = &layer.spec;
+    let whole = spec.terms.iter().zip(found).all(|(t, s)| t.first_channel == 0 && t.channels == s.channels);
     let lens = (0..spec.terms.len()).map(|t| spec.weights_per_output(t).saturating_mul(spec.outputs));
     let complete = layer.weights.iter().map(|w| w.view().len()).eq(lens);
     let [level] = layer.parameters.levels.as_slice() else { return Err(refuse(here, "must have one level")) };
@@ -394,31 +440,35 @@ fn layer_shape(shapes: &[NodeShape], layer: &Layer, last: bool) -> Result<NodeSh
     if smallest {
         return Err(refuse(here, "a weight is the smallest number of its type"));
     }
-    proof::check_max("node of the integer synthesis", here, layer.parameters.max)?;
-    match spec.epilogue {
-        Epilogue::Linear | Epilogue::Gelu => {}
-        Epilogue::Pixel if last && layer.parameters.max == 255 => {}
-        _ => return Err(refuse(here, "samples are of the last node alone, with a largest value of 255")),
-    }
+    proof::check_max("node of an integer transform", here, layer.parameters.max)?;
     proof::shape(spec, &spec.terms)?;
     let maxima: Vec<i32> = found.iter().map(|s| s.max).collect();
-    proof::layer(spec, &layer.parameters, &maxima, layer.weights.iter().map(OwnedWeights::view))?;
-    let channels = if layer.shuffle { spec.outputs / 4 } else { spec.outputs };
-    Ok(NodeShape { channels, scale, max: layer.parameters.max })
+    proof::layer(spec, &layer.parameters, &maxima, layer.weights.iter().map(OwnedWeights::view))
 }
 
-fn gdn_shape(shapes: &[NodeShape], gdn: &InverseGdn) -> Result<NodeShape, ModelError> {
+fn gdn_shape(shapes: &[NodeShape], gdn: &Gdn) -> Result<NodeShape, ModelError> {
+    let (read, operator) = check_gdn(shapes, gdn, FORM.name)?;
+    let root = mlic_core::fixed::isqrt(MAX_NORM as u64);
+    for multiplier in &gdn.multipliers {
+        let requant = Requant { multiplier: *multiplier, shift: gdn.output_shift };
+        proof::requantized(&operator, "product with the root", i128::from(read.max) * i128::from(root), requant)?;
+    }
+    Ok(NodeShape { max: gdn.max, ..read })
+}
+
+/// Everything up to the norms; the shape of what is read, and a name for reports.
+pub(crate) fn check_gdn(shapes: &[NodeShape], gdn: &Gdn, name: &str) -> Result<(NodeShape, String), ModelError> {
     let here = shapes.len();
     let found = inputs(shapes, std::iter::once(gdn.input))?;
-    let Some(NodeShape { channels, scale, max }) = found.first().copied() else { return Err(refuse(here, "reads nothing")) };
+    let Some(read @ NodeShape { channels, max, .. }) = found.first().copied() else { return Err(refuse(here, "reads nothing")) };
     if gdn.beta.len() != channels || gdn.multipliers.len() != channels || gdn.gamma.len() != channels * channels {
         return Err(refuse(here, "gamma, beta and multipliers do not fit the input"));
     }
-    proof::check_max("node of the integer synthesis", here, gdn.max)?;
+    proof::check_max("node of an integer transform", here, gdn.max)?;
     if gdn.gamma.iter().any(|g| *g < 0) || gdn.beta.iter().any(|b| !(0..=MAX_BETA).contains(b)) || gdn.shift > 62 {
         return Err(refuse(here, "gamma, beta or shift is out of range"));
     }
-    let operator = format!("exact_g_s.{here}");
+    let operator = format!("{name}.{here}");
     let sums = gdn.gamma.chunks_exact(channels.max(1)).map(|row| row.iter().map(|g| i64::from(*g)).sum::<i64>());
     let worst = sums.max().unwrap_or(0);
     let claim = |operation| proof::Claim { operator: &operator, operation };
@@ -426,10 +476,5 @@ fn gdn_shape(shapes: &[NodeShape], gdn: &InverseGdn) -> Result<NodeShape, ModelE
     let beta = gdn.beta.iter().copied().max().unwrap_or(0);
     let sum = i128::from(worst) * i128::from(max) * i128::from(max) + i128::from(beta) + proof::half(gdn.shift);
     claim("64-bit sum of squares").at_most(sum, i64::MAX.into())?;
-    let root = mlic_core::fixed::isqrt(MAX_NORM as u64);
-    for multiplier in &gdn.multipliers {
-        let requant = Requant { multiplier: *multiplier, shift: gdn.output_shift };
-        proof::requantized(&operator, "product with the root", i128::from(max) * i128::from(root), requant)?;
-    }
-    Ok(NodeShape { channels, scale, max: gdn.max })
+    Ok((read, operator))
 }

@@ -35,6 +35,15 @@ backend_contract!(avx512vnni, "avx512vnni", fast(Isa::Avx512Vnni, 1), reference(
 backend_contract!(amx, "amx", fast(Isa::Amx, 1), reference());
 backend_contract!(three_threads, "threads", fast(Isa::best(), 3), reference());
 
+/// The tiny model with integer analyses.
+fn integer(kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError> {
+    let package = mlic_backend::probe::with_integer_analysis(model()?.as_ref())?;
+    mlic_tract::backend(Arc::new(Model::from_bytes(package)?), kernels, threads)
+}
+
+backend_contract!(integer_analysis, "scalar", integer(Kernels::Fast(Isa::Scalar), 1), integer(Kernels::Reference, 1));
+backend_contract!(best_integer_analysis, "threads", integer(Kernels::Fast(Isa::best()), 3), integer(Kernels::Reference, 1));
+
 #[test]
 fn a_backend_reports_what_runs_it() {
     use mlic_backend::Stage;

@@ -8,18 +8,17 @@ use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, PassParameters, Stage, walk};
 use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
-use mlic_core::fixed::latent_to_symbol;
-use mlic_core::limits::{MAX_PIXELS, MAX_SIDE, MAX_SYMBOL};
+use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError};
 use mlic_core::schedule::{LatentSize, Pass, passes};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::model::Gain;
 
 use crate::backend::{BackendChoice, backend};
 use crate::budget::DecodeLimits;
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::{Image, ImageError};
 use crate::metadata::MetadataKind;
 use crate::pixels;
 use crate::sinks::{DecodeSink, EncodeSink, Observer, code_z};
@@ -289,7 +288,8 @@ impl Codec {
         Ok(Encoded { stream, y_hat: latents.y_hat, passes: latents.passes, report })
     }
 
-    /// The float stages of the encoder: y after its gain in latent fixed point, and the symbols of z.
+    /// The encoder up to the entropy model: y after its gain in latent fixed point, and the symbols of z. In integers where the package has
+    /// them (SPEC 5.8), else in float.
     fn analyze(
         &self,
         image: &Image,
@@ -298,17 +298,22 @@ impl Codec {
         watch: &mut Stopwatch<'_>,
     ) -> Result<(Map<i32>, Vec<i32>), Error> {
         let model = self.model();
+        if model.has_exact_analysis() {
+            let (got, want) = (image.rgb.len() as u64, 3 * image.pixels());
+            let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
+            let picture = picture.ok_or(ImageError::SampleCount { got, want })?;
+            let y = watch.time(Stage::ExactAnalysis, || self.backend.exact_analysis(quality, &picture))?;
+            let z = watch.time(Stage::ExactHyperAnalysis, || self.backend.exact_hyper_analysis(quality, &y))?;
+            let z_symbols = model.z_symbols(&z.data);
+            return Ok((y, z_symbols));
+        }
         let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size);
         let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
         drop(x);
         pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
         let mut z = watch.time(Stage::HyperAnalysis, || self.backend.hyper_analysis(&y))?;
         pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
-        let medians = &model.parameters().medians;
-        let symbol = |(z, median): (&i32, &i32)| latent_to_symbol(z - median).clamp(-MAX_SYMBOL, MAX_SYMBOL);
-        let z = pixels::to_latent(&z);
-        let z_symbols = z.data.chunks_exact(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)).collect();
-        Ok((pixels::to_latent(&y), z_symbols))
+        Ok((pixels::to_latent(&y), model.z_symbols(&pixels::to_latent(&z).data)))
     }
 
     fn encode_latents(

@@ -9,7 +9,7 @@ use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, PREACT_MAX, divide, isqrt};
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerId, LayerSpec, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 use mlic_model::model::{Gain, LayerView};
@@ -569,6 +569,14 @@ impl Backend for ObservingBackend {
         Err(self.no_float())
     }
 
+    fn exact_analysis(&self, _: u8, _: &Picture<'_>) -> Result<Map<i32>> {
+        Err(self.no_encoder())
+    }
+
+    fn exact_hyper_analysis(&self, _: u8, _: &Map<i32>) -> Result<Map<i32>> {
+        Err(self.no_encoder())
+    }
+
     fn synthesis(&self, _: &Planes) -> Result<Planes> {
         Err(self.no_float())
     }
@@ -593,5 +601,9 @@ impl Backend for ObservingBackend {
 impl ObservingBackend {
     fn no_float(&self) -> BackendError {
         BackendError::NotAvailable { backend: self.name(), reason: "only the exact part is observed".to_owned() }
+    }
+
+    fn no_encoder(&self) -> BackendError {
+        BackendError::NotAvailable { backend: self.name(), reason: "only decoding is observed".to_owned() }
     }
 }

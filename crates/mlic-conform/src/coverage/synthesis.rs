@@ -7,7 +7,7 @@ use mlic_model::Model;
 use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, Node, OwnedWeights};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights};
 
 use super::log::{Log, Place};
 use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
@@ -148,7 +148,7 @@ fn note(log: &mut Log, names: &[&str], met: &[bool]) {
 }
 
 /// SPEC 4.11.
-fn normalize(log: &mut Log, gdn: &InverseGdn, input: &Map<i16>) -> Map<i16> {
+fn normalize(log: &mut Log, gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
     let channels = input.channels;
     let (mut norm, mut output) = (Place::new("squares"), Place::new("normalized"));
     let requantization = |c: usize| Requant { multiplier: gdn.multipliers[c], shift: gdn.output_shift };

@@ -6,7 +6,7 @@ use mlic_core::fixed::isqrt;
 use mlic_model::ModelError;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{InverseGdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Synthesis};
 
 use super::{Probe, SPREADS, Spread, after_gelu};
 
@@ -224,7 +224,7 @@ impl Maker {
     }
 
     /// Sums of gammas up to the largest, square roots of 0 to beyond the largest, outputs from small to beyond theirs.
-    fn normalization(&mut self, input: usize, max: i32, more_bits: i32) -> InverseGdn {
+    fn normalization(&mut self, input: usize, max: i32, more_bits: i32) -> Gdn {
         let (channels, from) = self.shapes[input];
         let from = i64::from(from);
         let largest = MAX_GAMMA_SUM * from * from;
@@ -254,6 +254,6 @@ impl Maker {
             let target = i128::from(i64::from(max) * spread / 16) << output_shift;
             multipliers.push((target / i128::from((from / 2).max(1) * root)).clamp(1, i32::MAX.into()) as i32);
         }
-        InverseGdn { input: NodeIndex(input), max, gamma, beta, shift, multipliers, output_shift }
+        Gdn { input: NodeIndex(input), max, gamma, beta, shift, multipliers, output_shift }
     }
 }

@@ -86,7 +86,7 @@ impl Maker<'_> {
 
     fn inverse_gdn(&mut self, input: usize) -> usize {
         let n = self.shapes[input].0;
-        let gdn = InverseGdn {
+        let gdn = Gdn {
             input: NodeIndex(input),
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, self.random, 65_535 / n as i32 / 2, i).abs() as i16).collect(),

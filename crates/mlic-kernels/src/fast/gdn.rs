@@ -1,13 +1,15 @@
-//! Inverse divisive normalization (SPEC 4.11): the sums of squares are a layer on the upper and the lower 15 bits of the squares, whose weights
+//! Divisive normalization and its inverse (SPEC 4.11, 4.12): the sums of squares are a layer on the upper and the lower 15 bits of the squares, whose weights
 //! are the gammas of both.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use mlic_model::analysis::RECIPROCAL;
 use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::proof::MAX_ACTIVATION;
-use mlic_model::synthesis::InverseGdn;
+use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
 use super::epilogue::Root;
@@ -32,10 +34,21 @@ pub(super) struct PackedGdn {
     multipliers: Vec<i32>,
     output_shift: u32,
     max: i32,
+    /// What roots divide by; none of an inverse one, where they multiply.
+    reciprocals: Option<&'static Reciprocals>,
+}
+
+/// Of every root: it has 16 bits.
+type Reciprocals = [i32; 1 << 16];
+
+fn reciprocals() -> &'static Reciprocals {
+    static ALL: OnceLock<Box<Reciprocals>> = OnceLock::new();
+    ALL.get_or_init(|| Box::new(std::array::from_fn(|root| RECIPROCAL / (root as i32).max(1))))
 }
 
 impl PackedGdn {
-    pub(super) fn new(isa: Isa, gdn: &InverseGdn) -> Self {
+    /// The inverse one.
+    pub(super) fn new(isa: Isa, gdn: &Gdn) -> Self {
         let channels = gdn.channels();
         let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
         let kernel = Kernel::Dense { size: 1 };
@@ -51,7 +64,12 @@ impl PackedGdn {
         };
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(channels.next_multiple_of(MAX_LANES), 0);
-        Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max }
+        Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None }
+    }
+
+    /// The one that divides.
+    pub(super) fn divisive(isa: Isa, gdn: &Gdn) -> Self {
+        Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn) }
     }
 
     /// The rows of the output.
@@ -91,7 +109,7 @@ struct Scratch {
     roots: Vec<i32>,
 }
 
-/// The products of activations and roots as activations.
+/// The products of activations and roots, or their quotients, as activations.
 struct Scale<'a> {
     gdn: &'a PackedGdn,
     x: &'a [i16],
@@ -123,11 +141,15 @@ impl Job for Scale<'_> {
 }
 
 impl PackedGdn {
-    /// One vector of channels, from channel `first` on. A product of activation and root is below 2^31.
+    /// One vector of channels, from channel `first` on. A product of activation and root, or multiplier, is below 2^31.
     #[inline(always)]
     fn scale<S: Simd>(&self, s: S, first: usize, x: &[i16], roots: &[i32], out: &mut [i16]) {
-        let product = s.mul(s.load_i16(x), s.load(roots));
-        let m = s.load(&self.multipliers[first..]);
+        let (roots, multipliers) = (s.load(roots), s.load(&self.multipliers[first..]));
+        let (factor, m) = match self.reciprocals {
+            None => (roots, multipliers),
+            Some(reciprocals) => (multipliers, s.gather(reciprocals, roots)),
+        };
+        let product = s.mul(s.load_i16(x), factor);
         let half = s.splat_wide(half(self.output_shift));
         let even = s.add_wide(s.mul_wide(s.even(product), s.even(m)), half);
         let odd = s.add_wide(s.mul_wide(s.odd(product), s.odd(m)), half);

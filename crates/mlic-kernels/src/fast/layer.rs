@@ -29,6 +29,8 @@ pub enum Positions {
     All,
     /// One checkerboard half: the output is packed.
     Half(Parity),
+    /// Every second row and column, from the first on.
+    Second,
 }
 
 impl Positions {
@@ -36,6 +38,7 @@ impl Positions {
         let (first, step) = match self {
             Self::All => (0, 1),
             Self::Half(parity) => (parity.first_col(row), 2),
+            Self::Second => (0, 2),
         };
         (first..width).step_by(step)
     }
@@ -44,15 +47,23 @@ impl Positions {
     const fn step(self) -> usize {
         match self {
             Self::All => 1,
-            Self::Half(_) => 2,
+            Self::Half(_) | Self::Second => 2,
         }
     }
 
     const fn width(self, width: usize) -> usize {
-        match self {
-            Self::All => width,
-            Self::Half(_) => width / 2,
-        }
+        width / self.step()
+    }
+
+    /// Rows from one wanted position to the next.
+    pub(super) const fn row_step(self) -> usize {
+        if matches!(self, Self::Second) { 2 } else { 1 }
+    }
+
+    /// The rows of the inputs in whose middle these rows of the output are, with those between.
+    fn middles(self, rows: &Range<usize>) -> Range<usize> {
+        let step = self.row_step();
+        step * rows.start..(step * rows.end + 1).saturating_sub(step)
     }
 }
 
@@ -127,7 +138,7 @@ impl<E: Epilogue> Job for Band<'_, E> {
         buffers.resize_with(inputs.len(), Buffer::default);
         let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
         let staged: Vec<Staged<'_>> =
-            staged.map(|((input, term), buffer)| stage(s, buffer, *input, term, layer.size, rows.clone())).collect();
+            staged.map(|((input, term), buffer)| stage(s, buffer, *input, term, layer.size, at.middles(&rows))).collect();
         let width = inputs.first().map_or(0, |m| m.width);
         scratch.set_constants(layer, view, S::LANES);
         let band = Stages { layer, view, staged: &staged, epilogue };
@@ -138,7 +149,8 @@ impl<E: Epilogue> Job for Band<'_, E> {
             }
             None => {
                 scratch.places.clear();
-                scratch.places.extend(rows.enumerate().flat_map(|(i, row)| at.columns(row, width).map(move |col| [i, col])));
+                let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
+                scratch.places.extend(rows.enumerate().flat_map(of_row));
                 band.tiles::<S, P, V>(s, scratch, out);
             }
         }
@@ -243,9 +255,9 @@ fn map_outputs<E: Epilogue>(
     epilogue: E,
 ) -> Map<E::Out> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
-    let mut out = Map::zeros(height, at.width(width), layer.outputs);
+    let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs);
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
-    let part = Part { layer, view, inputs: &inputs, at, rows: 0..height };
+    let part = Part { layer, view, inputs: &inputs, at, rows: 0..out.height };
     part.run(epilogue, Order::Plain, &mut out.data);
     out
 }

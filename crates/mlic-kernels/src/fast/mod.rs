@@ -2,6 +2,7 @@
 //! vector code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes nothing.
 
 mod aligned;
+mod analysis;
 mod epilogue;
 mod gdn;
 mod layer;
@@ -16,6 +17,7 @@ mod tables;
 mod tile;
 mod window;
 
+pub use analysis::Analysis;
 pub use layer::{Positions, latent_layer, layer, residual_layer};
 pub use linear::linear_attention;
 pub use pack::Layer;

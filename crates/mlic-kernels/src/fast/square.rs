@@ -38,9 +38,10 @@ impl Chunks {
                 let positions = (0..(rows.len() * pitch).saturating_sub(size - 1)).map(|at| (at % pitch, at));
                 self.push(positions, width);
             }
-            Positions::Half(_) => {
+            Positions::Half(_) | Positions::Second => {
                 for (i, row) in rows.enumerate() {
-                    self.push(at.columns(row, width).map(|col| (col, i * pitch + col)), width);
+                    let first = at.row_step() * i * pitch;
+                    self.push(at.columns(row, width).map(|col| (col, first + col)), width);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The integer synthesis strip by strip (SPEC 5.7): every node keeps the rows that are still to be read, and computes each row once. Memory
+//! The integer synthesis strip by strip (SPEC 5.7), and what the analysis shares with it: every node keeps the rows that are still to be read, and computes each row once. Memory
 //! grows with the width of the picture and the height of a strip, not with the picture.
 
 use std::ops::Range;
@@ -7,7 +7,7 @@ use mlic_model::layout::{Epilogue as Kind, NodeIndex};
 use mlic_model::parameters::Requant;
 use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
 
-use super::epilogue::{Gelu, Linear, Samples};
+use super::epilogue::{Gelu, Latent, Linear, Samples};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
 use super::pack::Layer;
@@ -30,14 +30,23 @@ pub fn strip_rows(width: usize) -> usize {
 pub struct Synthesis {
     isa: Isa,
     requant: Requant,
-    shapes: Vec<NodeShape>,
-    nodes: Vec<PackedNode>,
+    nodes: Nodes,
+}
+
+/// Nodes that are computed strip by strip.
+#[derive(Debug, Clone)]
+pub(super) struct Nodes {
+    /// Of node 0 too, which is not among the nodes.
+    pub(super) shapes: Vec<NodeShape>,
+    pub(super) nodes: Vec<PackedNode>,
 }
 
 #[derive(Debug, Clone)]
-struct PackedNode {
+pub(super) struct PackedNode {
     inputs: Vec<NodeIndex>,
     halo: usize,
+    /// Rows and columns from one that is wanted to the next, 1 or 2.
+    stride: usize,
     operator: Operator,
 }
 
@@ -45,24 +54,31 @@ struct PackedNode {
 enum Operator {
     /// With its outputs in the order of [`Order::Shuffled`] where it is shuffled.
     Layer(Box<synthesis::Layer>, Layer),
-    InverseGdn(PackedGdn),
+    Gdn(PackedGdn),
 }
 
 impl PackedNode {
     fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Self {
-        let inputs: Vec<NodeIndex> = node.inputs().collect();
-        let operator = match node {
-            Node::InverseGdn(gdn) => Operator::InverseGdn(PackedGdn::new(isa, gdn)),
-            Node::Layer(layer) => {
-                let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
-                let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
-                let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-                let packed = Layer::new(isa, &layer.spec, &weights, &maxima);
-                // The packed weights are all that is read from here on.
-                Operator::Layer(Box::new(synthesis::Layer { weights: Vec::new(), ..layer }), packed)
-            }
-        };
-        Self { inputs, halo: node.halo(), operator }
+        match node {
+            Node::InverseGdn(gdn) => Self::normalization(gdn.input, PackedGdn::new(isa, gdn)),
+            Node::Layer(layer) => Self::layer(isa, layer, 1, shapes),
+        }
+    }
+
+    pub(super) fn normalization(input: NodeIndex, gdn: PackedGdn) -> Self {
+        Self { inputs: vec![input], halo: 0, stride: 1, operator: Operator::Gdn(gdn) }
+    }
+
+    pub(super) fn layer(isa: Isa, layer: &synthesis::Layer, stride: usize, shapes: &[NodeShape]) -> Self {
+        let inputs: Vec<NodeIndex> = layer.inputs().collect();
+        let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
+        let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
+        let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
+        let packed = Layer::new(isa, &layer.spec, &weights, &maxima);
+        let halo = layer.spec.kernel.size() / 2;
+        // The packed weights are all that is read from here on.
+        let operator = Operator::Layer(Box::new(synthesis::Layer { weights: Vec::new(), ..layer }), packed);
+        Self { inputs, halo, stride, operator }
     }
 
     /// How many rows of the output come of one row of the inputs.
@@ -75,23 +91,42 @@ impl PackedNode {
 
     /// The rows of the inputs that these rows of the output are computed from.
     fn reads(&self, rows: &Range<usize>) -> Range<usize> {
-        (rows.start / self.factor()).saturating_sub(self.halo)..rows.end.div_ceil(self.factor()) + self.halo
+        let (first, end) = (rows.start / self.factor(), rows.end.div_ceil(self.factor()));
+        (first * self.stride).saturating_sub(self.halo)..(end * self.stride + self.halo + 1).saturating_sub(self.stride)
     }
 
     fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) {
         let (own, layer) = match &self.operator {
             Operator::Layer(own, layer) => (own, layer),
-            Operator::InverseGdn(gdn) => return inputs.iter().for_each(|input| gdn.run(*input, rows.clone(), out)),
+            Operator::Gdn(gdn) => return inputs.iter().for_each(|input| gdn.run(*input, rows.clone(), out)),
         };
         let Some(view) = own.view() else { return };
         let rows = rows.start / self.factor()..rows.end / self.factor();
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
-        let part = Part { layer, view: &view, inputs, at: Positions::All, rows };
+        let part = Part { layer, view: &view, inputs, at: self.positions(), rows };
         match view.spec.epilogue {
             Kind::Gelu => part.run(Gelu { tables, output: Requantizer::new(view.level.output, view.max) }, order, out),
             Kind::Pixel => part.run(Samples { max: view.max }, order, out),
             _ => part.run(Linear { max: view.max }, order, out),
         }
+    }
+}
+
+impl PackedNode {
+    const fn positions(&self) -> Positions {
+        if self.stride == 1 { Positions::All } else { Positions::Second }
+    }
+
+    /// Whether it is the last node of an analysis, whose rows no window keeps.
+    fn ends_in_latents(&self) -> bool {
+        matches!(&self.operator, Operator::Layer(own, _) if own.spec.epilogue == Kind::Latent)
+    }
+
+    /// The rows of such a node.
+    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i32]) {
+        let Operator::Layer(own, layer) = &self.operator else { return };
+        let Some(view) = own.view() else { return };
+        Part { layer, view: &view, inputs, at: self.positions(), rows }.run(Latent, Order::Plain, out);
     }
 }
 
@@ -133,9 +168,9 @@ fn without_identity(layer: &synthesis::Layer) -> synthesis::Layer {
 
 /// The rows of a node that are at hand.
 #[derive(Default)]
-struct Window {
-    rows: Range<usize>,
-    data: Vec<i16>,
+pub(super) struct Window {
+    pub(super) rows: Range<usize>,
+    pub(super) data: Vec<i16>,
 }
 
 impl Window {
@@ -155,10 +190,9 @@ impl Synthesis {
     /// Packs the weights.
     #[must_use]
     pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Self {
-        let requant = synthesis.quantizer().levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 });
         let shapes = synthesis.shapes().to_vec();
         let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect();
-        Self { isa, requant, shapes, nodes }
+        Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes { shapes, nodes } }
     }
 
     /// [`crate::reference::synthesis`].
@@ -172,10 +206,13 @@ impl Synthesis {
     pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Map<u8> {
         let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
         let mut samples = Vec::with_capacity(3 * height * width);
-        let mut windows: Vec<Window> = self.shapes.iter().map(|_| Window::default()).collect();
+        let mut windows = self.nodes.windows();
         let strip = synthesis::SCALE * strip_rows.max(1);
+        let size = [latent.height, latent.width];
         for end in (strip..height + strip).step_by(strip) {
-            self.strip(tables, latent, end.min(height), &mut windows);
+            let quantize = &mut |end, window: &mut Window| self.quantize(latent, end, window);
+            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize);
+            self.nodes.forget(size, &mut windows);
             if let Some(last) = windows.last_mut() {
                 samples.extend(last.data.drain(..).map(|v| v as u8));
                 last.rows.start = last.rows.end;
@@ -184,53 +221,75 @@ impl Synthesis {
         Map { height, width, channels: 3, data: samples }
     }
 
-    /// Computes the picture up to this row, and forgets what no later row reads.
-    fn strip(&self, tables: &Tables, latent: &Map<i32>, end: usize, windows: &mut [Window]) {
+    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) {
+        let len = latent.width * latent.channels;
+        let data = latent.data[window.rows.end * len..end * len].to_vec();
+        let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
+        window.data.extend(quantize(self.isa, &part, self.requant, self.nodes.shapes[0].max).data);
+        window.rows.end = end;
+    }
+}
+
+impl Nodes {
+    /// No rows of any node.
+    pub(super) fn windows(&self) -> Vec<Window> {
+        self.shapes.iter().map(|_| Window::default()).collect()
+    }
+
+    /// Computes the last node up to this row, and of the others what that needs. `size` is that of a map of scale 1; `fill` adds the rows of
+    /// node 0 up to one.
+    pub(super) fn strip(
+        &self,
+        tables: &Tables,
+        size: [usize; 2],
+        end: usize,
+        windows: &mut [Window],
+        fill: &mut dyn FnMut(usize, &mut Window),
+    ) {
         let mut ends = vec![0; self.shapes.len()];
         ends[self.nodes.len()] = end;
         for (i, node) in self.nodes.iter().enumerate().rev() {
             let reads = node.reads(&(0..ends[i + 1]));
             for input in &node.inputs {
-                let rows = latent.height * self.shapes[input.0].scale;
+                let rows = size[0] * self.shapes[input.0].scale;
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
             }
         }
-        self.quantize(latent, ends[0], &mut windows[0]);
+        fill(ends[0], &mut windows[0]);
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
             let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
             // A shuffled row comes with its neighbour.
             let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
-            let inputs: Vec<Rows<'_>> = node.inputs.iter().map(|at| self.rows(*at, before, latent)).collect();
+            if node.ends_in_latents() {
+                own.rows = rows;
+                continue;
+            }
+            let inputs = self.inputs(node, before, size);
             let start = own.data.len();
-            own.data.resize(start + rows.len() * Window::row_len(shape, latent.width), 0);
+            own.data.resize(start + rows.len() * Window::row_len(shape, size[1]), 0);
             node.run(tables, &inputs, rows.clone(), &mut own.data[start..]);
             own.rows.end = rows.end;
         }
+    }
+
+    /// Forgets what no later row reads.
+    pub(super) fn forget(&self, size: [usize; 2], windows: &mut [Window]) {
         for i in 0..self.nodes.len() {
             let readers = self.nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
             let first = readers.map(|(node, own)| node.reads(&(own.rows.end..own.rows.end)).start).min();
-            let row_len = Window::row_len(&self.shapes[i], latent.width);
+            let row_len = Window::row_len(&self.shapes[i], size[1]);
             windows[i].forget(first.unwrap_or(usize::MAX), row_len);
         }
     }
 
-    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) {
-        let len = latent.width * latent.channels;
-        let data = latent.data[window.rows.end * len..end * len].to_vec();
-        let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
-        window.data.extend(quantize(self.isa, &part, self.requant, self.shapes[0].max).data);
-        window.rows.end = end;
-    }
-
-    fn rows<'w>(&self, at: NodeIndex, windows: &'w [Window], latent: &Map<i32>) -> Rows<'w> {
-        let (shape, window) = (&self.shapes[at.0], &windows[at.0]);
-        Rows {
-            height: latent.height * shape.scale,
-            width: latent.width * shape.scale,
-            channels: shape.channels,
-            first: window.rows.start,
-            data: &window.data,
-        }
+    /// What is at hand of the inputs of a node.
+    pub(super) fn inputs<'w>(&self, node: &PackedNode, windows: &'w [Window], [height, width]: [usize; 2]) -> Vec<Rows<'w>> {
+        let rows = |at: &NodeIndex| {
+            let (shape, window) = (&self.shapes[at.0], &windows[at.0]);
+            let (height, width, channels) = (height * shape.scale, width * shape.scale, shape.channels);
+            Rows { height, width, channels, first: window.rows.start, data: &window.data }
+        };
+        node.inputs.iter().map(rows).collect()
     }
 }

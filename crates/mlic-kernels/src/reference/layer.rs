@@ -37,13 +37,19 @@ fn weighted_sum(view: &LayerView<'_>, inputs: &[&Map<i16>], output: usize, row: 
     round_shift(terms.sum::<i64>() + view.level.bias[output], view.level.shift)
 }
 
-fn map_outputs<T: Copy + Default>(view: &LayerView<'_>, inputs: &[&Map<i16>], epilogue: impl Fn(i64) -> T) -> Map<T> {
-    let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
+/// Outputs at every `stride`-th row and column.
+pub(super) fn map_outputs<T: Copy + Default>(
+    view: &LayerView<'_>,
+    inputs: &[&Map<i16>],
+    stride: usize,
+    epilogue: impl Fn(i64) -> T,
+) -> Map<T> {
+    let (height, width) = inputs.first().map_or((0, 0), |m| (m.height / stride, m.width / stride));
     let mut out = Map::zeros(height, width, view.spec.outputs);
     for row in 0..height {
         for col in 0..width {
             for output in 0..view.spec.outputs {
-                out.at_mut(row, col)[output] = epilogue(weighted_sum(view, inputs, output, row, col));
+                out.at_mut(row, col)[output] = epilogue(weighted_sum(view, inputs, output, stride * row, stride * col));
             }
         }
     }
@@ -53,24 +59,29 @@ fn map_outputs<T: Copy + Default>(view: &LayerView<'_>, inputs: &[&Map<i16>], ep
 /// A layer whose output are activations (linear, or with GELU) or samples.
 #[must_use]
 pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i16> {
+    activations(view, functions, inputs, 1)
+}
+
+/// The same at every `stride`-th row and column.
+pub(super) fn activations(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>], stride: usize) -> Map<i16> {
     let gelu_output = view.level.output;
     match view.spec.epilogue {
-        Epilogue::Gelu => map_outputs(view, inputs, |v| {
+        Epilogue::Gelu => map_outputs(view, inputs, stride, |v| {
             saturate(gelu_output.apply(i64::from(gelu(functions, preactivation(v)))), view.max) as i16
         }),
-        Epilogue::Pixel => map_outputs(view, inputs, |v| saturate(v.max(0), view.max) as i16),
-        _ => map_outputs(view, inputs, |v| saturate(v, view.max) as i16),
+        Epilogue::Pixel => map_outputs(view, inputs, stride, |v| saturate(v.max(0), view.max) as i16),
+        _ => map_outputs(view, inputs, stride, |v| saturate(v, view.max) as i16),
     }
 }
 
 /// A layer whose output is in latent fixed point: (scale, mean).
 #[must_use]
 pub fn latent_layer(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
-    map_outputs(view, inputs, |v| saturate(v, LATENT_MAX))
+    map_outputs(view, inputs, 1, |v| saturate(v, LATENT_MAX))
 }
 
 /// The last layer of latent residual prediction: `0.5 tanh` in latent fixed point.
 #[must_use]
 pub fn residual_layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i32> {
-    map_outputs(view, inputs, |v| half_tanh(functions, preactivation(v)))
+    map_outputs(view, inputs, 1, |v| half_tanh(functions, preactivation(v)))
 }

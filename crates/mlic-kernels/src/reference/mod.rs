@@ -1,11 +1,13 @@
 //! The definition of every integer operator: one output at a time, one term at a time, in the order of `docs/SPEC.md`.
 //! It stays as it is; speed belongs in [`crate::fast`].
 
+mod analysis;
 mod attention;
 mod layer;
 mod norm;
 mod synthesis;
 
+pub use analysis::{analysis, gdn, hyper_analysis};
 pub use attention::{LocalAttentionShape, linear_attention, local_attention};
 pub use layer::{latent_layer, layer, residual_layer};
 pub use norm::layer_norm;

@@ -3,14 +3,14 @@
 use mlic_core::fixed::{isqrt, round_shift, saturate};
 use mlic_model::layout::NodeIndex;
 use mlic_model::parameters::{Functions, Requant};
-use mlic_model::synthesis::{InverseGdn, MAX_NORM, Node, Synthesis};
+use mlic_model::synthesis::{Gdn, MAX_NORM, Node, Synthesis};
 
 use super::{layer, quantize};
 use crate::map::Map;
 
 /// Inverse divisive normalization (SPEC 4.11).
 #[must_use]
-pub fn inverse_gdn(gdn: &InverseGdn, input: &Map<i16>) -> Map<i16> {
+pub fn inverse_gdn(gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
     let channels = gdn.channels();
     let mut out = Map::zeros(input.height, input.width, channels);
     for (out, x) in out.data.chunks_exact_mut(channels).zip(input.data.chunks_exact(channels)) {
@@ -29,8 +29,7 @@ pub fn inverse_gdn(gdn: &InverseGdn, input: &Map<i16>) -> Map<i16> {
 #[must_use]
 pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Map<u8> {
     let quantizer = synthesis.quantizer();
-    let requant = quantizer.levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 });
-    let mut maps = vec![quantize(latent, requant, quantizer.max)];
+    let mut maps = vec![quantize(latent, quantizer.level(), quantizer.max)];
     for node in synthesis.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         let map = match node {

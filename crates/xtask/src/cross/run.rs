@@ -17,7 +17,7 @@ const TIMEOUT: &str = "1200";
 /// Compiles for a platform and runs the suites on it.
 ///
 /// # Errors
-/// When it cannot be compiled, a program gives no report, or a unit test fails.
+/// When it cannot be compiled, a program gives no report, a unit test fails, or an encoder does not write the recorded streams.
 pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result<Record, String> {
     println!("cross: compiling for {}", platform.name);
     let start = Instant::now();
@@ -28,6 +28,9 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
         build::test_kernels(platform, setup)?;
         println!("cross: kernels agree on {}: {}, {} s", platform.name, platform.kernels.join(", "), start.elapsed().as_secs());
     }
+    let start = Instant::now();
+    output(program_on(platform, setup, &program).args(["encode", "--backend", "integer"]))?;
+    println!("cross: streams encoded on {} are those recorded, {} s", platform.name, start.elapsed().as_secs());
     let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
     Ok(Record {
@@ -50,8 +53,8 @@ fn commit() -> Result<String, String> {
     Ok(if changed.is_empty() { commit } else { commit + "-dirty" })
 }
 
-fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend: &str) -> Result<Run, String> {
-    let (expected, start) = (suite::find(suite)?, Instant::now());
+/// The program as it is started for a platform.
+fn program_on(platform: &Platform, setup: &Setup, program: &Path) -> Command {
     let mut command = match setup.runner.split_first() {
         Some((runner, args)) => {
             let mut command = Command::new(runner);
@@ -63,10 +66,16 @@ fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend:
     if let Machine::Native { isa } = platform.machine {
         command.env("MLIC_CPU", isa);
     }
+    // Nothing but what it prints may come from the folder: suites are part of the program.
+    command.current_dir(&setup.target_folder).stderr(Stdio::inherit());
+    command
+}
+
+fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend: &str) -> Result<Run, String> {
+    let (expected, start) = (suite::find(suite)?, Instant::now());
+    let mut command = program_on(platform, setup, program);
     let level = expected.level.to_string();
     command.args(["run", suite, "--backend", backend, "--level", &level, "--timeout", TIMEOUT, "--format", "json"]);
-    // Nothing but the report may come from the folder: suites are part of the program.
-    command.current_dir(&setup.target_folder).stderr(Stdio::inherit());
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let report =

@@ -1,0 +1,79 @@
+//! The integer analysis of a model on this CPU (SPEC 5.8): from a picture to y, from y to z.
+
+use std::sync::OnceLock;
+
+use mlic_kernels::{Map, Picture, fast, reference};
+use mlic_model::Model;
+use mlic_model::analysis::{Analysis, LATENT_SCALE};
+use mlic_model::model::Gain;
+
+use crate::backend::{BackendError, Stage};
+use crate::integer::Kernels;
+
+/// What `g_a` and `h_a` of one model run on: made when they are first asked for, since a decoder never does.
+#[derive(Debug)]
+pub struct PackedAnalysis {
+    kernels: Kernels,
+    transforms: OnceLock<Transforms>,
+}
+
+/// `g_a` and `h_a`.
+#[derive(Debug)]
+enum Transforms {
+    Reference([Analysis; 2]),
+    Fast([fast::Analysis; 2], Box<fast::Tables>),
+}
+
+impl PackedAnalysis {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new(kernels: Kernels) -> Self {
+        Self { kernels, transforms: OnceLock::new() }
+    }
+
+    fn transforms(&self, model: &Model) -> Result<&Transforms, BackendError> {
+        if let Some(transforms) = self.transforms.get() {
+            return Ok(transforms);
+        }
+        let own = model.exact_analysis()?.ok_or_else(|| BackendError::NoExactAnalysis { model: model.name().to_owned() })?;
+        let made = match self.kernels {
+            Kernels::Reference => Transforms::Reference(own),
+            Kernels::Fast(isa) => {
+                let tables = fast::Tables::new(&model.parameters().functions);
+                Transforms::Fast(own.each_ref().map(|own| fast::Analysis::new(isa, own)), Box::new(tables))
+            }
+        };
+        Ok(self.transforms.get_or_init(|| made))
+    }
+
+    /// y after its gain, of `model`, which is always the same one. Runs on the current rayon pool.
+    ///
+    /// # Errors
+    /// [`BackendError::NoExactAnalysis`].
+    pub fn analyze(&self, model: &Model, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        let padded = picture.size().map(|side| side.next_multiple_of(64));
+        let y = match self.transforms(model)? {
+            Transforms::Reference([g_a, _]) => reference::analysis(&model.parameters().functions, g_a, picture, padded),
+            Transforms::Fast([g_a, _], tables) => g_a.analyze(tables, picture, padded),
+        };
+        Ok(Map { data: model.with_gain(Gain::Y, &y.data, quality), ..y })
+    }
+
+    /// z after its gain, of y after its gain.
+    ///
+    /// # Errors
+    /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`].
+    pub fn hyper_analyze(&self, model: &Model, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        let transforms = self.transforms(model)?;
+        let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * model.config().latent;
+        let is_whole = y.height % LATENT_SCALE == 0 && y.width % LATENT_SCALE == 0 && y.channels == model.config().latent;
+        if !is_whole || y.data.len() != need {
+            return Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need });
+        }
+        let z = match transforms {
+            Transforms::Reference([_, h_a]) => reference::hyper_analysis(&model.parameters().functions, h_a, y),
+            Transforms::Fast([_, h_a], tables) => h_a.hyper_analyze(tables, y),
+        };
+        Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality), ..z })
+    }
+}

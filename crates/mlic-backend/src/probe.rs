@@ -1,0 +1,119 @@
+//! Integer analyses that mean nothing, for tests: a package gets one without being trained for it, with every kind of node and both widths of
+//! weights, from a seed, in integer arithmetic.
+
+use mlic_model::analysis::{Analysis, Input, Node};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::package::{self, SectionKind};
+use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
+use mlic_model::synthesis::{Gdn, Layer, OwnedWeights};
+use mlic_model::{Model, ModelError};
+
+use crate::contract::Random;
+
+/// Channels between input and output.
+const WIDTH: usize = 7;
+/// Largest magnitude of the activations.
+const MAX: i32 = 2000;
+
+/// The package of a model with integer analyses instead of its own: the same model id.
+///
+/// # Errors
+/// [`ModelError`] when the model's shape leaves no room for such weights.
+pub fn with_integer_analysis(model: &Model) -> Result<Vec<u8>, ModelError> {
+    let (latent, hyper) = (model.config().latent, model.config().hyper);
+    let quantizer = QuantizerParameters { max: MAX, levels: vec![Requant { multiplier: 1 << 10, shift: 15 }] };
+    let made = [g_a(latent)?, Analysis::new(Input::Latent(quantizer), latent, hyper, h_a(latent, hyper))?];
+    let [g_a, h_a] = made.map(|own| own.write());
+    let sections = package::parse(model.as_bytes())?;
+    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| match kind {
+        SectionKind::Analysis => (kind, g_a.clone()),
+        SectionKind::HyperAnalysis => (kind, h_a.clone()),
+        _ => (kind, model.as_bytes().get(range).unwrap_or_default().to_vec()),
+    };
+    Ok(package::write(&sections.sections().map(section).collect::<Vec<_>>()))
+}
+
+fn g_a(latent: usize) -> Result<Analysis, ModelError> {
+    let mut maker = Maker { random: Random(5), nodes: Vec::new(), channels: vec![3] };
+    let first = maker.layer(&[(0, false)], 3, WIDTH, Epilogue::Gelu, 2);
+    let conv = maker.layer(&[(first, false)], 3, WIDTH, Epilogue::Linear, 1);
+    let normalized = maker.gdn(conv);
+    let skip = maker.layer(&[(0, false)], 1, WIDTH, Epilogue::Linear, 2);
+    let sum = maker.layer(&[(normalized, true), (skip, true)], 1, WIDTH, Epilogue::Linear, 1);
+    let down = maker.layer(&[(sum, false)], 5, 2 * WIDTH, Epilogue::Gelu, 2);
+    let both = maker.layer(&[(down, true), (down, false)], 3, 2 * WIDTH, Epilogue::Gelu, 2);
+    maker.layer(&[(both, false)], 3, latent, Epilogue::Latent, 2);
+    Analysis::new(Input::Samples, 3, latent, maker.nodes)
+}
+
+fn h_a(latent: usize, hyper: usize) -> Vec<Node> {
+    let mut maker = Maker { random: Random(6), nodes: Vec::new(), channels: vec![latent] };
+    let first = maker.layer(&[(0, false)], 3, WIDTH, Epilogue::Gelu, 2);
+    let inner = maker.layer(&[(first, false)], 1, WIDTH, Epilogue::Linear, 1);
+    maker.layer(&[(inner, false)], 3, hyper, Epilogue::Latent, 2);
+    maker.nodes
+}
+
+struct Maker {
+    random: Random,
+    nodes: Vec<Node>,
+    /// Of each node.
+    channels: Vec<usize>,
+}
+
+impl Maker {
+    /// A layer that reads these nodes (true: as identity), with weights of 16 and of 8 bits in turn; its number.
+    fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, stride: usize) -> usize {
+        let term = |(at, identity): &(usize, bool)| {
+            let channels = self.channels.get(*at).copied().unwrap_or(0);
+            TermSpec { source: Source::Node(NodeIndex(*at)), first_channel: 0, channels, identity: *identity }
+        };
+        let terms: Vec<TermSpec> = inputs.iter().map(term).collect();
+        let spec = LayerSpec { name: "probe".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
+        let words = self.nodes.len().is_multiple_of(2);
+        let weights = (0..inputs.len()).map(|term| {
+            let count = 0..spec.weights_per_output(term) * outputs;
+            match words {
+                true => OwnedWeights::Words(count.map(|_| self.random.within(300) as i16).collect()),
+                false => OwnedWeights::Bytes(count.map(|_| self.random.within(127) as i8).collect()),
+            }
+        });
+        let weights = weights.collect();
+        // Sums of typical inputs fill the range of what the layer gives.
+        let products = spec.terms.iter().zip(0..).map(|(_, term)| spec.weights_per_output(term)).max().unwrap_or(1).max(1);
+        let typical = 150 * 400 * (products as u64).isqrt().max(1);
+        let unit: u64 = match epilogue {
+            Epilogue::Gelu => 1 << 15,
+            Epilogue::Latent => 3 << 12,
+            _ => 800,
+        };
+        let multiplier = if inputs.iter().all(|(_, identity)| *identity) { 1 << 19 } else { ((unit << 20) / typical) as i32 };
+        let level = LayerLevel {
+            shift: 20,
+            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| multiplier + self.random.within(multiplier / 2)).collect()).collect(),
+            bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 28))).collect(),
+            output: Requant { multiplier: 1 << 20, shift: 25 },
+        };
+        let parameters = LayerParameters { max: MAX, levels: vec![level] };
+        self.add(Node::Layer { layer: Layer { spec, parameters, weights, shuffle: false }, stride }, outputs)
+    }
+
+    fn gdn(&mut self, input: usize) -> usize {
+        let gdn = Gdn {
+            input: NodeIndex(input),
+            max: MAX,
+            gamma: (0..WIDTH * WIDTH).map(|_| self.random.below(9000) as i16).collect(),
+            beta: (0..WIDTH).map(|_| i64::from(self.random.below(1 << 30))).collect(),
+            shift: 4,
+            multipliers: (0..WIDTH).map(|_| 1 + self.random.below(1 << 20) as i32).collect(),
+            output_shift: 36,
+        };
+        self.add(Node::Gdn(gdn), WIDTH)
+    }
+
+    fn add(&mut self, node: Node, channels: usize) -> usize {
+        self.nodes.push(node);
+        self.channels.push(channels);
+        self.nodes.len()
+    }
+}

@@ -1,0 +1,67 @@
+//! Encoders (SPEC 5.8): the streams that made-up pictures become with an integer analysis are the same on every machine.
+
+use std::sync::Arc;
+
+use mlic::{BackendChoice, Codec, backend};
+use mlic_backend::digest::Digest;
+use mlic_backend::probe::with_integer_analysis;
+use mlic_model::Model;
+
+use crate::error::ConformError;
+use crate::scene::{Scene, draw};
+use crate::store::Store;
+
+/// The package that gets an integer analysis.
+const PACKAGE: &str = "models/tiny.mlicpkg";
+/// Columns and rows.
+const SIZES: [(u32, u32); 3] = [(1, 1), (150, 70), (65, 129)];
+/// Scenes, and the digest of their streams at every size and three qualities.
+const EXPECTED: [(Scene, &str); 4] = [
+    (Scene::Gradient, ""),
+    (Scene::Noise, ""),
+    (Scene::Glyphs, ""),
+    (Scene::Saturated, ""),
+];
+
+/// The streams of one scene.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streams {
+    /// What the pictures show.
+    pub scene: Scene,
+    /// Bytes of all streams.
+    pub len: usize,
+    /// Their digest.
+    pub got: String,
+    /// What it must be.
+    pub expected: &'static str,
+}
+
+impl Streams {
+    /// Whether they are what they must be.
+    #[must_use]
+    pub fn is_pass(&self) -> bool {
+        self.got == self.expected
+    }
+}
+
+/// Encodes every scene on a backend with so many threads.
+///
+/// # Errors
+/// [`ConformError`] when the package cannot be read or something cannot be encoded.
+pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, ConformError> {
+    let tiny = Model::from_bytes(Store::embedded().read(PACKAGE)?.into_owned())?;
+    let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny)?)?);
+    let codec = Codec::with_backend(backend(Arc::clone(&model), choice, threads)?);
+    let steps = model.quality_steps();
+    let one = |(scene, expected): (Scene, &'static str)| {
+        let mut bytes = Vec::new();
+        for (seed, (width, height)) in (1..).zip(SIZES) {
+            let image = draw(scene, width, height, seed)?;
+            for quality in [0, steps / 2, steps] {
+                bytes.extend(codec.encode(&image, quality, &|_| ())?.stream);
+            }
+        }
+        Ok(Streams { scene, len: bytes.len(), got: Digest::of_bytes(&bytes).to_string(), expected })
+    };
+    EXPECTED.into_iter().map(one).collect()
+}

