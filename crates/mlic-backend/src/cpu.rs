@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::Map;
-use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 
 use crate::integer::{IntegerSession, Kernels, PackedModel};
@@ -38,7 +37,7 @@ impl CpuBackend {
     /// A backend with the given kernels on this many threads (0: all cores).
     ///
     /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started.
+    /// [`BackendError::NotAvailable`] when threads cannot be started, [`BackendError::OutOfMemory`].
     pub fn new(
         model: Arc<Model>,
         kernels: Kernels,
@@ -49,21 +48,26 @@ impl CpuBackend {
         let unavailable =
             |e: std::io::Error| BackendError::NotAvailable { backend: name(kernels, float.as_deref()), reason: e.to_string() };
         let pool = Pool::new(threads, can_start_threads()).map_err(unavailable)?;
-        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels)));
+        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         Ok(Self { model, kernels, packed, threads, pool, float })
     }
 
-    /// The fast integer kernels with the best instruction set.
-    #[must_use]
-    pub fn fast() -> Kernels {
-        Kernels::Fast(Isa::best())
-    }
-
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
-        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: self.name(), reason: reason() })?;
-        float.run(stage, input, self.threads)
+        executor(self.float.as_deref(), self.name(), stage)?.run(stage, input, self.threads)
     }
+}
+
+/// What a backend runs a float transform on.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`] when it has nothing for it.
+pub fn executor<'f>(
+    float: Option<&'f dyn FloatTransforms>,
+    backend: &'static str,
+    stage: Stage,
+) -> Result<&'f dyn FloatTransforms, BackendError> {
+    let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+    float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })
 }
 
 fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {

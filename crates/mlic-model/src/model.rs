@@ -6,6 +6,7 @@ use std::path::Path;
 use mlic_core::cdf::CdfTable;
 use mlic_core::container::ModelId;
 use mlic_core::fixed::{LATENT_MAX, divide, round_shift, saturate};
+use mlic_core::memory::{self, OutOfMemory};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -368,11 +369,13 @@ impl Model {
     }
 
     /// `y_hat` after its inverse gain, still in latent fixed point: the input of the integer synthesis (SPEC 5.7).
-    #[must_use]
-    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
         let gain = self.gain(Gain::InverseY, quality);
         let value = |(y, gain): (&i32, &u32)| saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX);
-        y_hat.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)).collect()
+        memory::collect(y_hat.len(), y_hat.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)))
     }
 
     /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
@@ -425,15 +428,18 @@ impl Model {
     }
 
     /// z symbols (channels last) in latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).
-    #[must_use]
-    pub fn z_latent(&self, symbols: &[i32], quality: u8) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn z_latent(&self, symbols: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
         let gain = self.gain(Gain::InverseZ, quality);
         let per_channel: Vec<(i32, u32)> = self.parameters.medians.iter().copied().zip(gain).collect();
         let value = |(symbol, (median, gain)): (&i32, &(i32, u32))| {
             let z = saturate(i64::from(*symbol) * i64::from(mlic_core::fixed::LATENT_ONE) + i64::from(*median), LATENT_MAX);
             saturate(round_shift(i64::from(z) * i64::from(*gain), 16), LATENT_MAX)
         };
-        symbols.chunks(per_channel.len().max(1)).flat_map(|at| at.iter().zip(&per_channel).map(value)).collect()
+        let values = symbols.chunks(per_channel.len().max(1)).flat_map(|at| at.iter().zip(&per_channel).map(value));
+        memory::collect(symbols.len(), values)
     }
 }
 

@@ -9,6 +9,7 @@ use mlic_backend::{Backend, PassParameters, Stage, walk};
 use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
 use mlic_core::fixed::latent_to_symbol;
 use mlic_core::limits::{MAX_PIXELS, MAX_SIDE, MAX_SYMBOL};
+use mlic_core::memory;
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::Map;
@@ -16,7 +17,7 @@ use mlic_model::Model;
 use mlic_model::model::Gain;
 
 use crate::backend::{BackendChoice, backend};
-use crate::budget::DecodeLimits;
+use crate::budget::{Deadline, DecodeLimits};
 use crate::error::Error;
 use crate::image::Image;
 use crate::metadata::MetadataKind;
@@ -297,7 +298,7 @@ impl Codec {
         watch: &mut Stopwatch<'_>,
     ) -> Result<(Map<i32>, Vec<i32>), Error> {
         let model = self.model();
-        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size);
+        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size)?;
         let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
         drop(x);
         pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
@@ -305,9 +306,9 @@ impl Codec {
         pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
         let medians = &model.parameters().medians;
         let symbol = |(z, median): (&i32, &i32)| latent_to_symbol(z - median).clamp(-MAX_SYMBOL, MAX_SYMBOL);
-        let z = pixels::to_latent(&z);
-        let z_symbols = z.data.chunks_exact(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)).collect();
-        Ok((pixels::to_latent(&y), z_symbols))
+        let z = pixels::to_latent(&z)?;
+        let symbols = z.data.chunks_exact(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol));
+        Ok((pixels::to_latent(&y)?, memory::collect(z.data.len(), symbols)?))
     }
 
     fn encode_latents(
@@ -332,7 +333,7 @@ impl Codec {
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
         let EncodeSink { encoder, cost, checksum, .. } = sink;
-        let payload = watch.time(Stage::Rans, || encoder.finish());
+        let payload = watch.time(Stage::Rans, || encoder.finish()).map_err(|e| Error::payload(None, e))?;
         let names = std::iter::once("z".to_owned()).chain(passes(model.config().slices).map(|p| p.to_string()));
         let bits = |q16: &u64| *q16 as f64 / 65_536.0;
         let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
@@ -346,7 +347,7 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        self.latents(stream, Goal::Latents, &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
+        self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
     }
 
     /// Digests of every pass of a stream.
@@ -358,7 +359,7 @@ impl Codec {
         let mut passes = Vec::new();
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
-        let (latents, _) = self.latents(stream, Goal::Latents, &mut watch, &mut observe)?;
+        let (latents, _) = self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut observe)?;
         let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
         Ok((trace, latents))
     }
@@ -367,6 +368,7 @@ impl Codec {
         &self,
         stream: &'s [u8],
         goal: Goal,
+        deadline: Deadline,
         watch: &mut Stopwatch<'_>,
         observer: &mut Observer<'_>,
     ) -> Result<(Latents, container::Stream<'s>), Error> {
@@ -395,7 +397,7 @@ impl Codec {
         };
         let in_z = |e| Error::payload(None, e);
         let mut decoder = Decoder::new(parsed.payload, header.lanes_log2).map_err(|e| short(e, in_z))?;
-        let mut z_symbols = vec![0; size.z[0] * size.z[1] * model.config().hyper];
+        let mut z_symbols = memory::zeros(size.z[0] * size.z[1] * model.config().hyper)?;
         watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(|e| short(e, in_z))?;
         let mut checksum = SymbolChecksum::new();
         checksum.update(&z_symbols);
@@ -405,7 +407,8 @@ impl Codec {
             observer(pass, parameters, symbols);
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
-        let mut sink = DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, observer: &mut observe };
+        let mut sink =
+            DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, deadline, observer: &mut observe };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
         if !exhausted {
@@ -438,7 +441,7 @@ impl Codec {
             let samples = watch.time(Stage::ExactSynthesis, || self.backend.exact_synthesis(header.quality, y_hat))?;
             pixels::image_of_samples(samples, header.width, header.height)?
         } else {
-            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality));
+            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
             let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
             pixels::image_of(&x_hat, header.width, header.height)?
         };
@@ -452,7 +455,9 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        let (latents, parsed) = self.latents(stream, Goal::Picture, &mut watch, &mut |_, _, _| ())?;
+        let deadline = self.limits.deadline();
+        let (latents, parsed) = self.latents(stream, Goal::Picture, deadline, &mut watch, &mut |_, _, _| ())?;
+        deadline.check("the synthesis")?;
         let mut image = self.picture(&latents.header, &latents.y_hat, &mut watch)?;
         for section in parsed.sections {
             let kind = match section.kind {
@@ -461,7 +466,7 @@ impl Codec {
                 SectionKind::XMP => MetadataKind::Xmp,
                 _ => continue,
             };
-            image.metadata.set(kind, Some(section.bytes.to_vec()));
+            image.metadata.set(kind, Some(memory::copy(section.bytes)?));
         }
         let report = Report { bits: Vec::new(), stages: watch.stages };
         Ok(Decoded { image, truncation: latents.truncation, report })

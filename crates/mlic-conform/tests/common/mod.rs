@@ -35,7 +35,7 @@ pub fn with(kernels: Kernels, model: Arc<Model>) -> Arc<dyn Backend> {
 }
 
 pub fn fast() -> Kernels {
-    Kernels::Fast(Isa::best())
+    Kernels::best()
 }
 
 pub fn options(level: Level) -> Options {

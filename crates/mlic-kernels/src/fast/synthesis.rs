@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
 use mlic_model::parameters::Requant;
 use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
@@ -49,20 +50,23 @@ enum Operator {
 }
 
 impl PackedNode {
-    fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Self {
+    fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
         let inputs: Vec<NodeIndex> = node.inputs().collect();
         let operator = match node {
-            Node::InverseGdn(gdn) => Operator::InverseGdn(PackedGdn::new(isa, gdn)),
+            Node::InverseGdn(gdn) => Operator::InverseGdn(PackedGdn::new(isa, gdn)?),
             Node::Layer(layer) => {
-                let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
+                let shuffled = if layer.shuffle { Some(shuffled(layer)?) } else { None };
+                let layer = shuffled.as_ref().unwrap_or(layer);
                 let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
                 let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-                let packed = Layer::new(isa, &layer.spec, &weights, &maxima);
+                let packed = Layer::new(isa, &layer.spec, &weights, &maxima)?;
                 // The packed weights are all that is read from here on.
-                Operator::Layer(Box::new(synthesis::Layer { weights: Vec::new(), ..layer }), packed)
+                let (spec, parameters) = (layer.spec.clone(), layer.parameters.clone());
+                let own = synthesis::Layer { spec, parameters, weights: Vec::new(), shuffle: layer.shuffle };
+                Operator::Layer(Box::new(own), packed)
             }
         };
-        Self { inputs, halo: node.halo(), operator }
+        Ok(Self { inputs, halo: node.halo(), operator })
     }
 
     /// How many rows of the output come of one row of the inputs.
@@ -78,12 +82,12 @@ impl PackedNode {
         (rows.start / self.factor()).saturating_sub(self.halo)..rows.end.div_ceil(self.factor()) + self.halo
     }
 
-    fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) {
+    fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let (own, layer) = match &self.operator {
             Operator::Layer(own, layer) => (own, layer),
-            Operator::InverseGdn(gdn) => return inputs.iter().for_each(|input| gdn.run(*input, rows.clone(), out)),
+            Operator::InverseGdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), out)),
         };
-        let Some(view) = own.view() else { return };
+        let Some(view) = own.view() else { return Ok(()) };
         let rows = rows.start / self.factor()..rows.end / self.factor();
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
         let part = Part { layer, view: &view, inputs, at: Positions::All, rows };
@@ -97,38 +101,46 @@ impl PackedNode {
 
 /// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
 /// becomes a term with weights.
-fn shuffled(layer: &synthesis::Layer) -> synthesis::Layer {
-    let layer = &without_identity(layer);
+fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
+    let layer = &without_identity(layer)?;
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
-    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
+    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
         let len = values.len() / order.len();
-        order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied().collect()
+        memory::collect(values.len(), order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied())
     }
     let weights = layer.weights.iter().map(|w| match w {
-        OwnedWeights::Bytes(w) => OwnedWeights::Bytes(reordered(&order, w)),
-        OwnedWeights::Words(w) => OwnedWeights::Words(reordered(&order, w)),
+        OwnedWeights::Bytes(w) => reordered(&order, w).map(OwnedWeights::Bytes),
+        OwnedWeights::Words(w) => reordered(&order, w).map(OwnedWeights::Words),
     });
+    let weights = weights.collect::<Result<_, _>>()?;
     let mut parameters = layer.parameters.clone();
     for level in &mut parameters.levels {
-        level.bias = reordered(&order, &level.bias);
-        level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
+        level.bias = reordered(&order, &level.bias)?;
+        for multipliers in &mut level.multipliers {
+            *multipliers = reordered(&order, multipliers)?;
+        }
     }
-    synthesis::Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
+    Ok(synthesis::Layer { spec: layer.spec.clone(), parameters, weights, shuffle: true })
 }
 
 /// The layer with weights of one, at the middle of the kernel, for each identity term.
-fn without_identity(layer: &synthesis::Layer) -> synthesis::Layer {
-    let mut layer = layer.clone();
-    let (outputs, size) = (layer.spec.outputs, layer.spec.kernel.size());
-    for (term, weights) in layer.spec.terms.iter_mut().zip(&mut layer.weights).filter(|(term, _)| term.identity) {
-        term.identity = false;
-        let per_output = size * size * outputs;
-        let mut ones = vec![0; outputs * per_output];
-        (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
-        *weights = OwnedWeights::Bytes(ones);
+fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
+    let (mut spec, mut all) = (layer.spec.clone(), Vec::new());
+    let (outputs, size) = (spec.outputs, spec.kernel.size());
+    for (term, weights) in spec.terms.iter_mut().zip(&layer.weights) {
+        all.push(match weights {
+            _ if std::mem::take(&mut term.identity) => {
+                let per_output = size * size * outputs;
+                let mut ones = memory::zeros(outputs * per_output)?;
+                (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
+                OwnedWeights::Bytes(ones)
+            }
+            OwnedWeights::Bytes(weights) => OwnedWeights::Bytes(memory::copy(weights)?),
+            OwnedWeights::Words(weights) => OwnedWeights::Words(memory::copy(weights)?),
+        });
     }
-    layer
+    Ok(synthesis::Layer { spec, parameters: layer.parameters.clone(), weights: all, shuffle: layer.shuffle })
 }
 
 /// The rows of a node that are at hand.
@@ -151,41 +163,84 @@ impl Window {
     }
 }
 
+/// Takes the rows of one node as they are computed.
+struct Tap<'a> {
+    node: usize,
+    take: &'a mut dyn FnMut(&[i16]),
+}
+
+impl Tap<'_> {
+    fn see(&mut self, node: usize, rows: &[i16]) {
+        if node == self.node {
+            (self.take)(rows);
+        }
+    }
+}
+
 impl Synthesis {
     /// Packs the weights.
-    #[must_use]
-    pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Self {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Result<Self, OutOfMemory> {
         let requant = synthesis.quantizer().levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 });
         let shapes = synthesis.shapes().to_vec();
-        let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect();
-        Self { isa, requant, shapes, nodes }
+        let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect::<Result<_, _>>()?;
+        Ok(Self { isa, requant, shapes, nodes })
     }
 
     /// [`crate::reference::synthesis`].
-    #[must_use]
-    pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Map<u8> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
         self.run_in_strips(tables, latent, strip_rows(latent.width))
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
-    #[must_use]
-    pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Map<u8> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Result<Map<u8>, OutOfMemory> {
         let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
-        let mut samples = Vec::with_capacity(3 * height * width);
+        let mut samples = Vec::new();
+        memory::reserve(&mut samples, 3 * height * width)?;
+        let mut take = |rows: &[i16]| samples.extend(rows.iter().map(|v| *v as u8));
+        self.strips(tables, latent, strip_rows, &mut Tap { node: self.nodes.len(), take: &mut take })?;
+        Ok(Map { height, width, channels: 3, data: samples })
+    }
+
+    /// What one node gives, 0 being the quantizer: to find where two implementations part. None where there is no such node, or no other
+    /// reads it.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn node(&self, tables: &Tables, latent: &Map<i32>, node: usize) -> Result<Option<Map<i16>>, OutOfMemory> {
+        let Some(shape) = self.shapes.get(node) else { return Ok(None) };
+        let (height, width) = (shape.scale * latent.height, shape.scale * latent.width);
+        let mut data = Vec::new();
+        memory::reserve(&mut data, height * width * shape.channels)?;
+        let mut take = |rows: &[i16]| data.extend_from_slice(rows);
+        self.strips(tables, latent, strip_rows(latent.width), &mut Tap { node, take: &mut take })?;
+        Ok(Map::from_vec(height, width, shape.channels, data))
+    }
+
+    fn strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize, tap: &mut Tap<'_>) -> Result<(), OutOfMemory> {
+        let height = synthesis::SCALE * latent.height;
         let mut windows: Vec<Window> = self.shapes.iter().map(|_| Window::default()).collect();
         let strip = synthesis::SCALE * strip_rows.max(1);
-        for end in (strip..height + strip).step_by(strip) {
-            self.strip(tables, latent, end.min(height), &mut windows);
-            if let Some(last) = windows.last_mut() {
-                samples.extend(last.data.drain(..).map(|v| v as u8));
-                last.rows.start = last.rows.end;
-            }
-        }
-        Map { height, width, channels: 3, data: samples }
+        (strip..height + strip).step_by(strip).try_for_each(|end| self.strip(tables, latent, end.min(height), &mut windows, tap))
     }
 
     /// Computes the picture up to this row, and forgets what no later row reads.
-    fn strip(&self, tables: &Tables, latent: &Map<i32>, end: usize, windows: &mut [Window]) {
+    fn strip(
+        &self,
+        tables: &Tables,
+        latent: &Map<i32>,
+        end: usize,
+        windows: &mut [Window],
+        tap: &mut Tap<'_>,
+    ) -> Result<(), OutOfMemory> {
         let mut ends = vec![0; self.shapes.len()];
         ends[self.nodes.len()] = end;
         for (i, node) in self.nodes.iter().enumerate().rev() {
@@ -195,7 +250,9 @@ impl Synthesis {
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
             }
         }
-        self.quantize(latent, ends[0], &mut windows[0]);
+        let start = windows[0].data.len();
+        self.quantize(latent, ends[0], &mut windows[0])?;
+        tap.see(0, &windows[0].data[start..]);
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
             let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
@@ -203,24 +260,31 @@ impl Synthesis {
             let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
             let inputs: Vec<Rows<'_>> = node.inputs.iter().map(|at| self.rows(*at, before, latent)).collect();
             let start = own.data.len();
-            own.data.resize(start + rows.len() * Window::row_len(shape, latent.width), 0);
-            node.run(tables, &inputs, rows.clone(), &mut own.data[start..]);
+            let len = rows.len() * Window::row_len(shape, latent.width);
+            memory::reserve(&mut own.data, len)?;
+            own.data.resize(start + len, 0);
+            node.run(tables, &inputs, rows.clone(), &mut own.data[start..])?;
             own.rows.end = rows.end;
+            tap.see(i + 1, &own.data[start..]);
         }
-        for i in 0..self.nodes.len() {
+        for i in 0..self.shapes.len() {
             let readers = self.nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
             let first = readers.map(|(node, own)| node.reads(&(own.rows.end..own.rows.end)).start).min();
             let row_len = Window::row_len(&self.shapes[i], latent.width);
             windows[i].forget(first.unwrap_or(usize::MAX), row_len);
         }
+        Ok(())
     }
 
-    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) {
+    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) -> Result<(), OutOfMemory> {
         let len = latent.width * latent.channels;
-        let data = latent.data[window.rows.end * len..end * len].to_vec();
+        let data = memory::copy(&latent.data[window.rows.end * len..end * len])?;
         let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
-        window.data.extend(quantize(self.isa, &part, self.requant, self.shapes[0].max).data);
+        let rows = quantize(self.isa, &part, self.requant, self.shapes[0].max)?.data;
+        memory::reserve(&mut window.data, rows.len())?;
+        window.data.extend(rows);
         window.rows.end = end;
+        Ok(())
     }
 
     fn rows<'w>(&self, at: NodeIndex, windows: &'w [Window], latent: &Map<i32>) -> Rows<'w> {
