@@ -40,7 +40,7 @@ impl PackedAnalysis {
             Kernels::Reference => Transforms::Reference(own),
             Kernels::Fast(isa) => {
                 let tables = fast::Tables::new(&model.parameters().functions);
-                Transforms::Fast(own.each_ref().map(|own| fast::Analysis::new(isa, own)), Box::new(tables))
+                Transforms::Fast([fast::Analysis::new(isa, &own[0])?, fast::Analysis::new(isa, &own[1])?], Box::new(tables))
             }
         };
         Ok(self.transforms.get_or_init(|| made))
@@ -49,14 +49,14 @@ impl PackedAnalysis {
     /// y after its gain, of `model`, which is always the same one. Runs on the current rayon pool.
     ///
     /// # Errors
-    /// [`BackendError::NoExactAnalysis`].
+    /// [`BackendError::NoExactAnalysis`], [`BackendError::OutOfMemory`].
     pub fn analyze(&self, model: &Model, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
         let padded = picture.size().map(|side| side.next_multiple_of(64));
         let y = match self.transforms(model)? {
-            Transforms::Reference([g_a, _]) => reference::analysis(&model.parameters().functions, g_a, picture, padded),
-            Transforms::Fast([g_a, _], tables) => g_a.analyze(tables, picture, padded),
+            Transforms::Reference([g_a, _]) => reference::analysis(&model.parameters().functions, g_a, picture, padded)?,
+            Transforms::Fast([g_a, _], tables) => g_a.analyze(tables, picture, padded)?,
         };
-        Ok(Map { data: model.with_gain(Gain::Y, &y.data, quality), ..y })
+        Ok(Map { data: model.with_gain(Gain::Y, &y.data, quality)?, ..y })
     }
 
     /// z after its gain, of y after its gain.
@@ -66,14 +66,15 @@ impl PackedAnalysis {
     pub fn hyper_analyze(&self, model: &Model, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let transforms = self.transforms(model)?;
         let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * model.config().latent;
-        let is_whole = y.height % LATENT_SCALE == 0 && y.width % LATENT_SCALE == 0 && y.channels == model.config().latent;
+        let is_whole =
+            y.height.is_multiple_of(LATENT_SCALE) && y.width.is_multiple_of(LATENT_SCALE) && y.channels == model.config().latent;
         if !is_whole || y.data.len() != need {
             return Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need });
         }
         let z = match transforms {
-            Transforms::Reference([_, h_a]) => reference::hyper_analysis(&model.parameters().functions, h_a, y),
-            Transforms::Fast([_, h_a], tables) => h_a.hyper_analyze(tables, y),
+            Transforms::Reference([_, h_a]) => reference::hyper_analysis(&model.parameters().functions, h_a, y)?,
+            Transforms::Fast([_, h_a], tables) => h_a.hyper_analyze(tables, y)?,
         };
-        Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality), ..z })
+        Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality)?, ..z })
     }
 }

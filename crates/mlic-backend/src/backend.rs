@@ -1,7 +1,7 @@
 //! What a device offers to the codec.
 
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::{Map, Picture};
+use mlic_kernels::{Map, OutOfMemory, Picture};
 use mlic_model::{Model, ModelError};
 
 /// A stage cannot be run.
@@ -53,6 +53,9 @@ pub enum BackendError {
     /// The model's part for this stage cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// There is no room for a tensor of the picture, or for the weights of the model.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// The device failed.
     #[error("{stage} on {backend}: {message}")]
     Device {

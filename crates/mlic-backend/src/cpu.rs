@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
@@ -41,7 +40,7 @@ impl CpuBackend {
     /// A backend with the given kernels on this many threads (0: all cores).
     ///
     /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started.
+    /// [`BackendError::NotAvailable`] when threads cannot be started, [`BackendError::OutOfMemory`].
     pub fn new(
         model: Arc<Model>,
         kernels: Kernels,
@@ -50,20 +49,12 @@ impl CpuBackend {
     ) -> Result<Self, BackendError> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let pool = pool(name(kernels, float.as_deref()), threads)?;
-        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels)));
+        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }
 
-    /// The fast integer kernels with the best instruction set.
-    #[must_use]
-    pub fn fast() -> Kernels {
-        Kernels::Fast(Isa::best())
-    }
-
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
-        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: self.name(), reason: reason() })?;
-        float.run(stage, input, self.threads)
+        executor(self.float.as_deref(), self.name(), stage)?.run(stage, input, self.threads)
     }
 }
 
@@ -76,12 +67,21 @@ fn pool(backend: &'static str, threads: usize) -> Result<Pool, BackendError> {
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`] when threads cannot be started.
-pub fn on_threads<R: Send>(
-    backend: &'static str,
-    threads: usize,
-    work: impl FnOnce() -> R + Send,
-) -> Result<R, BackendError> {
+pub fn on_threads<R: Send>(backend: &'static str, threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BackendError> {
     Ok(pool(backend, threads)?.install(work))
+}
+
+/// What a backend runs a float transform on.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`] when it has nothing for it.
+pub fn executor<'f>(
+    float: Option<&'f dyn FloatTransforms>,
+    backend: &'static str,
+    stage: Stage,
+) -> Result<&'f dyn FloatTransforms, BackendError> {
+    let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+    float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })
 }
 
 fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {

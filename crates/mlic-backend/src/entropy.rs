@@ -3,6 +3,8 @@
 //! This is the published forward pass with the contexts computed only where they are used: entropy parameters, window
 //! attention and the intra context at one checkerboard half. The operators decide the numbers.
 
+use std::sync::Arc;
+
 use mlic_core::checkerboard::Parity;
 use mlic_core::schedule::Pass;
 use mlic_model::layout::{GlobalContextIds, LayerId, Layout, LocalContextIds, QuantizerId, SliceIds};
@@ -15,15 +17,15 @@ use crate::ops::Ops;
 pub struct Gaussian<L> {
     /// Scale of the conditional Gaussian.
     pub scale: L,
-    /// Mean of the conditional Gaussian.
-    pub mean: L,
+    /// Mean of the conditional Gaussian; the model keeps it too, until the symbols come.
+    pub mean: Arc<L>,
 }
 
 /// What has been computed of the latent slice in progress.
 struct SliceState<O: Ops> {
     channel: Option<O::Map>,
     inter: Option<O::Map>,
-    mean: Option<O::Latent>,
+    mean: Option<Arc<O::Latent>>,
     /// `y_hat` at the anchors, packed, after their residual.
     anchors: Option<O::Latent>,
 }
@@ -74,6 +76,11 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
     /// The operators, to be changed.
     pub const fn ops_mut(&mut self) -> &mut O {
         &mut self.ops
+    }
+
+    /// The operators, at the end.
+    pub fn into_ops(self) -> O {
+        self.ops
     }
 
     /// `y_hat` of the complete latent slices.
@@ -132,7 +139,8 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         let mut terms: Vec<&O::Map> = inputs.iter().collect();
         terms.push(&self.hyper_halves[half(pass.parity)]);
         let (scale, mean) = gaussians(&mut self.ops, &ids.entropy_parameters[half(pass.parity)], &terms)?;
-        self.state.mean = Some(mean.clone());
+        let mean = Arc::new(mean);
+        self.state.mean = Some(Arc::clone(&mean));
         Ok(Gaussian { scale, mean })
     }
 
@@ -145,7 +153,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         let mean = self.state.mean.take().ok_or(BackendError::Order { pass })?;
         let y = self.ops.reconstruct(&mean, symbols)?;
         let id = QuantizerId::y(pass.slice_index);
-        let anchors = self.state.anchors.clone();
+        let anchors = self.state.anchors.take();
         let full = match (pass.parity, &anchors) {
             (Parity::Anchor, _) => self.ops.merge(&y, None)?,
             (Parity::NonAnchor, Some(anchors)) => self.ops.merge(anchors, Some(&y))?,

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
+use mlic_core::memory;
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
+use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
+use mlic_model::synthesis::Synthesis;
 use rayon::prelude::*;
 
 use crate::backend::{BackendError, EntropySession, PassParameters, Stage};
@@ -30,6 +32,14 @@ pub enum Kernels {
     Fast(Isa),
 }
 
+impl Kernels {
+    /// The fast ones with the best instruction set of this processor.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::Fast(Isa::best())
+    }
+}
+
 /// The layers of a model in the form that the kernels read: made once when a model comes to a device, used for every image.
 #[derive(Debug)]
 pub struct PackedModel {
@@ -43,17 +53,21 @@ pub struct PackedModel {
 
 impl PackedModel {
     /// Packs the weights for these kernels, layers in parallel on the current rayon pool.
-    #[must_use]
-    pub fn new(model: &Model, kernels: Kernels) -> Self {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(model: &Model, kernels: Kernels) -> Result<Self, OutOfMemory> {
         let pack = |isa| {
             let count = model.layout().layers.len();
-            (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa)).collect()
+            (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa)).collect::<Result<Vec<_>, _>>()
         };
+        let synthesis = |isa| model.exact_synthesis().map(|own| fast::Synthesis::new(isa, own)).transpose();
         let (layers, synthesis) = match kernels {
-            Kernels::Reference => (Vec::new(), None),
-            Kernels::Fast(isa) => rayon::join(|| pack(isa), || model.exact_synthesis().map(|own| fast::Synthesis::new(isa, own))),
+            Kernels::Reference => (Ok(Vec::new()), Ok(None)),
+            Kernels::Fast(isa) => rayon::join(|| pack(isa), || synthesis(isa)),
         };
-        Self { kernels, layers, synthesis, tables: fast::Tables::new(&model.parameters().functions) }
+        let tables = fast::Tables::new(&model.parameters().functions);
+        Ok(Self { kernels, layers: layers?, synthesis: synthesis?, tables })
     }
 
     /// Which implementation it is for.
@@ -69,22 +83,47 @@ impl PackedModel {
     /// The integer synthesis of `model`, which is the one that was packed.
     ///
     /// # Errors
-    /// [`BackendError::NotExact`], [`BackendError::Shape`].
+    /// [`BackendError::NotExact`], [`BackendError::Shape`], [`BackendError::OutOfMemory`].
     pub fn synthesize(&self, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
-        let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
-        let Map { height, width, ref data, .. } = *y_hat;
-        let (got, need) = (data.len(), height * width * model.config().latent);
-        let latent = Map::from_vec(height, width, model.config().latent, model.synthesis_latent(data, quality));
-        let latent = latent.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got, need })?;
+        let (own, latent) = synthesis_input(model, quality, y_hat)?;
         Ok(match &self.synthesis {
-            None => reference::synthesis(&model.parameters().functions, own, &latent),
-            Some(packed) => packed.run(&self.tables, &latent),
+            None => reference::synthesis(&model.parameters().functions, own, &latent)?,
+            Some(packed) => packed.run(&self.tables, &latent)?,
+        })
+    }
+
+    /// What one node of it gives, 0 being the quantizer: to find where two kinds of kernels part. None where there is no such node, or no
+    /// other reads it.
+    ///
+    /// # Errors
+    /// As [`Self::synthesize`].
+    pub fn synthesis_node(
+        &self,
+        model: &Model,
+        quality: u8,
+        y_hat: &Map<i32>,
+        node: usize,
+    ) -> Result<Option<Map<i16>>, BackendError> {
+        let (own, latent) = synthesis_input(model, quality, y_hat)?;
+        Ok(match &self.synthesis {
+            None => reference::synthesis_nodes(&model.parameters().functions, own, &latent)?.into_iter().nth(node),
+            Some(packed) => packed.node(&self.tables, &latent, node)?,
         })
     }
 }
 
+/// The integer synthesis of a model, and what it begins with.
+fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
+    let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
+    let Map { height, width, ref data, .. } = *y_hat;
+    let (got, need) = (data.len(), height * width * model.config().latent);
+    let latent = Map::from_vec(height, width, model.config().latent, model.synthesis_latent(data, quality)?);
+    let latent = latent.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got, need })?;
+    Ok((own, latent))
+}
+
 /// Weights do not depend on the level of activation scales: any will do.
-fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<fast::Layer> {
+fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<Result<fast::Layer, OutOfMemory>> {
     let view = model.layer(id, 0)?;
     let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
     let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
@@ -137,55 +176,55 @@ impl Ops for IntegerOps<'_> {
         let parameters = self.find("quantizer", id.0, self.model.parameters().quantizers.get(id.0))?;
         let requant = *self.find("quantizer", id.0, parameters.levels.get(self.level))?;
         Ok(match self.packed.kernels {
-            Kernels::Reference => reference::quantize(latent, requant, parameters.max),
-            Kernels::Fast(isa) => fast::quantize(isa, latent, requant, parameters.max),
+            Kernels::Reference => reference::quantize(latent, requant, parameters.max)?,
+            Kernels::Fast(isa) => fast::quantize(isa, latent, requant, parameters.max)?,
         })
     }
 
     fn layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
         Ok(match self.packed(id) {
-            None => reference::layer(&view, self.functions(), inputs),
-            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::All),
+            None => reference::layer(&view, self.functions(), inputs)?,
+            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::All)?,
         })
     }
 
     fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
         Ok(match self.packed(id) {
-            None => reference::layer(&view, self.functions(), inputs).pack(parity),
-            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::Half(parity)),
+            None => reference::layer(&view, self.functions(), inputs)?.pack(parity)?,
+            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::Half(parity))?,
         })
     }
 
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>), BackendError> {
         let view = self.view(id)?;
         let both = match self.packed(id) {
-            None => reference::latent_layer(&view, inputs),
-            Some(layer) => fast::latent_layer(layer, &view, inputs),
+            None => reference::latent_layer(&view, inputs)?,
+            Some(layer) => fast::latent_layer(layer, &view, inputs)?,
         };
         let half = both.channels / 2;
-        Ok((both.select(0, half), both.select(half, half)))
+        Ok((both.select(0, half)?, both.select(half, half)?))
     }
 
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>, BackendError> {
         let view = self.view(id)?;
         Ok(match self.packed(id) {
-            None => reference::residual_layer(&view, self.functions(), inputs).pack(parity),
-            Some(layer) => fast::residual_layer(layer, &view, self.tables(), inputs, Positions::Half(parity)),
+            None => reference::residual_layer(&view, self.functions(), inputs)?.pack(parity)?,
+            Some(layer) => fast::residual_layer(layer, &view, self.tables(), inputs, Positions::Half(parity))?,
         })
     }
 
     fn shuffle(&mut self, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
-        Ok(map.shuffle())
+        Ok(map.shuffle()?)
     }
 
     fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
         let norm = self.model.parameters().norms.get(id.0).and_then(|n| n.epsilon.get(self.level));
         let epsilon = *self.find("norm", id.0, norm)?;
         Ok(match self.packed.kernels {
-            Kernels::Reference => reference::layer_norm(map, epsilon),
-            Kernels::Fast(_) => fast::layer_norm(map, epsilon),
+            Kernels::Reference => reference::layer_norm(map, epsilon)?,
+            Kernels::Fast(_) => fast::layer_norm(map, epsilon)?,
         })
     }
 
@@ -194,8 +233,8 @@ impl Ops for IntegerOps<'_> {
         let parameters = self.find("linear attention", id.0, self.model.parameters().linear_attentions.get(id.0))?;
         let level = *self.find("linear attention", id.0, parameters.levels.get(self.level))?;
         Ok(match self.packed.kernels {
-            Kernels::Reference => reference::linear_attention(self.functions(), level, parameters.max, spec.heads, qkv),
-            Kernels::Fast(isa) => fast::linear_attention(isa, self.tables(), level, parameters.max, spec.heads, qkv),
+            Kernels::Reference => reference::linear_attention(self.functions(), level, parameters.max, spec.heads, qkv)?,
+            Kernels::Fast(isa) => fast::linear_attention(isa, self.tables(), level, parameters.max, spec.heads, qkv)?,
         })
     }
 
@@ -207,21 +246,21 @@ impl Ops for IntegerOps<'_> {
         let max = self.view(slice.local.qkv[2])?.max;
         let shape = LocalAttentionShape { requant, bias: &parameters.bias, window: config.window, heads: config.heads, max };
         Ok(match self.packed.kernels {
-            Kernels::Reference => reference::local_attention(self.functions(), &shape, qkv),
-            Kernels::Fast(isa) => fast::local_attention(isa, self.tables(), &shape, qkv),
+            Kernels::Reference => reference::local_attention(self.functions(), &shape, qkv)?,
+            Kernels::Fast(isa) => fast::local_attention(isa, self.tables(), &shape, qkv)?,
         })
     }
 
     fn pack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>, BackendError> {
-        Ok(map.pack(parity))
+        Ok(map.pack(parity)?)
     }
 
     fn unpack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>, BackendError> {
-        Ok(map.unpack(parity))
+        Ok(map.unpack(parity)?)
     }
 
     fn merge(&mut self, anchors: &Map<i32>, non_anchors: Option<&Map<i32>>) -> Result<Map<i32>, BackendError> {
-        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |n| Map::merge(anchors, n)))
+        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |n| Map::merge(anchors, n))?)
     }
 
     fn reconstruct(&mut self, mean: &Map<i32>, symbols: &[i32]) -> Result<Map<i32>, BackendError> {
@@ -230,12 +269,12 @@ impl Ops for IntegerOps<'_> {
         }
         let value =
             |(mean, symbol): (&i32, &i32)| saturate(i64::from(*mean) + i64::from(*symbol) * i64::from(LATENT_ONE), LATENT_MAX);
-        Ok(Map { data: mean.data.iter().zip(symbols).map(value).collect(), ..*mean })
+        Ok(Map { data: memory::collect(symbols.len(), mean.data.iter().zip(symbols).map(value))?, ..*mean })
     }
 
     fn add(&mut self, a: &Map<i32>, b: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let sum = |(a, b): (&i32, &i32)| saturate(i64::from(*a) + i64::from(*b), LATENT_MAX);
-        Ok(Map { data: a.data.iter().zip(&b.data).map(sum).collect(), ..*a })
+        Ok(Map { data: memory::collect(a.data.len(), a.data.iter().zip(&b.data).map(sum))?, ..*a })
     }
 }
 
@@ -250,7 +289,7 @@ impl<'m> IntegerSession<'m> {
     /// Starts from the symbols of z (channels last). `packed` is of this model.
     ///
     /// # Errors
-    /// [`BackendError::Shape`] when their number is not that of the image's z.
+    /// [`BackendError::Shape`] when their number is not that of the image's z, [`BackendError::OutOfMemory`].
     pub fn new(
         model: &'m Model,
         packed: Arc<PackedModel>,
@@ -260,7 +299,7 @@ impl<'m> IntegerSession<'m> {
     ) -> Result<Self, BackendError> {
         let [height, width] = size.z;
         let need = height * width * model.config().hyper;
-        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
+        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
         let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, packed, quality), &z)?;
         Ok(Self { model, size, entropy })
@@ -271,8 +310,9 @@ impl EntropySession for IntegerSession<'_> {
     fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
-        let scale_indices = gaussian.scale.data.iter().map(|s| scale_index(thresholds, *s)).collect();
-        Ok(PassParameters { means: gaussian.mean.data, scale_indices })
+        let scales = &gaussian.scale.data;
+        let scale_indices = memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?;
+        Ok(PassParameters { means: memory::copy(&gaussian.mean.data)?, scale_indices })
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
@@ -282,13 +322,9 @@ impl EntropySession for IntegerSession<'_> {
     fn y_hat(&self) -> Result<Map<i32>, BackendError> {
         let config = self.model.config();
         let [height, width] = self.size.y;
-        let mut out = Map::zeros(height, width, config.latent);
-        let channels = config.slice_channels();
-        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
-            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.data.chunks_exact(channels)) {
-                to[i * channels..(i + 1) * channels].copy_from_slice(from);
-            }
-        }
+        let mut out = Map::zeros(height, width, config.latent)?;
+        let slices = self.entropy.y_hat().iter().enumerate();
+        slices.for_each(|(i, slice)| out.set_channels(i * config.slice_channels(), slice));
         Ok(out)
     }
 }

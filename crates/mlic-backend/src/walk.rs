@@ -1,5 +1,6 @@
 //! The one loop over the passes. Encoding, decoding and measuring differ in their [`PassSink`].
 
+use mlic_core::memory;
 use mlic_core::schedule::{Pass, passes};
 
 use crate::backend::{BackendError, EntropySession, PassParameters};
@@ -24,7 +25,7 @@ pub trait PassSink {
 pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, sink: &mut S) -> Result<(), S::Error> {
     for pass in passes(slice_count) {
         let parameters = session.parameters(pass)?;
-        let mut symbols = vec![0; parameters.means.len()];
+        let mut symbols = memory::zeros(parameters.means.len()).map_err(BackendError::from)?;
         sink.pass(pass, &parameters, &mut symbols)?;
         session.commit(pass, &symbols)?;
     }

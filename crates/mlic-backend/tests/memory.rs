@@ -10,7 +10,6 @@ use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::memory::entropy_bytes;
 use mlic_core::schedule::{LatentSize, passes};
-use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 use peak_alloc::PeakAlloc;
 
@@ -22,7 +21,7 @@ const LOOSE: u64 = 6;
 
 /// What decoding to `y_hat` allocates at most at a time, in bytes.
 fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
-    let packed = Arc::new(PackedModel::new(model, kernels));
+    let packed = Arc::new(PackedModel::new(model, kernels).unwrap());
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let mut random = Random(1);
@@ -46,7 +45,7 @@ fn decoding_stays_within_its_bound() {
     for (width, height) in [(256, 256), (1024, 64), (64, 1024), (2048, 1)] {
         let size = LatentSize::of_image(width, height).unwrap();
         let bound = entropy_bytes(&model, size, threads);
-        let got = peak(&model, size, Kernels::Fast(Isa::best()));
+        let got = peak(&model, size, Kernels::best());
         println!("{width}x{height}: {got} of at most {bound} bytes");
         assert!(got <= bound, "{width}x{height}: {got} bytes, the bound is {bound}");
         assert!(LOOSE * got >= bound, "{width}x{height}: {got} bytes, the bound of {bound} is loose");

@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
     /// Bits of the trials with these widths.
     fn bits(&self, widths: &Widths) -> Result<f64, BuildError> {
         let model = Model::from_bytes(self.parts(widths, BTreeMap::new())?.to_package()?)?;
-        let integers = cost::Integers::new(&model);
+        let integers = cost::Integers::new(&model)?;
         let of = |(quality, sample): &(u8, Sample)| integers.code(*quality, sample).map(|c| c.bits);
         Ok(self.trials.iter().map(of).sum::<Result<f64, _>>()?)
     }

@@ -4,7 +4,7 @@ use mlic_backend::entropy::EntropyModel;
 use mlic_backend::{BackendError, Planes};
 use mlic_core::checkerboard::Parity;
 use mlic_core::schedule::passes;
-use mlic_kernels::Map;
+use mlic_kernels::{Map, OutOfMemory, Zeroable};
 use mlic_model::config::Config;
 
 use crate::float::{FloatModel, FloatOps, Record};
@@ -119,8 +119,8 @@ pub fn run_float<'m>(
     let mut entropy = EntropyModel::new(&model.layout, ops, &sample.z_hat)?;
     for pass in passes(model.config.slices) {
         let gaussian = entropy.parameters(pass)?;
-        let y = slice_half(&sample.y, &model.config, pass.slice_index, pass.parity);
-        let coded = symbols(&FloatPass { scale: gaussian.scale, mean: gaussian.mean, y });
+        let y = slice_half(&sample.y, &model.config, pass.slice_index, pass.parity).map_err(BackendError::from)?;
+        let coded = symbols(&FloatPass { scale: gaussian.scale, mean: gaussian.mean.copy().map_err(BackendError::from)?, y });
         entropy.commit(pass, &coded)?;
     }
     Ok(entropy)
@@ -133,10 +133,17 @@ pub fn nearest_symbols(pass: &FloatPass) -> Vec<i32> {
 }
 
 /// One half of a latent slice of y, packed.
-#[must_use]
-pub fn slice_half<T: Copy + Default>(y: &Map<T>, config: &Config, slice_index: usize, parity: Parity) -> Map<T> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn slice_half<T: Copy + Zeroable>(
+    y: &Map<T>,
+    config: &Config,
+    slice_index: usize,
+    parity: Parity,
+) -> Result<Map<T>, OutOfMemory> {
     let channels = config.slice_channels();
-    y.select(slice_index * channels, channels).pack(parity)
+    y.select(slice_index * channels, channels)?.pack(parity)
 }
 
 /// Counts activations over samples of one level.

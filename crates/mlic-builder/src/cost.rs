@@ -8,7 +8,6 @@ use mlic_backend::walk::choose_symbols;
 use mlic_backend::{BackendError, PassParameters, PassSink, walk};
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::Map;
-use mlic_kernels::cpu::Isa;
 use mlic_kernels::function::scale_index;
 use mlic_model::Model;
 use mlic_model::config::Config;
@@ -54,7 +53,7 @@ impl PassSink for Measure<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), BackendError> {
         let config: &Config = self.model.config();
-        let y = slice_half(&self.y, config, pass.slice_index, pass.parity);
+        let y = slice_half(&self.y, config, pass.slice_index, pass.parity)?;
         choose_symbols(&y.data, parameters, config.skip_below, &DeadZone::none(), symbols);
         self.bits_q16 += bits(self.model, &parameters.scale_indices, symbols);
         Ok(())
@@ -69,9 +68,11 @@ pub struct Integers<'m> {
 
 impl<'m> Integers<'m> {
     /// Packs them.
-    #[must_use]
-    pub fn new(model: &'m Model) -> Self {
-        Self { model, packed: Arc::new(PackedModel::new(model, Kernels::Fast(Isa::best()))) }
+    ///
+    /// # Errors
+    /// [`BackendError::OutOfMemory`].
+    pub fn new(model: &'m Model) -> Result<Self, BackendError> {
+        Ok(Self { model, packed: Arc::new(PackedModel::new(model, Kernels::best())?) })
     }
 
     /// Codes a sample.
@@ -114,13 +115,9 @@ pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded
         symbols
     };
     let entropy = run_float(float, FloatOps::new(float), sample, code)?;
-    let mut y_hat = Map::zeros(sample.y.height, sample.y.width, sample.y.channels);
-    let channels = model.config().slice_channels();
-    for (i, slice) in entropy.y_hat().iter().enumerate() {
-        for (to, from) in y_hat.data.chunks_exact_mut(sample.y.channels).zip(slice.data.chunks_exact(channels)) {
-            to[i * channels..(i + 1) * channels].copy_from_slice(from);
-        }
-    }
+    let mut y_hat = Map::zeros(sample.y.height, sample.y.width, sample.y.channels)?;
+    let slices = entropy.y_hat().iter().enumerate();
+    slices.for_each(|(i, slice)| y_hat.set_channels(i * model.config().slice_channels(), slice));
     Ok(Coded { bits: to_bits(total), y_hat })
 }
 

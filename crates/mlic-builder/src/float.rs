@@ -275,10 +275,10 @@ impl<'m> FloatOps<'m> {
     }
 
     /// Sums of a layer at all positions.
-    fn sums(&self, id: LayerId, inputs: &[&Map<f32>]) -> Map<f32> {
+    fn sums(&self, id: LayerId, inputs: &[&Map<f32>]) -> Result<Map<f32>, BackendError> {
         let (spec, layer) = (&self.model.layout.layers[id.0], &self.model.layers[id.0]);
         let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
-        let mut out = Map::zeros(height, width, spec.outputs);
+        let mut out = Map::zeros(height, width, spec.outputs)?;
         let row_len = (width * spec.outputs).max(1);
         out.data.par_chunks_mut(row_len).enumerate().for_each(|(row, out)| {
             out.chunks_exact_mut(spec.outputs).for_each(|at| at.copy_from_slice(&layer.bias));
@@ -286,15 +286,15 @@ impl<'m> FloatOps<'m> {
                 add_term(spec, term, &layer.weights[term], input, row, out);
             }
         });
-        out
+        Ok(out)
     }
 
-    fn activated(&self, id: LayerId, inputs: &[&Map<f32>]) -> Map<f32> {
-        let mut out = self.sums(id, inputs);
+    fn activated(&self, id: LayerId, inputs: &[&Map<f32>]) -> Result<Map<f32>, BackendError> {
+        let mut out = self.sums(id, inputs)?;
         if self.model.layout.layers[id.0].epilogue == Epilogue::Gelu {
             out.data.par_iter_mut().for_each(|v| *v = gelu(*v));
         }
-        out
+        Ok(out)
     }
 }
 
@@ -362,29 +362,29 @@ impl Ops for FloatOps<'_> {
     }
 
     fn layer(&mut self, id: LayerId, inputs: &[&Map<f32>]) -> Result<Map<f32>, BackendError> {
-        let out = self.activated(id, inputs);
+        let out = self.activated(id, inputs)?;
         Ok(self.note(Source::Layer(id), out))
     }
 
     fn layer_at(&mut self, id: LayerId, inputs: &[&Map<f32>], parity: Parity) -> Result<Map<f32>, BackendError> {
-        let out = self.activated(id, inputs).pack(parity);
+        let out = self.activated(id, inputs)?.pack(parity)?;
         Ok(self.note(Source::Layer(id), out))
     }
 
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<f32>]) -> Result<(Map<f32>, Map<f32>), BackendError> {
-        let both = self.sums(id, inputs);
+        let both = self.sums(id, inputs)?;
         let half = both.channels / 2;
-        Ok((both.select(0, half), both.select(half, half)))
+        Ok((both.select(0, half)?, both.select(half, half)?))
     }
 
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<f32>], parity: Parity) -> Result<Map<f32>, BackendError> {
-        let mut out = self.sums(id, inputs).pack(parity);
+        let mut out = self.sums(id, inputs)?.pack(parity)?;
         out.data.iter_mut().for_each(|v| *v = 0.5 * v.tanh());
         Ok(out)
     }
 
     fn shuffle(&mut self, map: &Map<f32>) -> Result<Map<f32>, BackendError> {
-        Ok(map.shuffle())
+        Ok(map.shuffle()?)
     }
 
     fn norm(&mut self, _id: NormId, map: &Map<f32>) -> Result<Map<f32>, BackendError> {
@@ -412,7 +412,7 @@ impl Ops for FloatOps<'_> {
             row
         };
         let context: Vec<Vec<f32>> = (0..spec.channels).into_par_iter().map(column).collect();
-        let mut out = Map::zeros(q.height, q.width, spec.channels);
+        let mut out = Map::zeros(q.height, q.width, spec.channels)?;
         for (out, q) in out.data.chunks_exact_mut(spec.channels).zip(q.data.chunks_exact(spec.channels)) {
             for head in 0..spec.heads {
                 let range = head * count..(head + 1) * count;
@@ -429,7 +429,7 @@ impl Ops for FloatOps<'_> {
     fn local_attention(&mut self, id: LocalAttentionId, [q, k, v]: [&Map<f32>; 3]) -> Result<Map<f32>, BackendError> {
         let (config, bias) = (&self.model.config, &self.model.position_bias[id.0]);
         let (w, count, channels) = (config.window, q.channels / config.heads, q.channels);
-        let mut out = Map::zeros(q.height, q.width / 2, w * w * channels);
+        let mut out = Map::zeros(q.height, q.width / 2, w * w * channels)?;
         let row_len = (out.width * out.channels).max(1);
         out.data.par_chunks_mut(row_len).enumerate().for_each(|(row, out)| {
             let zero = vec![0.0; channels];
@@ -467,15 +467,15 @@ impl Ops for FloatOps<'_> {
     }
 
     fn pack(&mut self, map: &Map<f32>, parity: Parity) -> Result<Map<f32>, BackendError> {
-        Ok(map.pack(parity))
+        Ok(map.pack(parity)?)
     }
 
     fn unpack(&mut self, map: &Map<f32>, parity: Parity) -> Result<Map<f32>, BackendError> {
-        Ok(map.unpack(parity))
+        Ok(map.unpack(parity)?)
     }
 
     fn merge(&mut self, anchors: &Map<f32>, non_anchors: Option<&Map<f32>>) -> Result<Map<f32>, BackendError> {
-        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |n| Map::merge(anchors, n)))
+        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |n| Map::merge(anchors, n))?)
     }
 
     fn reconstruct(&mut self, mean: &Map<f32>, symbols: &[i32]) -> Result<Map<f32>, BackendError> {

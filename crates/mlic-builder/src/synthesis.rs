@@ -86,12 +86,7 @@ pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Resul
 ///
 /// # Errors
 /// As [`quantize`].
-pub fn quantize_analysis(
-    graph: &Graph,
-    observed: &Observed,
-    width: WeightWidth,
-    samples: bool,
-) -> Result<Analysis, BuildError> {
+pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth, samples: bool) -> Result<Analysis, BuildError> {
     let (source, input) = if samples {
         (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_UNIT, max: 255 })
     } else {

@@ -68,12 +68,12 @@ fn float_networks_are_the_published_ones() {
         }
         let what = if pass.parity == Parity::Anchor { "anchor_params" } else { "nonanchor_params" };
         let parameters = concat(&gaussian.scale, &gaussian.mean);
-        assert_close(&name(what), &parameters, &golden(&tensors, &name(what)).pack(pass.parity));
-        let target = slice_half(&y, &model.config, pass.slice_index, pass.parity);
+        assert_close(&name(what), &parameters, &golden(&tensors, &name(what)).pack(pass.parity).unwrap());
+        let target = slice_half(&y, &model.config, pass.slice_index, pass.parity).unwrap();
         let symbols: Vec<i32> = target.data.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
         entropy.commit(pass, &symbols).unwrap();
         if pass.parity == Parity::Anchor {
-            let anchors = entropy.anchors().unwrap().unpack(Parity::Anchor);
+            let anchors = entropy.anchors().unwrap().unpack(Parity::Anchor).unwrap();
             assert_close(&name("anchor"), &anchors, &golden(&tensors, &name("anchor")));
         }
     }
@@ -112,7 +112,7 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
     };
     let x = Planes { channels: 3, height, width, data: (0..3 * height * width).map(sample).collect() };
     let y = encoder.analysis(&x).unwrap();
-    let packed = std::sync::Arc::new(PackedModel::new(&model, Kernels::Reference));
+    let packed = std::sync::Arc::new(PackedModel::new(&model, Kernels::Reference).unwrap());
     for quality in [0, 100, 200] {
         let sample = encoder.sample(&gains, &medians, &y, level_of(model.config(), quality)).unwrap();
         let mut real = EntropyModel::new(&float.layout, FloatOps::new(&float), &sample.z_hat).unwrap();
@@ -123,7 +123,7 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
             let means = parameters.means.iter().map(|m| *m as f32 / 4096.0);
             let error = relative_rms(means, &gaussian.mean.data);
             assert!(error < FOLLOWS, "quality {quality}, {pass}: means differ by {error}");
-            let target = slice_half(&sample.y, &float.config, pass.slice_index, pass.parity);
+            let target = slice_half(&sample.y, &float.config, pass.slice_index, pass.parity).unwrap();
             let symbols: Vec<i32> = target.data.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
             real.commit(pass, &symbols).unwrap();
             exact.commit(pass, &symbols).unwrap();
@@ -131,7 +131,7 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
         let y_hat = exact.y_hat().unwrap();
         let channels = model.config().slice_channels();
         for (i, slice) in real.y_hat().iter().enumerate() {
-            let own = y_hat.select(i * channels, channels);
+            let own = y_hat.select(i * channels, channels).unwrap();
             let error = relative_rms(own.data.iter().map(|v| *v as f32 / 4096.0), &slice.data);
             assert!(error < FOLLOWS, "quality {quality}, slice {i}: y_hat differs by {error}");
         }

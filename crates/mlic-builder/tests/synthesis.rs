@@ -43,7 +43,7 @@ fn noise(graph: &Graph, y: &Planes, width: WeightWidth) -> f64 {
     let latent = latent.map(|(c, at)| (y.data[c * area + at] * 4096.0).round() as i32).collect();
     let latent = Map { height: y.height, width: y.width, channels: y.channels, data: latent };
     let isa = Isa::best();
-    let samples = fast::Synthesis::new(isa, &synthesis).run(&fast::Tables::new(&tables::functions()), &latent);
+    let samples = fast::Synthesis::new(isa, &synthesis).unwrap().run(&fast::Tables::new(&tables::functions()), &latent).unwrap();
     let x_hat = Transform::new(graph.clone()).unwrap().run(&y.data, y.channels, y.height, y.width, 1).unwrap();
     let area = samples.height * samples.width;
     let float = |i: usize| f64::from(x_hat[i % 3 * area + i / 3]) * 255.0;

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,6 +47,9 @@ pub(crate) struct Global {
     /// Refuse streams that need more MiB of memory to decode
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MAX_MEMORY_BYTES >> 20, global = true)]
     pub(crate) max_memory: u64,
+    /// Refuse streams that take more seconds to decode; looked at before each pass and before the picture
+    #[arg(long, value_name = "S", value_parser = seconds, global = true)]
+    pub(crate) max_seconds: Option<Duration>,
     /// Say what was done and how long it took
     #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
@@ -241,6 +245,11 @@ impl ReadArgs {
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
     PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse::<f64>().map_err(|_| "a number of seconds is needed".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 fn percent(text: &str) -> Result<f32, String> {

@@ -223,7 +223,7 @@ impl<'a> Bench<'a> {
         let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), threads)?;
         let (gains, medians) = (RealGains::load(export)?, bottleneck::z_tables(export)?.0);
         let g_s = mlic_builder::PlaneTransform::new(export.g_s.clone())?;
-        Ok(Self { model, float, integers: measured::Integers::new(model), encoder, gains, medians, g_s, threads })
+        Ok(Self { model, float, integers: measured::Integers::new(model)?, encoder, gains, medians, g_s, threads })
     }
 
     fn row(&self, image: &Image, y: &Planes, percent: f32, quality: u8) -> Result<Row, BuildError> {

@@ -35,7 +35,7 @@ Exit codes:
    8  model package refused
    9  output cannot be written, or exists
   10  backend not available
-  11  the stream needs more pixels or memory than allowed";
+  11  the stream needs more pixels, memory or time than allowed, or more memory than there is";
 
 /// How the program ends. The discriminant is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,7 @@ impl Failure {
             mlic::Error::WrongModel { .. } => failure.hint("give that model with --model PACKAGE"),
             mlic::Error::Pixels { .. } => failure.hint("--max-pixels N allows more"),
             mlic::Error::Memory { .. } => failure.hint("--max-memory MIB allows more"),
+            mlic::Error::Time { .. } => failure.hint("--max-seconds S allows more"),
             _ => failure,
         }
     }

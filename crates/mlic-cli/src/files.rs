@@ -110,6 +110,7 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     let mut limits = DecodeLimits::default();
     limits.max_pixels = global.max_pixels;
     limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);
+    limits.max_time = global.max_seconds;
     Codec::new(model(global.model.as_deref())?, options)
         .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))

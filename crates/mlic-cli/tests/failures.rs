@@ -125,6 +125,10 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     let hint = "(--max-pixels N allows more)";
     place.fails(&["decode", "s.mlic", "--max-pixels", "1919"], 11, &["cannot decode: s.mlic: ", "at most 1919 pixels", hint]);
     place.fails(&["decode", "s.mlic", "--max-memory", "0"], 11, &["cannot decode: s.mlic: ", "(--max-memory MIB allows more)"]);
+    let hint_of_time = ["longer than 0.000001 s", "before slice 0 anchor", "(--max-seconds S allows more)"];
+    place.fails(&["decode", "s.mlic", "--max-seconds", "1e-6"], 11, &hint_of_time);
+    place.fails(&["decode", "s.mlic", "--max-seconds", "-1"], 2, &["--max-seconds"]);
+    assert_eq!(place.run(&["decode", "s.mlic", "-o", "in-time.ppm", "--max-seconds", "600"]).code, 0);
     place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
 }
 

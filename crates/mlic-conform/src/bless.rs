@@ -35,19 +35,27 @@ const TOLERANCE_REASON: &str = "float synthesis: f32 or f16, sums in any order, 
 /// Files of a blessed suite, by path within the conformance data.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Makes a suite and checks it with the fast and the reference backend. With `keep`, vectors that the store has already stay as
-/// they are, and only the others are made: a program without float transforms can add streams of chosen symbols to any suite.
+/// What becomes of vectors that a suite has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// They are made again.
+    Remade,
+    /// They stay as they are, and only the others are made: a program without float transforms can add streams of chosen symbols to any suite.
+    Kept,
+}
+
+/// Makes a suite and checks it with the fast and the reference backend.
 ///
 /// # Errors
 /// [`ConformError::Blessing`] when a backend does not agree with the expectations, or whatever keeps a vector from being made.
-pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, keep: bool, threads: usize) -> Result<Files, ConformError> {
+pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, known: Known, threads: usize) -> Result<Files, ConformError> {
     let fast = backend(Arc::clone(&model), BackendChoice::Auto, threads)?;
     let reference = backend(Arc::clone(&model), BackendChoice::Reference, threads)?;
     let mut maker = Maker {
         suite: recipe.suite,
         backend: Arc::clone(&fast),
         store: store.clone(),
-        kept: if keep { Some(store.suite(recipe.suite)?) } else { None },
+        kept: if known == Known::Kept { Some(store.suite(recipe.suite)?) } else { None },
         streams: BTreeMap::new(),
         pictures: BTreeSet::new(),
         files: Files::new(),

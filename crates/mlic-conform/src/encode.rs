@@ -16,12 +16,7 @@ const PACKAGE: &str = "models/tiny.mlicpkg";
 /// Columns and rows.
 const SIZES: [(u32, u32); 3] = [(1, 1), (150, 70), (65, 129)];
 /// Scenes, and the digest of their streams at every size and three qualities.
-const EXPECTED: [(Scene, &str); 4] = [
-    (Scene::Gradient, ""),
-    (Scene::Noise, ""),
-    (Scene::Glyphs, ""),
-    (Scene::Saturated, ""),
-];
+const EXPECTED: [(Scene, &str); 4] = [(Scene::Gradient, ""), (Scene::Noise, ""), (Scene::Glyphs, ""), (Scene::Saturated, "")];
 
 /// The streams of one scene.
 #[derive(Debug, Clone, PartialEq, Eq)]

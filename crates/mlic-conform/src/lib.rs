@@ -44,6 +44,7 @@ pub mod external;
 pub mod manifest;
 pub mod negative;
 pub mod observe;
+pub mod operators;
 pub mod packages;
 pub mod record;
 pub mod report;

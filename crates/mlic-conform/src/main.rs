@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use cli::{
-    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
-    ReportArgs, RunArgs,
+    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs,
+    OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::output::{Destination, Output};
 use mlic::{BackendChoice, Codec, PixelMode, backend};
+use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
 use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
+use mlic_conform::operators::{self, Symbols};
 use mlic_conform::report::document::Document;
 use mlic_conform::report::matrix::Matrix;
 use mlic_conform::report::{Report, SuiteReport, cores, junit, text};
@@ -28,6 +30,8 @@ use mlic_conform::suites::{self, Source};
 use mlic_conform::{
     Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, run_decoder, select,
 };
+use mlic_core::container;
+use mlic_core::schedule::LatentSize;
 use mlic_model::Model;
 
 /// Longest report or baseline that is read, in bytes.
@@ -226,7 +230,26 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     };
     let explanation = compare(&got, &expected, Shape::of(&stream, &model).ok());
     print(&explanation.to_string());
+    if let (Some(_), None) = (&explanation.first, &args.dump) {
+        print(&operator(&stream, &model, &expected, [args.backend.backend, args.against])?);
+    }
     Ok(explanation.is_equal())
+}
+
+/// Which operator of two backends differs first; nothing where one of them is not made of this processor's.
+fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoice; 2]) -> Result<String, ConformError> {
+    let kernels = choices.map(|choice| match choice.resolved() {
+        BackendChoice::Cuda => None,
+        BackendChoice::Reference => Some(Kernels::Reference),
+        _ => Some(Kernels::best()),
+    });
+    let [Some(got), Some(other)] = kernels else { return Ok(String::new()) };
+    let header = container::parse(stream)?.header;
+    let Some(size) = LatentSize::of_image(header.width, header.height) else { return Ok(String::new()) };
+    let symbols = Symbols { header: &header, size, decoding: expected };
+    let parting = operators::between(model, symbols, [got, other]).map_err(mlic::Error::from)?;
+    Ok(parting
+        .map_or_else(|| "no operator differs: it is the coder, a table or the walk\n".to_owned(), |parting| parting.to_string()))
 }
 
 /// The numbers of a file. They do not say how their decoding ended: that is not compared.
@@ -289,6 +312,7 @@ fn recipes(names: &[String]) -> Result<Vec<suites::Recipe>, ConformError> {
 
 fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
     let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model.model)?);
+    let known = if args.keep { bless::Known::Kept } else { bless::Known::Remade };
     for recipe in recipes(&args.suites)? {
         let model = match (recipe.package, models.first()) {
             (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
@@ -296,7 +320,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
             (None, None) => mlic_conform::store::default_model()?,
         };
         let (id, start) = (model.id(), std::time::Instant::now());
-        let files = bless(&recipe, model, &store, args.keep, args.model.jobs)?;
+        let files = bless(&recipe, model, &store, known, args.model.jobs)?;
         bless::write(&args.suite_dir, recipe.suite, &files)?;
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();

@@ -6,17 +6,21 @@ mod common;
 use std::sync::Arc;
 
 use common::{data, fast, model, options, run_on, with};
+use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::entropy::EntropyModel;
-use mlic_backend::integer::{IntegerOps, PackedModel};
+use mlic_backend::integer::{IntegerOps, Kernels, PackedModel};
 use mlic_backend::ops::Ops;
 use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
-use mlic_conform::explain::explain;
+use mlic_conform::dump::Values;
+use mlic_conform::explain::{Side, decode, explain};
+use mlic_conform::operators::{Parting, Symbols, in_passes, in_synthesis, noted};
 use mlic_conform::report::SuiteReport;
 use mlic_conform::verdict::{Divergence, Place, Tensor};
 use mlic_conform::{Level, Verdict, run};
 use mlic_core::checkerboard::Parity;
+use mlic_core::container::Header;
 use mlic_core::fixed::saturate;
-use mlic_core::schedule::{LatentSize, Pass};
+use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
@@ -161,7 +165,7 @@ impl EntropySession for FaultySession<'_> {
             _ => thresholds.partition_point(|t| t < scale) as u8,
         };
         let scale_indices = gaussian.scale.data.iter().map(index).collect();
-        Ok(PassParameters { means: gaussian.mean.data, scale_indices })
+        Ok(PassParameters { means: gaussian.mean.data.clone(), scale_indices })
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<()> {
@@ -181,12 +185,9 @@ impl EntropySession for FaultySession<'_> {
 
     fn y_hat(&self) -> Result<Map<i32>> {
         let (latent, channels) = (self.model.config().latent, self.model.config().slice_channels());
-        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent);
-        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
-            for (to, from) in out.data.chunks_exact_mut(latent).zip(slice.data.chunks_exact(channels)) {
-                to[i * channels..][..channels].copy_from_slice(from);
-            }
-        }
+        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent)?;
+        let slices = self.entropy.y_hat().iter().enumerate();
+        slices.for_each(|(i, slice)| out.set_channels(i * channels, slice));
         Ok(out)
     }
 }
@@ -253,9 +254,9 @@ impl Backend for Faulty {
         let model = self.inner.model();
         let [height, width] = size.z;
         let need = height * width * model.config().hyper;
-        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality));
+        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
-        let ops = IntegerOps::new(model, Arc::new(PackedModel::new(model, fast())), quality);
+        let ops = IntegerOps::new(model, Arc::new(PackedModel::new(model, fast())?), quality);
         let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault };
         let entropy = EntropyModel::new(model.layout(), ops, &z)?;
         Ok(Box::new(FaultySession { model, size, entropy, fault: self.fault }))
@@ -440,4 +441,86 @@ fn the_contract_finds_every_defect_too() {
     assert!(matches!(found_exact(Fault::SynthesisFails), Err(ContractError::Failed { .. })));
     assert!(matches!(found(Fault::Lenient), Err(ContractError::Refusal { .. })));
     assert!(matches!(found(Fault::Fails), Err(ContractError::Refusal { .. } | ContractError::Failed { .. })));
+}
+
+/// The operator that a defect is in, on the vector with much in it.
+fn operator(fault: Fault) -> Option<Parting> {
+    let (model, data) = (model("smoke"), data());
+    let suite = data.suite("smoke").unwrap();
+    let stream = suite.read(&suite.manifest.vector(RICH).unwrap().stream).unwrap();
+    let decoding: Side = decode(&stream, with(fast(), Arc::clone(&model)));
+    let header = mlic::container::parse(&stream).unwrap().header;
+    let size = LatentSize::of_image(header.width, header.height).unwrap();
+    let packed = Arc::new(PackedModel::new(&model, fast()).unwrap());
+    let level = model.config().scale_level(header.quality);
+    let right = || IntegerOps::new(&model, Arc::clone(&packed), header.quality);
+    let wrong = || FaultyOps { ops: right(), model: &model, level, fault };
+    in_passes(&model, Symbols { header: &header, size, decoding: &decoding }, wrong, right).unwrap()
+}
+
+#[test]
+fn the_operator_with_the_defect_is_named() {
+    assert_eq!(operator(Fault::None), None);
+    let named = |fault| operator(fault).unwrap().operator;
+    assert_eq!(named(Fault::FloorQuantize(QuantizerId::y(1))), "quantizer of slice 1, in slice 1 anchor");
+    let residual = named(Fault::NoResidual);
+    assert!(residual.starts_with("slice0.lrp_anchor.") && residual.ends_with(", in slice 0 anchor"), "{residual}");
+    assert_eq!(named(Fault::SymbolsTwice), "mean and symbols, in slice 0 anchor");
+    assert!(named(Fault::LayerAtSwapped).starts_with("slice1.global_intra_context.queries.depthwise at a half, in slice 1"));
+}
+
+/// What bounds the time of a stream: the operators that run, and the elements that each of them gives, follow from the size of the picture and
+/// not from what the stream says.
+#[test]
+fn work_depends_on_the_size_alone() {
+    let model = model("smoke");
+    let packed = Arc::new(PackedModel::new(&model, fast()).unwrap());
+    let work = |width: u32, height: u32, fill: Fill| {
+        let size = LatentSize::of_image(width, height).unwrap();
+        let header = Header { width, height, quality: 50, ..some_header(&model) };
+        let random = &mut Random(width.into());
+        let mut some = |place, len| Values { place, values: fill.symbols(random, len) };
+        let half = size.y[0] * size.y[1] / 2 * model.config().slice_channels();
+        let mut values = vec![some(Place::Z, z_count(&model, &size))];
+        values.extend(passes(model.config().slices).map(|pass| some(Place::Pass { pass, tensor: Tensor::Symbols }, half)));
+        let decoding = Side { name: String::new(), values, error: None };
+        let ops = IntegerOps::new(&model, Arc::clone(&packed), header.quality);
+        let noted = noted(&model, Symbols { header: &header, size, decoding: &decoding }, ops).unwrap();
+        noted.into_iter().map(|noted| (noted.operator, noted.len)).collect::<Vec<_>>()
+    };
+    let small = work(128, 64, Fill::Zero);
+    assert!(small.len() > 100, "{} operators", small.len());
+    for fill in Fill::ALL {
+        assert_eq!(work(128, 64, fill), small, "{fill:?}");
+        let large: Vec<_> = small.iter().map(|(operator, len)| (operator.clone(), 6 * len)).collect();
+        assert_eq!(work(256, 192, fill), large, "{fill:?}");
+    }
+}
+
+fn some_header(model: &Model) -> Header {
+    let model_id = model.id();
+    Header { model_id, width: 1, height: 1, quality: 0, gray: false, lanes_log2: 0, symbol_checksum: 0 }
+}
+
+#[test]
+fn the_node_with_the_defect_is_named() {
+    let model = model("edge-cases-fixed");
+    let packed = PackedModel::new(&model, fast()).unwrap();
+    let reference = PackedModel::new(&model, Kernels::Reference).unwrap();
+    let latent = model.config().latent;
+    let y_hat = Map { height: 4, width: 4, channels: latent, data: (0..16 * latent as i32).map(|i| i * 977 % 50_000).collect() };
+    let right = |node: usize| reference.synthesis_node(&model, 0, &y_hat, node);
+    assert_eq!(in_synthesis(&model, &|node| packed.synthesis_node(&model, 0, &y_hat, node), &right).unwrap(), None);
+    let nodes = model.exact_synthesis().unwrap().nodes().len();
+    let shown = (0..=nodes).filter(|node| packed.synthesis_node(&model, 0, &y_hat, *node).unwrap().is_some());
+    assert!(shown.count() > 3, "nodes are compared at all");
+    // A defect in node 3 reaches all after it.
+    let wrong = |node: usize| {
+        let mut map = right(node)?;
+        map.iter_mut().filter(|_| node >= 3).for_each(|map| map.data[map.channels + 1] ^= 1);
+        Ok(map)
+    };
+    let found = in_synthesis(&model, &wrong, &right).unwrap().unwrap();
+    assert_eq!(found.operator, "node 3 of the exact synthesis, an inverse normalization of 4 channels, of node 1");
+    assert_eq!((found.position, found.differing.0), ([0, 1, 1], 1));
 }

@@ -64,7 +64,8 @@ fn suites_are_what_their_recipes_make() {
     for suite in ["edge-cases-scales", "edge-cases-fixed", "negative"] {
         let (store, recipe) = (data(), suites::find(suite).unwrap());
         let package = bless::package(recipe.package.unwrap(), &store).unwrap();
-        let files = bless::bless(&recipe, Arc::new(Model::from_bytes(package).unwrap()), &store, false, 0).unwrap();
+        let files =
+            bless::bless(&recipe, Arc::new(Model::from_bytes(package).unwrap()), &store, bless::Known::Remade, 0).unwrap();
         for (path, bytes) in &files {
             let there = store.read(path).unwrap();
             if path.ends_with("manifest.json") {

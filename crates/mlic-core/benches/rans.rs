@@ -37,7 +37,7 @@ fn rans(criterion: &mut Criterion, scale_count: usize) {
         bencher.iter(|| {
             let mut encoder = Encoder::new();
             walk(&mut encoder, &tables, &indices, &mut symbols);
-            encoder.finish()
+            encoder.finish().unwrap()
         });
     });
     group.bench_function("cost", |bencher| bencher.iter(|| walk(&mut Cost::new(), &tables, &indices, &mut symbols)));

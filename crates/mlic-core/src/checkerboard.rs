@@ -5,6 +5,8 @@
 
 use alloc::vec::Vec;
 
+use crate::memory::{self, OutOfMemory};
+
 /// One half of the checkerboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Parity {
@@ -40,20 +42,23 @@ impl Parity {
 
 /// The positions of one half, packed: `height x width x channels` to `height x width/2 x channels`.
 ///
-/// Returns an empty vector when `full` is not a whole number of rows of an even width.
-#[must_use]
-pub fn pack<T: Copy>(full: &[T], width: usize, channels: usize, parity: Parity) -> Vec<T> {
+/// Gives an empty vector when `full` is not a whole number of rows of an even width.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn pack<T: Copy>(full: &[T], width: usize, channels: usize, parity: Parity) -> Result<Vec<T>, OutOfMemory> {
     let row_len = width * channels;
     if row_len == 0 || !width.is_multiple_of(2) || !full.len().is_multiple_of(row_len) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let mut out = Vec::with_capacity(full.len() / 2);
+    let mut out = Vec::new();
+    memory::reserve(&mut out, full.len() / 2)?;
     for (row, line) in full.chunks_exact(row_len).enumerate() {
         for at in line.chunks_exact(channels).skip(parity.first_col(row)).step_by(2) {
             out.extend_from_slice(at);
         }
     }
-    out
+    Ok(out)
 }
 
 /// Writes a packed half into its positions of a full map; the other half is left as it is.
@@ -89,9 +94,9 @@ mod tests {
     #[test]
     fn pack_keeps_row_order() {
         let full: Vec<u32> = (0..16).collect();
-        assert_eq!(pack(&full, 4, 1, Parity::Anchor), [1, 3, 4, 6, 9, 11, 12, 14]);
-        assert_eq!(pack(&full, 4, 1, Parity::NonAnchor), [0, 2, 5, 7, 8, 10, 13, 15]);
-        assert_eq!(pack(&full, 4, 2, Parity::Anchor), [2, 3, 6, 7, 8, 9, 12, 13]);
+        assert_eq!(pack(&full, 4, 1, Parity::Anchor).unwrap(), [1, 3, 4, 6, 9, 11, 12, 14]);
+        assert_eq!(pack(&full, 4, 1, Parity::NonAnchor).unwrap(), [0, 2, 5, 7, 8, 10, 13, 15]);
+        assert_eq!(pack(&full, 4, 2, Parity::Anchor).unwrap(), [2, 3, 6, 7, 8, 9, 12, 13]);
     }
 
     #[test]
@@ -99,7 +104,7 @@ mod tests {
         let full: Vec<u32> = (0..48).collect();
         let mut back = vec![0; 48];
         for parity in Parity::BOTH {
-            unpack_into(&pack(&full, 4, 3, parity), &mut back, 4, 3, parity);
+            unpack_into(&pack(&full, 4, 3, parity).unwrap(), &mut back, 4, 3, parity);
         }
         assert_eq!(back, full);
     }

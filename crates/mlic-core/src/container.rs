@@ -33,6 +33,8 @@ use crate::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use crate::rans::MAX_LANES_LOG2;
 use alloc::vec::Vec;
 
+use crate::memory::{self, OutOfMemory};
+
 /// First bytes of every stream.
 pub const MAGIC: [u8; 3] = [0xD1, b'M', b'L'];
 /// The version this crate reads and writes.
@@ -152,6 +154,9 @@ pub enum ContainerError {
         /// Where the stream ends.
         offset: usize,
     },
+    /// There is no room for a stream that is written.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 impl ContainerError {
@@ -171,6 +176,7 @@ impl ContainerError {
             Self::PayloadChecksum { .. } => "payload-checksum",
             Self::SectionChecksum { .. } => "section-checksum",
             Self::TrailingBytes { .. } => "trailing-bytes",
+            Self::OutOfMemory(_) => "out-of-memory",
         }
     }
 }
@@ -287,12 +293,14 @@ pub struct Stream<'a> {
 /// A stream from its parts.
 ///
 /// # Errors
-/// [`ContainerError::Limit`] or [`ContainerError::Zero`] when the format cannot carry them.
+/// [`ContainerError::Limit`] or [`ContainerError::Zero`] when the format cannot carry them, [`ContainerError::OutOfMemory`].
 pub fn write(header: &Header, payload: &[u8], sections: &[Section<'_>]) -> Result<Vec<u8>, ContainerError> {
     header.check()?;
     check_limit("payload length", payload.len() as u64, MAX_PAYLOAD_LEN)?;
     check_limit("section count", sections.len() as u64, MAX_SECTION_COUNT)?;
-    let mut out = Vec::with_capacity(MAX_HEADER_LEN + payload.len());
+    let sections_len: usize = sections.iter().map(|section| 1 + MAX_VARINT_LEN + 4 + section.bytes.len()).sum();
+    let mut out = Vec::new();
+    memory::reserve(&mut out, MAX_HEADER_LEN + payload.len() + 1 + sections_len)?;
     write_header(&mut out, header, payload, !sections.is_empty());
     out.extend_from_slice(payload);
     if !sections.is_empty() {

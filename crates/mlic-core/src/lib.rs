@@ -13,5 +13,6 @@ pub mod checkerboard;
 pub mod container;
 pub mod fixed;
 pub mod limits;
+pub mod memory;
 pub mod rans;
 pub mod schedule;

@@ -13,6 +13,7 @@
 
 use crate::cdf::{CdfTable, ESCAPE_LEN_BITS, Interval, MAX_ESCAPE_LEN, PROB_BITS};
 use crate::limits::MAX_SYMBOL;
+use crate::memory::{self, OutOfMemory};
 use alloc::vec::Vec;
 use core::hint::select_unpredictable;
 
@@ -105,6 +106,9 @@ pub enum RansError {
         /// Number of bytes.
         count: usize,
     },
+    /// An encoder has no room for its symbols.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 impl RansError {
@@ -120,6 +124,7 @@ impl RansError {
             Self::SymbolRange { .. } => "rans-symbol-range",
             Self::NotSealed { .. } => "rans-not-sealed",
             Self::Unread { .. } => "rans-unread",
+            Self::OutOfMemory(_) => "out-of-memory",
         }
     }
 }
@@ -187,40 +192,45 @@ impl Encoder {
     /// Appends a symbol.
     ///
     /// # Errors
-    /// [`RansError::SymbolRange`] when it is outside ±[`MAX_SYMBOL`].
+    /// [`RansError::SymbolRange`] when it is outside ±[`MAX_SYMBOL`], [`RansError::OutOfMemory`].
     pub fn push(&mut self, table: &CdfTable, symbol: i32) -> Result<(), RansError> {
         check_symbol(symbol)?;
         let bin = table.bin_of_symbol(symbol);
-        self.intervals.extend(table.interval(bin.unwrap_or(table.escape_bin())));
+        if let Some(interval) = table.interval(bin.unwrap_or(table.escape_bin())) {
+            memory::push(&mut self.intervals, interval)?;
+        }
         if bin.is_none() {
-            self.push_escape(table.escape_number(symbol) as u32);
+            self.push_escape(table.escape_number(symbol) as u32)?;
         }
         Ok(())
     }
 
     /// The number behind an escape: its length without the leading one, then that many bits.
-    fn push_escape(&mut self, number: u32) {
+    fn push_escape(&mut self, number: u32) -> Result<(), OutOfMemory> {
         let len = number.ilog2();
-        self.intervals.push(Interval::uniform(len, ESCAPE_LEN_BITS));
+        memory::push(&mut self.intervals, Interval::uniform(len, ESCAPE_LEN_BITS))?;
         if len > 0 {
-            self.intervals.push(Interval::uniform(number - (1 << len), len));
+            memory::push(&mut self.intervals, Interval::uniform(number - (1 << len), len))?;
         }
+        Ok(())
     }
 
     /// The payload, with the lane count of [`lanes_log2_for`].
-    #[must_use]
-    pub fn finish(self) -> Payload {
+    ///
+    /// # Errors
+    /// [`RansError::OutOfMemory`].
+    pub fn finish(self) -> Result<Payload, RansError> {
         let lanes_log2 = lanes_log2_for(self.intervals.len());
-        Payload { lanes_log2, bytes: encode(&self.intervals, lanes_log2) }
+        self.finish_with_lanes(lanes_log2)
     }
 
     /// The payload with a given lane count.
     ///
     /// # Errors
-    /// [`RansError::LaneCount`] when `lanes_log2` is above [`MAX_LANES_LOG2`].
+    /// [`RansError::LaneCount`] when `lanes_log2` is above [`MAX_LANES_LOG2`], [`RansError::OutOfMemory`].
     pub fn finish_with_lanes(self, lanes_log2: u8) -> Result<Payload, RansError> {
         check_lanes(lanes_log2)?;
-        Ok(Payload { lanes_log2, bytes: encode(&self.intervals, lanes_log2) })
+        Ok(Payload { lanes_log2, bytes: encode(&self.intervals, lanes_log2)? })
     }
 }
 
@@ -232,23 +242,24 @@ impl SymbolCoder for Encoder {
 
 /// Encodes from the last interval to the first; `lanes_log2` is at most [`MAX_LANES_LOG2`].
 #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
-fn encode(intervals: &[Interval], lanes_log2: u8) -> Vec<u8> {
+fn encode(intervals: &[Interval], lanes_log2: u8) -> Result<Vec<u8>, OutOfMemory> {
     let lanes = 1usize << lanes_log2;
     let mut states = [STATE_MIN; MAX_LANES];
-    let mut words = Vec::with_capacity(intervals.len() / 8);
+    let mut words = Vec::new();
     for (j, interval) in intervals.iter().enumerate().rev() {
         let state = &mut states[j & (lanes - 1) & (MAX_LANES - 1)];
         let freq = u64::from(interval.freq());
         if *state >> STATE_MIN_BITS >= freq {
-            words.push(*state as u16);
+            memory::push(&mut words, *state as u16)?;
             *state >>= WORD_BITS;
         }
         *state = ((*state / freq) << PROB_BITS) + *state % freq + u64::from(interval.start());
     }
-    let mut bytes = Vec::with_capacity(lanes * STATE_LEN + words.len() * WORD_LEN);
+    let mut bytes = Vec::new();
+    memory::reserve(&mut bytes, lanes * STATE_LEN + words.len() * WORD_LEN)?;
     bytes.extend(states.iter().take(lanes).flat_map(|state| state.to_le_bytes().into_iter().take(STATE_LEN)));
     bytes.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
-    bytes
+    Ok(bytes)
 }
 
 /// A normalized state without its slot, which is the one at `inside` of an interval of `freq`.
@@ -561,7 +572,7 @@ mod tests {
 
     /// A payload that holds the given intervals, for what [`Encoder::push`] would refuse to write.
     fn forged(intervals: &[Interval]) -> Vec<u8> {
-        encode(intervals, 0)
+        encode(intervals, 0).unwrap()
     }
 
     #[test]
@@ -652,7 +663,7 @@ mod tests {
         let mut encoder = Encoder::new();
         encoder.push(&table, 0).unwrap();
         encoder.push(&one, 0).unwrap();
-        let bytes = encoder.finish().bytes;
+        let bytes = encoder.finish().unwrap().bytes;
         let mut decoder = Decoder::new(&bytes[..bytes.len() - 1], 0).unwrap();
         assert_eq!((decoder.pull(&table), decoder.pull(&one)), (Ok(0), Ok(0)));
         assert_eq!(decoder.seal(), Err(RansError::Exhausted { have: 7, need: 8 }));

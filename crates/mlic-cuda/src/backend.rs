@@ -5,13 +5,14 @@ use std::sync::Arc;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::PackedAnalysis;
-use mlic_backend::cpu::{self, FloatTransforms};
+use mlic_backend::cpu::{self, FloatTransforms, executor};
 use mlic_backend::integer::Kernels;
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::synthesis::SCALE;
 
 use crate::device::{self, Device};
 use crate::exact::PackedSynthesis;
@@ -71,7 +72,7 @@ impl CudaBackend {
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
-    fn with_room<T>(&self, stage: Stage, step: impl Fn() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    fn with_room<T>(&self, stage: Stage, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
         match step() {
             Err(error) if error.to_string() == full => {
@@ -84,9 +85,7 @@ impl CudaBackend {
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
-        let float = self.float.as_ref().ok_or_else(|| BackendError::NotAvailable { backend: "cuda", reason: reason() })?;
-        float.run(stage, input, self.threads)
+        executor(self.float.as_deref(), self.name(), stage)?.run(stage, input, self.threads)
     }
 }
 
@@ -141,9 +140,11 @@ impl Backend for CudaBackend {
         let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
         let Map { height, width, ref data, .. } = *y_hat;
         let (got, need) = (data.len(), height * width * self.model.config().latent);
-        let latent = Map::from_vec(height, width, self.model.config().latent, self.model.synthesis_latent(data, quality));
+        let latent = Map::from_vec(height, width, self.model.config().latent, self.model.synthesis_latent(data, quality)?);
         let latent = latent.ok_or(BackendError::Shape { stage, got, need })?;
-        self.with_room(stage, || packed.run(&self.device, &latent).map_err(|e| device_error(stage, e)))
+        let mut samples = Map::zeros(SCALE * height, SCALE * width, 3)?;
+        self.with_room(stage, || packed.run(&self.device, &latent, &mut samples).map_err(|e| device_error(stage, e)))?;
+        Ok(samples)
     }
 
     fn entropy<'a>(
@@ -156,7 +157,7 @@ impl Backend for CudaBackend {
         if z_symbols.len() != need {
             return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
         }
-        let z = self.model.z_latent(z_symbols, quality);
+        let z = self.model.z_latent(z_symbols, quality)?;
         let session = self.with_room(Stage::HyperSynthesis, || Session::new(self, size, quality, &z))?;
         Ok(Box::new(session))
     }

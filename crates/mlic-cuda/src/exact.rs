@@ -144,13 +144,19 @@ impl PackedSynthesis {
         Ok(Self { requant, shapes: own.shapes().to_vec(), nodes, kept: Mutex::default(), _parts: parts })
     }
 
-    /// `mlic_kernels::reference::synthesis`.
-    pub(crate) fn run(&self, device: &Arc<Device>, latent: &Map<i32>) -> Result<Map<u8>, DriverError> {
-        self.run_in_strips(device, latent, STRIP_POSITIONS.div_ceil(latent.width.max(1)).max(2))
+    /// `mlic_kernels::reference::synthesis`, to a map of its size.
+    pub(crate) fn run(&self, device: &Arc<Device>, latent: &Map<i32>, samples: &mut Map<u8>) -> Result<(), DriverError> {
+        self.run_in_strips(device, latent, STRIP_POSITIONS.div_ceil(latent.width.max(1)).max(2), samples)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
-    pub(crate) fn run_in_strips(&self, device: &Arc<Device>, latent: &Map<i32>, strip: usize) -> Result<Map<u8>, DriverError> {
+    pub(crate) fn run_in_strips(
+        &self,
+        device: &Arc<Device>,
+        latent: &Map<i32>,
+        strip: usize,
+        samples: &mut Map<u8>,
+    ) -> Result<(), DriverError> {
         let (height, width) = (SCALE * latent.height, SCALE * latent.width);
         let size = [latent.height, latent.width];
         let kept = self.kept().take().filter(|(of, _)| *of == size);
@@ -164,7 +170,6 @@ impl PackedSynthesis {
             buffer: None,
         };
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
-        let mut samples = Map::zeros(height, width, 3);
         for start in (0..height).step_by(SCALE * strip.max(1)) {
             let end = (start + SCALE * strip.max(1)).min(height);
             self.strip(device, &pool, &y, end, &mut windows)?;
@@ -173,7 +178,7 @@ impl PackedSynthesis {
             }
         }
         *self.kept() = Some((size, pool));
-        Ok(samples)
+        Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<([usize; 2], Arc<Pool>)>> {

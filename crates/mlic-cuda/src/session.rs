@@ -185,13 +185,15 @@ impl EntropySession for Session<'_> {
     fn y_hat(&self) -> Result<Map<i32>, BackendError> {
         let config = self.lease.backend.model.config();
         let ([height, width], channels) = (self.size.y, config.slice_channels());
-        let mut out = Map::zeros(height, width, config.latent);
-        let mut slice = vec![0_i32; height * width * channels];
+        let mut out = Map::zeros(height, width, config.latent)?;
+        let mut slice = Map::zeros(height, width, channels)?;
         for (i, address) in self.slices().into_iter().enumerate() {
-            self.lease.workspace.device.read(address, bytemuck::cast_slice_mut(&mut slice)).map_err(|e| self.lease.failed(e))?;
-            for (to, from) in out.data.chunks_exact_mut(config.latent).zip(slice.chunks_exact(channels)) {
-                to[i * channels..(i + 1) * channels].copy_from_slice(from);
-            }
+            self.lease
+                .workspace
+                .device
+                .read(address, bytemuck::cast_slice_mut(&mut slice.data))
+                .map_err(|e| self.lease.failed(e))?;
+            out.set_channels(i * channels, &slice);
         }
         Ok(out)
     }

@@ -48,7 +48,7 @@ fn given_package() {
     let model = Arc::new(mlic_model::Model::open(path).unwrap());
     let float = |model: &Arc<_>| Some(Box::new(Shapes(Arc::clone(model))) as _);
     let backend = CudaBackend::new(Arc::clone(&model), Options { float: float(&model), ..Options::default() });
-    let against = CpuBackend::new(Arc::clone(&model), CpuBackend::fast(), 0, float(&model));
+    let against = CpuBackend::new(Arc::clone(&model), Kernels::best(), 0, float(&model));
     if let Some(breach) = mlic_backend::contract::verdict("cuda", backend, against) {
         panic!("{breach}");
     }

@@ -1,6 +1,7 @@
-//! Whole decode: any bytes are refused by a named error or give latents.
+//! Whole decode: any bytes are refused by a named error or give latents and pixels, in the time that their size allows.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use mlic::{BackendChoice, Codec, DecodeLimits, Error, Latents, Model};
 use mlic_core::container::ContainerError;
@@ -9,6 +10,8 @@ use crate::{seal, seeds};
 
 /// Pixels of the largest picture that is decoded here; the limit itself is a property of the decoder.
 const MAX_PIXELS: u64 = 64 * 64;
+/// Time that decoding may take here: a hundred times what it takes.
+const MAX_TIME: Duration = Duration::from_secs(10);
 /// Memory that decoding may take here.
 const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
@@ -20,17 +23,24 @@ pub(crate) fn codec(model: Arc<Model>, choice: BackendChoice) -> Codec {
     let mut limits = DecodeLimits::default();
     limits.max_pixels = MAX_PIXELS;
     limits.max_memory_bytes = MAX_MEMORY_BYTES;
+    limits.max_time = Some(MAX_TIME);
     Codec::with_backend(mlic::backend(model, choice, 1).unwrap()).decode_limits(limits)
 }
 
 pub(crate) fn target(bytes: &[u8]) {
-    run(bytes, |bytes| TINY.decode_latents(bytes, &|_| ()));
+    run(bytes, |bytes| {
+        let latents = TINY.decode_latents(bytes, &|_| ())?;
+        let picture = TINY.synthesize(&latents)?;
+        assert_eq!((picture.width, picture.height), (latents.header.width, latents.header.height));
+        Ok(latents)
+    });
 }
 
 /// Decodes; where only the checksum of the symbols is wrong, again with the right one, so that the seal is reached.
 pub(crate) fn run(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<Latents, Error>) {
     let Err(error) = decode(bytes) else { return };
     assert!(!error.code().is_empty());
+    assert!(!matches!(error, Error::Time { .. }), "the size of a picture bounds its time: {error}");
     if let Err(refused) = mlic_core::container::parse(bytes) {
         assert_eq!(error.code(), ContainerError::code(&refused), "a bad header is refused with the container's code");
     }

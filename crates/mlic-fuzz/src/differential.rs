@@ -47,7 +47,7 @@ pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
 fn run(model: &Model, size: LatentSize, quality: u8, fill: Fill, seed: u8, kernels: Kernels) -> Run {
     let mut random = Random(seed.into());
     let z = fill.symbols(&mut random, z_count(model, &size));
-    let packed = Arc::new(PackedModel::new(model, kernels));
+    let packed = Arc::new(PackedModel::new(model, kernels).unwrap());
     let mut session = IntegerSession::new(model, packed, size, quality, &z).unwrap();
     let mut all = Vec::new();
     for pass in passes(model.config().slices) {

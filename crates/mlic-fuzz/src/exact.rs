@@ -119,11 +119,11 @@ impl Maker<'_, '_> {
 /// The samples of every instruction set, in strips of so many rows of y, are those of the definition.
 pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, quality: u8, strip_rows: usize) {
     let Some(own) = model.exact_synthesis() else { return };
-    let latent = Map { data: model.synthesis_latent(&y_hat.data, quality), ..*y_hat };
+    let latent = Map { data: model.synthesis_latent(&y_hat.data, quality).unwrap(), ..*y_hat };
     let functions = &model.parameters().functions;
-    let (tables, expected) = (fast::Tables::new(functions), reference::synthesis(functions, own, &latent));
+    let (tables, expected) = (fast::Tables::new(functions), reference::synthesis(functions, own, &latent).unwrap());
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let got = fast::Synthesis::new(isa, own).run_in_strips(&tables, &latent, strip_rows);
+        let got = fast::Synthesis::new(isa, own).unwrap().run_in_strips(&tables, &latent, strip_rows).unwrap();
         assert!(got == expected, "samples on {} differ from the definition", isa.name());
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn accepted(model: &Model) {
         assert!(model.config().scale_level(quality) < model.config().scale_levels);
         assert_eq!(model.gain(Gain::Y, quality).len(), model.config().latent);
         for symbol in [-32_767, 0, 32_767] {
-            let z = model.z_latent(&vec![symbol; model.config().hyper], quality);
+            let z = model.z_latent(&vec![symbol; model.config().hyper], quality).unwrap();
             assert!(z.iter().all(|v| v.abs() <= mlic_core::fixed::LATENT_MAX));
         }
     }

@@ -1,6 +1,7 @@
 //! Dense layers of the entropy networks on one core, for each instruction set, against the definition and against the peak of the
 //! instruction set's multiply-adds.
 #![allow(missing_docs, reason = "criterion generates the entry points")]
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -57,8 +58,9 @@ impl Case {
 
     fn runner(&self, isa: Isa) -> impl Fn() -> Map<i16> {
         let view = self.view();
-        let (layer, tables) = (fast::Layer::new(isa, &self.spec, &view.weights, &[self.max]), Tables::new(&self.functions));
-        move || fast::layer(&layer, &view, &tables, &[&self.input], Positions::All)
+        let (layer, tables) =
+            (fast::Layer::new(isa, &self.spec, &view.weights, &[self.max]).unwrap(), Tables::new(&self.functions));
+        move || fast::layer(&layer, &view, &tables, &[&self.input], Positions::All).unwrap()
     }
 
     fn name(&self) -> String {
@@ -130,7 +132,7 @@ fn layers(c: &mut Criterion) {
         }
         if with_reference {
             group.bench_function("reference", |b| {
-                b.iter(|| reference::layer(&case.view(), &case.functions, &[&case.input]));
+                b.iter(|| reference::layer(&case.view(), &case.functions, &[&case.input]).unwrap());
             });
         }
         group.finish();

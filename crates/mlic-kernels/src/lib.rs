@@ -13,4 +13,6 @@ pub mod map;
 pub mod peak;
 pub mod reference;
 
+pub use bytemuck::Zeroable;
 pub use map::{Map, Picture};
+pub use mlic_core::memory::OutOfMemory;

@@ -1,6 +1,8 @@
 //! Maps: tensors of height x width x channels, channels last.
 
+use bytemuck::Zeroable;
 use mlic_core::checkerboard::{self, Parity};
+use mlic_core::memory::{self, OutOfMemory};
 
 /// A tensor of `height x width x channels` elements in that order. A packed map holds one checkerboard half: its width is
 /// half that of the full map.
@@ -16,11 +18,14 @@ pub struct Map<T> {
     pub data: Vec<T>,
 }
 
-impl<T: Copy + Default> Map<T> {
+impl<T: Copy + Zeroable> Map<T> {
     /// A map of zeros.
-    #[must_use]
-    pub fn zeros(height: usize, width: usize, channels: usize) -> Self {
-        Self { height, width, channels, data: vec![T::default(); height * width * channels] }
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; so for every map that is made of another.
+    pub fn zeros(height: usize, width: usize, channels: usize) -> Result<Self, OutOfMemory> {
+        let len = height.saturating_mul(width).saturating_mul(channels);
+        Ok(Self { height, width, channels, data: memory::zeros(len)? })
     }
 
     /// A map of these elements; none when their number is not the product of the sides.
@@ -49,40 +54,58 @@ impl<T: Copy + Default> Map<T> {
         inside.then(|| self.at(row as usize, col as usize))
     }
 
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn copy(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { data: memory::copy(&self.data)?, ..*self })
+    }
+
     /// One checkerboard half of a full map.
-    #[must_use]
-    pub fn pack(&self, parity: Parity) -> Self {
-        let data = checkerboard::pack(&self.data, self.width, self.channels, parity);
-        Self { height: self.height, width: self.width / 2, channels: self.channels, data }
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn pack(&self, parity: Parity) -> Result<Self, OutOfMemory> {
+        let data = checkerboard::pack(&self.data, self.width, self.channels, parity)?;
+        Ok(Self { height: self.height, width: self.width / 2, channels: self.channels, data })
     }
 
     /// The full map with this packed half in its place and zeros elsewhere.
-    #[must_use]
-    pub fn unpack(&self, parity: Parity) -> Self {
-        let mut full = Self::zeros(self.height, 2 * self.width, self.channels);
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn unpack(&self, parity: Parity) -> Result<Self, OutOfMemory> {
+        let mut full = Self::zeros(self.height, 2 * self.width, self.channels)?;
         checkerboard::unpack_into(&self.data, &mut full.data, full.width, self.channels, parity);
-        full
+        Ok(full)
     }
 
     /// The full map of two packed halves.
-    #[must_use]
-    pub fn merge(anchors: &Self, non_anchors: &Self) -> Self {
-        let mut full = anchors.unpack(Parity::Anchor);
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn merge(anchors: &Self, non_anchors: &Self) -> Result<Self, OutOfMemory> {
+        let mut full = anchors.unpack(Parity::Anchor)?;
         checkerboard::unpack_into(&non_anchors.data, &mut full.data, full.width, full.channels, Parity::NonAnchor);
-        full
+        Ok(full)
     }
 
     /// Zeros everywhere but in one half.
-    #[must_use]
-    pub fn mask(&self, parity: Parity) -> Self {
-        self.pack(parity).unpack(parity)
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn mask(&self, parity: Parity) -> Result<Self, OutOfMemory> {
+        self.pack(parity)?.unpack(parity)
     }
 
     /// Pixel shuffle by two: channel `4c + 2i + j` goes to channel c of position (2 row + i, 2 col + j) (SPEC 4.2).
-    #[must_use]
-    pub fn shuffle(&self) -> Self {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn shuffle(&self) -> Result<Self, OutOfMemory> {
         let channels = self.channels / 4;
-        let mut out = Self::zeros(2 * self.height, 2 * self.width, channels);
+        let mut out = Self::zeros(2 * self.height, 2 * self.width, channels)?;
         for row in 0..out.height {
             for col in 0..out.width {
                 let from = self.at(row / 2, col / 2);
@@ -91,14 +114,25 @@ impl<T: Copy + Default> Map<T> {
                 to.iter_mut().zip(from.iter().skip(phase).step_by(4)).for_each(|(to, from)| *to = *from);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Channels `first..first + count` of each position.
-    #[must_use]
-    pub fn select(&self, first: usize, count: usize) -> Self {
-        let data = self.data.chunks_exact(self.channels.max(1)).flat_map(|at| &at[first..first + count]).copied().collect();
-        Self { height: self.height, width: self.width, channels: count, data }
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn select(&self, first: usize, count: usize) -> Result<Self, OutOfMemory> {
+        let values = self.data.chunks_exact(self.channels.max(1)).flat_map(|at| &at[first..first + count]).copied();
+        let data = memory::collect(self.height * self.width * count, values)?;
+        Ok(Self { height: self.height, width: self.width, channels: count, data })
+    }
+
+    /// Replaces the channels from `first` on by those of a map of the same positions: the inverse of [`Self::select`].
+    pub fn set_channels(&mut self, first: usize, values: &Self) {
+        let places = self.data.chunks_exact_mut(self.channels.max(1));
+        for (to, from) in places.zip(values.data.chunks_exact(values.channels.max(1))) {
+            to[first..first + values.channels].copy_from_slice(from);
+        }
     }
 }
 
@@ -171,15 +205,24 @@ mod tests {
     #[test]
     fn shuffle_interleaves() {
         let map = Map { height: 1, width: 2, channels: 8, data: (0..16).collect::<Vec<i32>>() };
-        let out = map.shuffle();
+        let out = map.shuffle().unwrap();
         assert_eq!((out.height, out.width, out.channels), (2, 4, 2));
         assert_eq!(out.data, [0, 4, 1, 5, 8, 12, 9, 13, 2, 6, 3, 7, 10, 14, 11, 15]);
     }
 
     #[test]
+    fn channels_go_back_where_they_come_from() {
+        let map = Map { height: 1, width: 2, channels: 3, data: vec![1, 2, 3, 4, 5, 6] };
+        let mut out = Map::zeros(1, 2, 3).unwrap();
+        [(0, 1), (1, 2)].into_iter().for_each(|(first, count)| out.set_channels(first, &map.select(first, count).unwrap()));
+        assert_eq!(out, map);
+    }
+
+    #[test]
     fn mask_keeps_one_half() {
         let map = Map { height: 2, width: 2, channels: 1, data: vec![1, 2, 3, 4] };
-        assert_eq!(map.mask(Parity::Anchor).data, [0, 2, 3, 0]);
-        assert_eq!(Map::merge(&map.pack(Parity::Anchor), &map.pack(Parity::NonAnchor)), map);
+        assert_eq!(map.mask(Parity::Anchor).unwrap().data, [0, 2, 3, 0]);
+        let halves = Parity::BOTH.map(|parity| map.pack(parity).unwrap());
+        assert_eq!(Map::merge(&halves[0], &halves[1]).unwrap(), map);
     }
 }

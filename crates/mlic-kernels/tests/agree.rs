@@ -51,7 +51,7 @@ impl Layer {
     }
 
     fn packed(&self, isa: Isa, maxima: &[i32]) -> fast::Layer {
-        fast::Layer::new(isa, &self.spec, &self.view().weights, maxima)
+        fast::Layer::new(isa, &self.spec, &self.view().weights, maxima).unwrap()
     }
 
     fn view(&self) -> LayerView<'_> {
@@ -90,24 +90,24 @@ proptest! {
         let layer_of = |rng: &mut Rng, epilogue| Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
         for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
             let layer = layer_of(rng, epilogue);
-            let full = reference::layer(&layer.view(), &f, &refs);
+            let full = reference::layer(&layer.view(), &f, &refs).unwrap();
             for isa in isas() {
                 let packed = layer.packed(isa, &maxima);
-                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All), &full);
+                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All).unwrap(), &full);
                 for parity in Parity::BOTH {
-                    let half = fast::layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity));
-                    assert_same(isa, &half, &full.pack(parity));
+                    let half = fast::layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity)).unwrap();
+                    assert_same(isa, &half, &full.pack(parity).unwrap());
                 }
             }
         }
         let layer = layer_of(rng, Epilogue::Latent);
-        let (latent, residual) = (reference::latent_layer(&layer.view(), &refs), reference::residual_layer(&layer.view(), &f, &refs));
+        let (latent, residual) = (reference::latent_layer(&layer.view(), &refs).unwrap(), reference::residual_layer(&layer.view(), &f, &refs).unwrap());
         for isa in isas() {
             let packed = layer.packed(isa, &maxima);
-            assert_same(isa, &fast::latent_layer(&packed, &layer.view(), &refs), &latent);
+            assert_same(isa, &fast::latent_layer(&packed, &layer.view(), &refs).unwrap(), &latent);
             for parity in Parity::BOTH {
-                let half = fast::residual_layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity));
-                assert_same(isa, &half, &residual.pack(parity));
+                let half = fast::residual_layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity)).unwrap();
+                assert_same(isa, &half, &residual.pack(parity).unwrap());
             }
         }
     }
@@ -124,13 +124,13 @@ proptest! {
         let tables = fast::Tables::new(&f);
         let requant = Requant { multiplier: 1 << 20, shift };
         let level = LinearAttentionLevel { query: requant, key: requant, output: Requant { multiplier: 1 << 20, shift: 32 } };
-        let linear = reference::linear_attention(&f, level, 127, heads, maps);
+        let linear = reference::linear_attention(&f, level, 127, heads, maps).unwrap();
         let bias: Vec<i32> = (0..heads * (2 * window - 1).pow(2)).map(|_| rng.within(5000)).collect();
         let shape = LocalAttentionShape { requant, bias: &bias, window, heads, max };
-        let local = reference::local_attention(&f, &shape, maps);
+        let local = reference::local_attention(&f, &shape, maps).unwrap();
         for isa in isas() {
-            assert_same(isa, &fast::linear_attention(isa, &tables, level, 127, heads, maps), &linear);
-            assert_same(isa, &fast::local_attention(isa, &tables, &shape, maps), &local);
+            assert_same(isa, &fast::linear_attention(isa, &tables, level, 127, heads, maps).unwrap(), &linear);
+            assert_same(isa, &fast::local_attention(isa, &tables, &shape, maps).unwrap(), &local);
         }
     }
 
@@ -138,11 +138,11 @@ proptest! {
     fn pointwise(seed: u64, count in 1_usize..700, channels in 1_usize..65, fill in 0_usize..5, epsilon in 1_i64..1 << 40) {
         let rng = &mut Rng(seed);
         let input = map(FILLS[fill], rng, 1, count, channels, 8191);
-        assert_same(Isa::best(), &fast::layer_norm(&input, epsilon), &reference::layer_norm(&input, epsilon));
+        assert_same(Isa::best(), &fast::layer_norm(&input, epsilon).unwrap(), &reference::layer_norm(&input, epsilon).unwrap());
         let latent = Map { data: (0..count * channels).map(|i| value(FILLS[fill], rng, (1 << 27) - 1, i)).collect(), height: 1, width: count, channels };
         let requant = Requant { multiplier: i32::MAX, shift: 40 };
         for isa in isas() {
-            assert_same(isa, &fast::quantize(isa, &latent, requant, 8191), &reference::quantize(&latent, requant, 8191));
+            assert_same(isa, &fast::quantize(isa, &latent, requant, 8191).unwrap(), &reference::quantize(&latent, requant, 8191).unwrap());
         }
     }
 }
@@ -162,10 +162,10 @@ fn largest_factors() {
         };
         for fill in FILLS {
             let input = map(fill, rng, 3, 10, channels, most);
-            let expected = reference::layer(&layer.view(), &f, &[&input]);
+            let expected = reference::layer(&layer.view(), &f, &[&input]).unwrap();
             for isa in isas() {
                 let packed = layer.packed(isa, &[most]);
-                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All), &expected);
+                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap(), &expected);
             }
         }
     }
@@ -177,12 +177,12 @@ fn threads_change_nothing() {
     let tables = fast::Tables::new(&f);
     let input = map(Fill::Random, rng, 13, 22, 20, 127);
     let layer = Layer::new(rng, Fill::Random, Kernel::Dense { size: 3 }, &[19], 40, Epilogue::Gelu);
-    let expected = reference::layer(&layer.view(), &f, &[&input]);
+    let expected = reference::layer(&layer.view(), &f, &[&input]).unwrap();
     for threads in [1, 2, 5, 64] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in isas() {
             let packed = layer.packed(isa, &[127]);
-            let got = pool.install(|| fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All));
+            let got = pool.install(|| fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap());
             assert_same(isa, &got, &expected);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mlic_core::memory::OutOfMemory;
+
 use crate::graph::GraphError;
 
 /// A model package, or a part of one, cannot be used.
@@ -124,9 +126,21 @@ pub enum ModelError {
         /// The cause.
         source: GraphError,
     },
+    /// There is no room for a part of the package.
+    #[error("model package: {0}")]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 impl ModelError {
+    /// The allocation that failed, if one did.
+    #[must_use]
+    pub const fn out_of_memory(&self) -> Option<OutOfMemory> {
+        match self {
+            Self::OutOfMemory(e) | Self::Graph { source: GraphError::OutOfMemory(e), .. } => Some(*e),
+            _ => None,
+        }
+    }
+
     /// A stable name of the variant, for conformance manifests.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -143,6 +157,7 @@ impl ModelError {
             Self::Config { .. } => "config",
             Self::Parameter { .. } => "parameter",
             Self::Overflow { .. } => "overflow",
+            Self::OutOfMemory(_) | Self::Graph { source: GraphError::OutOfMemory(_), .. } => "out-of-memory",
             Self::Graph { .. } => "graph",
         }
     }

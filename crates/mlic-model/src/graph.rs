@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use half::f16;
+use mlic_core::memory::{self, OutOfMemory};
 
 const MAGIC: [u8; 4] = *b"MLGR";
 const VERSION: u32 = 1;
@@ -53,6 +54,9 @@ pub enum GraphError {
         /// How many.
         left_bytes: usize,
     },
+    /// There is no room for a tensor.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// A number outside its range.
     #[error("node {node}: {what} is {got}, outside {min} to {max}")]
     Range {
@@ -607,11 +611,11 @@ impl<'a> Reader<'a> {
         match dtype {
             0 => {
                 let (values, _) = self.take(what, len.saturating_mul(4))?.as_chunks::<4>();
-                Ok(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+                Ok(memory::collect(values.len(), values.iter().map(|b| f32::from_le_bytes(*b)))?)
             }
             1 => {
                 let (values, _) = self.take(what, len.saturating_mul(2))?.as_chunks::<2>();
-                Ok(values.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+                Ok(memory::collect(values.len(), values.iter().map(|b| f16::from_le_bytes(*b).to_f32()))?)
             }
             got => Err(GraphError::Range { node: self.node, what: "dtype", got: got.into(), min: 0, max: 1 }),
         }

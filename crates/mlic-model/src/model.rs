@@ -7,6 +7,7 @@ use mlic_core::cdf::CdfTable;
 use mlic_core::container::ModelId;
 use mlic_core::fixed::{LATENT_MAX, divide, latent_to_symbol, round_shift, saturate};
 use mlic_core::limits::MAX_SYMBOL;
+use mlic_core::memory::{self, OutOfMemory};
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{self, Analysis};
@@ -401,25 +402,31 @@ impl Model {
     }
 
     /// Latents (channels last) after a gain, still in latent fixed point (SPEC 5.7, 5.8).
-    #[must_use]
-    pub fn with_gain(&self, which: Gain, latents: &[i32], quality: u8) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn with_gain(&self, which: Gain, latents: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
         let gain = self.gain(which, quality);
         let value = |(y, gain): (&i32, &u32)| saturate(round_shift(i64::from(*y) * i64::from(*gain), 16), LATENT_MAX);
-        latents.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)).collect()
+        memory::collect(latents.len(), latents.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)))
     }
 
     /// `y_hat` after its inverse gain: the input of the integer synthesis (SPEC 5.7).
-    #[must_use]
-    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
         self.with_gain(Gain::InverseY, y_hat, quality)
     }
 
     /// The symbols of z (channels last, after its gain): the nearest to what is left when the median is taken away (SPEC 5.8).
-    #[must_use]
-    pub fn z_symbols(&self, z: &[i32]) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn z_symbols(&self, z: &[i32]) -> Result<Vec<i32>, OutOfMemory> {
         let medians = &self.parameters.medians;
         let symbol = |(z, median): (&i32, &i32)| latent_to_symbol(z - median).clamp(-MAX_SYMBOL, MAX_SYMBOL);
-        z.chunks(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)).collect()
+        memory::collect(z.len(), z.chunks(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)))
     }
 
     /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
@@ -472,15 +479,18 @@ impl Model {
     }
 
     /// z symbols (channels last) in latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).
-    #[must_use]
-    pub fn z_latent(&self, symbols: &[i32], quality: u8) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn z_latent(&self, symbols: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
         let gain = self.gain(Gain::InverseZ, quality);
         let per_channel: Vec<(i32, u32)> = self.parameters.medians.iter().copied().zip(gain).collect();
         let value = |(symbol, (median, gain)): (&i32, &(i32, u32))| {
             let z = saturate(i64::from(*symbol) * i64::from(mlic_core::fixed::LATENT_ONE) + i64::from(*median), LATENT_MAX);
             saturate(round_shift(i64::from(z) * i64::from(*gain), 16), LATENT_MAX)
         };
-        symbols.chunks(per_channel.len().max(1)).flat_map(|at| at.iter().zip(&per_channel).map(value)).collect()
+        let values = symbols.chunks(per_channel.len().max(1)).flat_map(|at| at.iter().zip(&per_channel).map(value));
+        memory::collect(symbols.len(), values)
     }
 }
 

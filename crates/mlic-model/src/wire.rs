@@ -1,5 +1,7 @@
 //! Little-endian reading and writing of package sections. Every length is checked before it is used.
 
+use mlic_core::memory;
+
 use crate::error::ModelError;
 
 /// A cursor over the bytes of one section.
@@ -21,7 +23,7 @@ macro_rules! scalar {
         pub(crate) fn $many(&mut self, count: usize) -> Result<Vec<$type>, ModelError> {
             let len = count.checked_mul(size_of::<$type>()).ok_or_else(|| self.missing(usize::MAX))?;
             let bytes = self.take(len)?.chunks_exact(size_of::<$type>());
-            Ok(bytes.filter_map(|b| b.try_into().ok()).map(<$type>::from_le_bytes).collect())
+            Ok(memory::collect(count, bytes.filter_map(|b| b.try_into().ok()).map(<$type>::from_le_bytes))?)
         }
     };
 }

@@ -75,7 +75,7 @@ impl fmt::Display for BackendChoice {
 /// # Errors
 /// [`BackendError::NotAvailable`]: a backend that was asked for by name and cannot be had is never replaced by another.
 pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Result<Arc<dyn Backend>, Error> {
-    let fast = CpuBackend::fast();
+    let fast = Kernels::best();
     let backend = match choice.resolved() {
         BackendChoice::Cuda => return Ok(cuda(model, threads)?),
         BackendChoice::Reference if cfg!(feature = "tract") => with_tract(model, Kernels::Reference, threads),

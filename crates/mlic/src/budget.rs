@@ -1,5 +1,7 @@
 //! What a decoder may spend on one stream, whatever the stream says of itself.
 
+use std::time::{Duration, Instant};
+
 use mlic_backend::BackendError;
 use mlic_backend::memory::{entropy_bytes, exact_synthesis_bytes, transform_bytes};
 use mlic_core::schedule::LatentSize;
@@ -15,10 +17,11 @@ pub const DEFAULT_MAX_PIXELS: u64 = 1 << 26;
 pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 
 /// What [`Codec`](crate::Codec) may spend on decoding one stream. A stream that needs more is refused ([`Error::Pixels`],
-/// [`Error::Memory`]) from its header, before anything is allocated by it.
+/// [`Error::Memory`]) from its header, before anything is allocated by it; one that takes longer ends in [`Error::Time`].
 ///
 /// Both are needed: thirty bytes can be a whole stream of a picture of 2^28 pixels, since symbols that are as expected cost next to
-/// nothing. Time is bounded by pixels, as the networks do the same work at every position.
+/// nothing. Pixels bound the work too, as the networks do the same at every position; how long that takes depends on the machine, which
+/// is what `max_time` is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeLimits {
@@ -27,15 +30,42 @@ pub struct DecodeLimits {
     /// Most bytes beside the model and the stream, by `mlic_backend::memory`: a bound for what is exact, an estimate for
     /// the float synthesis.
     pub max_memory_bytes: u64,
+    /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted.
+    pub max_time: Option<Duration>,
+}
+
+/// When the time for a stream is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    start: Instant,
+    limit: Option<Duration>,
+}
+
+impl Deadline {
+    /// What is to be done next may begin.
+    ///
+    /// # Errors
+    /// [`Error::Time`].
+    pub(crate) fn check(&self, before: impl std::fmt::Display) -> Result<(), Error> {
+        match self.limit.filter(|limit| self.start.elapsed() >= *limit) {
+            Some(limit) => Err(Error::Time { limit, before: before.to_string() }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { max_pixels: DEFAULT_MAX_PIXELS, max_memory_bytes: DEFAULT_MAX_MEMORY_BYTES }
+        Self { max_pixels: DEFAULT_MAX_PIXELS, max_memory_bytes: DEFAULT_MAX_MEMORY_BYTES, max_time: None }
     }
 }
 
 impl DecodeLimits {
+    /// Time runs from now on.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline { start: Instant::now(), limit: self.max_time }
+    }
+
     /// Sizes of the tensors of a picture that is within these limits.
     ///
     /// # Errors

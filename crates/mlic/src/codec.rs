@@ -9,6 +9,7 @@ use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, PassParameters, Stage, walk};
 use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
 use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
+use mlic_core::memory;
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
@@ -16,7 +17,7 @@ use mlic_model::Model;
 use mlic_model::model::Gain;
 
 use crate::backend::{BackendChoice, backend};
-use crate::budget::DecodeLimits;
+use crate::budget::{Deadline, DecodeLimits};
 use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataKind;
@@ -304,16 +305,17 @@ impl Codec {
             let picture = picture.ok_or(ImageError::SampleCount { got, want })?;
             let y = watch.time(Stage::ExactAnalysis, || self.backend.exact_analysis(quality, &picture))?;
             let z = watch.time(Stage::ExactHyperAnalysis, || self.backend.exact_hyper_analysis(quality, &y))?;
-            let z_symbols = model.z_symbols(&z.data);
+            let z_symbols = model.z_symbols(&z.data)?;
             return Ok((y, z_symbols));
         }
-        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size);
+        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size)?;
         let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
         drop(x);
         pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
         let mut z = watch.time(Stage::HyperAnalysis, || self.backend.hyper_analysis(&y))?;
         pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
-        Ok((pixels::to_latent(&y), model.z_symbols(&pixels::to_latent(&z).data)))
+        let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
+        Ok((y, model.z_symbols(&z.data)?))
     }
 
     fn encode_latents(
@@ -339,7 +341,7 @@ impl Codec {
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
         let EncodeSink { encoder, cost, checksum, .. } = sink;
-        let payload = watch.time(Stage::Rans, || encoder.finish());
+        let payload = watch.time(Stage::Rans, || encoder.finish()).map_err(|e| Error::payload(None, e))?;
         let names = std::iter::once("z".to_owned()).chain(passes(model.config().slices).map(|p| p.to_string()));
         let bits = |q16: &u64| *q16 as f64 / 65_536.0;
         let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
@@ -353,7 +355,7 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        self.latents(stream, Goal::Latents, &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
+        self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
     }
 
     /// Digests of every pass of a stream.
@@ -365,7 +367,7 @@ impl Codec {
         let mut passes = Vec::new();
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
-        let (latents, _) = self.latents(stream, Goal::Latents, &mut watch, &mut observe)?;
+        let (latents, _) = self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut observe)?;
         let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
         Ok((trace, latents))
     }
@@ -374,6 +376,7 @@ impl Codec {
         &self,
         stream: &'s [u8],
         goal: Goal,
+        deadline: Deadline,
         watch: &mut Stopwatch<'_>,
         observer: &mut Observer<'_>,
     ) -> Result<(Latents, container::Stream<'s>), Error> {
@@ -402,7 +405,7 @@ impl Codec {
         };
         let in_z = |e| Error::payload(None, e);
         let mut decoder = Decoder::new(parsed.payload, header.lanes_log2).map_err(|e| short(e, in_z))?;
-        let mut z_symbols = vec![0; size.z[0] * size.z[1] * model.config().hyper];
+        let mut z_symbols = memory::zeros(size.z[0] * size.z[1] * model.config().hyper)?;
         watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(|e| short(e, in_z))?;
         let mut checksum = SymbolChecksum::new();
         checksum.update(&z_symbols);
@@ -412,7 +415,8 @@ impl Codec {
             observer(pass, parameters, symbols);
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
-        let mut sink = DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, observer: &mut observe };
+        let mut sink =
+            DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, deadline, observer: &mut observe };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
         if !exhausted {
@@ -445,7 +449,7 @@ impl Codec {
             let samples = watch.time(Stage::ExactSynthesis, || self.backend.exact_synthesis(header.quality, y_hat))?;
             pixels::image_of_samples(samples, header.width, header.height)?
         } else {
-            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality));
+            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
             let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
             pixels::image_of(&x_hat, header.width, header.height)?
         };
@@ -459,7 +463,9 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        let (latents, parsed) = self.latents(stream, Goal::Picture, &mut watch, &mut |_, _, _| ())?;
+        let deadline = self.limits.deadline();
+        let (latents, parsed) = self.latents(stream, Goal::Picture, deadline, &mut watch, &mut |_, _, _| ())?;
+        deadline.check("the synthesis")?;
         let mut image = self.picture(&latents.header, &latents.y_hat, &mut watch)?;
         for section in parsed.sections {
             let kind = match section.kind {
@@ -468,7 +474,7 @@ impl Codec {
                 SectionKind::XMP => MetadataKind::Xmp,
                 _ => continue,
             };
-            image.metadata.set(kind, Some(section.bytes.to_vec()));
+            image.metadata.set(kind, Some(memory::copy(section.bytes)?));
         }
         let report = Report { bits: Vec::new(), stages: watch.stages };
         Ok(Decoded { image, truncation: latents.truncation, report })

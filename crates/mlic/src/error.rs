@@ -1,7 +1,10 @@
 //! What the codec refuses, and what sort of refusal it is.
 
+use std::time::Duration;
+
 use mlic_backend::BackendError;
 use mlic_core::container::{ContainerError, ModelId};
+use mlic_core::memory::OutOfMemory;
 use mlic_core::rans::RansError;
 use mlic_core::schedule::Pass;
 use mlic_model::ModelError;
@@ -84,6 +87,17 @@ pub enum Error {
         /// Limit of the caller.
         limit_bytes: u64,
     },
+    /// Decoding takes longer than the caller allows.
+    #[error("decoding takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
+    Time {
+        /// Limit of the caller.
+        limit: Duration,
+        /// What was not begun: a pass, or the synthesis.
+        before: String,
+    },
+    /// There is no room for a part of the picture or the stream, though the limits allow it.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// The package cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -119,7 +133,7 @@ pub enum ErrorKind {
     Model,
     /// A backend that is not available.
     Backend,
-    /// More pixels or memory than the caller allows.
+    /// More pixels, memory or time than the caller allows, or more memory than there is.
     Budget,
     /// Anything else.
     Other,
@@ -129,6 +143,9 @@ impl Error {
     /// The sort of failure.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
+        if self.out_of_memory().is_some() {
+            return ErrorKind::Budget;
+        }
         match self {
             Self::Container(ContainerError::NotAStream | ContainerError::UnsupportedVersion { .. }) => ErrorKind::NotAStream,
             Self::Container(ContainerError::Truncated { .. }) | Self::NoPicture { .. } => ErrorKind::Truncated,
@@ -137,7 +154,7 @@ impl Error {
             Self::Model(_) | Self::Backend(BackendError::Model(_) | BackendError::NotExact { .. }) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
-            Self::Pixels { .. } | Self::Memory { .. } => ErrorKind::Budget,
+            Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
             Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
         }
     }
@@ -146,6 +163,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_)) => "out-of-memory",
             Self::Container(e) => e.code(),
             Self::WrongModel { .. } => "wrong-model",
             Self::Quality { .. } => "quality",
@@ -155,10 +173,24 @@ impl Error {
             Self::Size { .. } => "size",
             Self::Pixels { .. } => "pixel-budget",
             Self::Memory { .. } => "memory-budget",
+            Self::Time { .. } => "time-budget",
             Self::Model(_) => "model",
             Self::Backend(_) => "backend",
             Self::UnknownBackend { .. } => "unknown-backend",
             Self::Image(_) => "image",
+        }
+    }
+
+    /// The allocation that failed, wherever it was.
+    #[must_use]
+    pub const fn out_of_memory(&self) -> Option<OutOfMemory> {
+        match self {
+            Self::OutOfMemory(e)
+            | Self::Backend(BackendError::OutOfMemory(e))
+            | Self::Container(ContainerError::OutOfMemory(e))
+            | Self::Payload { source: RansError::OutOfMemory(e), .. } => Some(*e),
+            Self::Model(e) | Self::Backend(BackendError::Model(e)) => e.out_of_memory(),
+            _ => None,
         }
     }
 

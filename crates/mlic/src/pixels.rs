@@ -1,6 +1,7 @@
 //! Between 8-bit pictures and float planes: padding, scaling, rounding (SPEC 5.6).
 
 use mlic_backend::Planes;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
 
@@ -14,17 +15,17 @@ use crate::image::{Image, ImageError};
 /// [`Error::Size`] when the picture exceeds a limit.
 pub fn planes_of(image: &Image) -> Result<Planes, Error> {
     let size = crate::codec::size_of(image.width, image.height)?;
-    Ok(to_planes(&image.rgb, image.width as usize, image.height as usize, &size))
+    Ok(to_planes(&image.rgb, image.width as usize, image.height as usize, &size)?)
 }
 
 /// The picture in the top left part of what the synthesis transform gives, clipped and rounded to 8 bits.
 ///
 /// # Errors
-/// [`ImageError`] when the planes are smaller than the picture.
-pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, ImageError> {
+/// [`Error::Image`] when the planes are smaller than the picture, [`Error::OutOfMemory`].
+pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Error> {
     let (w, h) = (width as usize, height as usize);
     let fits = planes.channels == 3 && planes.width >= w && planes.height >= h;
-    Image::from_rgb(width, height, if fits { to_rgb(planes, w, h) } else { Vec::new() })
+    Ok(Image::from_rgb(width, height, if fits { to_rgb(planes, w, h)? } else { Vec::new() })?)
 }
 
 /// The picture in the top left part of what the integer synthesis gives.
@@ -43,9 +44,10 @@ pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Res
 }
 
 /// RGB in 0..1, padded to the latent size by repeating the last column and row.
-pub(crate) fn to_planes(rgb: &[u8], width: usize, height: usize, size: &LatentSize) -> Planes {
+pub(crate) fn to_planes(rgb: &[u8], width: usize, height: usize, size: &LatentSize) -> Result<Planes, OutOfMemory> {
     let [padded_height, padded_width] = size.padded;
-    let mut data = Vec::with_capacity(3 * padded_height * padded_width);
+    let mut data = Vec::new();
+    memory::reserve(&mut data, 3 * padded_height * padded_width)?;
     for channel in 0..3 {
         for row in 0..padded_height {
             let line = &rgb[3 * width * row.min(height - 1)..][..3 * width];
@@ -55,20 +57,21 @@ pub(crate) fn to_planes(rgb: &[u8], width: usize, height: usize, size: &LatentSi
             data.extend(std::iter::repeat_n(last, padded_width - width));
         }
     }
-    Planes { channels: 3, height: padded_height, width: padded_width, data }
+    Ok(Planes { channels: 3, height: padded_height, width: padded_width, data })
 }
 
 /// The top left part of a reconstruction, clipped to 0..1 and rounded to 8 bits.
-pub(crate) fn to_rgb(planes: &Planes, width: usize, height: usize) -> Vec<u8> {
+pub(crate) fn to_rgb(planes: &Planes, width: usize, height: usize) -> Result<Vec<u8>, OutOfMemory> {
     let area = planes.height * planes.width;
-    let mut rgb = Vec::with_capacity(3 * width * height);
+    let mut rgb = Vec::new();
+    memory::reserve(&mut rgb, 3 * width * height)?;
     for row in 0..height {
         for col in 0..width {
             let at = row * planes.width + col;
             rgb.extend((0..3).map(|c| (planes.data[c * area + at].clamp(0.0, 1.0) * 255.0).round() as u8));
         }
     }
-    rgb
+    Ok(rgb)
 }
 
 /// A gain in Q16 as a factor.
@@ -85,9 +88,9 @@ pub(crate) fn apply_gain(planes: &mut Planes, gains: &[u32]) {
 }
 
 /// Planes in latent fixed point, channels last.
-pub(crate) fn to_latent(planes: &Planes) -> Map<i32> {
+pub(crate) fn to_latent(planes: &Planes) -> Result<Map<i32>, OutOfMemory> {
     let limit = f64::from(mlic_core::fixed::LATENT_MAX);
-    let mut map = Map::zeros(planes.height, planes.width, planes.channels);
+    let mut map = Map::zeros(planes.height, planes.width, planes.channels)?;
     let area = (planes.height * planes.width).max(1);
     for (channel, plane) in planes.data.chunks_exact(area).enumerate() {
         for (at, v) in map.data.chunks_exact_mut(planes.channels).zip(plane) {
@@ -95,18 +98,18 @@ pub(crate) fn to_latent(planes: &Planes) -> Map<i32> {
             at[channel] = (f64::from(*v) * 4_096.0).round().clamp(-limit, limit) as i32;
         }
     }
-    map
+    Ok(map)
 }
 
 /// Latent fixed point to planes, after a gain (Q16) per channel.
-pub(crate) fn from_latent(map: &Map<i32>, gains: &[u32]) -> Planes {
-    let area = map.height * map.width;
-    let mut data = Vec::with_capacity(area * map.channels);
+pub(crate) fn from_latent(map: &Map<i32>, gains: &[u32]) -> Result<Planes, OutOfMemory> {
+    let mut data = Vec::new();
+    memory::reserve(&mut data, map.data.len())?;
     for (channel, gain) in gains.iter().enumerate() {
         let scale = factor(*gain) / 4_096.0;
         data.extend(map.data.iter().skip(channel).step_by(map.channels).map(|v| *v as f32 * scale));
     }
-    Planes { channels: map.channels, height: map.height, width: map.width, data }
+    Ok(Planes { channels: map.channels, height: map.height, width: map.width, data })
 }
 
 #[cfg(test)]
@@ -116,10 +119,10 @@ mod tests {
     #[test]
     fn padding_repeats_the_edge() {
         let size = LatentSize::of_image(2, 1).unwrap();
-        let planes = to_planes(&[0, 51, 102, 255, 204, 153], 2, 1, &size);
+        let planes = to_planes(&[0, 51, 102, 255, 204, 153], 2, 1, &size).unwrap();
         let at = |c: usize, row: usize, col: usize| planes.data[(c * 64 + row) * 64 + col];
         assert_eq!((at(0, 0, 0), at(0, 63, 63), at(1, 5, 1), at(2, 63, 0)), (0.0, 1.0, 0.8, 0.4));
-        assert_eq!(to_rgb(&planes, 2, 1), [0, 51, 102, 255, 204, 153]);
+        assert_eq!(to_rgb(&planes, 2, 1).unwrap(), [0, 51, 102, 255, 204, 153]);
     }
 
     #[test]
@@ -133,9 +136,9 @@ mod tests {
     #[test]
     fn latents_round_trip() {
         let planes = Planes { channels: 2, height: 1, width: 2, data: vec![1.5, -2.25, f32::NAN, 1e30] };
-        let map = to_latent(&planes);
+        let map = to_latent(&planes).unwrap();
         assert_eq!(map.data, [6144, 0, -9216, mlic_core::fixed::LATENT_MAX]);
-        let back = from_latent(&map, &[65_536, 32_768]);
+        let back = from_latent(&map, &[65_536, 32_768]).unwrap();
         assert_eq!(&back.data[..3], &[1.5, -2.25, 0.0]);
     }
 }

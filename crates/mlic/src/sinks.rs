@@ -4,11 +4,13 @@ use mlic_backend::dead_zone::DeadZone;
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{PassParameters, PassSink};
 use mlic_core::container::SymbolChecksum;
+use mlic_core::memory;
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError, SymbolCoder};
 use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::Model;
 
+use crate::budget::Deadline;
 use crate::error::Error;
 
 /// Called with each pass and its symbols.
@@ -31,10 +33,10 @@ fn code_y(model: &Model, coder: &mut impl SymbolCoder, indices: &[u8], symbols: 
         return coder.code_all(model.y_cdfs(), indices, symbols);
     }
     let is_coded = |index: &u8| *index >= skip_below;
-    let coded_indices: Vec<u8> = indices.iter().copied().filter(is_coded).collect();
+    let coded_indices = memory::collect(indices.len(), indices.iter().copied().filter(is_coded))?;
     let coded = || indices.iter().map(is_coded);
-    let mut coded_symbols: Vec<i32> =
-        symbols.iter().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(*symbol)).collect();
+    let chosen = symbols.iter().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(*symbol));
+    let mut coded_symbols = memory::collect(coded_indices.len(), chosen)?;
     coder.code_all(model.y_cdfs(), &coded_indices, &mut coded_symbols)?;
     let places = symbols.iter_mut().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(symbol));
     places.zip(coded_symbols).for_each(|(to, symbol)| *to = symbol);
@@ -70,7 +72,7 @@ impl PassSink for EncodeSink<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         let channels = self.model.config().slice_channels();
-        let y = self.y.select(pass.slice_index * channels, channels).pack(pass.parity);
+        let y = self.y.select(pass.slice_index * channels, channels)?.pack(pass.parity)?;
         choose_symbols(&y.data, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
         let failed = |source| Error::payload(Some(pass), source);
         self.cost.begin_part();
@@ -91,6 +93,7 @@ pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) cut: bool,
     pub(crate) whole_passes: usize,
     pub(crate) exhausted: bool,
+    pub(crate) deadline: Deadline,
     pub(crate) observer: &'b mut Observer<'b>,
 }
 
@@ -98,6 +101,7 @@ impl PassSink for DecodeSink<'_, '_> {
     type Error = Error;
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
+        self.deadline.check(pass)?;
         if !self.exhausted {
             match code_y(self.model, &mut self.decoder, &parameters.scale_indices, symbols) {
                 Ok(()) => self.whole_passes += 1,

@@ -1,14 +1,19 @@
 //! Thirty bytes can claim 2^28 pixels: what they would cost is refused from the header, by a code of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlic::container::{self, Header};
 use mlic::{BackendChoice, Codec, DecodeLimits, Error, ErrorKind, Model};
 
+fn conformance(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance").join(file)
+}
+
 fn codec(max_pixels: u64, max_memory_bytes: u64) -> Codec {
-    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
-    let model = Arc::new(Model::open(package).unwrap());
+    let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
     let mut limits = DecodeLimits::default();
     (limits.max_pixels, limits.max_memory_bytes) = (max_pixels, max_memory_bytes);
     Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 1).unwrap()).decode_limits(limits)
@@ -32,6 +37,22 @@ fn too_many_pixels_are_refused() {
     assert_eq!((error.code(), error.kind()), ("pixel-budget", ErrorKind::Budget));
     let error = refusal(&codec(u64::MAX, 1 << 30), 16_384, 16_384);
     assert_eq!((error.code(), error.kind()), ("memory-budget", ErrorKind::Budget));
+}
+
+#[test]
+fn too_long_is_refused() {
+    let model = conformance("models/edge-cases-fixed.mlicpkg");
+    let stream = std::fs::read(conformance("edge-cases-fixed/walk-320x576-s0-l0.mlic")).unwrap();
+    let decode = |seconds: f64| {
+        let mut limits = DecodeLimits::default();
+        limits.max_time = Some(Duration::from_secs_f64(seconds));
+        let backend = mlic::backend(Arc::new(Model::open(&model).unwrap()), BackendChoice::Integer, 1).unwrap();
+        Codec::with_backend(backend).decode_limits(limits).decode(&stream, &|_| ())
+    };
+    let error = decode(1e-9).unwrap_err();
+    assert!(matches!(&error, Error::Time { before, .. } if before == "slice 0 anchor"), "{error}");
+    assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
+    assert!(decode(3600.0).is_ok());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use record::Record;
 pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--record] [--suite SUITE]... [--document] [PLATFORM]...
   PLATFORM    a platform, or the first part of its name for a family (aarch64); all if none is given
   --setup     only fetch what is needed
-  --record    write the results to docs/platforms.json and docs/PLATFORMS.md
+  --record    write the results to docs/platforms.json and docs/PLATFORMS.md; suites that were not run stay as they are there
   --suite     suites to run [default: all]
   --document  only write docs/PLATFORMS.md anew from docs/platforms.json
   $MLIC_CROSS_CACHE   where to keep things [default: ~/.cache/mlic-cross]
@@ -102,9 +102,10 @@ pub fn cross(options: &Options) -> Result<Vec<String>, String> {
     Ok(failed)
 }
 
-/// Writes a platform's results into the documents.
+/// Writes a platform's results into the documents, beside those of suites that were not run now.
 fn keep(platform: &Platform, record: Record) -> Result<(), String> {
     let mut records = record::read()?;
+    let record = record.merged(records.get(platform.name));
     records.insert(platform.name.to_owned(), record);
     record::write(&records)?;
     document::write(&records)

@@ -194,7 +194,7 @@ pub const MUTANTS: [Mutant; 19] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/synthesis.rs",
-        from: "let layer = &without_identity(layer);",
+        from: "let layer = &without_identity(layer)?;",
         to: "",
     },
     Mutant {

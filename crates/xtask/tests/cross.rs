@@ -46,14 +46,10 @@ fn record(digest: &str, passed: usize) -> Record {
         passed,
         others,
         seconds: 1,
-    };
-    Record {
         date: "2026-01-31".into(),
         commit: "0123abc".into(),
-        compiler: "rustc 1.95.0".into(),
-        runs_on: "QEMU".into(),
-        runs: vec![run],
-    }
+    };
+    Record { compiler: "rustc 1.95.0".into(), runs_on: "QEMU".into(), runs: vec![run] }
 }
 
 #[test]
@@ -72,6 +68,24 @@ fn only_a_full_pass_earns_the_digest() {
     let mut left_out = record(&digest, 2);
     left_out.runs[0].vectors = 3;
     assert!(!left_out.is_pass());
+}
+
+#[test]
+fn suites_that_were_not_run_stay_recorded() {
+    let earlier = record("0000", 1);
+    let mut core = record("1111", 2);
+    (core.runs[0].suite, core.runs[0].commit) = ("core".into(), "4567def".into());
+    let merged = core.clone().merged(Some(&earlier));
+    assert_eq!(merged.runs, [core.runs[0].clone(), earlier.runs[0].clone()]);
+    let text = document::text(&Records::from([("s390x".to_owned(), merged.clone())])).unwrap();
+    assert!(text.contains("| 2026-01-31, 0123abc; core: 2026-01-31, 4567def |"), "{text}");
+    // What is run again is replaced, whatever became of it.
+    let again = record("2222", 2).merged(Some(&merged));
+    assert_eq!(again.runs.iter().map(|run| run.digest.as_str()).collect::<Vec<_>>(), ["2222", "1111"]);
+    // Another emulator or compiler: nothing of what it did is known of this one.
+    let other = Record { runs_on: "another".into(), ..core };
+    assert_eq!(other.clone().merged(Some(&earlier)), other);
+    assert_eq!(other.clone().merged(None), other);
 }
 
 #[test]

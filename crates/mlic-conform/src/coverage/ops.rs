@@ -9,7 +9,7 @@ use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, PREACT_MAX, divide, isqrt};
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::{Map, Picture};
+use mlic_kernels::{Map, Picture, Zeroable};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerId, LayerSpec, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
 use mlic_model::model::{Gain, LayerView};
@@ -98,7 +98,7 @@ impl Observing<'_> {
     }
 
     /// A layer up to the argument of its epilogue, which goes on with the channel and the rounded sum.
-    fn evaluate<T: Copy + Default>(
+    fn evaluate<T: Copy + Zeroable>(
         &self,
         id: LayerId,
         inputs: &[&Map<i16>],
@@ -106,9 +106,9 @@ impl Observing<'_> {
     ) -> Result<Map<T>> {
         let view = self.view(id)?;
         let log = &mut *lock(&self.log);
-        let sums = sums(&view, inputs);
+        let sums = sums(&view, inputs)?;
         let mut place = Place::new("layer");
-        let mut out = Map::zeros(sums.height, sums.width, sums.channels);
+        let mut out = Map::zeros(sums.height, sums.width, sums.channels)?;
         for (i, (out, sum)) in out.data.iter_mut().zip(&sums.data).enumerate() {
             let v = place.round(*sum, view.level.shift);
             *out = epilogue(log, &view, i % sums.channels, v);
@@ -123,9 +123,9 @@ impl Observing<'_> {
 }
 
 /// SPEC 4.2: sums of a layer at all positions, before rounding.
-pub(super) fn sums(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i64> {
+pub(super) fn sums(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Result<Map<i64>> {
     let (height, width) = inputs.first().map_or((0, 0), |map| (map.height, map.width));
-    let mut out: Map<i64> = Map::zeros(height, width, view.spec.outputs);
+    let mut out: Map<i64> = Map::zeros(height, width, view.spec.outputs)?;
     for row in 0..height {
         for col in 0..width {
             for (output, sum) in out.at_mut(row, col).iter_mut().enumerate() {
@@ -136,7 +136,7 @@ pub(super) fn sums(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i64> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// SPEC 4.2: the sum of one term for one output at one position.
@@ -199,7 +199,7 @@ impl Ops for Observing<'_> {
     }
 
     fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>> {
-        Ok(self.layer(id, inputs)?.pack(parity))
+        Ok(self.layer(id, inputs)?.pack(parity)?)
     }
 
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>)> {
@@ -212,7 +212,7 @@ impl Ops for Observing<'_> {
         let log = &mut *lock(&self.log);
         places.into_iter().for_each(|place| log.place(place));
         let half = both.channels / 2;
-        Ok((both.select(0, half), both.select(half, half)))
+        Ok((both.select(0, half)?, both.select(half, half)?))
     }
 
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>> {
@@ -232,11 +232,11 @@ impl Ops for Observing<'_> {
         })?;
         let log = &mut *lock(&self.log);
         [preact, table].into_iter().for_each(|place| log.place(place));
-        Ok(map.pack(parity))
+        Ok(map.pack(parity)?)
     }
 
     fn shuffle(&mut self, map: &Map<i16>) -> Result<Map<i16>> {
-        Ok(map.shuffle())
+        Ok(map.shuffle()?)
     }
 
     fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>> {
@@ -270,7 +270,7 @@ impl Ops for Observing<'_> {
         let (mut logit, mut exp, mut weight) = (Place::new("linear logit"), Place::new("exp"), Place::new("softmax weight"));
         let (mut sums, mut output) = (Place::new("linear attention sum"), Place::new(&name));
         let (channels, h) = (q.channels, q.channels / spec.heads);
-        let mut out = Map::zeros(q.height, q.width, channels);
+        let mut out = Map::zeros(q.height, q.width, channels)?;
         for first in (0..channels).step_by(h) {
             let context: Vec<Vec<i64>> = (first..first + h)
                 .map(|i| {
@@ -321,7 +321,7 @@ impl Ops for Observing<'_> {
             w,
             max,
         };
-        let mut out = Map::zeros(qkv[0].height, qkv[0].width / 2, w * w * channels);
+        let mut out = Map::zeros(qkv[0].height, qkv[0].width / 2, w * w * channels)?;
         for row in 0..qkv[0].height {
             for (packed, col) in (row % 2..qkv[0].width).step_by(2).enumerate() {
                 for (head, bias) in parameters.bias.chunks_exact(parameters.bias.len() / heads).enumerate() {
@@ -339,15 +339,15 @@ impl Ops for Observing<'_> {
     }
 
     fn pack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>> {
-        Ok(map.pack(parity))
+        Ok(map.pack(parity)?)
     }
 
     fn unpack(&mut self, map: &Map<i16>, parity: Parity) -> Result<Map<i16>> {
-        Ok(map.unpack(parity))
+        Ok(map.unpack(parity)?)
     }
 
     fn merge(&mut self, anchors: &Map<i32>, non_anchors: Option<&Map<i32>>) -> Result<Map<i32>> {
-        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |other| Map::merge(anchors, other)))
+        Ok(non_anchors.map_or_else(|| anchors.unpack(Parity::Anchor), |other| Map::merge(anchors, other))?)
     }
 
     fn reconstruct(&mut self, mean: &Map<i32>, symbols: &[i32]) -> Result<Map<i32>> {
@@ -529,7 +529,7 @@ impl EntropySession for Session<'_> {
         };
         let scale_indices: Vec<u8> = gaussian.scale.data.iter().map(index).collect();
         scale_indices.iter().for_each(|index| log.region("scale index", 64, usize::from(*index)));
-        Ok(PassParameters { means: gaussian.mean.data, scale_indices })
+        Ok(PassParameters { means: gaussian.mean.data.clone(), scale_indices })
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<()> {
@@ -538,12 +538,9 @@ impl EntropySession for Session<'_> {
 
     fn y_hat(&self) -> Result<Map<i32>> {
         let (latent, channels) = (self.model.config().latent, self.model.config().slice_channels());
-        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent);
-        for (i, slice) in self.entropy.y_hat().iter().enumerate() {
-            for (to, from) in out.data.chunks_exact_mut(latent).zip(slice.data.chunks_exact(channels)) {
-                to[i * channels..][..channels].copy_from_slice(from);
-            }
-        }
+        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent)?;
+        let slices = self.entropy.y_hat().iter().enumerate();
+        slices.for_each(|(i, slice)| out.set_channels(i * channels, slice));
         Ok(out)
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32
         };
         maps.push(map);
     }
-    let Map { height, width, channels, data } = maps.pop().unwrap_or_else(|| Map::zeros(0, 0, 0));
+    let Map { height, width, channels, data } = maps.pop().map_or_else(|| Map::zeros(0, 0, 0), Ok)?;
     let data = data.into_iter().map(|sample| u8::try_from(sample).ok()).collect::<Option<Vec<u8>>>();
     let data = data.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got: 0, need: 255 })?;
     Ok(Map { height, width, channels, data })
@@ -53,7 +53,7 @@ fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, (level
 fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]) -> Result<Map<i16>> {
     let view = own.view().ok_or_else(|| BackendError::Operator { name: own.spec.name.clone() })?;
     note_form(log, own);
-    let sums = sums(&view, inputs);
+    let sums = sums(&view, inputs)?;
     let mut place = Place::new("exact layer");
     let rounded: Vec<i64> = sums.data.iter().map(|sum| place.round(*sum, view.level.shift)).collect();
     if view.level.shift == 0 {
@@ -71,7 +71,7 @@ fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]
         }
     };
     let map = Map { height: sums.height, width: sums.width, channels: sums.channels, data };
-    Ok(if own.shuffle { map.shuffle() } else { map })
+    Ok(if own.shuffle { map.shuffle()? } else { map })
 }
 
 /// Every kernel with every width of weights, every epilogue with and without shuffle, every number of terms.

@@ -14,7 +14,13 @@ use super::{Probe, SPREADS, Spread, after_gelu};
 #[derive(Debug, Clone, Copy)]
 enum Plan {
     Layer(LayerPlan),
-    Normalization { input: usize, max: i32, more_bits: i32 },
+    /// The largest sum of squares is of `square_bits` bits.
+    Normalization {
+        input: usize,
+        max: i32,
+        more_bits: i32,
+        square_bits: u32,
+    },
 }
 
 /// A layer to be made.
@@ -65,10 +71,10 @@ const CASES: &[Plan] = &[
     layer((3, Gelu, Byte), 8, &[(0, false)], 500, 2),
     layer((5, Linear, Word), 8, &[(1, false), (0, false)], 8191, 5),
     layer((1, Linear, Byte), 8, &[(2, true), (1, true)], 2000, 2),
-    Plan::Normalization { input: 3, max: 3000, more_bits: 6 },
+    Plan::Normalization { input: 3, max: 3000, more_bits: 6, square_bits: 35 },
     shuffled((3, Gelu, Word), 8, &[(4, false), (3, true)], 127, 3),
     shuffled((1, Linear, Byte), 8, &[(5, false)], 2047, 1),
-    Plan::Normalization { input: 6, max: 1000, more_bits: 1 },
+    Plan::Normalization { input: 6, max: 1000, more_bits: 1, square_bits: 35 },
     layer((3, Gelu, Byte), 2, &[(7, false), (6, true)], 4000, 3),
     shuffled((1, Gelu, Byte), 8, &[(8, false)], 300, 5),
     shuffled((3, Pixel, Byte), 12, &[(9, false)], 255, 3),
@@ -76,7 +82,7 @@ const CASES: &[Plan] = &[
 
 const SCALES: &[Plan] = &[
     shuffled((1, Linear, Word), 8, &[(0, false)], 127, 3),
-    Plan::Normalization { input: 1, max: 32_767, more_bits: 1 },
+    Plan::Normalization { input: 1, max: 32_767, more_bits: 1, square_bits: 35 },
     shuffled((5, Gelu, Byte), 8, &[(2, false), (1, false), (2, false), (1, false)], 900, 2),
     shuffled((1, Linear, Byte), 4, &[(3, false), (3, false), (3, false)], 32_767, 2),
     shuffled((5, Pixel, Word), 12, &[(4, false)], 255, 6),
@@ -85,7 +91,8 @@ const SCALES: &[Plan] = &[
 const FIXED: &[Plan] = &[
     shuffled((3, Linear, Byte), 16, &[(0, false)], 32_767, 4),
     layer((1, Linear, Word), 4, &[(1, true)], 1, 3),
-    Plan::Normalization { input: 1, max: 32_767, more_bits: 20 },
+    // Roots of small numbers: here the rounding of a sum is seen.
+    Plan::Normalization { input: 1, max: 32_767, more_bits: 20, square_bits: 17 },
     shuffled((1, Linear, Word), 4, &[(3, false), (2, false)], 500, 8),
     shuffled((1, Gelu, Word), 4, &[(4, false)], 2000, -1),
     shuffled((3, Linear, Word), 12, &[(5, false)], 8191, 5),
@@ -126,8 +133,8 @@ struct Sums {
 impl Maker {
     fn add(&mut self, plan: Plan) {
         let (node, channels, max) = match plan {
-            Plan::Normalization { input, max, more_bits } => {
-                (Node::InverseGdn(self.normalization(input, max, more_bits)), self.shapes[input].0, max)
+            Plan::Normalization { input, max, more_bits, square_bits } => {
+                (Node::InverseGdn(self.normalization(input, max, more_bits, square_bits)), self.shapes[input].0, max)
             }
             Plan::Layer(plan) => {
                 let channels = if plan.shuffle { plan.outputs / 4 } else { plan.outputs };
@@ -224,12 +231,12 @@ impl Maker {
     }
 
     /// Sums of gammas up to the largest, square roots of 0 to beyond the largest, outputs from small to beyond theirs.
-    fn normalization(&mut self, input: usize, max: i32, more_bits: i32) -> Gdn {
+    fn normalization(&mut self, input: usize, max: i32, more_bits: i32, square_bits: u32) -> Gdn {
         let (channels, from) = self.shapes[input];
         let from = i64::from(from);
         let largest = MAX_GAMMA_SUM * from * from;
-        // The largest sums are well beyond the largest argument of the square root.
-        let shift = largest.ilog2().saturating_sub(34);
+        // With 35 bits the largest sums are well beyond the largest argument of the square root.
+        let shift = (largest.ilog2() + 1).saturating_sub(square_bits);
         let mut gamma = Vec::with_capacity(channels * channels);
         let (mut beta, mut multipliers) = (Vec::new(), Vec::new());
         let half_product = ((from / 2).max(1) * 46_340).ilog2();

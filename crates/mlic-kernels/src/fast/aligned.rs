@@ -1,5 +1,9 @@
 //! Bytes that begin where a line of the cache does.
 
+use mlic_core::memory::OutOfMemory;
+
+use super::layer::reserve_all;
+
 /// Bytes of a line.
 const LINE: usize = 64;
 
@@ -16,6 +20,11 @@ impl Aligned {
         &self.data[self.first..]
     }
 
+    /// Room for so many bytes.
+    pub(super) fn reserve(&mut self, len: usize) -> Result<(), OutOfMemory> {
+        reserve_all(&mut self.data, len + LINE)
+    }
+
     /// Replaces them by what is appended; then zeros follow, up to `len` bytes in all.
     #[inline(always)]
     pub(super) fn refill(&mut self, len: usize, append: impl FnOnce(&mut Vec<u8>)) {
@@ -28,8 +37,9 @@ impl Aligned {
     }
 
     /// Replaces them by zeros, to be changed.
-    pub(super) fn zeros(&mut self, len: usize) -> &mut [u8] {
+    pub(super) fn zeros(&mut self, len: usize) -> Result<&mut [u8], OutOfMemory> {
+        self.reserve(len)?;
         self.refill(len, |_| {});
-        &mut self.data[self.first..]
+        Ok(&mut self.data[self.first..])
     }
 }

@@ -1,5 +1,6 @@
 //! What follows the sums of a layer, for one vector of outputs (SPEC 4.2).
 
+use bytemuck::Zeroable;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
 
 use super::tables::{Requantizer, Tables};
@@ -8,7 +9,7 @@ use crate::arch::{MAX_LANES, Simd};
 /// From rounded sums to elements of the output.
 pub(super) trait Epilogue: Copy + Send + Sync {
     /// Elements of the output.
-    type Out: Copy + Default + Send;
+    type Out: Copy + Default + Zeroable + Send;
 
     /// `even` and `odd` are the lanes of one vector of sums.
     fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::RECIPROCAL;
 use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use mlic_model::model::{LayerView, Weights};
@@ -13,7 +14,7 @@ use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
 use super::epilogue::Root;
-use super::layer::{Order, Part, Positions, band_rows};
+use super::layer::{Order, Part, Positions, band_rows, reserve_all};
 use super::pack::Layer;
 use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
@@ -48,14 +49,14 @@ fn reciprocals() -> &'static Reciprocals {
 
 impl PackedGdn {
     /// The inverse one.
-    pub(super) fn new(isa: Isa, gdn: &Gdn) -> Self {
+    pub(super) fn new(isa: Isa, gdn: &Gdn) -> Result<Self, OutOfMemory> {
         let channels = gdn.channels();
         let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
         let kernel = Kernel::Dense { size: 1 };
         let spec =
             LayerSpec { name: "sum of squares".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue: Kind::Linear };
         let weights = Weights::Words(&gdn.gamma);
-        let layer = Layer::new(isa, &spec, &[weights; 2], &[MAX_ACTIVATION; 2]);
+        let layer = Layer::new(isa, &spec, &[weights; 2], &[MAX_ACTIVATION; 2])?;
         let level = LayerLevel {
             shift: gdn.shift,
             multipliers: vec![vec![1 << LOW_BITS; channels], vec![1; channels]],
@@ -64,40 +65,44 @@ impl PackedGdn {
         };
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(channels.next_multiple_of(MAX_LANES), 0);
-        Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None }
+        Ok(Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None })
     }
 
     /// The one that divides.
-    pub(super) fn divisive(isa: Isa, gdn: &Gdn) -> Self {
-        Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn) }
+    pub(super) fn divisive(isa: Isa, gdn: &Gdn) -> Result<Self, OutOfMemory> {
+        Ok(Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn)? })
     }
 
     /// The rows of the output.
-    pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) {
+    pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let len = input.width * input.channels;
         let rows_len = band_rows(rows.len(), input.width);
-        out.par_chunks_mut((rows_len * len).max(1)).enumerate().for_each_init(Scratch::default, |scratch, (i, out)| {
+        out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
             let first = rows.start + i * rows_len - input.first;
-            self.band(&input.data[first * len..][..out.len()], scratch, out);
-        });
+            self.band(&input.data[first * len..][..out.len()], scratch, out)
+        })
     }
 
-    fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) {
+    fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let channels = self.spec.outputs;
         let Scratch { upper, lower, roots } = scratch;
         let low = (1 << LOW_BITS) - 1;
         upper.clear();
+        reserve_all(upper, x.len())?;
         upper.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) >> LOW_BITS) as i16));
         lower.clear();
+        reserve_all(lower, x.len())?;
         lower.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) & low) as i16));
+        reserve_all(roots, x.len())?;
         roots.resize(x.len(), 0);
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
         let inputs = [rows(upper), rows(lower)];
         let view = LayerView { spec: &self.spec, max: MAX_ACTIVATION, level: &self.level, weights: Vec::new() };
         let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1 };
-        part.run(Root, Order::Plain, roots);
+        part.run(Root, Order::Plain, roots)?;
         run(self.isa, Scale { gdn: self, x, roots, out });
+        Ok(())
     }
 }
 

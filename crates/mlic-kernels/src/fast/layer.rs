@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use mlic_core::checkerboard::Parity;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::Epilogue as Kind;
 use mlic_model::model::LayerView;
 use rayon::prelude::*;
@@ -117,6 +118,21 @@ impl Scratch {
                 self.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
             }
         }
+    }
+
+    /// Room for bands of so many rows, so that nothing is allocated within one.
+    fn reserve(&mut self, layer: &Layer, rows: usize, width: usize) -> Result<(), OutOfMemory> {
+        let outputs = layer.outputs.next_multiple_of(layer.block);
+        self.inputs.resize_with(layer.terms.len(), Buffer::default);
+        let mut buffers = self.inputs.iter_mut().zip(&layer.terms);
+        buffers.try_for_each(|(buffer, term)| buffer.reserve(term, layer.size, rows, width))?;
+        reserve_all(&mut self.bias, outputs)?;
+        reserve_all(&mut self.multipliers, layer.terms.len() * outputs)?;
+        reserve_all(&mut self.squares, layer.terms.len())?;
+        if layer.matrix().is_some() {
+            return self.chunks.reserve(rows, width, layer.size);
+        }
+        reserve_all(&mut self.places, rows * width)
     }
 
     fn constants(&self, layer: &Layer, block: usize) -> Constants<'_> {
@@ -247,19 +263,24 @@ impl<E: Epilogue> Stages<'_, E> {
     }
 }
 
+/// Room for so many elements in all.
+pub(super) fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
+    memory::reserve(vec, len.saturating_sub(vec.len()))
+}
+
 fn map_outputs<E: Epilogue>(
     layer: &Layer,
     view: &LayerView<'_>,
     inputs: &[&Map<i16>],
     at: Positions,
     epilogue: E,
-) -> Map<E::Out> {
+) -> Result<Map<E::Out>, OutOfMemory> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
-    let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs);
+    let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
     let part = Part { layer, view, inputs: &inputs, at, rows: 0..out.height };
-    part.run(epilogue, Order::Plain, &mut out.data);
-    out
+    part.run(epilogue, Order::Plain, &mut out.data)?;
+    Ok(out)
 }
 
 /// How outputs lie in memory.
@@ -288,15 +309,16 @@ pub(super) fn band_rows(height: usize, width: usize) -> usize {
 
 impl Part<'_> {
     /// Computes the rows band by band, on the threads at hand.
-    pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) {
+    pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
         let Self { layer, view, inputs, at, ref rows } = *self;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let rows_len = band_rows(rows.len(), width);
         let len = (rows_len * width * layer.outputs).max(1);
-        out.par_chunks_mut(len).enumerate().for_each_init(
+        out.par_chunks_mut(len).enumerate().try_for_each_init(
             Default::default,
             |(scratch, plain): &mut (Scratch, Vec<E::Out>), (i, out)| {
                 let first = rows.start + i * rows_len;
+                scratch.reserve(layer, rows_len, inputs.first().map_or(0, |m| m.width))?;
                 let band = |scratch, out| Band {
                     layer,
                     view,
@@ -310,13 +332,15 @@ impl Part<'_> {
                 match order {
                     Order::Plain => run(layer.isa, band(scratch, out)),
                     Order::Shuffled => {
+                        reserve_all(plain, out.len())?;
                         plain.resize(out.len(), E::Out::default());
                         run(layer.isa, band(scratch, plain));
                         shuffle(plain, out, width, layer.outputs);
                     }
                 }
+                Ok(())
             },
-        );
+        )
     }
 }
 
@@ -334,8 +358,16 @@ fn shuffle<T: Copy>(from: &[T], to: &mut [T], width: usize, outputs: usize) {
 }
 
 /// [`crate::reference::layer`] at the wanted positions, for activations. `view` is of the layer that was packed.
-#[must_use]
-pub fn layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Map<i16>], at: Positions) -> Map<i16> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn layer(
+    layer: &Layer,
+    view: &LayerView<'_>,
+    tables: &Tables,
+    inputs: &[&Map<i16>],
+    at: Positions,
+) -> Result<Map<i16>, OutOfMemory> {
     if view.spec.epilogue == Kind::Gelu {
         let output = Requantizer::new(view.level.output, view.max);
         return map_outputs(layer, view, inputs, at, Gelu { tables, output });
@@ -344,13 +376,23 @@ pub fn layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Ma
 }
 
 /// [`crate::reference::latent_layer`].
-#[must_use]
-pub fn latent_layer(layer: &Layer, view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn latent_layer(layer: &Layer, view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Result<Map<i32>, OutOfMemory> {
     map_outputs(layer, view, inputs, Positions::All, Latent)
 }
 
 /// [`crate::reference::residual_layer`] at the wanted positions.
-#[must_use]
-pub fn residual_layer(layer: &Layer, view: &LayerView<'_>, tables: &Tables, inputs: &[&Map<i16>], at: Positions) -> Map<i32> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn residual_layer(
+    layer: &Layer,
+    view: &LayerView<'_>,
+    tables: &Tables,
+    inputs: &[&Map<i16>],
+    at: Positions,
+) -> Result<Map<i32>, OutOfMemory> {
     map_outputs(layer, view, inputs, at, HalfTanh { tables })
 }

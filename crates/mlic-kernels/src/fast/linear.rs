@@ -1,6 +1,7 @@
 //! Global linear attention: groups of key channels in parallel, then groups of positions.
 
 use mlic_core::fixed::{divide, saturate};
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::parameters::{LinearAttentionLevel, Requant};
 use mlic_model::proof::ATTENTION_FRAC_BITS;
 use rayon::prelude::*;
@@ -44,10 +45,10 @@ struct Context<'a> {
 }
 
 impl Job for Context<'_> {
-    type Output = ();
+    type Output = Result<(), OutOfMemory>;
 
     #[inline(always)]
-    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) -> Result<(), OutOfMemory> {
         let Self { shape, keys, values, first, rows } = self;
         let padded = shape.padded();
         let count = rows.len() / padded;
@@ -59,13 +60,13 @@ impl Job for Context<'_> {
             largest = s.max(largest, s.load_i16(&staged));
         }
         let requant = Requantizer::new(shape.level.key, EXP_END);
-        let mut exponentials = vec![0; keys.data.len() / shape.channels * S::LANES];
+        let mut exponentials = memory::zeros(keys.data.len() / shape.channels * S::LANES)?;
         for (e, at) in exponentials.chunks_exact_mut(S::LANES).zip(keys.data.chunks_exact(shape.channels)) {
             staged[..count].copy_from_slice(&at[first..first + count]);
             let distance = s.sub(largest, s.load_i16(&staged));
             s.store(shape.tables.exp_neg(s, requant.apply(s, distance)), e);
         }
-        let mut column = vec![0_i16; values.data.len() / shape.channels * VALUES];
+        let mut column = memory::zeros(values.data.len() / shape.channels * VALUES)?;
         let head = first / shape.head * shape.head;
         for value in (0..shape.head).step_by(VALUES) {
             let taken = VALUES.min(shape.head - value);
@@ -80,6 +81,7 @@ impl Job for Context<'_> {
             let denominator: i64 = exponentials[key..].iter().step_by(S::LANES).map(|e| i64::from(*e)).sum();
             row.iter_mut().for_each(|n| *n = divide(*n << ATTENTION_FRAC_BITS, denominator.max(1)));
         }
+        Ok(())
     }
 }
 
@@ -161,7 +163,9 @@ fn softmax<S: Simd>(s: S, tables: &Tables, requant: Requant, logits: &[i16], cou
 }
 
 /// [`crate::reference::linear_attention`].
-#[must_use]
+///
+/// # Errors
+/// [`OutOfMemory`].
 pub fn linear_attention(
     isa: Isa,
     tables: &Tables,
@@ -169,23 +173,23 @@ pub fn linear_attention(
     max: i32,
     heads: usize,
     [queries, keys, values]: [&Map<i16>; 3],
-) -> Map<i16> {
+) -> Result<Map<i16>, OutOfMemory> {
     let channels = queries.channels;
     let shape = Shape { tables, level, max, channels, head: channels / heads };
-    let mut rows = vec![0_i64; channels * shape.padded()];
+    let mut rows = memory::zeros(channels * shape.padded())?;
     // One vector of keys or less: a group is of one head.
-    rows.par_chunks_mut(shape.head * shape.padded()).enumerate().for_each(|(head, rows)| {
-        rows.par_chunks_mut(group_len(isa) * shape.padded()).enumerate().for_each(|(group, rows)| {
+    rows.par_chunks_mut(shape.head * shape.padded()).enumerate().try_for_each(|(head, rows)| {
+        rows.par_chunks_mut(group_len(isa) * shape.padded()).enumerate().try_for_each(|(group, rows)| {
             let first = head * shape.head + group * group_len(isa);
-            run(isa, Context { shape, keys, values, first, rows });
-        });
-    });
-    let mut out = Map::zeros(queries.height, queries.width, channels);
+            run(isa, Context { shape, keys, values, first, rows })
+        })
+    })?;
+    let mut out = Map::zeros(queries.height, queries.width, channels)?;
     let len = (CHUNK * channels).max(1);
     out.data.par_chunks_mut(len).zip(queries.data.par_chunks(len)).for_each(|(out, queries)| {
         run(isa, Attend { shape, rows: &rows, queries, out });
     });
-    out
+    Ok(out)
 }
 
 struct Lanes;

@@ -26,6 +26,7 @@ pub use synthesis::{Synthesis, strip_rows};
 pub use tables::Tables;
 pub use window::local_attention;
 
+use mlic_core::memory::{self, OutOfMemory};
 use rayon::prelude::*;
 
 use crate::map::Map;
@@ -34,13 +35,17 @@ use crate::map::Map;
 const CHUNK: usize = 256;
 
 /// [`crate::reference::layer_norm`].
-#[must_use]
-pub fn layer_norm(input: &Map<i16>, epsilon: i64) -> Map<i16> {
-    let mut out = Map::zeros(input.height, input.width, input.channels);
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn layer_norm(input: &Map<i16>, epsilon: i64) -> Result<Map<i16>, OutOfMemory> {
+    let mut out = Map::zeros(input.height, input.width, input.channels)?;
     let len = (CHUNK * input.channels).max(1);
-    out.data.par_chunks_mut(len).zip(input.data.par_chunks(len)).for_each(|(out, data)| {
-        let part = Map { height: 1, width: data.len() / input.channels, channels: input.channels, data: data.to_vec() };
-        out.copy_from_slice(&crate::reference::layer_norm(&part, epsilon).data);
-    });
-    out
+    out.data.par_chunks_mut(len).zip(input.data.par_chunks(len)).try_for_each(|(out, data)| {
+        let data = memory::copy(data)?;
+        let part = Map { height: 1, width: data.len() / input.channels, channels: input.channels, data };
+        out.copy_from_slice(&crate::reference::layer_norm(&part, epsilon)?.data);
+        Ok(())
+    })?;
+    Ok(out)
 }

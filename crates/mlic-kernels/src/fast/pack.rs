@@ -1,5 +1,6 @@
 //! The weights of a layer in the order in which the matrix product of one instruction set reads them; made once per model.
 
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Kernel, LayerSpec};
 use mlic_model::model::Weights as Source;
 
@@ -79,8 +80,10 @@ impl Squares {
 impl Layer {
     /// Packs weights (per term `[output][row][col][channel]`, `[output][row][col]` if depthwise, empty if a residual).
     /// `maxima` bounds the magnitude of the activations of each term.
-    #[must_use]
-    pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Self {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
         run(isa, Pack { isa, spec, weights, maxima })
     }
 
@@ -101,10 +104,10 @@ struct Pack<'a> {
 }
 
 impl Job for Pack<'_> {
-    type Output = Layer;
+    type Output = Result<Layer, OutOfMemory>;
 
     #[inline(always)]
-    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Layer {
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Result<Layer, OutOfMemory> {
         let (block, spec) = (VECTORS * S::LANES, self.spec);
         let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
         let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
@@ -114,7 +117,8 @@ impl Job for Pack<'_> {
             let method = matrix.map_or_else(|| Method::of::<S>(*weights, *max), Method::Squares);
             term(spec, i, block, *weights, *max, method)
         });
-        Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms: terms.collect() }
+        let terms = terms.collect::<Result<_, _>>()?;
+        Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms })
     }
 }
 
@@ -139,28 +143,35 @@ impl Method {
     }
 }
 
-fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, max: i32, method: Method) -> Term {
+fn term(
+    spec: &LayerSpec,
+    index: usize,
+    block: usize,
+    weights: Source<'_>,
+    max: i32,
+    method: Method,
+) -> Result<Term, OutOfMemory> {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
         _ if source.identity => (channels.next_multiple_of(block), Weights::Identity),
         Kernel::Depthwise { .. } => {
             let padded = channels.next_multiple_of(block);
-            (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)))
+            (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)?))
         }
         Kernel::Dense { .. } => {
             let group = if matches!(method, Method::Pairs) { 2 } else { 4 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
             let weights = match method {
-                Method::Squares(matrix) => Weights::Squares(shape.squares(matrix, weights, max)),
-                Method::Quads(zero) => shape.quads(weights, zero.into()),
-                Method::Halves => shape.halves(weights),
-                Method::Pairs => Weights::Pairs(shape.pack(weights, low_half)),
+                Method::Squares(matrix) => Weights::Squares(shape.squares(matrix, weights, max)?),
+                Method::Quads(zero) => shape.quads(weights, zero.into())?,
+                Method::Halves => shape.halves(weights)?,
+                Method::Pairs => Weights::Pairs(shape.pack(weights, low_half)?),
             };
             (shape.padded, weights)
         }
     };
-    Term { first, channels, padded, weights }
+    Ok(Term { first, channels, padded, weights })
 }
 
 /// A number, at most [`HALVES_MAX`], as `256 * upper + lower` of signed bytes.
@@ -180,12 +191,12 @@ const fn byte(weight: i32) -> i32 {
 }
 
 /// `[channel][tap]` to `[tap][channel]`, each with a zero.
-fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Vec<i32> {
-    let mut out = vec![0; taps * padded];
+fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Result<Vec<i32>, OutOfMemory> {
+    let mut out = memory::zeros(taps * padded)?;
     for (i, w) in weights.iter().enumerate().take(channels * taps) {
         out[i % taps * padded + i / taps] = low_half(w);
     }
-    out
+    Ok(out)
 }
 
 struct Dense {
@@ -199,17 +210,17 @@ struct Dense {
 
 impl Dense {
     /// `member` makes of a weight the lower bits of a member of its group.
-    fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Vec<i32> {
+    fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Result<Vec<i32>, OutOfMemory> {
         match weights {
             Source::Bytes(weights) => self.pack_of(weights, member),
             Source::Words(weights) => self.pack_of(weights, member),
         }
     }
 
-    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Vec<i32> {
+    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Result<Vec<i32>, OutOfMemory> {
         let Self { size, channels, padded, outputs, block, group } = *self;
         let row_len = size * padded / group * block;
-        let mut out = vec![0; outputs.div_ceil(block) * size * row_len];
+        let mut out: Vec<i32> = memory::zeros(outputs.div_ceil(block) * size * row_len)?;
         for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
             for (tap, weights) in weights.chunks_exact(channels).enumerate() {
                 let start = (o / block * size + tap / size) * row_len + o % block;
@@ -219,32 +230,32 @@ impl Dense {
                 }
             }
         }
-        out
+        Ok(out)
     }
 
-    fn quads(&self, weights: Source<'_>, zero: i32) -> Weights {
-        let mut offsets = vec![0; self.outputs.next_multiple_of(self.block)];
+    fn quads(&self, weights: Source<'_>, zero: i32) -> Result<Weights, OutOfMemory> {
+        let mut offsets: Vec<i32> = memory::zeros(self.outputs.next_multiple_of(self.block))?;
         let mut rest = weights.iter();
         for offset in offsets.iter_mut().take(self.outputs) {
             *offset = -zero * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
         }
-        Weights::Quads { weights: self.pack(weights, byte), offsets }
+        Ok(Weights::Quads { weights: self.pack(weights, byte)?, offsets })
     }
 
-    fn halves(&self, weights: Source<'_>) -> Weights {
-        let lower = self.pack(weights, byte);
+    fn halves(&self, weights: Source<'_>) -> Result<Weights, OutOfMemory> {
+        let lower = self.pack(weights, byte)?;
         let upper = matches!(weights, Source::Words(_)).then(|| self.pack(weights, |w| byte(halves(w)[0])));
-        Weights::Halves { upper, lower }
+        Ok(Weights::Halves { upper: upper.transpose()?, lower })
     }
 
-    fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Squares {
+    fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Result<Squares, OutOfMemory> {
         let Self { size, channels, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(2 * SIDE);
         let is_words = matches!(weights, Source::Words(_));
         let per_square = if is_words { SIDE / 2 } else { SIDE };
         let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
         let mut packed = Aligned::default();
-        let bytes = packed.zeros(len);
+        let bytes = packed.zeros(len)?;
         // Where a weight's first byte goes, as a matrix unit reads it.
         let place = |o: usize, k: usize, row: usize| {
             let pair = ((o / per_square * size + row) * groups + k / 64) * 2;
@@ -277,6 +288,6 @@ impl Dense {
         }
         let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
         let products = Products { activations: factors(is_words || max > BYTE_MAX), weights: factors(is_words) };
-        Squares { matrix, products, groups, weights: packed }
+        Ok(Squares { matrix, products, groups, weights: packed })
     }
 }

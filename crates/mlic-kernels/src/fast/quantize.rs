@@ -1,5 +1,6 @@
 //! Latent fixed point to activations.
 
+use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::Requant;
 use rayon::prelude::*;
 
@@ -30,13 +31,15 @@ impl Job for Quantize<'_> {
 }
 
 /// [`crate::reference::quantize`].
-#[must_use]
-pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Map<i16> {
-    let mut out = Map::zeros(latent.height, latent.width, latent.channels);
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Result<Map<i16>, OutOfMemory> {
+    let mut out = Map::zeros(latent.height, latent.width, latent.channels)?;
     let len = (CHUNK * latent.channels).max(1);
     let requantizer = Requantizer::new(requant, max);
     out.data.par_chunks_mut(len).zip(latent.data.par_chunks(len)).for_each(|(out, latent)| {
         run(isa, Quantize { requantizer, latent, out });
     });
-    out
+    Ok(out)
 }

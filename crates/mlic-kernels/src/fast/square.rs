@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use super::layer::Positions;
+use mlic_core::memory::OutOfMemory;
+
+use super::layer::{Positions, reserve_all};
 use super::pack::Squares;
 use super::tile::Tile;
 use crate::arch::{Block, Factors, Products, SIDE, Simd, Tiles};
@@ -27,6 +29,13 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// Room for the cut of so many rows.
+    pub(super) fn reserve(&mut self, rows: usize, width: usize, size: usize) -> Result<(), OutOfMemory> {
+        reserve_all(&mut self.slots, rows * width)?;
+        // No row begins a new chunk where all columns are wanted; each row does where half of them are.
+        reserve_all(&mut self.chunks, (rows * (width + size - 1)).div_ceil(SIDE) + rows)
+    }
+
     /// Cuts a band of these rows. The columns beside the map that are staged with it are computed as if they were positions, where all are
     /// wanted: so no row begins a new chunk.
     pub(super) fn cut(&mut self, at: Positions, rows: Range<usize>, width: usize, size: usize) {

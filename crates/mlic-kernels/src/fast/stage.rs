@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
+use mlic_core::memory::OutOfMemory;
+
 use super::aligned::Aligned;
+use super::layer::reserve_all;
 use super::pack::{Term, Weights, halves};
 use crate::arch::{Factors, SIDE, Simd};
 use crate::map::Rows;
@@ -34,6 +37,29 @@ pub(super) struct Buffer {
     planes: [Aligned; 2],
 }
 
+/// A block of a matrix unit reads so many positions, and whole groups of the last one's channels.
+const fn room(term: &Term) -> usize {
+    2 * SIDE * (term.padded + 1)
+}
+
+impl Buffer {
+    /// Room for what [`stage`] makes of a term for so many output rows.
+    pub(super) fn reserve(&mut self, term: &Term, size: usize, rows: usize, width: usize) -> Result<(), OutOfMemory> {
+        let len = (rows + size - 1) * (width + size - 1) * term.padded;
+        let planes = |planes: &mut [Aligned], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
+        match &term.weights {
+            Weights::Pairs(_) if size == 1 && term.padded == term.channels => Ok(()),
+            Weights::Squares(squares) if squares.products.activations == Factors::Words => {
+                planes(&mut self.planes, len + room(term))
+            }
+            Weights::Squares(_) => planes(&mut self.planes[..1], len + room(term)),
+            Weights::Halves { .. } => planes(&mut self.planes, len),
+            Weights::Quads { .. } => reserve_all(&mut self.bytes, len),
+            _ => reserve_all(&mut self.wide, len),
+        }
+    }
+}
+
 /// Stages the channels of one term for these output rows.
 #[inline(always)]
 pub(super) fn stage<'a, S: Simd>(
@@ -54,8 +80,7 @@ pub(super) fn stage<'a, S: Simd>(
         }
         Weights::Squares(ref squares) => {
             let [upper, lower] = &mut buffer.planes;
-            // A block reads so many positions, and whole groups of the last one's channels.
-            let room = 2 * SIDE * (term.padded + 1);
+            let room = room(term);
             let rows_len = (rows.len() + size - 1) * row_len;
             let is_words = squares.products.activations == Factors::Words;
             let shift = if is_words { 8 } else { 0 };

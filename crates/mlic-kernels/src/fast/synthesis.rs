@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
 use mlic_model::parameters::Requant;
 use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
@@ -58,9 +59,9 @@ enum Operator {
 }
 
 impl PackedNode {
-    fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Self {
+    fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
         match node {
-            Node::InverseGdn(gdn) => Self::normalization(gdn.input, PackedGdn::new(isa, gdn)),
+            Node::InverseGdn(gdn) => Ok(Self::normalization(gdn.input, PackedGdn::new(isa, gdn)?)),
             Node::Layer(layer) => Self::layer(isa, layer, 1, shapes),
         }
     }
@@ -69,16 +70,18 @@ impl PackedNode {
         Self { inputs: vec![input], halo: 0, stride: 1, operator: Operator::Gdn(gdn) }
     }
 
-    pub(super) fn layer(isa: Isa, layer: &synthesis::Layer, stride: usize, shapes: &[NodeShape]) -> Self {
+    pub(super) fn layer(isa: Isa, layer: &synthesis::Layer, stride: usize, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
         let inputs: Vec<NodeIndex> = layer.inputs().collect();
-        let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
+        let shuffled = if layer.shuffle { Some(shuffled(layer)?) } else { None };
+        let layer = shuffled.as_ref().unwrap_or(layer);
         let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
         let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-        let packed = Layer::new(isa, &layer.spec, &weights, &maxima);
+        let packed = Layer::new(isa, &layer.spec, &weights, &maxima)?;
         let halo = layer.spec.kernel.size() / 2;
         // The packed weights are all that is read from here on.
-        let operator = Operator::Layer(Box::new(synthesis::Layer { weights: Vec::new(), ..layer }), packed);
-        Self { inputs, halo, stride, operator }
+        let (spec, parameters) = (layer.spec.clone(), layer.parameters.clone());
+        let own = synthesis::Layer { spec, parameters, weights: Vec::new(), shuffle: layer.shuffle };
+        Ok(Self { inputs, halo, stride, operator: Operator::Layer(Box::new(own), packed) })
     }
 
     /// How many rows of the output come of one row of the inputs.
@@ -95,12 +98,12 @@ impl PackedNode {
         (first * self.stride).saturating_sub(self.halo)..(end * self.stride + self.halo + 1).saturating_sub(self.stride)
     }
 
-    fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) {
+    fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let (own, layer) = match &self.operator {
             Operator::Layer(own, layer) => (own, layer),
-            Operator::Gdn(gdn) => return inputs.iter().for_each(|input| gdn.run(*input, rows.clone(), out)),
+            Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), out)),
         };
-        let Some(view) = own.view() else { return };
+        let Some(view) = own.view() else { return Ok(()) };
         let rows = rows.start / self.factor()..rows.end / self.factor();
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
         let part = Part { layer, view: &view, inputs, at: self.positions(), rows };
@@ -123,47 +126,55 @@ impl PackedNode {
     }
 
     /// The rows of such a node.
-    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i32]) {
-        let Operator::Layer(own, layer) = &self.operator else { return };
-        let Some(view) = own.view() else { return };
-        Part { layer, view: &view, inputs, at: self.positions(), rows }.run(Latent, Order::Plain, out);
+    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i32]) -> Result<(), OutOfMemory> {
+        let Operator::Layer(own, layer) = &self.operator else { return Ok(()) };
+        let Some(view) = own.view() else { return Ok(()) };
+        Part { layer, view: &view, inputs, at: self.positions(), rows }.run(Latent, Order::Plain, out)
     }
 }
 
 /// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
 /// becomes a term with weights.
-fn shuffled(layer: &synthesis::Layer) -> synthesis::Layer {
-    let layer = &without_identity(layer);
+fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
+    let layer = &without_identity(layer)?;
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
-    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
+    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
         let len = values.len() / order.len();
-        order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied().collect()
+        memory::collect(values.len(), order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied())
     }
     let weights = layer.weights.iter().map(|w| match w {
-        OwnedWeights::Bytes(w) => OwnedWeights::Bytes(reordered(&order, w)),
-        OwnedWeights::Words(w) => OwnedWeights::Words(reordered(&order, w)),
+        OwnedWeights::Bytes(w) => reordered(&order, w).map(OwnedWeights::Bytes),
+        OwnedWeights::Words(w) => reordered(&order, w).map(OwnedWeights::Words),
     });
+    let weights = weights.collect::<Result<_, _>>()?;
     let mut parameters = layer.parameters.clone();
     for level in &mut parameters.levels {
-        level.bias = reordered(&order, &level.bias);
-        level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
+        level.bias = reordered(&order, &level.bias)?;
+        for multipliers in &mut level.multipliers {
+            *multipliers = reordered(&order, multipliers)?;
+        }
     }
-    synthesis::Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
+    Ok(synthesis::Layer { spec: layer.spec.clone(), parameters, weights, shuffle: true })
 }
 
 /// The layer with weights of one, at the middle of the kernel, for each identity term.
-fn without_identity(layer: &synthesis::Layer) -> synthesis::Layer {
-    let mut layer = layer.clone();
-    let (outputs, size) = (layer.spec.outputs, layer.spec.kernel.size());
-    for (term, weights) in layer.spec.terms.iter_mut().zip(&mut layer.weights).filter(|(term, _)| term.identity) {
-        term.identity = false;
-        let per_output = size * size * outputs;
-        let mut ones = vec![0; outputs * per_output];
-        (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
-        *weights = OwnedWeights::Bytes(ones);
+fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
+    let (mut spec, mut all) = (layer.spec.clone(), Vec::new());
+    let (outputs, size) = (spec.outputs, spec.kernel.size());
+    for (term, weights) in spec.terms.iter_mut().zip(&layer.weights) {
+        all.push(match weights {
+            _ if std::mem::take(&mut term.identity) => {
+                let per_output = size * size * outputs;
+                let mut ones = memory::zeros(outputs * per_output)?;
+                (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
+                OwnedWeights::Bytes(ones)
+            }
+            OwnedWeights::Bytes(weights) => OwnedWeights::Bytes(memory::copy(weights)?),
+            OwnedWeights::Words(weights) => OwnedWeights::Words(memory::copy(weights)?),
+        });
     }
-    layer
+    Ok(synthesis::Layer { spec, parameters: layer.parameters.clone(), weights: all, shuffle: layer.shuffle })
 }
 
 /// The rows of a node that are at hand.
@@ -186,49 +197,94 @@ impl Window {
     }
 }
 
+/// Takes the rows of one node as they are computed.
+pub(super) struct Tap<'a> {
+    pub(super) node: usize,
+    pub(super) take: &'a mut dyn FnMut(&[i16]),
+}
+
+impl Tap<'_> {
+    fn see(&mut self, node: usize, rows: &[i16]) {
+        if node == self.node {
+            (self.take)(rows);
+        }
+    }
+}
+
 impl Synthesis {
     /// Packs the weights.
-    #[must_use]
-    pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Self {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Result<Self, OutOfMemory> {
         let shapes = synthesis.shapes().to_vec();
-        let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect();
-        Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes { shapes, nodes } }
+        let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect::<Result<_, _>>()?;
+        Ok(Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes { shapes, nodes } })
     }
 
     /// [`crate::reference::synthesis`].
-    #[must_use]
-    pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Map<u8> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
         self.run_in_strips(tables, latent, strip_rows(latent.width))
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
-    #[must_use]
-    pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Map<u8> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Result<Map<u8>, OutOfMemory> {
         let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
-        let mut samples = Vec::with_capacity(3 * height * width);
+        let mut samples = Vec::new();
+        memory::reserve(&mut samples, 3 * height * width)?;
+        let mut take = |rows: &[i16]| samples.extend(rows.iter().map(|v| *v as u8));
+        self.strips(tables, latent, strip_rows, &mut Tap { node: self.nodes.nodes.len(), take: &mut take })?;
+        Ok(Map { height, width, channels: 3, data: samples })
+    }
+
+    /// What one node gives, 0 being the quantizer: to find where two implementations part. None where there is no such node, or no other
+    /// reads it.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn node(&self, tables: &Tables, latent: &Map<i32>, node: usize) -> Result<Option<Map<i16>>, OutOfMemory> {
+        let Some(shape) = self.nodes.shapes.get(node) else { return Ok(None) };
+        let (height, width) = (shape.scale * latent.height, shape.scale * latent.width);
+        let mut data = Vec::new();
+        memory::reserve(&mut data, height * width * shape.channels)?;
+        let mut take = |rows: &[i16]| data.extend_from_slice(rows);
+        self.strips(tables, latent, strip_rows(latent.width), &mut Tap { node, take: &mut take })?;
+        Ok(Map::from_vec(height, width, shape.channels, data))
+    }
+
+    fn strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize, tap: &mut Tap<'_>) -> Result<(), OutOfMemory> {
+        let height = synthesis::SCALE * latent.height;
         let mut windows = self.nodes.windows();
         let strip = synthesis::SCALE * strip_rows.max(1);
         let size = [latent.height, latent.width];
-        for end in (strip..height + strip).step_by(strip) {
+        (strip..height + strip).step_by(strip).try_for_each(|end| {
             let quantize = &mut |end, window: &mut Window| self.quantize(latent, end, window);
-            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize);
+            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize, tap)?;
             self.nodes.forget(size, &mut windows);
-            if let Some(last) = windows.last_mut() {
-                samples.extend(last.data.drain(..).map(|v| v as u8));
-                last.rows.start = last.rows.end;
-            }
-        }
-        Map { height, width, channels: 3, data: samples }
+            Ok(())
+        })
     }
 
-    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) {
+    fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) -> Result<(), OutOfMemory> {
         let len = latent.width * latent.channels;
-        let data = latent.data[window.rows.end * len..end * len].to_vec();
+        let data = memory::copy(&latent.data[window.rows.end * len..end * len])?;
         let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
-        window.data.extend(quantize(self.isa, &part, self.requant, self.nodes.shapes[0].max).data);
+        let rows = quantize(self.isa, &part, self.requant, self.nodes.shapes[0].max)?.data;
+        memory::reserve(&mut window.data, rows.len())?;
+        window.data.extend(rows);
         window.rows.end = end;
+        Ok(())
     }
 }
+
+/// Adds the rows of node 0 up to one.
+pub(super) type Fill<'f> = dyn FnMut(usize, &mut Window) -> Result<(), OutOfMemory> + 'f;
 
 impl Nodes {
     /// No rows of any node.
@@ -236,16 +292,16 @@ impl Nodes {
         self.shapes.iter().map(|_| Window::default()).collect()
     }
 
-    /// Computes the last node up to this row, and of the others what that needs. `size` is that of a map of scale 1; `fill` adds the rows of
-    /// node 0 up to one.
+    /// Computes the last node up to this row, and of the others what that needs. `size` is that of a map of scale 1.
     pub(super) fn strip(
         &self,
         tables: &Tables,
         size: [usize; 2],
         end: usize,
         windows: &mut [Window],
-        fill: &mut dyn FnMut(usize, &mut Window),
-    ) {
+        fill: &mut Fill<'_>,
+        tap: &mut Tap<'_>,
+    ) -> Result<(), OutOfMemory> {
         let mut ends = vec![0; self.shapes.len()];
         ends[self.nodes.len()] = end;
         for (i, node) in self.nodes.iter().enumerate().rev() {
@@ -255,7 +311,9 @@ impl Nodes {
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
             }
         }
-        fill(ends[0], &mut windows[0]);
+        let start = windows[0].data.len();
+        fill(ends[0], &mut windows[0])?;
+        tap.see(0, &windows[0].data[start..]);
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
             let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
@@ -267,15 +325,19 @@ impl Nodes {
             }
             let inputs = self.inputs(node, before, size);
             let start = own.data.len();
-            own.data.resize(start + rows.len() * Window::row_len(shape, size[1]), 0);
-            node.run(tables, &inputs, rows.clone(), &mut own.data[start..]);
+            let len = rows.len() * Window::row_len(shape, size[1]);
+            memory::reserve(&mut own.data, len)?;
+            own.data.resize(start + len, 0);
+            node.run(tables, &inputs, rows.clone(), &mut own.data[start..])?;
             own.rows.end = rows.end;
+            tap.see(i + 1, &own.data[start..]);
         }
+        Ok(())
     }
 
     /// Forgets what no later row reads.
     pub(super) fn forget(&self, size: [usize; 2], windows: &mut [Window]) {
-        for i in 0..self.nodes.len() {
+        for i in 0..self.shapes.len() {
             let readers = self.nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
             let first = readers.map(|(node, own)| node.reads(&(own.rows.end..own.rows.end)).start).min();
             let row_len = Window::row_len(&self.shapes[i], size[1]);

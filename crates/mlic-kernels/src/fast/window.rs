@@ -2,6 +2,7 @@
 //! of them read neighbouring positions. Nothing is gathered per window.
 
 use mlic_core::checkerboard::Parity;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::proof::LOGIT_MAX;
 use rayon::prelude::*;
 
@@ -30,12 +31,12 @@ struct Planes {
 }
 
 impl Planes {
-    fn new(map: &Map<i16>, heads: usize, window: usize) -> Self {
+    fn new(map: &Map<i16>, heads: usize, window: usize) -> Result<Self, OutOfMemory> {
         let (half, count) = (window / 2, map.channels / heads);
         let (pairs, margin) = (count.div_ceil(2), half / 2 + 1);
         let len = (map.width / 2 + 2 * margin).next_multiple_of(MAX_LANES) + MAX_LANES;
         let row_len = 2 * heads * pairs * len;
-        let mut data = vec![0; (map.height + 2 * half) * row_len];
+        let mut data = memory::zeros((map.height + 2 * half) * row_len)?;
         let rows = map.data.par_chunks((map.width * map.channels).max(1));
         data[half * row_len..].par_chunks_mut(row_len.max(1)).zip(rows).for_each(|(to, row)| {
             for (col, at) in row.chunks_exact(map.channels).enumerate() {
@@ -48,7 +49,7 @@ impl Planes {
                 }
             }
         });
-        Self { data, heads, pairs, len, margin, half }
+        Ok(Self { data, heads, pairs, len, margin, half })
     }
 
     /// Planes of all pairs of a head, `len` apart; from the position that is `row`, `col` off the map's first.
@@ -69,12 +70,12 @@ struct Values {
 }
 
 impl Values {
-    fn new(map: &Map<i16>, heads: usize, window: usize) -> Self {
+    fn new(map: &Map<i16>, heads: usize, window: usize) -> Result<Self, OutOfMemory> {
         let (half, count) = (window / 2, map.channels / heads);
         let head_len = count.next_multiple_of(MAX_LANES);
         let position_len = heads * head_len;
         let row_len = (map.width + 2 * half) * position_len;
-        let mut data = vec![0; (map.height + 2 * half) * row_len];
+        let mut data = memory::zeros((map.height + 2 * half) * row_len)?;
         let rows = map.data.par_chunks((map.width * map.channels).max(1));
         data[half * row_len..].par_chunks_mut(row_len.max(1)).zip(rows).for_each(|(to, row)| {
             let to = to[half * position_len..].chunks_exact_mut(head_len);
@@ -82,17 +83,17 @@ impl Values {
                 to.iter_mut().zip(at).for_each(|(to, v)| *to = i32::from(*v as u16) | i32::from(*v) << 16);
             }
         });
-        Self { data, row_len, position_len, head_len }
+        Ok(Self { data, row_len, position_len, head_len })
     }
 }
 
 /// All lanes of the columns that are inside the map; a plane as in [`Planes`].
-fn inside(width: usize, planes: &Planes) -> Vec<i32> {
-    let mut data = vec![0; 2 * planes.len];
+fn inside(width: usize, planes: &Planes) -> Result<Vec<i32>, OutOfMemory> {
+    let mut data = memory::zeros(2 * planes.len)?;
     for col in 0..width {
         data[col % 2 * planes.len + planes.margin + col / 2] = -1;
     }
-    data
+    Ok(data)
 }
 
 struct Inputs<'a> {
@@ -272,24 +273,31 @@ impl Job for Row<'_> {
 }
 
 /// [`crate::reference::local_attention`].
-#[must_use]
-pub fn local_attention(isa: Isa, tables: &Tables, shape: &LocalAttentionShape<'_>, [q, k, v]: [&Map<i16>; 3]) -> Map<i16> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn local_attention(
+    isa: Isa,
+    tables: &Tables,
+    shape: &LocalAttentionShape<'_>,
+    [q, k, v]: [&Map<i16>; 3],
+) -> Result<Map<i16>, OutOfMemory> {
     let (heads, window) = (shape.heads, shape.window);
-    let queries = Planes::new(q, heads, window);
+    let queries = Planes::new(q, heads, window)?;
     let inputs = Inputs {
         tables,
         shape: *shape,
         height: q.height,
         width: q.width,
-        inside: inside(q.width, &queries),
+        inside: inside(q.width, &queries)?,
         queries,
-        keys: Planes::new(k, heads, window),
-        values: Values::new(v, heads, window),
+        keys: Planes::new(k, heads, window)?,
+        values: Values::new(v, heads, window)?,
     };
-    let mut out = Map::zeros(q.height, q.width / 2, window * window * q.channels);
+    let mut out = Map::zeros(q.height, q.width / 2, window * window * q.channels)?;
     let row_len = (out.width * out.channels).max(1);
     out.data.par_chunks_mut(row_len).enumerate().for_each_init(Scratch::default, |scratch, (row, out)| {
         run(isa, Row { inputs: &inputs, scratch, row, out });
     });
-    out
+    Ok(out)
 }

@@ -1,6 +1,7 @@
 //! The integer analysis (SPEC 5.8), node after node on whole maps.
 
 use mlic_core::fixed::{LATENT_MAX, isqrt, round_shift, saturate};
+use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::{Analysis, Node, RECIPROCAL};
 use mlic_model::layout::NodeIndex;
 use mlic_model::parameters::Functions;
@@ -11,10 +12,12 @@ use super::quantize;
 use crate::map::{Map, Picture};
 
 /// Divisive normalization (SPEC 4.12).
-#[must_use]
-pub fn gdn(gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn gdn(gdn: &Gdn, input: &Map<i16>) -> Result<Map<i16>, OutOfMemory> {
     let channels = gdn.channels();
-    let mut out = Map::zeros(input.height, input.width, channels);
+    let mut out = Map::zeros(input.height, input.width, channels)?;
     for (out, x) in out.data.chunks_exact_mut(channels).zip(input.data.chunks_exact(channels)) {
         for (c, out) in out.iter_mut().enumerate() {
             let gamma = &gdn.gamma[c * channels..(c + 1) * channels];
@@ -25,34 +28,43 @@ pub fn gdn(gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
             *out = saturate(round_shift(numerator * reciprocal, gdn.output_shift), gdn.max) as i16;
         }
     }
-    out
+    Ok(out)
 }
 
 /// From a picture, with its sides padded to these, to y in latent fixed point: `[height / 16][width / 16]`.
-#[must_use]
-pub fn analysis(functions: &Functions, g_a: &Analysis, picture: &Picture<'_>, [height, width]: [usize; 2]) -> Map<i32> {
-    let mut samples = Map::zeros(height, width, 3);
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn analysis(
+    functions: &Functions,
+    g_a: &Analysis,
+    picture: &Picture<'_>,
+    [height, width]: [usize; 2],
+) -> Result<Map<i32>, OutOfMemory> {
+    let mut samples = Map::zeros(height, width, 3)?;
     (0..height).for_each(|row| picture.padded_row(row, &mut samples.data[3 * row * width..][..3 * width]));
     run(functions, g_a, samples)
 }
 
 /// From y after its gain to z, both in latent fixed point: `[height / 4][width / 4]`. `h_a` has a quantizer.
-#[must_use]
-pub fn hyper_analysis(functions: &Functions, h_a: &Analysis, y: &Map<i32>) -> Map<i32> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn hyper_analysis(functions: &Functions, h_a: &Analysis, y: &Map<i32>) -> Result<Map<i32>, OutOfMemory> {
     let input = h_a.quantizer().map(|quantizer| quantize(y, quantizer.level(), quantizer.max));
-    run(functions, h_a, input.unwrap_or_else(|| Map::zeros(0, 0, 0)))
+    run(functions, h_a, input.unwrap_or_else(|| Map::zeros(0, 0, 0))?)
 }
 
-fn run(functions: &Functions, own: &Analysis, input: Map<i16>) -> Map<i32> {
+fn run(functions: &Functions, own: &Analysis, input: Map<i16>) -> Result<Map<i32>, OutOfMemory> {
     let mut maps = vec![input];
     let (last, others) = own.nodes().split_last().map_or((None, own.nodes()), |(last, others)| (Some(last), others));
     for node in others {
         let at = |index: NodeIndex| &maps[index.0];
         maps.push(match node {
-            Node::Gdn(own) => gdn(own, at(own.input)),
+            Node::Gdn(own) => gdn(own, at(own.input))?,
             Node::Layer { layer, stride } => {
                 let inputs: Vec<&Map<i16>> = layer.inputs().map(at).collect();
-                layer.view().map_or_else(|| Map::zeros(0, 0, 0), |view| activations(&view, functions, &inputs, *stride))
+                layer.view().map_or_else(|| Map::zeros(0, 0, 0), |view| activations(&view, functions, &inputs, *stride))?
             }
         });
     }

@@ -2,6 +2,7 @@
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{divide, round_shift, saturate};
+use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::{Functions, LinearAttentionLevel, Requant};
 use mlic_model::proof::{ATTENTION_FRAC_BITS, LOGIT_MAX};
 
@@ -12,17 +13,19 @@ use crate::map::Map;
 ///
 /// Queries, keys and values have the same number of positions; head h has channels `h c .. (h + 1) c` of each. The output
 /// has the shape of the queries and saturates to ±max.
-#[must_use]
+///
+/// # Errors
+/// [`OutOfMemory`].
 pub fn linear_attention(
     functions: &Functions,
     level: LinearAttentionLevel,
     max: i32,
     heads: usize,
     [queries, keys, values]: [&Map<i16>; 3],
-) -> Map<i16> {
+) -> Result<Map<i16>, OutOfMemory> {
     let channels = queries.channels;
     let head_channels = channels / heads;
-    let mut out = Map::zeros(queries.height, queries.width, channels);
+    let mut out = Map::zeros(queries.height, queries.width, channels)?;
     for head in (0..channels).step_by(head_channels) {
         let context = head_context(functions, level.key, keys, values, head, head_channels);
         for (q, out) in queries.data.chunks_exact(channels).zip(out.data.chunks_exact_mut(channels)) {
@@ -33,7 +36,7 @@ pub fn linear_attention(
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Softmax weights of one position in Q15.
@@ -92,15 +95,17 @@ pub struct LocalAttentionShape<'a> {
 ///
 /// The inputs are full maps with channel `head * head_channels + i`; the output is packed at the non-anchors, with channels
 /// `[window position][head][i]`, saturated to the values' ±max.
-#[must_use]
+///
+/// # Errors
+/// [`OutOfMemory`].
 pub fn local_attention(
     functions: &Functions,
     shape: &LocalAttentionShape<'_>,
     [queries, keys, values]: [&Map<i16>; 3],
-) -> Map<i16> {
+) -> Result<Map<i16>, OutOfMemory> {
     let LocalAttentionShape { requant, bias, window, heads, max } = *shape;
     let channels = queries.channels;
-    let mut out = Map::zeros(queries.height, queries.width / 2, window * window * channels);
+    let mut out = Map::zeros(queries.height, queries.width / 2, window * window * channels)?;
     for row in 0..queries.height {
         for (packed, col) in (Parity::NonAnchor.first_col(row)..queries.width).step_by(2).enumerate() {
             let at = out.at_mut(row, packed);
@@ -113,7 +118,7 @@ pub fn local_attention(
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// One head of one window.

@@ -1,6 +1,8 @@
 //! Linear layers: weighted sums over one or more inputs, requantization, activation (SPEC 4.2).
 
+use bytemuck::Zeroable;
 use mlic_core::fixed::{LATENT_MAX, round_shift, saturate};
+use mlic_core::memory::OutOfMemory;
 use mlic_model::layout::{Epilogue, Kernel};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::Functions;
@@ -38,14 +40,14 @@ fn weighted_sum(view: &LayerView<'_>, inputs: &[&Map<i16>], output: usize, row: 
 }
 
 /// Outputs at every `stride`-th row and column.
-pub(super) fn map_outputs<T: Copy + Default>(
+pub(super) fn map_outputs<T: Copy + Zeroable>(
     view: &LayerView<'_>,
     inputs: &[&Map<i16>],
     stride: usize,
     epilogue: impl Fn(i64) -> T,
-) -> Map<T> {
+) -> Result<Map<T>, OutOfMemory> {
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height / stride, m.width / stride));
-    let mut out = Map::zeros(height, width, view.spec.outputs);
+    let mut out = Map::zeros(height, width, view.spec.outputs)?;
     for row in 0..height {
         for col in 0..width {
             for output in 0..view.spec.outputs {
@@ -53,17 +55,24 @@ pub(super) fn map_outputs<T: Copy + Default>(
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// A layer whose output are activations (linear, or with GELU) or samples.
-#[must_use]
-pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i16> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Result<Map<i16>, OutOfMemory> {
     activations(view, functions, inputs, 1)
 }
 
 /// The same at every `stride`-th row and column.
-pub(super) fn activations(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>], stride: usize) -> Map<i16> {
+pub(super) fn activations(
+    view: &LayerView<'_>,
+    functions: &Functions,
+    inputs: &[&Map<i16>],
+    stride: usize,
+) -> Result<Map<i16>, OutOfMemory> {
     let gelu_output = view.level.output;
     match view.spec.epilogue {
         Epilogue::Gelu => map_outputs(view, inputs, stride, |v| {
@@ -75,13 +84,17 @@ pub(super) fn activations(view: &LayerView<'_>, functions: &Functions, inputs: &
 }
 
 /// A layer whose output is in latent fixed point: (scale, mean).
-#[must_use]
-pub fn latent_layer(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Map<i32> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn latent_layer(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Result<Map<i32>, OutOfMemory> {
     map_outputs(view, inputs, 1, |v| saturate(v, LATENT_MAX))
 }
 
 /// The last layer of latent residual prediction: `0.5 tanh` in latent fixed point.
-#[must_use]
-pub fn residual_layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Map<i32> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn residual_layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) -> Result<Map<i32>, OutOfMemory> {
     map_outputs(view, inputs, 1, |v| half_tanh(functions, preactivation(v)))
 }

@@ -11,15 +11,19 @@ pub use analysis::{analysis, gdn, hyper_analysis};
 pub use attention::{LocalAttentionShape, linear_attention, local_attention};
 pub use layer::{latent_layer, layer, residual_layer};
 pub use norm::layer_norm;
-pub use synthesis::{inverse_gdn, synthesis};
+pub use synthesis::{inverse_gdn, synthesis, synthesis_nodes};
 
 use crate::map::Map;
 use mlic_core::fixed::saturate;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::parameters::Requant;
 
 /// Latent fixed point to activations: requantize, saturate to ±max (SPEC 4.1).
-#[must_use]
-pub fn quantize(latent: &Map<i32>, requant: Requant, max: i32) -> Map<i16> {
-    let data = latent.data.iter().map(|v| saturate(requant.apply(i64::from(*v)), max) as i16).collect();
-    Map { height: latent.height, width: latent.width, channels: latent.channels, data }
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn quantize(latent: &Map<i32>, requant: Requant, max: i32) -> Result<Map<i16>, OutOfMemory> {
+    let values = latent.data.iter().map(|v| saturate(requant.apply(i64::from(*v)), max) as i16);
+    let data = memory::collect(latent.data.len(), values)?;
+    Ok(Map { height: latent.height, width: latent.width, channels: latent.channels, data })
 }

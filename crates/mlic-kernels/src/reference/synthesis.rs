@@ -1,6 +1,7 @@
 //! The integer synthesis (SPEC 5.7), node after node on whole maps.
 
 use mlic_core::fixed::{isqrt, round_shift, saturate};
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::NodeIndex;
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::synthesis::{Gdn, MAX_NORM, Node, Synthesis};
@@ -9,10 +10,12 @@ use super::{layer, quantize};
 use crate::map::Map;
 
 /// Inverse divisive normalization (SPEC 4.11).
-#[must_use]
-pub fn inverse_gdn(gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn inverse_gdn(gdn: &Gdn, input: &Map<i16>) -> Result<Map<i16>, OutOfMemory> {
     let channels = gdn.channels();
-    let mut out = Map::zeros(input.height, input.width, channels);
+    let mut out = Map::zeros(input.height, input.width, channels)?;
     for (out, x) in out.data.chunks_exact_mut(channels).zip(input.data.chunks_exact(channels)) {
         for (c, out) in out.iter_mut().enumerate() {
             let gamma = &gdn.gamma[c * channels..(c + 1) * channels];
@@ -22,26 +25,37 @@ pub fn inverse_gdn(gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
             *out = saturate(requant.apply(i64::from(x[c]) * isqrt(norm as u64) as i64), gdn.max) as i16;
         }
     }
-    out
+    Ok(out)
 }
 
 /// From `y_hat` after its inverse gain, in latent fixed point, to samples: `[16 height][16 width]` of red, green, blue.
-#[must_use]
-pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Map<u8> {
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
+    let last = synthesis_nodes(functions, synthesis, latent)?.pop();
+    let Map { height, width, channels, data } = last.map_or_else(|| Map::zeros(0, 0, 0), Ok)?;
+    Ok(Map { height, width, channels, data: memory::collect(data.len(), data.iter().map(|v| *v as u8))? })
+}
+
+/// What every node gives, the quantizer (node 0) first and the samples last.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn synthesis_nodes(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Result<Vec<Map<i16>>, OutOfMemory> {
     let quantizer = synthesis.quantizer();
-    let mut maps = vec![quantize(latent, quantizer.level(), quantizer.max)];
+    let mut maps = vec![quantize(latent, quantizer.level(), quantizer.max)?];
     for node in synthesis.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         let map = match node {
-            Node::InverseGdn(gdn) => inverse_gdn(gdn, at(gdn.input)),
+            Node::InverseGdn(gdn) => inverse_gdn(gdn, at(gdn.input))?,
             Node::Layer(own) => {
                 let inputs: Vec<&Map<i16>> = node.inputs().map(at).collect();
-                let map = own.view().map_or_else(|| Map::zeros(0, 0, 0), |view| layer(&view, functions, &inputs));
-                if own.shuffle { map.shuffle() } else { map }
+                let map = own.view().map_or_else(|| Map::zeros(0, 0, 0), |view| layer(&view, functions, &inputs))?;
+                if own.shuffle { map.shuffle()? } else { map }
             }
         };
         maps.push(map);
     }
-    let Map { height, width, channels, data } = maps.pop().unwrap_or_else(|| Map::zeros(0, 0, 0));
-    Map { height, width, channels, data: data.into_iter().map(|v| v as u8).collect() }
+    Ok(maps)
 }

@@ -102,9 +102,25 @@ fn row(platform: &Platform, record: &Record) -> String {
     let runs = || COLUMNS.iter().filter_map(|(suite, backend)| record.run(suite, backend));
     let device = runs().find(|run| run.backend == "integer").map_or("-", |run| run.device.as_str());
     let seconds = runs().map(|run| run.seconds.to_string()).collect::<Vec<_>>().join(", ");
-    let Record { runs_on, compiler, date, commit, .. } = record;
+    let Record { runs_on, compiler, .. } = record;
     let Platform { name, why, .. } = platform;
-    format!("| {name} | {why} | {runs_on} | {device} | {compiler} | {seconds} | {date}, {commit} |")
+    format!("| {name} | {why} | {runs_on} | {device} | {compiler} | {seconds} | {} |", when(record))
+}
+
+/// Day and commit of the runs; of those that are not of the first one's, with their suites.
+fn when(record: &Record) -> String {
+    let runs = || COLUMNS.iter().filter_map(|(suite, backend)| record.run(suite, backend));
+    let of = |run: &Run| format!("{}, {}", run.date, run.commit);
+    let Some(first) = runs().next().map(of) else { return "-".into() };
+    let mut others: Vec<(String, Vec<&str>)> = Vec::new();
+    for run in runs().filter(|run| of(run) != first) {
+        match others.iter_mut().find(|(when, _)| *when == of(run)) {
+            Some((_, suites)) => suites.push(&run.suite),
+            None => others.push((of(run), vec![&run.suite])),
+        }
+    }
+    let others = others.iter().map(|(when, suites)| format!("; {}: {when}", suites.join(", ")));
+    first + &others.collect::<String>()
 }
 
 /// Where the document is.

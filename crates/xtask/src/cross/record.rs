@@ -11,10 +11,6 @@ use super::{Records, io};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// Day, `2026-01-31`.
-    pub date: String,
-    /// Commit of the repository, with `-dirty` if it was changed.
-    pub commit: String,
     /// The compiler and its version.
     pub compiler: String,
     /// What ran the programs.
@@ -45,6 +41,10 @@ pub struct Run {
     pub others: Vec<String>,
     /// Time, in seconds.
     pub seconds: u64,
+    /// Day, `2026-01-31`.
+    pub date: String,
+    /// Commit of the repository, with `-dirty` if it was changed.
+    pub commit: String,
 }
 
 impl Run {
@@ -66,6 +66,17 @@ impl Record {
     #[must_use]
     pub fn run(&self, suite: &str, backend: &str) -> Option<&Run> {
         self.runs.iter().find(|run| run.suite == suite && run.backend == backend)
+    }
+
+    /// The same with what an earlier record has beyond it: its runs of other suites, if the same compiler made the program and the same
+    /// emulator ran it.
+    #[must_use]
+    pub fn merged(mut self, earlier: Option<&Self>) -> Self {
+        let same = earlier.filter(|earlier| (&earlier.compiler, &earlier.runs_on) == (&self.compiler, &self.runs_on));
+        let others = same.map_or(&[][..], |earlier| &earlier.runs);
+        let others: Vec<Run> = others.iter().filter(|run| self.run(&run.suite, &run.backend).is_none()).cloned().collect();
+        self.runs.extend(others);
+        self
     }
 
     /// One line for people.

@@ -31,15 +31,10 @@ pub fn platform(platform: &Platform, setup: &Setup, options: &Options) -> Result
     let start = Instant::now();
     output(program_on(platform, setup, &program).args(["encode", "--backend", "integer"]))?;
     println!("cross: streams encoded on {} are those recorded, {} s", platform.name, start.elapsed().as_secs());
-    let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, suite, backend);
+    let when = [said("date", &["-u", "+%F"])?, commit()?];
+    let one = |(suite, backend): &(String, &str)| run(platform, setup, &program, [suite.as_str(), backend], &when);
     let runs = plan(&options.suites).iter().map(one).collect::<Result<_, _>>()?;
-    Ok(Record {
-        date: said("date", &["-u", "+%F"])?,
-        commit: commit()?,
-        compiler: build::compiler(setup)?,
-        runs_on: setup.runs_on.clone(),
-        runs,
-    })
+    Ok(Record { compiler: build::compiler(setup)?, runs_on: setup.runs_on.clone(), runs })
 }
 
 fn said(program: &str, args: &[&str]) -> Result<String, String> {
@@ -71,7 +66,13 @@ fn program_on(platform: &Platform, setup: &Setup, program: &Path) -> Command {
     command
 }
 
-fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend: &str) -> Result<Run, String> {
+fn run(
+    platform: &Platform,
+    setup: &Setup,
+    program: &Path,
+    [suite, backend]: [&str; 2],
+    [date, commit]: &[String; 2],
+) -> Result<Run, String> {
     let (expected, start) = (suite::find(suite)?, Instant::now());
     let mut command = program_on(platform, setup, program);
     let level = expected.level.to_string();
@@ -98,6 +99,8 @@ fn run(platform: &Platform, setup: &Setup, program: &Path, suite: &str, backend:
         passed: passed.len(),
         others: others.into_iter().map(|(name, verdict)| format!("{name}: {verdict}")).collect(),
         seconds: start.elapsed().as_secs(),
+        date: date.clone(),
+        commit: commit.clone(),
     })
 }
 
