@@ -12,8 +12,8 @@ use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::cpu::CpuBackend;
 use mlic_backend::integer::Kernels;
 use mlic_core::schedule::{LatentSize, passes};
-use mlic_kernels::{Map, Picture};
 use mlic_kernels::cpu::Isa;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
 const ROUNDS: usize = 5;

@@ -76,11 +76,7 @@ fn pool(backend: &'static str, threads: usize) -> Result<Pool, BackendError> {
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`] when threads cannot be started.
-pub fn on_threads<R: Send>(
-    backend: &'static str,
-    threads: usize,
-    work: impl FnOnce() -> R + Send,
-) -> Result<R, BackendError> {
+pub fn on_threads<R: Send>(backend: &'static str, threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BackendError> {
     Ok(pool(backend, threads)?.install(work))
 }
 

@@ -90,7 +90,10 @@ impl Maker {
         let multiplier = if inputs.iter().all(|(_, identity)| *identity) { 1 << 19 } else { ((unit << 20) / typical) as i32 };
         let level = LayerLevel {
             shift: 20,
-            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| multiplier + self.random.within(multiplier / 2)).collect()).collect(),
+            multipliers: inputs
+                .iter()
+                .map(|_| (0..outputs).map(|_| multiplier + self.random.within(multiplier / 2)).collect())
+                .collect(),
             bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 28))).collect(),
             output: Requant { multiplier: 1 << 20, shift: 25 },
         };

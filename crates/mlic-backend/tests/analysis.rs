@@ -75,7 +75,11 @@ fn nodes_that_break_a_rule_are_refused() {
     assert!(with(&|nodes| nodes.truncate(nodes.len() - 1)).is_err(), "the last node is no latents");
     assert!(with(&|nodes| nodes.clear()).is_err(), "no nodes");
     let of_gdn = |nodes: &mut Vec<Node>, change: &dyn Fn(&mut mlic_model::synthesis::Gdn)| {
-        nodes.iter_mut().for_each(|node| if let Node::Gdn(gdn) = node { change(gdn) });
+        nodes.iter_mut().for_each(|node| {
+            if let Node::Gdn(gdn) = node {
+                change(gdn)
+            }
+        });
     };
     assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.multipliers[0] = i32::MAX / 2000)).is_ok());
     assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.multipliers[0] = i32::MAX / 2000 + 1)).is_err(), "a numerator of 33 bits");

@@ -67,7 +67,12 @@ fn sixteen_bits_follow_the_float_transforms() {
 #[test]
 fn a_synthesis_is_no_analysis() {
     let g_s = graph("g_s.onnx");
-    let y = Planes { channels: g_s.input_channels() as usize, height: 4, width: 4, data: vec![0.5; 16 * g_s.input_channels() as usize] };
+    let y = Planes {
+        channels: g_s.input_channels() as usize,
+        height: 4,
+        width: 4,
+        data: vec![0.5; 16 * g_s.input_channels() as usize],
+    };
     let observed = Observed::new(&g_s, [y], 1).unwrap();
     let error = quantize_analysis(&g_s, &observed, WeightWidth::Words, false).unwrap_err();
     assert!(error.to_string().contains("normalization"), "{error}");

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use cli::{
-    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs, OutputArgs,
-    ReportArgs, RunArgs,
+    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs,
+    OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::output::{Destination, Output};

@@ -89,7 +89,9 @@ impl Analysis {
         let is_latent = matches!(nodes.last(), Some(Node::Layer { layer, .. }) if layer.spec.epilogue == Epilogue::Latent);
         match shapes.last() {
             Some(last) if is_latent && last.scale == 1 && last.channels == outputs => Ok(Self { input, nodes, shapes }),
-            other => Err(refuse(nodes.len(), format!("the last node must be latents of {outputs} channels at scale 1: {other:?}"))),
+            other => {
+                Err(refuse(nodes.len(), format!("the last node must be latents of {outputs} channels at scale 1: {other:?}")))
+            }
         }
     }
 

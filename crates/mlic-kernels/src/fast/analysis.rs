@@ -72,13 +72,7 @@ impl Analysis {
     }
 
     /// `input` are the rows and columns of node 0.
-    fn run(
-        &self,
-        tables: &Tables,
-        input: [usize; 2],
-        strip_rows: usize,
-        fill: &mut dyn FnMut(usize, &mut Window),
-    ) -> Map<i32> {
+    fn run(&self, tables: &Tables, input: [usize; 2], strip_rows: usize, fill: &mut dyn FnMut(usize, &mut Window)) -> Map<i32> {
         let (Some(first), Some(last)) = (self.nodes.shapes.first(), self.nodes.shapes.last()) else { return Map::zeros(0, 0, 0) };
         let size @ [height, width] = input.map(|side| side / first.scale);
         let mut out = Map::zeros(height, width, last.channels);
