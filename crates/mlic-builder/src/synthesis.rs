@@ -3,6 +3,9 @@
 //! Convolutions take the GELU and the pixel shuffle after them along; sums become layers of identity terms. Activations have 14 bits, weights as
 //! many as the 32-bit accumulators leave room for: up to 16, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
 //! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB; of an analysis, noise in y.
+//!
+//! An analysis needs more: of a smooth picture everything but the mean is small, and what weights lack reaches it in proportion to the mean. Its
+//! activations have 16 bits, and its 16-bit weights are two terms of 8 bits, the second for what the first leaves: sums of each fit 32 bits.
 
 use mlic_backend::Planes;
 use mlic_model::analysis::{self, Analysis, Input};
@@ -69,12 +72,15 @@ pub enum WeightWidth {
     Words,
 }
 
+/// Largest magnitude of an activation of an analysis: the largest that is two signed bytes (`256 a + b`) on every processor.
+const ANALYSIS_MAX: i32 = 32_639;
+
 /// Quantizes a synthesis.
 ///
 /// # Errors
 /// [`BuildError::Synthesis`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
 pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
-    let (quantizer, input) = latent_input("g_s", observed)?;
+    let (quantizer, input) = latent_input("g_s", observed, WIDE_MAX)?;
     let nodes = Converter::convert(Target::Samples, graph, observed, width, input)?.into_iter().map(|node| match node {
         Node::Layer { layer, .. } => synthesis::Node::Layer(layer),
         Node::Gdn(gdn) => synthesis::Node::InverseGdn(gdn),
@@ -90,7 +96,7 @@ pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth,
     let (source, input) = if samples {
         (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_UNIT, max: 255 })
     } else {
-        let (quantizer, input) = latent_input("h_a", observed)?;
+        let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
         (Input::Latent(quantizer), input)
     };
     let nodes = Converter::convert(Target::Latents, graph, observed, width, input)?.into_iter().map(|node| match node {
@@ -101,10 +107,10 @@ pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth,
 }
 
 /// The quantizer of node 0, and the node.
-fn latent_input(name: &str, observed: &Observed) -> Result<(QuantizerParameters, Made), BuildError> {
-    let step = observed.step(NodeId(0), WIDE_MAX);
-    let quantizer = QuantizerParameters { max: WIDE_MAX, levels: vec![requant(name, LATENT_UNIT / step)?] };
-    Ok((quantizer, Made { at: NodeIndex(0), step, max: WIDE_MAX }))
+fn latent_input(name: &str, observed: &Observed, max: i32) -> Result<(QuantizerParameters, Made), BuildError> {
+    let step = observed.step(NodeId(0), max);
+    let quantizer = QuantizerParameters { max, levels: vec![requant(name, LATENT_UNIT / step)?] };
+    Ok((quantizer, Made { at: NodeIndex(0), step, max }))
 }
 
 /// What a transform gives.
@@ -114,6 +120,16 @@ enum Target {
     Samples,
     /// An analysis: its layers may have stride 2, its normalizations divide.
     Latents,
+}
+
+impl Target {
+    /// Largest magnitude of an activation on the way, with weights of this width.
+    const fn max(self, width: WeightWidth) -> i32 {
+        match (self, width) {
+            (Self::Latents, WeightWidth::Words) => ANALYSIS_MAX,
+            _ => WIDE_MAX,
+        }
+    }
 }
 
 /// A node of either.
@@ -222,11 +238,15 @@ impl<'a> Converter<'a> {
             return Err(unsupported(id, problem));
         }
         let from = self.input(input)?;
-        let (weights, steps) = self.weights(conv, from.max);
+        let terms = match (self.target, self.width) {
+            (Target::Latents, WeightWidth::Words) => split_weights(conv, from.max),
+            _ => vec![self.weights(conv, from.max)],
+        };
+        let (weights, steps): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
         let term = TermSpec { source: Source::Node(from.at), first_channel: 0, channels: conv.input as usize, identity: false };
-        let spec = self.spec(id, vec![term], Kernel::Dense { size }, conv.output as usize);
-        let after = self.after(id);
-        self.layer(after, spec, conv.stride as usize, &conv.bias, vec![weights], &[steps], &[from.step])
+        let spec = self.spec(id, vec![term; weights.len()], Kernel::Dense { size }, conv.output as usize);
+        let (after, inputs) = (self.after(id), vec![from.step; weights.len()]);
+        self.layer(after, spec, conv.stride as usize, &conv.bias, weights, &steps, &inputs)
     }
 
     /// A layer of identity terms.
@@ -252,7 +272,7 @@ impl<'a> Converter<'a> {
             let order = (0..taps).flat_map(|tap| (0..inputs).map(move |c| f64::from(row[c * taps + tap])));
             let step = match self.width {
                 WeightWidth::Bytes => best_step(row),
-                WeightWidth::Words => word_step(row, max),
+                WeightWidth::Words => fitting_step(row.iter().copied().map(f64::from), i16::MAX.into(), max),
             };
             match self.width {
                 WeightWidth::Bytes => bytes.extend(order.map(|w| (w / step).round().clamp(-127.0, 127.0) as i8)),
@@ -280,13 +300,14 @@ impl<'a> Converter<'a> {
     ) -> Result<(), BuildError> {
         let end = (after.last == self.graph.output()).then_some(self.target);
         let none = Requant { multiplier: 0, shift: 0 };
-        let step = self.observed.step(after.last, WIDE_MAX);
+        let most = self.target.max(self.width);
+        let step = self.observed.step(after.last, most);
         let (epilogue, step, unit, output, max) = match (end, after.gelu) {
             (Some(_), true) => return Err(unsupported(after.last, "an output after GELU has no integer form")),
             (Some(Target::Samples), _) => (Epilogue::Pixel, SAMPLE_UNIT, SAMPLE_UNIT, none, 255),
-            (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_UNIT, LATENT_UNIT, none, WIDE_MAX),
-            (None, true) => (Epilogue::Gelu, step, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?, WIDE_MAX),
-            (None, false) => (Epilogue::Linear, step, step, none, WIDE_MAX),
+            (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_UNIT, LATENT_UNIT, none, most),
+            (None, true) => (Epilogue::Gelu, step, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?, most),
+            (None, false) => (Epilogue::Linear, step, step, none, most),
         };
         spec.epilogue = epilogue;
         let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
@@ -313,7 +334,8 @@ impl<'a> Converter<'a> {
         let shift = (sum / f64::from(count.max(1))).round().clamp(0.0, 40.0) as u32;
         let scale = f64::from(shift).exp2();
         let areas: Vec<f64> = factors.iter().zip(&areas).map(|(f, a)| a.min(f / (unit * scale))).collect();
-        let step = self.observed.step(id, WIDE_MAX);
+        let max = self.target.max(self.width);
+        let step = self.observed.step(id, max);
         // Of products with the root, or with its reciprocal.
         let ratio = |a: &f64| match self.target {
             Target::Samples => from.step / (a.sqrt() * step),
@@ -334,14 +356,14 @@ impl<'a> Converter<'a> {
         let beta = gdn.beta.iter().zip(&areas).map(|(b, a)| (f64::from(*b) * a * scale).round() as i64);
         let node = Gdn {
             input: from.at,
-            max: WIDE_MAX,
+            max,
             gamma: gamma.collect(),
             beta: beta.collect(),
             shift,
             multipliers: ratios.iter().map(|r| (r * f64::from(output_shift).exp2()).round() as i32).collect(),
             output_shift: output_shift as u32,
         };
-        self.add(id, Node::Gdn(node), step, WIDE_MAX);
+        self.add(id, Node::Gdn(node), step, max);
         Ok(())
     }
 
@@ -351,13 +373,34 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// The smallest step with which the weights of one output fit their type and, with activations of at most `max`, a 32-bit sum.
-fn word_step(row: &[f32], max: i32) -> f64 {
-    let largest = row.iter().fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
-    let sum: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+/// Weights `[output][row][col][input]` as two terms of bytes with a step per output, for activations of at most `max`: the second for what the
+/// first leaves.
+fn split_weights(conv: &Conv2d, max: i32) -> Vec<(OwnedWeights, Vec<f64>)> {
+    let (inputs, taps) = (conv.input as usize, (conv.kernel * conv.kernel) as usize);
+    let mut terms = vec![(Vec::with_capacity(conv.weight.len()), Vec::new()); 2];
+    for row in conv.weight.chunks_exact(inputs * taps) {
+        let order = (0..taps).flat_map(|tap| (0..inputs).map(move |c| f64::from(row[c * taps + tap])));
+        let mut rest: Vec<f64> = order.collect();
+        for (weights, steps) in &mut terms {
+            let step = fitting_step(rest.iter().copied(), i8::MAX.into(), max);
+            for w in &mut rest {
+                let whole = (*w / step).round();
+                weights.push(whole as i8);
+                *w -= whole * step;
+            }
+            steps.push(step);
+        }
+    }
+    terms.into_iter().map(|(weights, steps)| (OwnedWeights::Bytes(weights), steps)).collect()
+}
+
+/// The smallest step with which the weights of one output are at most `most` and, with activations of at most `max`, have a 32-bit sum.
+fn fitting_step(row: impl Iterator<Item = f64> + Clone, most: f64, max: i32) -> f64 {
+    let largest = row.clone().fold(0.0_f64, |m, w| m.max(w.abs()));
+    let (sum, count) = row.fold((0.0, 0.0), |(sum, count), w| (sum + w.abs(), count + 1.0));
     // Rounding may add half a step to each weight.
-    let room = f64::from(i32::MAX) / f64::from(max) - row.len() as f64 / 2.0 - 1.0;
-    (largest / f64::from(i16::MAX)).max(sum / room).max(1e-12)
+    let room = f64::from(i32::MAX) / f64::from(max) - count / 2.0 - 1.0;
+    (largest / most).max(sum / room).max(1e-12)
 }
 
 /// The largest factor with which the gammas of one channel, rounded, are in range; infinite if all are zero.

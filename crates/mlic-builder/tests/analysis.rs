@@ -51,9 +51,9 @@ fn sixteen_bits_follow_the_float_transforms() {
     let observed = [Observed::new(&g_a, [x], 1).unwrap(), Observed::new(&h_a, [y.clone()], 1).unwrap()];
     let errors = |weights| {
         let own = quantize_analysis(&g_a, &observed[0], weights, true).unwrap();
-        let got = fast::Analysis::new(isa, &own).analyze(&tables, &picture, [height, width]);
+        let got = fast::Analysis::new(isa, &own).unwrap().analyze(&tables, &picture, [height, width]).unwrap();
         let hyper = quantize_analysis(&h_a, &observed[1], weights, false).unwrap();
-        let got_z = fast::Analysis::new(isa, &hyper).hyper_analyze(&tables, &got);
+        let got_z = fast::Analysis::new(isa, &hyper).unwrap().hyper_analyze(&tables, &got).unwrap();
         [relative_error(&got, &y), relative_error(&got_z, &z)]
     };
     let (words, bytes) = (errors(WeightWidth::Words), errors(WeightWidth::Bytes));

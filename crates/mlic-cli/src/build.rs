@@ -80,7 +80,7 @@ enum ExactArg {
 enum AnalysisArg {
     /// Up to 16 bits
     Int16,
-    /// 8 bits: smaller and faster, at a cost in bits that is seen at high quality
+    /// 8 bits: smaller and faster, but far from the float analysis at high quality
     Int8,
     /// No integer analysis: encoding needs the float executor
     Float,

@@ -16,7 +16,12 @@ const PACKAGE: &str = "models/tiny.mlicpkg";
 /// Columns and rows.
 const SIZES: [(u32, u32); 3] = [(1, 1), (150, 70), (65, 129)];
 /// Scenes, and the digest of their streams at every size and three qualities.
-const EXPECTED: [(Scene, &str); 4] = [(Scene::Gradient, ""), (Scene::Noise, ""), (Scene::Glyphs, ""), (Scene::Saturated, "")];
+const EXPECTED: [(Scene, &str); 4] = [
+    (Scene::Gradient, "8cfafbde4af4195df400ae784fe7984d"),
+    (Scene::Noise, "e3e3aaf1a8360829932f89a691bc0249"),
+    (Scene::Glyphs, "b70bbd3a329c0d6463193f170029f4b0"),
+    (Scene::Saturated, "3269bdfbcaf2c9721e9db1844b6f1297"),
+];
 
 /// The streams of one scene.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -116,14 +116,14 @@ proptest! {
         let padded = [height, width].map(|side| side.next_multiple_of(64));
         let f = functions();
         let tables = fast::Tables::new(&f);
-        let y = reference::analysis(&f, &own, &picture, padded);
-        let z = reference::hyper_analysis(&f, &hyper, &y);
+        let y = reference::analysis(&f, &own, &picture, padded).unwrap();
+        let z = reference::hyper_analysis(&f, &hyper, &y).unwrap();
         for isa in isas() {
-            let (packed, packed_hyper) = (fast::Analysis::new(isa, &own), fast::Analysis::new(isa, &hyper));
-            assert_same(isa, &packed.analyze_in_strips(&tables, &picture, padded, strip_rows), &y);
-            assert_same(isa, &packed.analyze(&tables, &picture, padded), &y);
-            assert_same(isa, &packed_hyper.hyper_analyze_in_strips(&tables, &y, strip_rows), &z);
-            assert_same(isa, &packed_hyper.hyper_analyze(&tables, &y), &z);
+            let (packed, packed_hyper) = (fast::Analysis::new(isa, &own).unwrap(), fast::Analysis::new(isa, &hyper).unwrap());
+            assert_same(isa, &packed.analyze_in_strips(&tables, &picture, padded, strip_rows).unwrap(), &y);
+            assert_same(isa, &packed.analyze(&tables, &picture, padded).unwrap(), &y);
+            assert_same(isa, &packed_hyper.hyper_analyze_in_strips(&tables, &y, strip_rows).unwrap(), &z);
+            assert_same(isa, &packed_hyper.hyper_analyze(&tables, &y).unwrap(), &z);
         }
     }
 
@@ -163,12 +163,12 @@ fn threads_change_nothing() {
     let rgb: Vec<u8> = (0..3 * 150 * 90).map(|_| rng.next() as u8).collect();
     let picture = Picture::new(150, 90, &rgb).unwrap();
     let tables = fast::Tables::new(&functions());
-    let expected = reference::analysis(&functions(), &own, &picture, [192, 128]);
+    let expected = reference::analysis(&functions(), &own, &picture, [192, 128]).unwrap();
     for threads in [1, 2, 5, 64] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in isas() {
-            let packed = fast::Analysis::new(isa, &own);
-            assert_same(isa, &pool.install(|| packed.analyze(&tables, &picture, [192, 128])), &expected);
+            let packed = fast::Analysis::new(isa, &own).unwrap();
+            assert_same(isa, &pool.install(|| packed.analyze(&tables, &picture, [192, 128])).unwrap(), &expected);
         }
     }
 }
@@ -186,7 +186,7 @@ fn normalizations_divide() {
         output_shift: 36,
     };
     let x: [i16; 2] = [-5000, 3000];
-    let out = reference::gdn(&gdn, &Map { height: 1, width: 1, channels: 2, data: x.to_vec() });
+    let out = reference::gdn(&gdn, &Map { height: 1, width: 1, channels: 2, data: x.to_vec() }).unwrap();
     for c in 0..2 {
         let squares = x.map(|x| i64::from(x) * i64::from(x));
         let norm = (i64::from(gdn.gamma[2 * c]) * squares[0] + i64::from(gdn.gamma[2 * c + 1]) * squares[1] + gdn.beta[c]) >> 8;

@@ -42,7 +42,7 @@ fn streams_are_the_same_whatever_encodes() {
                     assert_eq!(got.stream, own.stream, "{}, {threads} threads, {width}x{height} at {quality}", isa.name());
                 }
             }
-            let decoded = codec(&model, CpuBackend::fast(), 1).decode_latents(&own.stream, &|_| ()).unwrap();
+            let decoded = codec(&model, Kernels::best(), 1).decode_latents(&own.stream, &|_| ()).unwrap();
             assert_eq!(decoded.y_hat, own.y_hat, "{width}x{height} at {quality}");
             digests.push((own.stream.len(), mlic_backend::digest::Digest::of_i32(&own.y_hat.data).to_string()));
         }
@@ -52,6 +52,6 @@ fn streams_are_the_same_whatever_encodes() {
 
 #[test]
 fn a_float_analysis_needs_an_executor() {
-    let error = codec(&Arc::new(tiny()), CpuBackend::fast(), 1).encode(&picture(9, 9), 0, &|_| ()).unwrap_err();
+    let error = codec(&Arc::new(tiny()), Kernels::best(), 1).encode(&picture(9, 9), 0, &|_| ()).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::NotAvailable { .. })), "{error}");
 }
