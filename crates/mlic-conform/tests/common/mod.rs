@@ -10,7 +10,6 @@ use mlic_backend::Backend;
 use mlic_backend::integer::Kernels;
 use mlic_conform::report::SuiteReport;
 use mlic_conform::{Level, Models, Options, Store, run};
-use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 use mlic_tract::backend;
 
