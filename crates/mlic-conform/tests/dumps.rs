@@ -17,7 +17,7 @@ fn dump() -> (tempfile::TempDir, String, Vec<u8>) {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("dump").to_str().unwrap().to_owned();
     let (code, text) = explain(&["--write-dump", &path]);
-    assert_eq!((code, text.as_str()), (0, "14 tensors of the decoding on integer\n"));
+    assert_eq!((code, text.as_str()), (0, "15 tensors of the decoding on integer\n"));
     let bytes = std::fs::read(&path).unwrap();
     (root, path, bytes)
 }
@@ -25,7 +25,7 @@ fn dump() -> (tempfile::TempDir, String, Vec<u8>) {
 #[test]
 fn two_backends_are_compared() {
     let (code, text) = explain(&["--against", "reference"]);
-    assert!(code == 0 && text.contains("no number differs in the 14 tensors that integer and reference both have"), "{text}");
+    assert!(code == 0 && text.contains("no number differs in the 15 tensors that integer and reference both have"), "{text}");
     let (code, text) = said(&["explain", "bad-magic", "--backend", "integer"]);
     assert!(code == 0 && text.contains("integer ended in") && text.contains("reference ended in"), "{text}");
 }
@@ -35,20 +35,26 @@ fn a_dump_compares_equal_with_its_own_decoding() {
     let (_root, path, bytes) = dump();
     assert_eq!(&bytes[..12], b"MLICDUMP\x01\0\0\0");
     let (code, text) = explain(&["--dump", &path]);
-    assert!(code == 0 && text.contains("no number differs in the 14 tensors"), "{text}");
+    assert!(code == 0 && text.contains("no number differs in the 15 tensors"), "{text}");
 }
 
 #[test]
 fn a_differing_number_is_named_with_both_values() {
     let (root, _, bytes) = dump();
-    // The last value of y_hat: 4 x 4 positions.
+    // The last value of y_hat: 4 x 4 positions. The record of the pixels follows it.
     let mut last = bytes.clone();
-    let value = i32::from_le_bytes(last[bytes.len() - 4..].try_into().unwrap());
-    *last.last_chunk_mut().unwrap() = (value + 7).to_le_bytes();
+    let at = bytes.len() - (8 + 3 * 64 * 64) - 4;
+    let value = i32::from_le_bytes(last[at..at + 4].try_into().unwrap());
+    last[at..at + 4].copy_from_slice(&(value + 7).to_le_bytes());
     let (code, text) = explain(&["--dump", &file(&root, "last", last)]);
     assert!(code == 1 && text.contains("first difference: y_hat, row 3, column 3, channel "), "{text}");
     assert!(text.contains(&format!("integer has {value}, ")) && text.contains(&format!("has {}\n", value + 7)), "{text}");
     assert!(text.contains("1 of "), "{text}");
+    // The last sample.
+    let mut sample = bytes.clone();
+    *sample.last_mut().unwrap() ^= 1;
+    let (code, text) = explain(&["--dump", &file(&root, "sample", sample)]);
+    assert!(code == 1 && text.contains("first difference: pixels, row 63, column 63, channel 2"), "{text}");
     // The first symbol of z.
     let mut first = bytes.clone();
     first[56] ^= 1;
@@ -82,7 +88,7 @@ fn what_is_not_a_dump_of_this_stream_is_refused() {
         text
     };
     assert!(refused("empty", b"").contains("ends at byte 0"));
-    assert!(refused("cut", &bytes[..bytes.len() - 1]).contains("record 13"));
+    assert!(refused("cut", &bytes[..bytes.len() - 1]).contains("record 14"));
     assert!(refused("longer", &[&bytes[..], b"x"].concat()).contains("bytes"));
     assert!(refused("text", &[b'x'; 100]).contains("MLICDUMP"));
     let (code, text) = complained(&["explain", "flat-1x1-q0", "--backend", "integer", "--dump", &path]);

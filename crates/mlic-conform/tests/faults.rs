@@ -445,8 +445,8 @@ fn the_contract_finds_every_defect_too() {
 
 /// The operator that a defect is in, on the vector with much in it.
 fn operator(fault: Fault) -> Option<Parting> {
-    let (model, data) = (model("smoke"), data());
-    let suite = data.suite("smoke").unwrap();
+    let (model, store) = (model("smoke"), data());
+    let suite = store.suite("smoke").unwrap();
     let stream = suite.read(&suite.manifest.vector(RICH).unwrap().stream).unwrap();
     let decoding: Side = decode(&stream, with(fast(), Arc::clone(&model)));
     let header = mlic::container::parse(&stream).unwrap().header;
