@@ -11,13 +11,13 @@ use super::epilogue::{Gelu, Linear, Samples};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
 use super::pack::Layer;
-use super::quantize::quantize;
+use super::quantize::quantize_into;
 use super::tables::{Requantizer, Tables};
 use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
 /// Positions of y in a strip, at least about: enough for all threads.
-const STRIP_POSITIONS: usize = 512;
+const STRIP_POSITIONS: usize = 128;
 
 /// Rows of y in a strip of a picture whose y has so many columns.
 #[must_use]
@@ -135,6 +135,7 @@ fn without_identity(layer: &synthesis::Layer) -> synthesis::Layer {
 #[derive(Default)]
 struct Window {
     rows: Range<usize>,
+    /// Begins with the rows; what follows is room that has been used before.
     data: Vec<i16>,
 }
 
@@ -146,8 +147,19 @@ impl Window {
     /// Forgets the rows before `first`.
     fn forget(&mut self, first: usize, row_len: usize) {
         let first = first.clamp(self.rows.start, self.rows.end);
-        self.data.drain(..(first - self.rows.start) * row_len);
+        self.data.copy_within((first - self.rows.start) * row_len..self.rows.len() * row_len, 0);
         self.rows.start = first;
+    }
+
+    /// Appends the rows before `end`, all of which are to be written.
+    fn append(&mut self, end: usize, row_len: usize) -> &mut [i16] {
+        let start = self.rows.len() * row_len;
+        self.rows.end = end;
+        let len = self.rows.len() * row_len;
+        if self.data.len() < len {
+            self.data.resize(len, 0);
+        }
+        &mut self.data[start..len]
     }
 }
 
@@ -177,7 +189,8 @@ impl Synthesis {
         for end in (strip..height + strip).step_by(strip) {
             self.strip(tables, latent, end.min(height), &mut windows);
             if let Some(last) = windows.last_mut() {
-                samples.extend(last.data.drain(..).map(|v| v as u8));
+                let len = last.rows.len() * 3 * width;
+                samples.extend(last.data[..len].iter().map(|v| *v as u8));
                 last.rows.start = last.rows.end;
             }
         }
@@ -202,10 +215,8 @@ impl Synthesis {
             // A shuffled row comes with its neighbour.
             let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
             let inputs: Vec<Rows<'_>> = node.inputs.iter().map(|at| self.rows(*at, before, latent)).collect();
-            let start = own.data.len();
-            own.data.resize(start + rows.len() * Window::row_len(shape, latent.width), 0);
-            node.run(tables, &inputs, rows.clone(), &mut own.data[start..]);
-            own.rows.end = rows.end;
+            let out = own.append(rows.end, Window::row_len(shape, latent.width));
+            node.run(tables, &inputs, rows, out);
         }
         for i in 0..self.nodes.len() {
             let readers = self.nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
@@ -217,10 +228,8 @@ impl Synthesis {
 
     fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) {
         let len = latent.width * latent.channels;
-        let data = latent.data[window.rows.end * len..end * len].to_vec();
-        let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
-        window.data.extend(quantize(self.isa, &part, self.requant, self.shapes[0].max).data);
-        window.rows.end = end;
+        let part = &latent.data[window.rows.end * len..end * len];
+        quantize_into(self.isa, part, self.requant, self.shapes[0].max, window.append(end, len));
     }
 
     fn rows<'w>(&self, at: NodeIndex, windows: &'w [Window], latent: &Map<i32>) -> Rows<'w> {
