@@ -143,7 +143,6 @@ impl<E: Epilogue> Job for Band<'_, E> {
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
                 let squares_len = Place::of_terms(&layer.terms, &mut scratch.sums);
-                let squares_len = squares_len.max(4);
                 scratch.squares.resize(2 * squares_len, [0; SIDE * SIDE]);
                 scratch.chunks.cut(at, rows, width, layer.size);
                 band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
@@ -282,7 +281,6 @@ impl<E: Epilogue> Stages<'_, E> {
             s,
             epilogue: self.epilogue,
             shift: self.view.level.shift,
-            single: Single::new(&scratch.sums, squares, constants, width).filter(|_| S::HAS_MATRIX),
             constants,
             sums: &scratch.sums,
             squares,
@@ -296,30 +294,11 @@ impl<E: Epilogue> Stages<'_, E> {
     }
 }
 
-/// A block of a layer with one term, all of whose outputs there are: lengths that the compiler knows.
-#[derive(Clone, Copy)]
-struct Single<'a> {
-    place: Place,
-    squares: &'a [Square; 4],
-    bias: &'a [i64; SIDE],
-    multipliers: &'a [i32; SIDE],
-}
-
-impl<'a> Single<'a> {
-    fn new(sums: &[Place], squares: &'a [Square], constants: Constants<'a>, width: usize) -> Option<Self> {
-        let [place] = sums else { return None };
-        let squares = squares.first_chunk().filter(|_| width == SIDE)?;
-        let (bias, multipliers) = (constants.bias.first_chunk()?, constants.multipliers.first_chunk()?);
-        Some(Self { place: *place, squares, bias, multipliers })
-    }
-}
-
 /// What follows the sums of some places for a block of outputs, to be done in steps.
 struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
     s: S,
     epilogue: E,
     shift: u32,
-    single: Option<Single<'a>>,
     constants: Constants<'a>,
     /// Of all terms.
     sums: &'a [Place],
@@ -350,17 +329,6 @@ impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
         let slot = self.slots[self.done];
         let out = &mut self.out[self.done * self.outputs..][..self.width];
         self.done += 1;
-        if let Some(Single { place, squares, bias, multipliers }) = self.single {
-            for v in 0..V {
-                let first = v * S::LANES;
-                let (sum, m) = (place.load_of(s, squares, slot % SIDE, first), s.load(&multipliers[first..]));
-                let even = s.add_wide(s.load_wide(&bias[first..]), s.mul_wide(s.even(sum), s.even(m)));
-                let odd = s.add_wide(s.load_wide(&bias[first + S::LANES / 2..]), s.mul_wide(s.odd(sum), s.odd(m)));
-                let (even, odd) = (s.shift_right_wide(even, self.shift), s.shift_right_wide(odd, self.shift));
-                E::store(s, self.epilogue.apply(s, even, odd), &mut out[first..]);
-            }
-            return;
-        }
         for v in 0..V {
             if v * S::LANES >= self.width {
                 break;

@@ -103,12 +103,7 @@ impl Place {
     /// The sums of one position from an output on.
     #[inline(always)]
     pub(super) fn load<S: Simd>(self, s: S, squares: &[Square], slot: usize, output: usize) -> S::I32 {
-        self.load_of(s, &squares[self.first..], slot, output)
-    }
-
-    /// The same of its own squares.
-    #[inline(always)]
-    pub(super) fn load_of<S: Simd>(self, s: S, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        let squares = &squares[self.first..];
         const HALF: usize = SIDE / 2;
         let row = slot % HALF * SIDE;
         match self.parts {
