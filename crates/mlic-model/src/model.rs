@@ -219,6 +219,89 @@ fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
     if rises { Ok(()) } else { Err(ModelError::Parameter { what: "scale threshold", index: 0, problem: problem() }) }
 }
 
+/// What a package holds beside its configuration and transforms.
+struct Contents {
+    layout: Layout,
+    parameters: Parameters,
+    metadata: Metadata,
+    y_cdfs: Vec<CdfTable>,
+    z_cdfs: Vec<CdfTable>,
+    exact_synthesis: Option<Synthesis>,
+}
+
+impl Contents {
+    fn read<'f>(
+        config: &Config,
+        section: impl Fn(SectionKind) -> &'f [u8],
+        exact_synthesis: Option<&[u8]>,
+    ) -> Result<Self, ModelError> {
+        let layout = Layout::new(config);
+        let parameters = Parameters::read(section(SectionKind::Parameters), config, &layout)?;
+        let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
+        check_weights(weights, &layout)?;
+        check_tables(&parameters)?;
+        proof::prove(config, &layout, &parameters, weights)?;
+        let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
+        let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
+        let exact_synthesis = exact_synthesis.map(|bytes| Synthesis::read(bytes, config.latent)).transpose()?;
+        Ok(Self { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis })
+    }
+}
+
+/// The transforms fit the latent shape (SPEC 2.10, 5.6).
+fn check_transforms<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<(), ModelError> {
+    let (m, n) = (config.latent, config.hyper);
+    exact_analysis(config, &section)?;
+    let expected = [
+        (SectionKind::Analysis, [3, m], [1, 16]),
+        (SectionKind::HyperAnalysis, [m, n], [1, 4]),
+        (SectionKind::Synthesis, [m, 3], [16, 1]),
+    ];
+    for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
+        let graph = graph(kind, section(kind))?;
+        let [input, output] = [graph.input_channels(), graph.output_channels()];
+        let Scale { numerator, denominator } = graph.scale();
+        if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
+            let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
+            let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
+            return Err(ModelError::Config { field: "transform", got, must });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the section of an analysis holds it in integers.
+fn is_exact(kind: SectionKind, bytes: &[u8]) -> bool {
+    matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && bytes.starts_with(&analysis::MAGIC)
+}
+
+fn exact_analysis<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<Option<[Analysis; 2]>, ModelError> {
+    let (m, n) = (config.latent, config.hyper);
+    let sections = [SectionKind::Analysis, SectionKind::HyperAnalysis].map(|kind| (section(kind), is_exact(kind, section(kind))));
+    match sections {
+        [(_, false), (_, false)] => Ok(None),
+        [(g_a, true), (h_a, true)] => Ok(Some([Analysis::read(g_a, true, 3, m)?, Analysis::read(h_a, false, m, n)?])),
+        _ => {
+            let problem = "g_a and h_a must both be in integers, or neither".to_owned();
+            Err(ModelError::Parameter { what: "analysis", index: 0, problem })
+        }
+    }
+}
+
+fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
+    Graph::parse(bytes).map_err(|source| ModelError::Graph { name: kind.name(), source })
+}
+
+/// Two pieces of work, the first on a thread of its own where one can be started.
+fn beside<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let started = std::thread::Builder::new().spawn_scoped(scope, first);
+        let second = second();
+        // A thread that panicked is as good as none: the work panics here again, or it does not.
+        (started.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(first), second)
+    })
+}
+
 impl Model {
     /// Maps and verifies a package.
     ///
@@ -246,46 +329,22 @@ impl Model {
 
     fn new(bytes: Bytes) -> Result<Self, ModelError> {
         let file = bytes.as_ref();
-        let parsed = package::parse(file)?;
-        let section = |kind| file.get(parsed.range(kind)).unwrap_or_default();
-        let config: Config = json("configuration", section(SectionKind::Config), MAX_CONFIG_LEN)?;
-        config.validate()?;
-        let layout = Layout::new(&config);
-        let parameters = Parameters::read(section(SectionKind::Parameters), &config, &layout)?;
-        let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
-        check_weights(weights, &layout)?;
-        check_tables(&parameters)?;
-        proof::prove(&config, &layout, &parameters, weights)?;
-        let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
-        let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
+        let unhashed = package::unhashed(file)?;
+        let section = |kind| unhashed.section(file, kind).unwrap_or_default();
+        let config: Result<Config, _> = json("configuration", section(SectionKind::Config), MAX_CONFIG_LEN);
+        let config = match config.and_then(|config| config.validate().map(|()| config)) {
+            Ok(config) => config,
+            Err(error) => return unhashed.verify(file).and(Err(error)),
+        };
+        // The hash and the transforms take as long as everything else. Errors count in the order of a single thread.
+        let (verified, contents) = beside(&|| (unhashed.verify(file), check_transforms(&config, section)), || {
+            Contents::read(&config, section, unhashed.section(file, SectionKind::ExactSynthesis))
+        });
+        let (parsed, contents) = (verified.0?, contents?);
+        verified.1?;
+        let Contents { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis } = contents;
         let weight_offsets = weight_offsets(&layout);
-        let exact = parsed.has(SectionKind::ExactSynthesis).then(|| section(SectionKind::ExactSynthesis));
-        let exact_synthesis = exact.map(|bytes| Synthesis::read(bytes, config.latent)).transpose()?;
-        let model = Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, exact_synthesis, bytes };
-        model.check_transforms()?;
-        Ok(model)
-    }
-
-    /// The transforms fit the latent shape (SPEC 2.10, 5.6).
-    fn check_transforms(&self) -> Result<(), ModelError> {
-        let (m, n) = (self.config.latent, self.config.hyper);
-        self.exact_analysis()?;
-        let expected = [
-            (SectionKind::Analysis, [3, m], [1, 16]),
-            (SectionKind::HyperAnalysis, [m, n], [1, 4]),
-            (SectionKind::Synthesis, [m, 3], [16, 1]),
-        ];
-        for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !self.is_exact(*kind)) {
-            let graph = self.transform(kind)?;
-            let [input, output] = [graph.input_channels(), graph.output_channels()];
-            let Scale { numerator, denominator } = graph.scale();
-            if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
-                let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
-                let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
-                return Err(ModelError::Config { field: "transform", got, must });
-            }
-        }
-        Ok(())
+        Ok(Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, exact_synthesis, bytes })
     }
 
     fn section(&self, kind: SectionKind) -> &[u8] {
@@ -371,15 +430,10 @@ impl Model {
         self.exact_synthesis.as_ref()
     }
 
-    /// Whether the section of an analysis holds it in integers.
-    fn is_exact(&self, kind: SectionKind) -> bool {
-        matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && self.section(kind).starts_with(&analysis::MAGIC)
-    }
-
     /// Whether the package has its `g_a` and `h_a` in integers: streams are then the same whichever machine encodes.
     #[must_use]
     pub fn has_exact_analysis(&self) -> bool {
-        self.is_exact(SectionKind::Analysis)
+        is_exact(SectionKind::Analysis, self.section(SectionKind::Analysis))
     }
 
     /// The integer `g_a` and `h_a`, if the package has them in integers. They are read anew each time: a decoder keeps none of it.
@@ -387,18 +441,7 @@ impl Model {
     /// # Errors
     /// Those of [`Analysis::read`]; [`ModelError::Parameter`] when only one is in integers.
     pub fn exact_analysis(&self) -> Result<Option<[Analysis; 2]>, ModelError> {
-        let (m, n) = (self.config.latent, self.config.hyper);
-        match [SectionKind::Analysis, SectionKind::HyperAnalysis].map(|kind| self.is_exact(kind)) {
-            [false, false] => Ok(None),
-            [true, true] => {
-                let g_a = Analysis::read(self.section(SectionKind::Analysis), true, 3, m)?;
-                Ok(Some([g_a, Analysis::read(self.section(SectionKind::HyperAnalysis), false, m, n)?]))
-            }
-            _ => {
-                let problem = "g_a and h_a must both be in integers, or neither".to_owned();
-                Err(ModelError::Parameter { what: "analysis", index: 0, problem })
-            }
-        }
+        exact_analysis(&self.config, |kind| self.section(kind))
     }
 
     /// Latents (channels last) after a gain, still in latent fixed point (SPEC 5.7, 5.8).
@@ -434,7 +477,7 @@ impl Model {
     /// # Errors
     /// [`ModelError::Graph`] when it cannot be parsed: also when the package has it in integers.
     pub fn transform(&self, kind: SectionKind) -> Result<Graph, ModelError> {
-        Graph::parse(self.section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })
+        graph(kind, self.section(kind))
     }
 
     /// A layer of the entropy networks at one level of activation scales; none when there is no such layer or level.
@@ -534,7 +577,10 @@ fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
     if have > need {
         return Err(ModelError::Oversized { part: "weights", have, need });
     }
-    if let Some(index) = weights.iter().position(|w| *w == i8::MIN) {
+    // The first is vector code.
+    if weights.contains(&i8::MIN)
+        && let Some(index) = weights.iter().position(|w| *w == i8::MIN)
+    {
         return Err(ModelError::Parameter { what: "weight", index, problem: "-128, must be -127 to 127".into() });
     }
     Ok(())

@@ -165,11 +165,40 @@ fn checksum(part: &'static str, got: u32, declared: u32) -> Result<(), ModelErro
     if got == declared { Ok(()) } else { Err(ModelError::Checksum { part, got, declared }) }
 }
 
+/// A package whose hash is still to be verified.
+#[derive(Debug)]
+pub(crate) struct Unhashed {
+    declared: NormativeHash,
+    sections: Vec<Range<usize>>,
+}
+
+impl Unhashed {
+    /// Verifies the hash.
+    pub(crate) fn verify(&self, file: &[u8]) -> Result<Parsed, ModelError> {
+        let sections = self.sections.clone();
+        let hash = normative_hash(SectionKind::ALL.into_iter().zip(sections.iter().filter_map(|at| file.get(at.clone()))));
+        if hash != self.declared {
+            return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(&self.declared) });
+        }
+        Ok(Parsed { hash, sections })
+    }
+
+    /// Where a section lies in the file; none when the package does not have it.
+    pub(crate) fn section<'f>(&self, file: &'f [u8], kind: SectionKind) -> Option<&'f [u8]> {
+        file.get(self.sections.get(kind as usize - 1)?.clone())
+    }
+}
+
 /// Verifies everything about a package but the meaning of its sections.
 ///
 /// # Errors
 /// Each kind of damage has its own [`ModelError`].
 pub fn parse(file: &[u8]) -> Result<Parsed, ModelError> {
+    unhashed(file)?.verify(file)
+}
+
+/// Verifies header, directory and checksums.
+pub(crate) fn unhashed(file: &[u8]) -> Result<Unhashed, ModelError> {
     let (header, _) = file.split_at_checked(HEADER_LEN).unwrap_or((file, &[]));
     if !header.starts_with(&MAGIC) {
         return Err(ModelError::NotAPackage { got: header.iter().take(MAGIC.len()).copied().collect() });
@@ -197,11 +226,9 @@ pub fn parse(file: &[u8]) -> Result<Parsed, ModelError> {
         return Err(ModelError::Section { kind: count as u32, problem: "the directory must list each of 7 or 8 sections once" });
     }
     let sections = directory(file, count, directory_checksum)?;
-    let hash = normative_hash(SectionKind::ALL.into_iter().zip(sections.iter().filter_map(|at| file.get(at.clone()))));
-    if hash != declared_hash {
-        return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(declared_hash) });
-    }
-    Ok(Parsed { hash, sections })
+    let mut declared = [0; 32];
+    declared.iter_mut().zip(declared_hash).for_each(|(to, from)| *to = *from);
+    Ok(Unhashed { declared, sections })
 }
 
 /// Reads the directory and verifies each section's place and checksum.

@@ -143,12 +143,12 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn shift_right<const N: i32>(self, v: __m512i) -> __m512i {
-        op!(_mm512_sra_epi32(v, _mm_cvtsi32_si128(N)))
+        op!(_mm512_srav_epi32(v, _mm512_set1_epi32(N)))
     }
 
     #[inline(always)]
     fn shift_left<const N: i32>(self, v: __m512i) -> __m512i {
-        op!(_mm512_sll_epi32(v, _mm_cvtsi32_si128(N)))
+        op!(_mm512_sllv_epi32(v, _mm512_set1_epi32(N)))
     }
 
     #[inline(always)]
@@ -156,6 +156,22 @@ impl Simd for Avx512Vnni {
         const { assert!(N.is_power_of_two() && N <= 1 << 20) };
         let index = self.and(index, self.splat(N as i32 - 1));
         op!(_mm512_i32gather_epi32::<4>(index, table.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn root(self, v: __m512i) -> __m512i {
+        let (mut rest, mut root) = (v, self.splat(0));
+        for digit in (0..16).rev() {
+            let bit = self.splat(1 << (2 * digit));
+            let trial = self.or(root, bit);
+            op!({
+                let is_set = _mm512_cmpge_epi32_mask(rest, trial);
+                rest = _mm512_mask_sub_epi32(rest, is_set, rest, trial);
+                root = self.shift_right::<1>(root);
+                root = _mm512_mask_or_epi32(root, is_set, root, bit);
+            });
+        }
+        root
     }
 
     #[inline(always)]
@@ -203,7 +219,7 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn shift_right_wide(self, v: __m512i, count: u32) -> __m512i {
-        op!(_mm512_sra_epi64(v, _mm_cvtsi32_si128(count as i32)))
+        op!(_mm512_srav_epi64(v, _mm512_set1_epi64(count.into())))
     }
 
     #[inline(always)]

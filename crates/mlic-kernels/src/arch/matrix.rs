@@ -1,7 +1,8 @@
 //! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It stands beside the vectors of AVX-512, which do everything else.
 //!
-//! Of its eight tiles of 16 x 64 bytes, four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
-//! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair.
+//! Of its eight tiles of 16 x 64 bytes, three or four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
+//! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair. Accumulators stay in their tiles from
+//! the first step to the last, between which other work can stand: the processor does both at once.
 //!
 //! SAFETY of all of it: a value of [`Matrix`] exists, and only [`Matrix::detect`] makes one, after the processor said that it has the
 //! instructions and the system allowed this process to use them. A value of [`Tiles`] exists while the tiles of this thread have the
@@ -12,7 +13,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::{Block, Factors, Products, SIDE};
+use super::{Beside, Block, Factors, Products, SIDE};
 
 /// Proof that the unit may be used.
 #[derive(Debug, Clone, Copy)]
@@ -76,53 +77,38 @@ impl Drop for Tiles {
     }
 }
 
-/// One call: products of the first and the second activations with the first and the second weights, in this order.
-macro_rules! multiply {
-    ($block:expr, $to:expr, $aa:literal, $ab:literal, $ba:literal, $bb:literal) => {{
+/// The steps of [`Tiles::multiply`], with these products of activations (tiles 4 and 5) and weights (tiles 6 and 7).
+macro_rules! steps {
+    ($block:expr, $other:expr, $aa:literal, $ab:literal, $ba:literal, $bb:literal) => {{
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = $block;
-        // SAFETY: the unit may be used, the tiles have their shape, and the callers have asserted the lengths.
-        unsafe {
-            asm!(
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                "2:",
-                "mov {group}, {groups}",
-                "3:",
-                "tileloadd tmm4, [{a} + {stride}*1]",
-                "tileloaddt1 tmm6, [{weights} + {line}*1]",
-                "tileloaddt1 tmm7, [{weights} + {line}*1 + 1024]",
-                concat!($aa, " tmm0, tmm4, tmm6"),
-                "tileloadd tmm5, [{b} + {stride}*1]",
-                concat!($ab, " tmm1, tmm4, tmm7"),
-                concat!($ba, " tmm2, tmm5, tmm6"),
-                concat!($bb, " tmm3, tmm5, tmm7"),
-                "add {a}, 64",
-                "add {b}, 64",
-                "add {weights}, 2048",
-                "dec {group}",
-                "jnz 3b",
-                "add {a}, {skip}",
-                "add {b}, {skip}",
-                "dec {rows}",
-                "jnz 2b",
-                "mov {group}, 128",
-                "tilestored [{to} + {group}*1], tmm0",
-                "tilestored [{to} + {group}*1 + 64], tmm1",
-                "tilestored [{to} + {group}*1 + 2048], tmm2",
-                "tilestored [{to} + {group}*1 + 2112], tmm3",
-                a = inout(reg) a.as_ptr() => _,
-                b = inout(reg) b.as_ptr() => _,
-                weights = inout(reg) weights.as_ptr() => _,
-                rows = inout(reg) rows => _,
-                group = out(reg) _,
-                groups = in(reg) groups,
-                stride = in(reg) stride,
-                skip = in(reg) row_len.wrapping_sub(groups * 64),
-                line = in(reg) 64_usize,
-                to = in(reg) $to.as_mut_ptr(),
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
+        let (mut a, mut b, mut weights) = (a.as_ptr(), b.as_ptr(), weights.as_ptr());
+        for _ in 0..rows {
+            for _ in 0..groups {
+                // SAFETY: the unit may be used, the tiles have their shape, and the caller has asserted the lengths.
+                unsafe {
+                    asm!(
+                        "tileloadd tmm4, [{a} + {stride}*1]",
+                        "tileloaddt1 tmm6, [{weights} + {line}*1]",
+                        "tileloaddt1 tmm7, [{weights} + {line}*1 + 1024]",
+                        $aa,
+                        "tileloadd tmm5, [{b} + {stride}*1]",
+                        $ab,
+                        $ba,
+                        $bb,
+                        a = in(reg) a,
+                        b = in(reg) b,
+                        weights = in(reg) weights,
+                        stride = in(reg) stride,
+                        line = in(reg) 64_usize,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack, readonly, preserves_flags),
+                    );
+                }
+                (a, b, weights) = (a.wrapping_add(64), b.wrapping_add(64), weights.wrapping_add(2048));
+                $other.some();
+            }
+            (a, b) = (a.wrapping_add(row_len - groups * 64), b.wrapping_add(row_len - groups * 64));
         }
     }};
 }
@@ -151,15 +137,65 @@ impl Tiles {
         }
     }
 
-    /// All four products of a block, as quarters of a square: those of the first activations above, those of the first weights at the left.
-    pub(crate) fn multiply(&self, products: Products, block: Block<'_>, to: &mut [i32; SIDE * SIDE]) {
+    /// All products of a block as quarters of a square. Of bytes they are four: of the first and the second activations (above each other) with the
+    /// first and the second weights (beside each other). Of words with words they are three, by the power of 256 that they count, the highest
+    /// first; the last quarter stays as it is. After each step comes some other work.
+    #[inline(always)]
+    pub(crate) fn multiply(&self, products: Products, block: Block<'_>, to: &mut [i32; SIDE * SIDE], other: &mut impl Beside) {
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = block;
         let read = 15 * stride + (rows - 1) * row_len + groups * 64;
         assert!(rows > 0 && groups > 0 && a.len() >= read && b.len() >= read && weights.len() >= rows * groups * 2048);
+        // SAFETY: the unit may be used and the tiles have their shape; no memory is touched.
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nomem, nostack, preserves_flags));
+        }
         match products {
-            Products { activations: Factors::Bytes, .. } => multiply!(block, to, "tdpbssd", "tdpbssd", "tdpbssd", "tdpbssd"),
-            Products { weights: Factors::Bytes, .. } => multiply!(block, to, "tdpbssd", "tdpbssd", "tdpbusd", "tdpbusd"),
-            _ => multiply!(block, to, "tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud"),
+            Products { activations: Factors::Bytes, .. } => steps!(
+                block,
+                other,
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7"
+            ),
+            Products { weights: Factors::Bytes, .. } => steps!(
+                block,
+                other,
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbusd tmm2, tmm5, tmm6",
+                "tdpbusd tmm3, tmm5, tmm7"
+            ),
+            _ => steps!(
+                block,
+                other,
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbsud tmm1, tmm4, tmm7",
+                "tdpbusd tmm1, tmm5, tmm6",
+                "tdpbuud tmm2, tmm5, tmm7"
+            ),
+        }
+        self.store(products, to);
+    }
+
+    #[inline(always)]
+    fn store(&self, products: Products, to: &mut [i32; SIDE * SIDE]) {
+        let (to, stride) = (to.as_mut_ptr(), size_of::<[i32; SIDE]>());
+        // SAFETY: the unit may be used, the tiles have their shape, and all that is written is within the square.
+        unsafe {
+            asm!(
+                "tilestored [{to} + {stride}*1], tmm0",
+                "tilestored [{to} + {stride}*1 + 64], tmm1",
+                "tilestored [{to} + {stride}*1 + 2048], tmm2",
+                to = in(reg) to,
+                stride = in(reg) stride,
+                options(nostack, preserves_flags),
+            );
+            if products.weights == Factors::Bytes {
+                asm!("tilestored [{to} + {stride}*1 + 2112], tmm3", to = in(reg) to, stride = in(reg) stride,
+                    options(nostack, preserves_flags));
+            }
         }
     }
 }

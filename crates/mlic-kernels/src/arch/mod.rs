@@ -50,7 +50,7 @@ pub(crate) struct Block<'a> {
     pub(crate) activations: [&'a [u8]; 2],
     /// Bytes from one position to the next.
     pub(crate) stride: usize,
-    /// Bytes from one row of the kernel to the next.
+    /// Bytes from one row of the kernel to the next, at least those that are read.
     pub(crate) row_len: usize,
     /// Rows of the kernel.
     pub(crate) rows: usize,
@@ -58,6 +58,13 @@ pub(crate) struct Block<'a> {
     pub(crate) groups: usize,
     /// `[row][group][operand][quad of the group][output][member of the quad]`.
     pub(crate) weights: &'a [u8],
+}
+
+/// Work for vectors while a matrix unit multiplies. No closure: that would be compiled without the instructions.
+pub(crate) trait Beside {
+    /// Does some of it.
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
+    fn some(&mut self);
 }
 
 /// Operations on vectors of [`Self::LANES`] 32-bit integers, and of half as many 64-bit integers.
@@ -134,6 +141,23 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn shift_left<const N: i32>(self, v: Self::I32) -> Self::I32;
     /// `table[index mod N]`. N is a power of two.
     fn gather<const N: usize>(self, table: &[i32; N], index: Self::I32) -> Self::I32;
+
+    /// Integer square root of lanes that are not negative.
+    ///
+    /// Digit by digit: after each step `root` holds the digits found, shifted as far left as digits are still to come.
+    #[inline(always)]
+    fn root(self, v: Self::I32) -> Self::I32 {
+        let (mut rest, mut root) = (v, self.splat(0));
+        for digit in (0..16).rev() {
+            let bit = self.splat(1 << (2 * digit));
+            let trial = self.add(root, bit);
+            let too_large = self.less(rest, trial);
+            // Where the trial is not too large it is taken away and the digit is set.
+            rest = self.sub(rest, self.sub(trial, self.and(trial, too_large)));
+            root = self.add(self.shift_right::<1>(root), self.sub(bit, self.and(bit, too_large)));
+        }
+        root
+    }
 
     /// The same number in all lanes.
     fn splat_wide(self, v: i64) -> Self::I64;

@@ -15,7 +15,7 @@ pub(super) struct Aligned {
 }
 
 impl Aligned {
-    /// The bytes.
+    /// The bytes, and perhaps more after them.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.data[self.first..]
     }
@@ -25,21 +25,20 @@ impl Aligned {
         reserve_all(&mut self.data, len + LINE)
     }
 
-    /// Replaces them by what is appended; then zeros follow, up to `len` bytes in all.
-    #[inline(always)]
-    pub(super) fn refill(&mut self, len: usize, append: impl FnOnce(&mut Vec<u8>)) {
-        self.data.clear();
-        self.data.reserve(len + LINE);
-        self.first = self.data.as_ptr().align_offset(LINE).min(LINE);
-        self.data.resize(self.first, 0);
-        append(&mut self.data);
-        self.data.resize(self.first + len, 0);
+    /// Makes it at least so long. What these bytes are then is not defined: all are to be written.
+    pub(super) fn of_len(&mut self, len: usize) -> &mut [u8] {
+        if self.data.len() < len + LINE {
+            self.data.resize(len + LINE, 0);
+            self.first = self.data.as_ptr().align_offset(LINE).min(LINE);
+        }
+        &mut self.data[self.first..][..len]
     }
 
     /// Replaces them by zeros, to be changed.
     pub(super) fn zeros(&mut self, len: usize) -> Result<&mut [u8], OutOfMemory> {
         self.reserve(len)?;
-        self.refill(len, |_| {});
-        Ok(&mut self.data[self.first..])
+        let bytes = self.of_len(len);
+        bytes.fill(0);
+        Ok(bytes)
     }
 }

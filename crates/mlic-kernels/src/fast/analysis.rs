@@ -1,11 +1,11 @@
 //! The integer analysis strip by strip (SPEC 5.8), as the synthesis is computed: memory grows with the width of the picture, not with its height.
 
-use mlic_core::memory::{self, OutOfMemory};
+use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::{self, Node, SAMPLES_SCALE};
 use mlic_model::parameters::Requant;
 
 use super::gdn::PackedGdn;
-use super::quantize::quantize;
+use super::quantize::quantize_into;
 use super::strip_rows;
 use super::synthesis::{Fill, Nodes, PackedNode, Tap, Window};
 use super::tables::Tables;
@@ -58,12 +58,9 @@ impl Analysis {
     ) -> Result<Map<i32>, OutOfMemory> {
         let row_len = 3 * padded[1];
         self.run(tables, padded, strip_rows, &mut |end, window: &mut Window| {
-            let (first, len) = (window.data.len(), (end - window.rows.end) * row_len);
-            memory::reserve(&mut window.data, len)?;
-            window.data.resize(first + len, 0);
-            let rows = window.data[first..].chunks_exact_mut(row_len.max(1));
-            (window.rows.end..end).zip(rows).for_each(|(row, to)| picture.padded_row(row, to));
-            window.rows.end = end;
+            let first = window.end();
+            let rows = window.append(end, row_len)?;
+            (first..end).zip(rows.chunks_exact_mut(row_len.max(1))).for_each(|(row, to)| picture.padded_row(row, to));
             Ok(())
         })
     }
@@ -83,12 +80,9 @@ impl Analysis {
     pub fn hyper_analyze_in_strips(&self, tables: &Tables, y: &Map<i32>, strip_rows: usize) -> Result<Map<i32>, OutOfMemory> {
         let row_len = y.width * y.channels;
         self.run(tables, [y.height, y.width], strip_rows, &mut |end, window: &mut Window| {
-            let data = memory::copy(&y.data[window.rows.end * row_len..end * row_len])?;
-            let part = Map { height: end - window.rows.end, width: y.width, channels: y.channels, data };
-            let rows = quantize(self.isa, &part, self.requant, self.nodes.shapes[0].max)?.data;
-            memory::reserve(&mut window.data, rows.len())?;
-            window.data.extend(rows);
-            window.rows.end = end;
+            let part = &y.data[window.end() * row_len..end * row_len];
+            let rows = window.append(end, row_len)?;
+            quantize_into(self.isa, part, self.requant, self.nodes.shapes[0].max, rows);
             Ok(())
         })
     }

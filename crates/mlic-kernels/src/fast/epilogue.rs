@@ -138,19 +138,9 @@ pub(super) struct Root;
 impl Epilogue for Root {
     type Out = i32;
 
-    /// Digit by digit: after each step `root` holds the digits found, shifted as far left as digits are still to come.
     #[inline(always)]
     fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        let (mut rest, mut root) = (s.saturate(even, odd, i32::MAX), s.splat(0));
-        for digit in (0..16).rev() {
-            let bit = s.splat(1 << (2 * digit));
-            let trial = s.add(root, bit);
-            let too_large = s.less(rest, trial);
-            // Where the trial is not too large it is taken away and the digit is set.
-            rest = s.sub(rest, s.sub(trial, s.and(trial, too_large)));
-            root = s.add(s.shift_right::<1>(root), s.sub(bit, s.and(bit, too_large)));
-        }
-        root
+        s.root(s.saturate(even, odd, i32::MAX))
     }
 
     #[inline(always)]

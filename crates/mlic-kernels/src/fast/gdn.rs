@@ -76,7 +76,7 @@ impl PackedGdn {
     /// The rows of the output.
     pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let len = input.width * input.channels;
-        let rows_len = band_rows(rows.len(), input.width);
+        let rows_len = band_rows(rows.len(), input.width, 8 * input.channels);
         out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
             let first = rows.start + i * rows_len - input.first;
             self.band(&input.data[first * len..][..out.len()], scratch, out)
@@ -86,13 +86,11 @@ impl PackedGdn {
     fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let channels = self.spec.outputs;
         let Scratch { upper, lower, roots } = scratch;
-        let low = (1 << LOW_BITS) - 1;
-        upper.clear();
-        reserve_all(upper, x.len())?;
-        upper.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) >> LOW_BITS) as i16));
-        lower.clear();
-        reserve_all(lower, x.len())?;
-        lower.extend(x.iter().map(|x| ((i32::from(*x) * i32::from(*x)) & low) as i16));
+        for half in [&mut *upper, &mut *lower] {
+            reserve_all(half, x.len())?;
+            half.resize(x.len(), 0);
+        }
+        run(self.isa, Squares { x, upper, lower });
         reserve_all(roots, x.len())?;
         roots.resize(x.len(), 0);
         let width = x.len() / channels;
@@ -112,6 +110,26 @@ struct Scratch {
     upper: Vec<i16>,
     lower: Vec<i16>,
     roots: Vec<i32>,
+}
+
+/// The upper and the lower bits of the squares of activations.
+struct Squares<'a> {
+    x: &'a [i16],
+    upper: &'a mut [i16],
+    lower: &'a mut [i16],
+}
+
+impl Job for Squares<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) {
+        for ((x, upper), lower) in self.x.iter().zip(self.upper).zip(self.lower) {
+            let square = i32::from(*x) * i32::from(*x);
+            *upper = (square >> LOW_BITS) as i16;
+            *lower = (square & ((1 << LOW_BITS) - 1)) as i16;
+        }
+    }
 }
 
 /// The products of activations and roots, or their quotients, as activations.

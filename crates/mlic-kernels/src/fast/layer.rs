@@ -10,16 +10,18 @@ use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::{Layer, Weights};
-use super::square::{self, Chunks, Operands, Square};
+use super::pack::{Layer, Term, Weights};
+use super::square::{self, Chunks, Operands, Place, Square};
 use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables, half};
 use super::tile::accumulate;
-use crate::arch::{Job, SIDE, Simd, Tiles, run};
+use crate::arch::{Beside, Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
 /// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
 const BAND_POSITIONS: usize = 192;
+/// Bytes of the inputs of a band, at most about, where that makes more positions: a band stages the rows around it too.
+const BAND_LEN: usize = 256 << 10;
 /// Bands of each thread, at least, where there are enough rows.
 const BANDS_PER_THREAD: usize = 4;
 
@@ -77,6 +79,7 @@ struct Scratch {
     multipliers: Vec<i32>,
     chunks: Chunks,
     squares: Vec<Square>,
+    sums: Vec<Place>,
 }
 
 /// A band of rows of a layer.
@@ -121,14 +124,19 @@ impl Scratch {
     }
 
     /// Room for bands of so many rows, so that nothing is allocated within one.
-    fn reserve(&mut self, layer: &Layer, rows: usize, width: usize) -> Result<(), OutOfMemory> {
+    fn reserve(&mut self, layer: &Layer, at: Positions, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         let outputs = layer.outputs.next_multiple_of(layer.block);
+        reserve_all(&mut self.bias, outputs)?;
+        reserve_all(&mut self.multipliers, layer.terms.len() * outputs)?;
+        if layer.is_sum() && at == Positions::All {
+            return Ok(());
+        }
+        let rows = at.row_step() * rows;
         self.inputs.resize_with(layer.terms.len(), Buffer::default);
         let mut buffers = self.inputs.iter_mut().zip(&layer.terms);
         buffers.try_for_each(|(buffer, term)| buffer.reserve(term, layer.size, rows, width))?;
-        reserve_all(&mut self.bias, outputs)?;
-        reserve_all(&mut self.multipliers, layer.terms.len() * outputs)?;
-        reserve_all(&mut self.squares, layer.terms.len())?;
+        let squares_len = Place::of_terms(&layer.terms, &mut self.sums);
+        reserve_all(&mut self.squares, 2 * squares_len)?;
         if layer.matrix().is_some() {
             return self.chunks.reserve(rows, width, layer.size);
         }
@@ -150,20 +158,30 @@ impl<E: Epilogue> Job for Band<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
         let Self { layer, view, inputs, at, rows, epilogue, scratch, out } = self;
+        if layer.is_sum() && at == Positions::All && layer.outputs % S::LANES == 0 {
+            scratch.set_constants(layer, view, S::LANES);
+            Sum { layer, shift: view.level.shift, inputs, rows, epilogue }.run::<S, V>(s, scratch, out);
+            return;
+        }
         let mut buffers = std::mem::take(&mut scratch.inputs);
         buffers.resize_with(inputs.len(), Buffer::default);
-        let staged = inputs.iter().zip(&layer.terms).zip(&mut buffers);
-        let staged: Vec<Staged<'_>> =
-            staged.map(|((input, term), buffer)| stage(s, buffer, *input, term, layer.size, at.middles(&rows))).collect();
+        let mut staged: Vec<Staged<'_>> = Vec::with_capacity(inputs.len());
+        for ((input, term), buffer) in inputs.iter().zip(&layer.terms).zip(&mut buffers) {
+            staged.push(stage(s, buffer, *input, term, layer.size, at.middles(&rows)));
+        }
         let width = inputs.first().map_or(0, |m| m.width);
         scratch.set_constants(layer, view, S::LANES);
         let band = Stages { layer, view, staged: &staged, epilogue };
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
+                let squares_len = Place::of_terms(&layer.terms, &mut scratch.sums);
+                scratch.squares.resize(2 * squares_len, [0; SIDE * SIDE]);
                 scratch.chunks.cut(at, rows, width, layer.size);
                 band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
             }
             None => {
+                let squares_len = Place::of_terms(&layer.terms, &mut scratch.sums);
+                scratch.squares.resize(squares_len, [0; SIDE * SIDE]);
                 scratch.places.clear();
                 let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
                 scratch.places.extend(rows.enumerate().flat_map(of_row));
@@ -171,6 +189,42 @@ impl<E: Epilogue> Job for Band<'_, E> {
             }
         }
         scratch.inputs = buffers;
+    }
+}
+
+/// A band of a layer that only adds its inputs: nothing is staged.
+struct Sum<'a, E: Epilogue> {
+    layer: &'a Layer,
+    shift: u32,
+    inputs: &'a [Rows<'a>],
+    rows: Range<usize>,
+    epilogue: E,
+}
+
+impl<E: Epilogue> Sum<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(&self, s: S, scratch: &Scratch, out: &mut [E::Out]) {
+        let (outputs, blocks) = (self.layer.outputs, self.layer.outputs.div_ceil(self.layer.block));
+        let start = |input: &Rows<'_>| (self.rows.start - input.first) * input.width * outputs;
+        for (i, out) in out.chunks_exact_mut(outputs).enumerate() {
+            for (block, v) in (0..blocks).flat_map(|block| (0..V).map(move |v| (block, v))) {
+                let first = block * self.layer.block + v * S::LANES;
+                if first >= outputs {
+                    break;
+                }
+                let Constants { bias, multipliers } = scratch.constants(self.layer, block);
+                let bias = &bias[v * S::LANES..];
+                let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
+                for (input, multipliers) in self.inputs.iter().zip(multipliers[v * S::LANES..].chunks(V * S::LANES)) {
+                    let x = s.load_i16(&input.data[start(input) + i * outputs + first..]);
+                    let m = s.load(multipliers);
+                    even = s.add_wide(even, s.mul_wide(s.even(x), s.even(m)));
+                    odd = s.add_wide(odd, s.mul_wide(s.odd(x), s.odd(m)));
+                }
+                let (even, odd) = (s.shift_right_wide(even, self.shift), s.shift_right_wide(odd, self.shift));
+                E::store(s, self.epilogue.apply(s, even, odd), &mut out[first..]);
+            }
+        }
     }
 }
 
@@ -187,77 +241,159 @@ impl<E: Epilogue> Stages<'_, E> {
     #[inline(always)]
     fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &mut Scratch, out: &mut [E::Out]) {
         let Self { layer, staged, .. } = *self;
-        let mut squares = std::mem::take(&mut scratch.squares);
-        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
+        let slots: [usize; P] = std::array::from_fn(|p| p);
         for block in 0..layer.outputs.div_ceil(layer.block) {
-            let constants = scratch.constants(layer, block);
             for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
                 // Beyond the last place of the band the tile repeats it.
                 let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
-                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut scratch.squares) {
                     let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
                     let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
                     square::store(s, &tile, square);
                 }
-                self.finish::<S, V>(s, constants, &squares, 0..places.len(), out, block);
+                self.unfinished::<S, V>(s, scratch, &scratch.squares, &slots[..places.len()], out, block).all();
             }
         }
-        scratch.squares = squares;
     }
 
-    /// Chunk after chunk of the positions, with the accumulators of a matrix unit.
+    /// Chunk after chunk of the positions, with the accumulators of a matrix unit. While it multiplies, vectors finish what it multiplied before.
     #[inline(always)]
     fn squares<S: Simd, const V: usize>(&self, s: S, scratch: &mut Scratch, unit: &Tiles, step: usize, out: &mut [E::Out]) {
         let Self { layer, staged, .. } = *self;
         let mut squares = std::mem::take(&mut scratch.squares);
-        squares.resize(layer.terms.len(), [0; SIDE * SIDE]);
-        for chunk in &scratch.chunks.chunks {
-            for block in 0..layer.outputs.div_ceil(layer.block) {
-                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut squares) {
-                    if let (Weights::Squares(squares), Data::Planes(planes)) = (&term.weights, staged.data) {
-                        let Staged { position_len, row_len, .. } = *staged;
-                        let operands = Operands { squares, planes, position_len, row_len, size: layer.size };
-                        operands.multiply(s, unit, chunk, step, block, square);
-                        continue;
-                    }
-                    for slot in &scratch.chunks.slots[chunk.places.clone()] {
-                        let start = (chunk.first + slot * step) * staged.position_len;
-                        let tile = accumulate::<S, 1, V>(s, term, layer.size, *staged, &[start], block);
-                        square::store(s, &tile, &mut square[slot * SIDE..]);
-                    }
+        let half = squares.len() / 2;
+        let (mut now, mut before) = squares.split_at_mut(half);
+        let steps_of = |term: &Term| match &term.weights {
+            Weights::Squares(squares) => Operands::steps(squares, layer.size),
+            _ => 0,
+        };
+        let steps: usize = layer.terms.iter().map(steps_of).sum();
+        let blocks = layer.outputs.div_ceil(layer.block);
+        let (mut slots_before, mut places_before, mut block_before): (&[usize], _, _) = (&[], 0..0, 0);
+        for (chunk, block) in (0..blocks).flat_map(|block| scratch.chunks.chunks.iter().map(move |chunk| (chunk, block))) {
+            let slots = &scratch.chunks.slots[chunk.places.clone()];
+            let out_before = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
+            let mut unfinished =
+                self.unfinished::<S, V>(s, scratch, before, slots_before, out_before, block_before).in_steps(steps);
+            for ((term, staged), place) in layer.terms.iter().zip(staged).zip(&scratch.sums) {
+                let squares = place.of(now);
+                if let (Weights::Squares(weights), Data::Planes(planes)) = (&term.weights, staged.data) {
+                    let Staged { position_len, row_len, .. } = *staged;
+                    let operands = Operands { squares: weights, planes, position_len, row_len, size: layer.size };
+                    operands.multiply(unit, chunk, step, block, squares, &mut unfinished);
+                    continue;
                 }
-                let slots = scratch.chunks.slots[chunk.places.clone()].iter().copied();
-                let out = &mut out[chunk.places.start * layer.outputs..chunk.places.end * layer.outputs];
-                self.finish::<S, V>(s, scratch.constants(layer, block), &squares, slots, out, block);
+                for slot in slots {
+                    let start = (chunk.first + slot * step) * staged.position_len;
+                    let tile = accumulate::<S, 1, V>(s, term, layer.size, *staged, &[start], block);
+                    square::store(s, &tile, &mut squares[0][slot * SIDE..]);
+                }
             }
+            std::mem::swap(&mut now, &mut before);
+            (slots_before, places_before, block_before) = (slots, chunk.places.clone(), block);
         }
+        let out = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
+        self.unfinished::<S, V>(s, scratch, before, slots_before, out, block_before).all();
         scratch.squares = squares;
     }
 
-    /// From accumulators to the output `[place][output]`, of which the block has its own; `slots` are the rows of the squares that are wanted.
+    /// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
     #[inline(always)]
-    fn finish<S: Simd, const V: usize>(
+    fn unfinished<'s, S: Simd, const V: usize>(
         &self,
         s: S,
-        constants: Constants<'_>,
-        squares: &[Square],
-        slots: impl Iterator<Item = usize>,
-        out: &mut [E::Out],
+        scratch: &'s Scratch,
+        squares: &'s [Square],
+        slots: &'s [usize],
+        out: &'s mut [E::Out],
         block: usize,
-    ) {
-        let (outputs, shift) = (self.layer.outputs, self.view.level.shift);
-        for (slot, out) in slots.zip(out.chunks_exact_mut(outputs)) {
-            let out = &mut out[block * self.layer.block..];
-            for (v, bias) in constants.bias.chunks_exact(S::LANES).enumerate().take(V) {
-                let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
-                let multipliers = constants.multipliers[v * S::LANES..].chunks(V * S::LANES);
-                for (square, multipliers) in squares.iter().zip(multipliers) {
-                    let (sum, m) = (s.load(&square[slot * SIDE + v * S::LANES..]), s.load(multipliers));
-                    even = s.add_wide(even, s.mul_wide(s.even(sum), s.even(m)));
-                    odd = s.add_wide(odd, s.mul_wide(s.odd(sum), s.odd(m)));
-                }
-                let (even, odd) = (s.shift_right_wide(even, shift), s.shift_right_wide(odd, shift));
-                put::<S, E>(s, self.epilogue.apply(s, even, odd), out, v * S::LANES);
+    ) -> Unfinished<'s, S, E, V> {
+        let constants = scratch.constants(self.layer, block);
+        let width = (self.layer.outputs - block * self.layer.block).min(self.layer.block);
+        Unfinished {
+            s,
+            epilogue: self.epilogue,
+            shift: self.view.level.shift,
+            constants,
+            sums: &scratch.sums,
+            squares,
+            slots,
+            out: out.get_mut(block * self.layer.block..).unwrap_or_default(),
+            outputs: self.layer.outputs,
+            width,
+            per_step: 1,
+            done: 0,
+        }
+    }
+}
+
+/// What follows the sums of some places for a block of outputs, to be done in steps.
+struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
+    s: S,
+    epilogue: E,
+    shift: u32,
+    constants: Constants<'a>,
+    /// Of all terms.
+    sums: &'a [Place],
+    squares: &'a [Square],
+    /// The positions of the squares that are wanted.
+    slots: &'a [usize],
+    /// `[slot][output]`, from the first output of the block on.
+    out: &'a mut [E::Out],
+    outputs: usize,
+    /// Outputs of the block.
+    width: usize,
+    /// Slots of a step.
+    per_step: usize,
+    done: usize,
+}
+
+impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
+    /// The same, to be finished in so many steps at most.
+    #[inline(always)]
+    fn in_steps(self, steps: usize) -> Self {
+        Self { per_step: self.slots.len().div_ceil(steps.max(1)), ..self }
+    }
+
+    /// The next slot.
+    #[inline(always)]
+    fn one(&mut self) {
+        let s = self.s;
+        let slot = self.slots[self.done];
+        let out = &mut self.out[self.done * self.outputs..][..self.width];
+        self.done += 1;
+        for v in 0..V {
+            if v * S::LANES >= self.width {
+                break;
+            }
+            let bias = &self.constants.bias[v * S::LANES..][..S::LANES];
+            let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
+            let multipliers = &self.constants.multipliers[..self.sums.len() * V * S::LANES];
+            for (place, multipliers) in self.sums.iter().zip(multipliers.chunks_exact(V * S::LANES)) {
+                let (sum, m) = (place.load(s, self.squares, slot, v * S::LANES), s.load(&multipliers[v * S::LANES..]));
+                even = s.add_wide(even, s.mul_wide(s.even(sum), s.even(m)));
+                odd = s.add_wide(odd, s.mul_wide(s.odd(sum), s.odd(m)));
+            }
+            let (even, odd) = (s.shift_right_wide(even, self.shift), s.shift_right_wide(odd, self.shift));
+            put::<S, E>(s, self.epilogue.apply(s, even, odd), out, v * S::LANES);
+        }
+    }
+
+    /// All that are left.
+    #[inline(always)]
+    fn all(&mut self) {
+        while self.done < self.slots.len() {
+            self.one();
+        }
+    }
+}
+
+impl<S: Simd, E: Epilogue, const V: usize> Beside for Unfinished<'_, S, E, V> {
+    #[inline(always)]
+    fn some(&mut self) {
+        for _ in 0..self.per_step {
+            if self.done < self.slots.len() {
+                self.one();
             }
         }
     }
@@ -301,10 +437,11 @@ pub(super) struct Part<'a> {
     pub(super) rows: Range<usize>,
 }
 
-/// Rows of a band, of so many rows of so many positions.
-pub(super) fn band_rows(height: usize, width: usize) -> usize {
+/// Rows of a band, of so many rows of so many positions of so many bytes.
+pub(super) fn band_rows(height: usize, width: usize, position_len: usize) -> usize {
     let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
-    BAND_POSITIONS.div_ceil(width.max(1)).min(fair_len).max(1)
+    let positions = (BAND_LEN / position_len.max(1)).max(BAND_POSITIONS);
+    (positions / width.max(1)).min(fair_len).max(1)
 }
 
 impl Part<'_> {
@@ -312,13 +449,14 @@ impl Part<'_> {
     pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
         let Self { layer, view, inputs, at, ref rows } = *self;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
-        let rows_len = band_rows(rows.len(), width);
+        let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
+        let rows_len = band_rows(rows.len(), width, position_len);
         let len = (rows_len * width * layer.outputs).max(1);
         out.par_chunks_mut(len).enumerate().try_for_each_init(
             Default::default,
             |(scratch, plain): &mut (Scratch, Vec<E::Out>), (i, out)| {
                 let first = rows.start + i * rows_len;
-                scratch.reserve(layer, rows_len, inputs.first().map_or(0, |m| m.width))?;
+                scratch.reserve(layer, at, rows_len, inputs.first().map_or(0, |m| m.width))?;
                 let band = |scratch, out| Band {
                     layer,
                     view,

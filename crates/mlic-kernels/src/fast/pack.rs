@@ -71,6 +71,15 @@ pub(super) struct Squares {
 }
 
 impl Squares {
+    /// How many squares hold the sums of 32 positions and 32 outputs: one for bytes, two or four for words.
+    pub(super) const fn count(&self) -> usize {
+        match self.products {
+            Products { weights: Factors::Words, .. } => 4,
+            Products { activations: Factors::Words, .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// Bytes of one square.
     pub(super) const fn square_len(&self, rows: usize) -> usize {
         rows * self.groups * 2 * SIDE * SIDE
@@ -85,6 +94,13 @@ impl Layer {
     /// [`OutOfMemory`].
     pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
         run(isa, Pack { isa, spec, weights, maxima })
+    }
+
+    /// Whether every output is a sum of one element of each input, whole inputs.
+    pub(super) fn is_sum(&self) -> bool {
+        let is_whole =
+            |term: &Term| matches!(term.weights, Weights::Identity) && term.first == 0 && term.channels == self.outputs;
+        self.size == 1 && self.terms.iter().all(is_whole)
     }
 
     /// The matrix unit that multiplies all its dense terms, if one does.

@@ -4,12 +4,14 @@ use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::Requant;
 use rayon::prelude::*;
 
-use super::CHUNK;
 use super::epilogue::{Linear, put};
 use super::tables::Requantizer;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
 use crate::map::Map;
+
+/// Elements of a task.
+const CHUNK_LEN: usize = 1 << 14;
 
 struct Quantize<'a> {
     requantizer: Requantizer,
@@ -23,6 +25,10 @@ impl Job for Quantize<'_> {
     #[inline(always)]
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
         for (out, latent) in self.out.chunks_mut(S::LANES).zip(self.latent.chunks(S::LANES)) {
+            if latent.len() == S::LANES {
+                s.store_i16(self.requantizer.apply(s, s.load(latent)), out);
+                continue;
+            }
             let mut whole = [0; MAX_LANES];
             whole[..latent.len()].copy_from_slice(latent);
             put::<S, Linear>(s, self.requantizer.apply(s, s.load(&whole)), out, 0);
@@ -36,10 +42,14 @@ impl Job for Quantize<'_> {
 /// [`OutOfMemory`].
 pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Result<Map<i16>, OutOfMemory> {
     let mut out = Map::zeros(latent.height, latent.width, latent.channels)?;
-    let len = (CHUNK * latent.channels).max(1);
+    quantize_into(isa, &latent.data, requant, max, &mut out.data);
+    Ok(out)
+}
+
+/// The same for elements of any shape.
+pub(super) fn quantize_into(isa: Isa, latent: &[i32], requant: Requant, max: i32, out: &mut [i16]) {
     let requantizer = Requantizer::new(requant, max);
-    out.data.par_chunks_mut(len).zip(latent.data.par_chunks(len)).for_each(|(out, latent)| {
+    out.par_chunks_mut(CHUNK_LEN).zip(latent.par_chunks(CHUNK_LEN)).for_each(|(out, latent)| {
         run(isa, Quantize { requantizer, latent, out });
     });
-    Ok(out)
 }

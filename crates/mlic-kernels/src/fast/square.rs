@@ -8,9 +8,9 @@ use std::ops::Range;
 use mlic_core::memory::OutOfMemory;
 
 use super::layer::{Positions, reserve_all};
-use super::pack::Squares;
+use super::pack::{Squares, Term, Weights};
 use super::tile::Tile;
-use crate::arch::{Block, Factors, Products, SIDE, Simd, Tiles};
+use crate::arch::{Beside, Block, Factors, SIDE, Simd, Tiles};
 
 /// Positions that are multiplied at once.
 pub(super) struct Chunk {
@@ -70,8 +70,73 @@ impl Chunks {
     }
 }
 
-/// Sums of a chunk for 32 outputs: `[position][output]`.
+/// Sums of a chunk for 32 outputs, `[position][output]`, or four quarters of 16 positions x 16 outputs that make some of them.
 pub(super) type Square = [i32; SIDE * SIDE];
+
+/// Where the sums of a term for a chunk and 32 outputs are.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    parts: Parts,
+    /// The first of its squares.
+    first: usize,
+}
+
+/// What squares hold.
+#[derive(Clone, Copy)]
+enum Parts {
+    /// The sums, in one square.
+    Sums,
+    /// Sums of upper bytes of activations above those of lower ones, each of 16 positions: two squares.
+    Bytes,
+    /// Sums of products by the power of 256 that they count, the highest first, each of 16 positions and 16 outputs: two squares for 16 positions.
+    Words,
+}
+
+impl Place {
+    /// For all terms, and how many squares these are.
+    pub(super) fn of_terms(terms: &[Term], places: &mut Vec<Self>) -> usize {
+        places.clear();
+        let mut first = 0;
+        for term in terms {
+            let count = if let Weights::Squares(squares) = &term.weights { squares.count() } else { 1 };
+            let parts = match count {
+                1 => Parts::Sums,
+                2 => Parts::Bytes,
+                _ => Parts::Words,
+            };
+            places.push(Self { parts, first });
+            first += count;
+        }
+        first
+    }
+
+    /// The sums of one position from an output on.
+    #[inline(always)]
+    pub(super) fn load<S: Simd>(self, s: S, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        let squares = &squares[self.first..];
+        const HALF: usize = SIDE / 2;
+        let row = slot % HALF * SIDE;
+        match self.parts {
+            Parts::Sums => s.load(&squares[0][slot * SIDE + output..]),
+            Parts::Bytes => {
+                let square = &squares[slot / HALF];
+                let upper = s.shift_left::<8>(s.load(&square[row + output..]));
+                s.add(upper, s.load(&square[HALF * SIDE + row + output..]))
+            }
+            Parts::Words => {
+                let square = &squares[2 * (slot / HALF) + output / HALF];
+                let upper = s.shift_left::<8>(s.load(&square[row..]));
+                let upper = s.add(upper, s.load(&square[row + HALF..]));
+                s.add(s.shift_left::<8>(upper), s.load(&square[HALF * SIDE + row..]))
+            }
+        }
+    }
+
+    /// Its squares.
+    pub(super) fn of<'a>(&self, squares: &'a mut [Square]) -> &'a mut [Square] {
+        &mut squares[self.first..]
+    }
+}
 
 /// Keeps the accumulators of a tile.
 #[inline(always)]
@@ -81,13 +146,6 @@ pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S
             s.store(tile[v], &mut to[v * S::LANES..]);
         }
     }
-}
-
-/// Upper and lower rows of the quarters of a square: those of the upper bytes of activations, and of the lower ones.
-#[inline(always)]
-fn rows(parts: &Square) -> impl Iterator<Item = [&[i32]; 2]> {
-    let (upper, lower) = parts.split_at(SIDE * SIDE / 2);
-    upper.chunks_exact(SIDE).zip(lower.chunks_exact(SIDE)).map(|(upper, lower)| [upper, lower])
 }
 
 /// A term of a layer, as a matrix unit reads it.
@@ -102,48 +160,39 @@ pub(super) struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// The accumulators of a chunk for block number `block` of the outputs. Those of positions and outputs that are not wanted mean nothing.
+    /// Pieces of work of [`Self::multiply`].
+    pub(super) fn steps(squares: &Squares, size: usize) -> usize {
+        squares.count() * size * squares.groups
+    }
+
+    /// The squares of a chunk for block number `block` of the outputs. Those of positions and outputs that are not wanted mean nothing. After
+    /// each piece of work some of `other` is done.
     #[inline(always)]
-    pub(super) fn multiply<S: Simd>(&self, s: S, tiles: &Tiles, chunk: &Chunk, step: usize, block: usize, to: &mut Square) {
-        let Self { squares, planes: [upper, lower], position_len, row_len, size } = *self;
+    pub(super) fn multiply(
+        &self,
+        tiles: &Tiles,
+        chunk: &Chunk,
+        step: usize,
+        block: usize,
+        to: &mut [Square],
+        other: &mut impl Beside,
+    ) {
+        let Self { squares, planes, position_len, row_len, size } = *self;
+        let Squares { products, groups, .. } = *squares;
         let (stride, start) = (step * position_len, chunk.first * position_len);
-        let half = 16 * stride;
-        let block_of = |activations, square: usize| {
-            let len = squares.square_len(size);
+        let len = squares.square_len(size);
+        let is_words = |factors| usize::from(factors == Factors::Words);
+        for (n, m) in (0..=is_words(products.weights)).flat_map(|n| (0..=is_words(products.activations)).map(move |m| (n, m))) {
+            let square = block * (1 + is_words(products.weights)) + n;
             let weights = &squares.weights.bytes()[square * len..][..len];
-            Block { activations, stride, row_len, rows: size, groups: squares.groups, weights }
-        };
-        let mut parts = [0; SIDE * SIDE];
-        match squares.products {
-            products @ Products { activations: Factors::Bytes, .. } => {
-                tiles.multiply(products, block_of([&upper[start..], &upper[start + half..]], block), to);
-            }
-            products @ Products { weights: Factors::Bytes, .. } => {
-                for m in 0..2 {
-                    let at = start + m * half;
-                    tiles.multiply(products, block_of([&upper[at..], &lower[at..]], block), &mut parts);
-                    for (to, [upper, lower]) in to[m * SIDE * SIDE / 2..].chunks_exact_mut(SIDE).zip(rows(&parts)) {
-                        for at in (0..SIDE).step_by(S::LANES) {
-                            let upper = s.shift_left::<8>(s.load(&upper[at..]));
-                            s.store(s.add(upper, s.load(&lower[at..])), &mut to[at..]);
-                        }
-                    }
-                }
-            }
-            products => {
-                for (m, n) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                    let at = start + m * half;
-                    tiles.multiply(products, block_of([&upper[at..], &lower[at..]], 2 * block + n), &mut parts);
-                    for (to, [upper, lower]) in to[m * SIDE * SIDE / 2..].chunks_exact_mut(SIDE).zip(rows(&parts)) {
-                        for at in (0..SIDE / 2).step_by(S::LANES) {
-                            let middle = s.add(s.load(&upper[SIDE / 2 + at..]), s.load(&lower[at..]));
-                            let upper = s.add(s.shift_left::<8>(s.load(&upper[at..])), middle);
-                            let sum = s.add(s.shift_left::<8>(upper), s.load(&lower[SIDE / 2 + at..]));
-                            s.store(sum, &mut to[n * SIDE / 2 + at..]);
-                        }
-                    }
-                }
-            }
+            // Two times 16 positions, or two bytes of 16.
+            let places = match products.activations {
+                Factors::Bytes => [start, start + SIDE / 2 * stride].map(|at| (planes[0], at)),
+                Factors::Words => planes.map(|plane| (plane, start + m * SIDE / 2 * stride)),
+            };
+            let activations = places.map(|(plane, at)| &plane[at..]);
+            let block = Block { activations, stride, row_len, rows: size, groups, weights };
+            tiles.multiply(products, block, &mut to[m * (1 + is_words(products.weights)) + n], other);
         }
     }
 }

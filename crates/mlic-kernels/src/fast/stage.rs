@@ -33,7 +33,6 @@ pub(super) enum Data<'a> {
 #[derive(Default)]
 pub(super) struct Buffer {
     wide: Vec<i16>,
-    bytes: Vec<u8>,
     planes: [Aligned; 2],
 }
 
@@ -54,7 +53,7 @@ impl Buffer {
             }
             Weights::Squares(_) => planes(&mut self.planes[..1], len + room(term)),
             Weights::Halves { .. } => planes(&mut self.planes, len),
-            Weights::Quads { .. } => reserve_all(&mut self.bytes, len),
+            Weights::Quads { .. } => planes(&mut self.planes[..1], len),
             _ => reserve_all(&mut self.wide, len),
         }
     }
@@ -72,67 +71,155 @@ pub(super) fn stage<'a, S: Simd>(
 ) -> Staged<'a> {
     let row_len = (input.width + size - 1) * term.padded;
     let position_len = term.padded;
-    match term.weights {
+    let rows_len = (rows.len() + size - 1) * row_len;
+    let part = Part { input, term, size, rows: rows.clone() };
+    let [upper, lower] = &mut buffer.planes;
+    let data = match term.weights {
         Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
             let (position_len, row_len) = (input.channels, input.width * input.channels);
             let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
-            Staged { data: Data::Wide(data), row_len, position_len }
+            return Staged { data: Data::Wide(data), row_len, position_len };
         }
         Weights::Squares(ref squares) => {
-            let [upper, lower] = &mut buffer.planes;
             let room = room(term);
-            let rows_len = (rows.len() + size - 1) * row_len;
             let is_words = squares.products.activations == Factors::Words;
-            let shift = if is_words { 8 } else { 0 };
-            upper.refill(rows_len + room, |to| fill(to, input, term, size, rows.clone(), 0, |v| (v >> shift) as u8));
             if is_words {
-                lower.refill(rows_len + room, |to| fill(to, input, term, size, rows, 0, |v| v as u8));
+                part.fill(upper.of_len(rows_len + room), Upper);
+                part.fill(lower.of_len(rows_len + room), Lower);
+            } else {
+                part.fill(upper.of_len(rows_len + room), Lower);
             }
-            Staged { data: Data::Planes([upper.bytes(), lower.bytes()]), row_len, position_len }
+            Data::Planes([upper.bytes(), lower.bytes()])
         }
         Weights::Halves { .. } => {
-            let [upper, lower] = &mut buffer.planes;
-            let rows_len = (rows.len() + size - 1) * row_len;
-            upper.refill(rows_len, |to| fill(to, input, term, size, rows.clone(), 0, |v| halves(v.into())[0] as u8));
-            lower.refill(rows_len, |to| fill(to, input, term, size, rows, 0, |v| v as u8));
-            Staged { data: Data::Planes([upper.bytes(), lower.bytes()]), row_len, position_len }
+            part.fill(upper.of_len(rows_len), UpperHalf);
+            part.fill(lower.of_len(rows_len), Lower);
+            Data::Planes([upper.bytes(), lower.bytes()])
         }
         Weights::Quads { .. } => {
-            let bytes = &mut buffer.bytes;
-            bytes.clear();
-            fill(bytes, input, term, size, rows, S::BYTE_ZERO, |v| (v as u8).wrapping_add(S::BYTE_ZERO));
-            Staged { data: Data::Bytes(bytes), row_len, position_len }
+            part.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
+            Data::Bytes(upper.bytes())
         }
         _ => {
             let wide = &mut buffer.wide;
-            wide.clear();
-            fill(wide, input, term, size, rows, 0, |v| v);
-            Staged { data: Data::Wide(wide), row_len, position_len }
+            wide.resize(rows_len, 0);
+            part.fill(wide, Whole);
+            Data::Wide(wide)
         }
+    };
+    Staged { data, row_len, position_len }
+}
+
+/// What an activation becomes.
+trait Form: Copy {
+    type Out: Copy;
+    fn of(self, v: i16) -> Self::Out;
+}
+
+/// Upper byte, signed; the lower one is not.
+#[derive(Clone, Copy)]
+struct Upper;
+
+/// Upper byte where the lower one is signed too.
+#[derive(Clone, Copy)]
+struct UpperHalf;
+
+/// Lower byte: all of an activation of a byte.
+#[derive(Clone, Copy)]
+struct Lower;
+
+/// Lower byte plus what stands for zero.
+#[derive(Clone, Copy)]
+struct Moved(u8);
+
+/// The activation.
+#[derive(Clone, Copy)]
+struct Whole;
+
+impl Form for Upper {
+    type Out = u8;
+    #[inline(always)]
+    fn of(self, v: i16) -> u8 {
+        (v >> 8) as u8
     }
 }
 
+impl Form for UpperHalf {
+    type Out = u8;
+    #[inline(always)]
+    fn of(self, v: i16) -> u8 {
+        halves(v.into())[0] as u8
+    }
+}
+
+impl Form for Lower {
+    type Out = u8;
+    #[inline(always)]
+    fn of(self, v: i16) -> u8 {
+        v as u8
+    }
+}
+
+impl Form for Moved {
+    type Out = u8;
+    #[inline(always)]
+    fn of(self, v: i16) -> u8 {
+        (v as u8).wrapping_add(self.0)
+    }
+}
+
+impl Form for Whole {
+    type Out = i16;
+    #[inline(always)]
+    fn of(self, v: i16) -> i16 {
+        v
+    }
+}
+
+/// All of a slice: one loop, which becomes vector code where it is called.
 #[inline(always)]
-fn fill<T: Copy>(
-    to: &mut Vec<T>,
-    input: Rows<'_>,
-    term: &Term,
+fn convert<F: Form>(form: F, to: &mut [F::Out], from: &[i16]) {
+    for (to, v) in to.iter_mut().zip(from) {
+        *to = form.of(*v);
+    }
+}
+
+/// What is staged: the rows of the input around some rows of the output.
+struct Part<'a> {
+    input: Rows<'a>,
+    term: &'a Term,
     size: usize,
     rows: Range<usize>,
-    zero: T,
-    convert: impl Fn(i16) -> T + Copy,
-) {
-    let half = size / 2;
-    for row in rows.start..rows.end + size - 1 {
-        let Some(row) = row.checked_sub(half).filter(|r| *r < input.height) else {
-            to.resize(to.len() + (input.width + size - 1) * term.padded, zero);
-            continue;
-        };
-        to.resize(to.len() + half * term.padded, zero);
-        for at in input.row(row).chunks_exact(input.channels) {
-            to.extend(at[term.first..term.first + term.channels].iter().map(|v| convert(*v)));
-            to.resize(to.len() + term.padded - term.channels, zero);
+}
+
+impl Part<'_> {
+    /// Writes all of `to`: `[row][column][channel]` with zeros around the map, between channels and at the end.
+    #[inline(always)]
+    fn fill<F: Form>(&self, to: &mut [F::Out], form: F) {
+        let Self { input, term, size, ref rows } = *self;
+        let (half, zero) = (size / 2, form.of(0));
+        let margin = half * term.padded;
+        let mut lines = to.chunks_exact_mut((input.width + size - 1) * term.padded);
+        for (row, line) in (rows.start..rows.end + size - 1).zip(&mut lines) {
+            let Some(row) = row.checked_sub(half).filter(|r| *r < input.height) else {
+                line.fill(zero);
+                continue;
+            };
+            let (before, line) = line.split_at_mut(margin);
+            let (line, after) = line.split_at_mut(input.width * term.padded);
+            before.fill(zero);
+            after.fill(zero);
+            if term.padded == input.channels && term.padded == term.channels {
+                convert(form, line, input.row(row));
+                continue;
+            }
+            for (to, from) in line.chunks_exact_mut(term.padded).zip(input.row(row).chunks_exact(input.channels)) {
+                let (to, padding) = to.split_at_mut(term.channels);
+                convert(form, to, &from[term.first..term.first + term.channels]);
+                padding.fill(zero);
+            }
         }
-        to.resize(to.len() + half * term.padded, zero);
+        let end = (rows.len() + size - 1) * (input.width + size - 1) * term.padded;
+        to[end..].fill(zero);
     }
 }

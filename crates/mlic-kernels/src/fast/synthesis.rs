@@ -12,13 +12,13 @@ use super::epilogue::{Gelu, Latent, Linear, Samples};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
 use super::pack::Layer;
-use super::quantize::quantize;
+use super::quantize::quantize_into;
 use super::tables::{Requantizer, Tables};
 use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
 /// Positions of y in a strip, at least about: enough for all threads.
-const STRIP_POSITIONS: usize = 512;
+const STRIP_POSITIONS: usize = 128;
 
 /// Rows of y in a strip of a picture whose y has so many columns.
 #[must_use]
@@ -180,8 +180,9 @@ fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfM
 /// The rows of a node that are at hand.
 #[derive(Default)]
 pub(super) struct Window {
-    pub(super) rows: Range<usize>,
-    pub(super) data: Vec<i16>,
+    rows: Range<usize>,
+    /// Begins with the rows; what follows is room that has been used before.
+    data: Vec<i16>,
 }
 
 impl Window {
@@ -192,8 +193,26 @@ impl Window {
     /// Forgets the rows before `first`.
     fn forget(&mut self, first: usize, row_len: usize) {
         let first = first.clamp(self.rows.start, self.rows.end);
-        self.data.drain(..(first - self.rows.start) * row_len);
+        self.data.copy_within((first - self.rows.start) * row_len..self.rows.len() * row_len, 0);
         self.rows.start = first;
+    }
+
+    /// The first row that is not at hand yet.
+    pub(super) const fn end(&self) -> usize {
+        self.rows.end
+    }
+
+    /// Appends the rows before `end`, all of which are to be written.
+    pub(super) fn append(&mut self, end: usize, row_len: usize) -> Result<&mut [i16], OutOfMemory> {
+        let start = self.rows.len() * row_len;
+        let len = (end - self.rows.start) * row_len;
+        if self.data.len() < len {
+            let more = len - self.data.len();
+            memory::reserve(&mut self.data, more)?;
+            self.data.resize(len, 0);
+        }
+        self.rows.end = end;
+        Ok(&mut self.data[start..len])
     }
 }
 
@@ -273,12 +292,8 @@ impl Synthesis {
 
     fn quantize(&self, latent: &Map<i32>, end: usize, window: &mut Window) -> Result<(), OutOfMemory> {
         let len = latent.width * latent.channels;
-        let data = memory::copy(&latent.data[window.rows.end * len..end * len])?;
-        let part = Map { height: end - window.rows.end, width: latent.width, channels: latent.channels, data };
-        let rows = quantize(self.isa, &part, self.requant, self.nodes.shapes[0].max)?.data;
-        memory::reserve(&mut window.data, rows.len())?;
-        window.data.extend(rows);
-        window.rows.end = end;
+        let part = &latent.data[window.end() * len..end * len];
+        quantize_into(self.isa, part, self.requant, self.nodes.shapes[0].max, window.append(end, len)?);
         Ok(())
     }
 }
@@ -311,26 +326,22 @@ impl Nodes {
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
             }
         }
-        let start = windows[0].data.len();
+        let (before, row_len) = (windows[0].rows.len(), Window::row_len(&self.shapes[0], size[1]));
         fill(ends[0], &mut windows[0])?;
-        tap.see(0, &windows[0].data[start..]);
+        tap.see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
             let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
             // A shuffled row comes with its neighbour.
             let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
             if node.ends_in_latents() {
-                own.rows = rows;
+                own.rows = rows.end..rows.end;
                 continue;
             }
             let inputs = self.inputs(node, before, size);
-            let start = own.data.len();
-            let len = rows.len() * Window::row_len(shape, size[1]);
-            memory::reserve(&mut own.data, len)?;
-            own.data.resize(start + len, 0);
-            node.run(tables, &inputs, rows.clone(), &mut own.data[start..])?;
-            own.rows.end = rows.end;
-            tap.see(i + 1, &own.data[start..]);
+            let out = own.append(rows.end, Window::row_len(shape, size[1]))?;
+            node.run(tables, &inputs, rows, out)?;
+            tap.see(i + 1, out);
         }
         Ok(())
     }
