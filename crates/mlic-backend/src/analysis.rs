@@ -66,7 +66,8 @@ impl PackedAnalysis {
     pub fn hyper_analyze(&self, model: &Model, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let transforms = self.transforms(model)?;
         let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * model.config().latent;
-        let is_whole = y.height % LATENT_SCALE == 0 && y.width % LATENT_SCALE == 0 && y.channels == model.config().latent;
+        let is_whole =
+            [y.height, y.width].iter().all(|side| side.is_multiple_of(LATENT_SCALE)) && y.channels == model.config().latent;
         if !is_whole || y.data.len() != need {
             return Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need });
         }
