@@ -3,6 +3,7 @@
 use mlic_core::cdf::CdfTable;
 use mlic_core::fixed::{LATENT_FRAC_BITS, latent_to_symbol, round_shift};
 use mlic_core::limits::MAX_SYMBOL;
+use mlic_core::memory::{self, OutOfMemory};
 
 /// What a bit is worth in squared steps of the quantizer, in units of 2^-16: 0.06.
 ///
@@ -28,9 +29,11 @@ impl DeadZone {
     }
 
     /// The dead zones of the tables of y, by scale index, for a worth of a bit in units of 2^-16 squared steps.
-    #[must_use]
-    pub fn new(tables: &[CdfTable], bit_worth_q16: u32) -> Self {
-        Self { begins: tables.iter().map(|table| begins(table, bit_worth_q16)).collect() }
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(tables: &[CdfTable], bit_worth_q16: u32) -> Result<Self, OutOfMemory> {
+        Ok(Self { begins: tables.iter().map(|table| begins(table, bit_worth_q16)).collect::<Result<_, _>>()? })
     }
 
     /// The symbol of `v`, a difference of y and its mean in latent fixed point.
@@ -45,14 +48,14 @@ impl DeadZone {
 }
 
 /// Where each magnitude with a bin of its own begins, from 1 on: within half a step of the middle between it and the one below.
-fn begins(table: &CdfTable, bit_worth_q16: u32) -> Vec<i32> {
+fn begins(table: &CdfTable, bit_worth_q16: u32) -> Result<Vec<i32>, OutOfMemory> {
     let half = 1 << (LATENT_FRAC_BITS - 1);
     let of = |magnitude: i32| {
         let more_q16 = i64::from(table.cost(magnitude)) - i64::from(table.cost(magnitude - 1));
         let shift = round_shift(more_q16 * i64::from(bit_worth_q16), 33 - LATENT_FRAC_BITS).clamp(0, i64::from(half));
         (magnitude << LATENT_FRAC_BITS) - half + shift as i32
     };
-    (1..=table.max_symbol()).map(of).collect()
+    memory::collect(table.max_symbol().max(0) as usize, (1..=table.max_symbol()).map(of))
 }
 
 #[cfg(test)]
@@ -72,14 +75,14 @@ mod tests {
     fn without_a_dead_zone_the_nearest() {
         for v in [-3 * STEP, -STEP / 2 - 1, -STEP / 2, 0, STEP / 2, STEP, 5 * STEP / 2] {
             assert_eq!(DeadZone::none().symbol(v, 0), latent_to_symbol(v));
-            assert_eq!(DeadZone::new(&tables(), 0).symbol(v, 0), latent_to_symbol(v));
+            assert_eq!(DeadZone::new(&tables(), 0).unwrap().symbol(v, 0), latent_to_symbol(v));
         }
     }
 
     #[test]
     fn a_symbol_begins_where_its_bits_are_worth_it() {
         // 2 bits more for 1 than for 0, 1 bit more for 2 than for 1; a bit is worth a quarter of a squared step
-        let zone = DeadZone::new(&tables(), 1 << 14);
+        let zone = DeadZone::new(&tables(), 1 << 14).unwrap();
         let first = STEP / 2 + STEP / 4;
         let second = 3 * STEP / 2 + STEP / 8;
         for sign in [1, -1] {
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn never_further_than_the_next_toward_zero() {
-        let zone = DeadZone::new(&tables(), 1 << 20);
+        let zone = DeadZone::new(&tables(), 1 << 20).unwrap();
         for v in (-4 * STEP..4 * STEP).step_by(37) {
             let (chosen, nearest) = (zone.symbol(v, 0), latent_to_symbol(v));
             assert!(chosen == nearest || chosen == nearest - nearest.signum(), "{v}: {chosen}, nearest {nearest}");
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn extremes_and_unknown_tables_are_nearest() {
-        let zone = DeadZone::new(&tables(), 1 << 14);
+        let zone = DeadZone::new(&tables(), 1 << 14).unwrap();
         assert_eq!(zone.symbol(i32::MAX, 0), MAX_SYMBOL);
         assert_eq!(zone.symbol(i32::MIN, 0), -MAX_SYMBOL);
         assert_eq!(zone.symbol(STEP / 2, 9), 1);

@@ -335,7 +335,7 @@ impl Codec {
             progress(ProgressEvent::Pass { index: pass.index(), count });
         };
         let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
-        let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16);
+        let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?;
         let mut sink = EncodeSink { model, y, dead_zone, encoder, cost, checksum, observer: &mut observe };
         sink.z(&mut z_symbols)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
