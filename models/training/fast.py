@@ -70,6 +70,18 @@ def use(net):
     return net
 
 
+def as_bytes(weight):
+    """The weight as `mlic model build` rounds it: bytes with one scale per output; gradients pass."""
+    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12).div(127).view(-1, *[1] * (weight.dim() - 1))
+    return weight + ((weight / scale).round() * scale - weight).detach()
+
+
+def use_bytes(*modules):
+    """Convolutions in `modules` compute with weights of bytes from here on, and learn what that needs."""
+    for m in (m for module in modules for m in module.modules() if isinstance(m, torch.nn.Conv2d)):
+        m.forward = lambda x, m=m: m._conv_forward(x, as_bytes(m.weight), m.bias)
+
+
 def entropy_pass(net, y, q):
     """What `net` does between the transforms: (y_hat before the inverse gain, scaled y, likelihoods). y: (b, m, h, w) of g_a."""
     g, _, hg, ihg = net.gains(q)

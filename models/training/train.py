@@ -42,6 +42,7 @@ def arguments(argv=None):
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
                    help="split: worker 0 trains the entropy networks, the others the transforms; entropy: all train the entropy networks")
+    a.add_argument("--bytes", action="store_true", help="h_s and the first slice's entropy parameters learn with weights of bytes")
     a.add_argument("--batch", type=int, default=8)
     a.add_argument("--batch-transforms", type=int, help="of workers that train transforms only [default: --batch]")
     a.add_argument("--size", type=int, default=192)
@@ -141,6 +142,8 @@ def worker(rank, a, shared, start_step, t0, parent):
     params = list(net.parameters())
     unflatten(base, params)
     net = fast.use(net.to(memory_format=torch.channels_last))
+    if a.bytes:
+        fast.use_bytes(net.h_s, net.entropy_parameters_anchor[0], net.entropy_parameters_nonanchor[0])
     log = open(os.path.join(a.out, f"log-{rank}.jsonl"), "a")
     step, stage, one, saved, mark = 0, None, None, time.time(), time.time()
     while (f := (time.time() - t0) / (a.minutes * 60)) < 1 and go_on(a.pause_file, parent) and (step < a.steps or not a.steps):
