@@ -76,10 +76,19 @@ def as_bytes(weight):
     return weight + ((weight / scale).round() * scale - weight).detach()
 
 
-def use_bytes(*modules):
-    """Convolutions in `modules` compute with weights of bytes from here on, and learn what that needs."""
-    for m in (m for module in modules for m in module.modules() if isinstance(m, torch.nn.Conv2d)):
-        m.forward = lambda x, m=m: m._conv_forward(x, as_bytes(m.weight), m.bias)
+IN_BYTES = ("h_s.", "entropy_parameters_anchor.0.", "entropy_parameters_nonanchor.0.")     # where rounding weights costs bits
+
+
+def use_bytes(net):
+    """The networks of IN_BYTES compute with weights of bytes from here on, and learn what that needs."""
+    for name, m in net.named_modules():
+        if name.startswith(IN_BYTES) and isinstance(m, torch.nn.Conv2d):
+            m.forward = lambda x, m=m: m._conv_forward(x, as_bytes(m.weight), m.bias)
+
+
+def in_bytes(state):
+    """A state dict with the weights that `use_bytes` computes with."""
+    return {k: as_bytes(v.float()) if k.startswith(IN_BYTES) and v.dim() == 4 else v for k, v in state.items()}
 
 
 def entropy_pass(net, y, q):

@@ -98,6 +98,16 @@ class Whole(unittest.TestCase):
             self.assertLess(rows[0]["bpp"], rows[-1]["bpp"])
 
 
+    def test_weights_of_bytes_are_saved(self):
+        with tempfile.TemporaryDirectory() as out:
+            self.run_training(out, "--roles", "entropy", "--bytes")
+            state, _ = checkpoint.load(os.path.join(out, "mean.pt"))
+            for name, are in (("h_s.increase.0.weight", True), ("h_a.reduction.0.weight", False)):
+                w = state[name].float().flatten(1)
+                steps = w / (w.abs().amax(1, keepdim=True) / 127)
+                self.assertEqual((steps - steps.round()).abs().max().item() < 0.1, are, name)      # kept as float16
+
+
 class Levels(unittest.TestCase):
     def test_bits_are_evenly_spaced(self):
         rows = [{"bpp": b} for b in (0.1, 0.2, 0.4, 1.6)]

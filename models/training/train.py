@@ -42,7 +42,7 @@ def arguments(argv=None):
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
                    help="split: worker 0 trains the entropy networks, the others the transforms; entropy: all train the entropy networks")
-    a.add_argument("--bytes", action="store_true", help="h_s and the first slice's entropy parameters learn with weights of bytes")
+    a.add_argument("--bytes", action="store_true", help="h_s and the first slice's entropy parameters learn with weights of bytes, and are saved with them at the end")
     a.add_argument("--batch", type=int, default=8)
     a.add_argument("--batch-transforms", type=int, help="of workers that train transforms only [default: --batch]")
     a.add_argument("--size", type=int, default=192)
@@ -102,7 +102,7 @@ class Shared:
         unflatten(base, params)
 
 
-def save(net, shared, out, step, half=False):
+def save(net, shared, out, step, half=False, in_bytes=False):
     """last.pt and mean.pt."""
     for which, name in (("now", "last"), ("mean", "mean")):
         with shared.lock:
@@ -110,7 +110,7 @@ def save(net, shared, out, step, half=False):
         state = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
         for (n, p), v in zip(net.named_parameters(), flat.cpu().split([p.numel() for p in net.parameters()])):
             state[n] = v.view(p.shape)
-        checkpoint.save(os.path.join(out, name + ".pt"), state, step, half)
+        checkpoint.save(os.path.join(out, name + ".pt"), fast.in_bytes(state) if in_bytes else state, step, half)
 
 
 def go_on(pause_file, parent):
@@ -143,7 +143,7 @@ def worker(rank, a, shared, start_step, t0, parent):
     unflatten(base, params)
     net = fast.use(net.to(memory_format=torch.channels_last))
     if a.bytes:
-        fast.use_bytes(net.h_s, net.entropy_parameters_anchor[0], net.entropy_parameters_nonanchor[0])
+        fast.use_bytes(net)
     log = open(os.path.join(a.out, f"log-{rank}.jsonl"), "a")
     step, stage, one, saved, mark = 0, None, None, time.time(), time.time()
     while (f := (time.time() - t0) / (a.minutes * 60)) < 1 and go_on(a.pause_file, parent) and (step < a.steps or not a.steps):
@@ -210,7 +210,7 @@ def main(argv=None):
         worker(0, a, shared, step, t0, os.getppid())
     else:
         mp.spawn(worker, (a, shared, step, t0, os.getpid()), nprocs=a.workers)
-    save(net, shared, a.out, step + int(shared.steps.sum()), half=True)
+    save(net, shared, a.out, step + int(shared.steps.sum()), half=True, in_bytes=a.bytes)
     if a.eval_count:
         print(json.dumps(final_evaluation(a)))
     if a.split_mib:
