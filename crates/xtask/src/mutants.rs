@@ -158,8 +158,8 @@ pub const MUTANTS: [Mutant; 19] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/epilogue.rs",
-        from: "for digit in (0..16).rev()",
-        to: "for digit in (1..16).rev()",
+        from: "s.root(s.saturate(even, odd, i32::MAX))",
+        to: "s.and(s.root(s.saturate(even, odd, i32::MAX)), s.splat(!1))",
     },
     Mutant {
         name: "sample",
@@ -203,8 +203,8 @@ pub const MUTANTS: [Mutant; 19] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/synthesis.rs",
-        from: "rows.end.div_ceil(self.factor()) + self.halo",
-        to: "rows.end.div_ceil(self.factor())",
+        from: "(end * self.stride + self.halo + 1)",
+        to: "(end * self.stride + 1)",
     },
     Mutant {
         name: "latent-limit",
