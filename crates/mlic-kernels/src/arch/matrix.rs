@@ -108,7 +108,9 @@ macro_rules! steps {
                 (a, b, weights) = (a.wrapping_add(64), b.wrapping_add(64), weights.wrapping_add(2048));
                 $other.some();
             }
-            (a, b) = (a.wrapping_add(row_len - groups * 64), b.wrapping_add(row_len - groups * 64));
+            // The groups of a row reach beyond it where it is short.
+            let on = row_len.wrapping_sub(groups * 64);
+            (a, b) = (a.wrapping_add(on), b.wrapping_add(on));
         }
     }};
 }
