@@ -50,8 +50,10 @@ impl DeadZone {
 /// Where each magnitude with a bin of its own begins, from 1 on: within half a step of the middle between it and the one below.
 fn begins(table: &CdfTable, bit_worth_q16: u32) -> Result<Vec<i32>, OutOfMemory> {
     let half = 1 << (LATENT_FRAC_BITS - 1);
+    let mut below = i64::from(table.cost(0));
     let of = |magnitude: i32| {
-        let more_q16 = i64::from(table.cost(magnitude)) - i64::from(table.cost(magnitude - 1));
+        let own = i64::from(table.cost(magnitude));
+        let more_q16 = own - std::mem::replace(&mut below, own);
         let shift = round_shift(more_q16 * i64::from(bit_worth_q16), 33 - LATENT_FRAC_BITS).clamp(0, i64::from(half));
         (magnitude << LATENT_FRAC_BITS) - half + shift as i32
     };

@@ -2,7 +2,7 @@
 //! weights, from a seed, in integer arithmetic.
 
 use mlic_model::analysis::{Analysis, Input, Node};
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::package::{self, SectionKind};
 use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
 use mlic_model::synthesis::{Gdn, Layer, OwnedWeights};
@@ -65,8 +65,7 @@ impl Maker {
     /// A layer that reads these nodes (true: as identity), with weights of 16 and of 8 bits in turn; its number.
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, stride: usize) -> usize {
         let term = |(at, identity): &(usize, bool)| {
-            let channels = self.channels.get(*at).copied().unwrap_or(0);
-            TermSpec { source: Source::Node(NodeIndex(*at)), first_channel: 0, channels, identity: *identity }
+            TermSpec::node(NodeIndex(*at), self.channels.get(*at).copied().unwrap_or(0), *identity)
         };
         let terms: Vec<TermSpec> = inputs.iter().map(term).collect();
         let spec = LayerSpec { name: "probe".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };

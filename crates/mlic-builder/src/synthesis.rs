@@ -10,7 +10,7 @@
 use mlic_backend::Planes;
 use mlic_model::analysis::{self, Analysis, Input};
 use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::parameters::{LayerParameters, QuantizerParameters, Requant};
 use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeights, Synthesis};
 use mlic_tract::Transform;
@@ -243,7 +243,7 @@ impl<'a> Converter<'a> {
             _ => vec![self.weights(conv, from.max)],
         };
         let (weights, steps): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
-        let term = TermSpec { source: Source::Node(from.at), first_channel: 0, channels: conv.input as usize, identity: false };
+        let term = TermSpec::node(from.at, conv.input as usize, false);
         let spec = self.spec(id, vec![term; weights.len()], Kernel::Dense { size }, conv.output as usize);
         let (after, inputs) = (self.after(id), vec![from.step; weights.len()]);
         self.layer(after, spec, conv.stride as usize, &conv.bias, weights, &steps, &inputs)
@@ -252,7 +252,7 @@ impl<'a> Converter<'a> {
     /// A layer of identity terms.
     fn identity(&mut self, after: After, inputs: &[NodeId], outputs: usize) -> Result<(), BuildError> {
         let from = inputs.iter().map(|id| self.input(*id)).collect::<Result<Vec<_>, _>>()?;
-        let term = |m: &Made| TermSpec { source: Source::Node(m.at), first_channel: 0, channels: outputs, identity: true };
+        let term = |m: &Made| TermSpec::node(m.at, outputs, true);
         let spec = self.spec(after.last, from.iter().map(term).collect(), Kernel::Dense { size: 1 }, outputs);
         let none = vec![OwnedWeights::Bytes(Vec::new()); from.len()];
         let steps: Vec<f64> = from.iter().map(|m| m.step).collect();

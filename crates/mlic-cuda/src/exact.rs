@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
 use mlic_kernels::Map;
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 use mlic_model::synthesis::{Gdn, Layer, Node, NodeShape, OwnedWeights, SCALE, Synthesis};
@@ -69,7 +69,7 @@ fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima
 /// Gammas times squares, whose high halves count 2^15.
 fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
     let channels = gdn.channels();
-    let term = TermSpec { source: Source::Node(gdn.input), first_channel: 0, channels, identity: false };
+    let term = TermSpec::node(gdn.input, channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: 1 }, Epilogue::Linear);
     let spec = LayerSpec { name: "inverse normalization".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue };
     let level = LayerLevel {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use mlic_backend::{BackendError, Stage};
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
@@ -54,7 +54,7 @@ const fn per_clock(capability: (i32, i32)) -> Option<f64> {
 
 fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Random) -> Result<Vec<(Plan, Kept)>, DriverError> {
     let Shape { side, channels, wide, .. } = shape;
-    let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
+    let term = TermSpec::node(NodeIndex(0), channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: side }, Epilogue::Linear);
     let spec = LayerSpec { name: "measured".into(), terms: vec![term], kernel, outputs: channels, epilogue };
     let weights: Vec<i8> = (0..channels * channels * side * side).map(|_| random.within(127) as i8).collect();

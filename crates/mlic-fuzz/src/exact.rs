@@ -4,7 +4,7 @@ use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, fast, reference};
 use mlic_model::Model;
 use mlic_model::analysis::Analysis;
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source as Input, TermSpec};
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::parameters::QuantizerParameters;
 use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
 
@@ -72,7 +72,7 @@ impl Maker<'_, '_> {
             let Shape { node, channels, max } = self.source.one_of(&self.at_size);
             let identity = channels == outputs && self.source.below(2) == 0;
             largest = largest.max(i64::from(max) * (size * size * channels) as i64);
-            TermSpec { source: Input::Node(NodeIndex(node)), first_channel: 0, channels, identity }
+            TermSpec::node(NodeIndex(node), channels, identity)
         });
         let (terms, kernel) = (terms.collect(), Kernel::Dense { size });
         let spec = LayerSpec { name: format!("exact_g_s.{}", self.nodes.len() + 1), terms, kernel, outputs, epilogue };

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{FILLS, Fill, Rng, assert_same, functions, isas, value};
+use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
 use mlic_kernels::{Map, Picture, fast, reference};
 use mlic_model::analysis::{Analysis, Input, Node};
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
-use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{Gdn, Layer, OwnedWeights};
+use mlic_model::layout::{Epilogue, NodeIndex};
+use mlic_model::parameters::{QuantizerParameters, Requant};
+use mlic_model::synthesis::Gdn;
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -22,32 +22,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     /// Adds a layer that reads these nodes (true: as identity) and returns its number.
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, stride: usize) -> usize {
-        let term = |(at, identity): &(usize, bool)| TermSpec {
-            source: Source::Node(NodeIndex(*at)),
-            first_channel: 0,
-            channels: self.channels[*at],
-            identity: *identity,
-        };
-        let terms = inputs.iter().map(term).collect();
-        let spec = LayerSpec { name: "layer".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
-        let wide = self.rng.next().is_multiple_of(2);
-        let weights = (0..inputs.len()).map(|t| {
-            let count = 0..spec.weights_per_output(t) * outputs;
-            if wide {
-                OwnedWeights::Words(count.map(|i| value(self.fill, self.rng, 700, i) as i16).collect())
-            } else {
-                OwnedWeights::Bytes(count.map(|i| value(self.fill, self.rng, 127, i) as i8).collect())
-            }
-        });
-        let weights: Vec<OwnedWeights> = weights.collect();
-        let level = LayerLevel {
-            shift: 20,
-            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| self.rng.next() as i32 & 0x1fff).collect()).collect(),
-            bias: (0..outputs).map(|_| i64::from(self.rng.within(1 << 29))).collect(),
-            output: Requant { multiplier: 1_234_567_890, shift: 34 },
-        };
-        let parameters = LayerParameters { max: 2047, levels: vec![level] };
-        let layer = Layer { spec, parameters, weights, shuffle: false };
+        let layer = node_layer(self.fill, self.rng, &self.channels, inputs, [size, outputs], epilogue, 700);
         self.add(Node::Layer { layer, stride }, outputs)
     }
 

@@ -8,12 +8,11 @@ use crate::error::ModelError;
 use crate::layout::{Epilogue, NodeIndex};
 use crate::parameters::{QuantizerParameters, Requant};
 use crate::proof;
-use crate::synthesis::{self, Form, Gdn, LAYER, Layer, MAX_NODES, NodeShape, refuse};
+use crate::synthesis::{self, Form, Gdn, LAYER, Layer, NodeShape, VERSION, refuse};
 use crate::wire::{Reader, Writer};
 
 /// First bytes of a section.
 pub(crate) const MAGIC: [u8; 4] = *b"MLIA";
-const VERSION: u32 = 1;
 const GDN: u8 = 3;
 const FORM: Form = Form { name: "exact_analysis", last: Epilogue::Latent, resizes: 1..=2 };
 /// Rows of the padded picture per row of y.
@@ -101,21 +100,12 @@ impl Analysis {
     /// [`ModelError::Truncated`], [`ModelError::Oversized`], and those of [`Self::new`].
     pub fn read(bytes: &[u8], samples: bool, channels: usize, outputs: usize) -> Result<Self, ModelError> {
         let mut r = Reader::new(if samples { "exact g_a" } else { "exact h_a" }, bytes);
-        if r.take(MAGIC.len())? != MAGIC {
-            return Err(refuse(0, "the section does not begin with MLIA"));
-        }
-        let version = r.u32()?;
-        if version != VERSION {
-            return Err(refuse(0, format!("version {version}, this program reads {VERSION}")));
-        }
+        synthesis::read_start(&mut r, MAGIC)?;
         let input = match samples {
             true => Input::Samples,
             false => Input::Latent(QuantizerParameters { max: r.i32()?, levels: vec![Requant::read(&mut r)?] }),
         };
-        let count = r.u32()?;
-        if !(1..MAX_NODES).contains(&count) {
-            return Err(refuse(0, format!("{count} nodes, must be 1 to {}", MAX_NODES - 1)));
-        }
+        let count = synthesis::read_node_count(&mut r)?;
         let mut known = vec![channels];
         let mut nodes = Vec::new();
         for _ in 0..count {

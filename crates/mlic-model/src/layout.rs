@@ -78,6 +78,14 @@ pub struct TermSpec {
     pub identity: bool,
 }
 
+impl TermSpec {
+    /// All channels of a node of an integer transform.
+    #[must_use]
+    pub const fn node(at: NodeIndex, channels: usize, identity: bool) -> Self {
+        Self { source: Source::Node(at), first_channel: 0, channels, identity }
+    }
+}
+
 /// The spatial form of a layer. Stride is 1; padding keeps the size, with zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {

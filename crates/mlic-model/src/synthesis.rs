@@ -15,7 +15,7 @@ use crate::proof;
 use crate::wire::{Reader, Writer};
 
 const MAGIC: [u8; 4] = *b"MLIS";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Most nodes, the quantizer included.
 pub const MAX_NODES: u32 = 256;
 /// Most channels of a node.
@@ -208,18 +208,9 @@ impl Synthesis {
     /// [`ModelError::Truncated`], [`ModelError::Oversized`], and those of [`Self::new`].
     pub fn read(bytes: &[u8], latent: usize) -> Result<Self, ModelError> {
         let mut r = Reader::new("exact g_s", bytes);
-        if r.take(MAGIC.len())? != MAGIC {
-            return Err(refuse(0, "the section does not begin with MLIS"));
-        }
-        let version = r.u32()?;
-        if version != VERSION {
-            return Err(refuse(0, format!("version {version}, this program reads {VERSION}")));
-        }
+        read_start(&mut r, MAGIC)?;
         let quantizer = QuantizerParameters { max: r.i32()?, levels: vec![Requant::read(&mut r)?] };
-        let count = r.u32()?;
-        if !(1..MAX_NODES).contains(&count) {
-            return Err(refuse(0, format!("{count} nodes, must be 1 to {}", MAX_NODES - 1)));
-        }
+        let count = read_node_count(&mut r)?;
         let mut channels = vec![latent];
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -289,6 +280,22 @@ fn read_node(r: &mut Reader<'_>, channels: &[usize]) -> Result<Node, ModelError>
     }
 }
 
+/// The first bytes of a section of nodes, and its version.
+pub(crate) fn read_start(r: &mut Reader<'_>, magic: [u8; 4]) -> Result<(), ModelError> {
+    if r.take(magic.len())? != magic {
+        return Err(refuse(0, format!("the section does not begin with {}", magic.escape_ascii())));
+    }
+    let version = r.u32()?;
+    if version == VERSION { Ok(()) } else { Err(refuse(0, format!("version {version}, this program reads {VERSION}"))) }
+}
+
+/// How many nodes follow.
+pub(crate) fn read_node_count(r: &mut Reader<'_>) -> Result<u32, ModelError> {
+    let count = r.u32()?;
+    let limit = MAX_NODES - 1;
+    if (1..=limit).contains(&count) { Ok(count) } else { Err(refuse(0, format!("{count} nodes, must be 1 to {limit}"))) }
+}
+
 /// An earlier node and its channels.
 fn operand(r: &mut Reader<'_>, channels: &[usize]) -> Result<(NodeIndex, usize), ModelError> {
     let at = r.u32()? as usize;
@@ -329,7 +336,7 @@ pub(crate) fn read_layer(r: &mut Reader<'_>, channels: &[usize], form: &Form) ->
         if identity > 1 {
             return Err(refuse(here, format!("identity flag {identity}, must be 0 or 1")));
         }
-        Ok(TermSpec { source: Source::Node(at), first_channel: 0, channels, identity: identity == 1 })
+        Ok(TermSpec::node(at, channels, identity == 1))
     })?;
     let kernel = Kernel::Dense { size: size.into() };
     let spec = LayerSpec { name: format!("{}.{here}", form.name), terms, kernel, outputs: outputs as usize, epilogue };

@@ -148,12 +148,7 @@ impl Maker {
     fn layer(&mut self, plan: LayerPlan) -> Layer {
         let LayerPlan { size, epilogue, shuffle, width, outputs, terms, max, more_bits } = plan;
         let index = self.nodes.len();
-        let term = |(node, identity): &(usize, bool)| TermSpec {
-            source: Source::Node(NodeIndex(*node)),
-            first_channel: 0,
-            channels: self.shapes[*node].0,
-            identity: *identity,
-        };
+        let term = |(node, identity): &(usize, bool)| TermSpec::node(NodeIndex(*node), self.shapes[*node].0, *identity);
         let terms: Vec<TermSpec> = terms.iter().map(term).collect();
         let name = format!("exact_g_s.{}", index + 1);
         let spec = LayerSpec { name, terms, kernel: Kernel::Dense { size }, outputs, epilogue };

@@ -47,12 +47,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, shuffle: bool) -> usize {
-        let term = |(at, identity): &(usize, bool)| TermSpec {
-            source: Source::Node(NodeIndex(*at)),
-            first_channel: 0,
-            channels: self.shapes[*at].0,
-            identity: *identity,
-        };
+        let term = |(at, identity): &(usize, bool)| TermSpec::node(NodeIndex(*at), self.shapes[*at].0, *identity);
         let spec = LayerSpec {
             name: "layer".into(),
             terms: inputs.iter().map(term).collect(),

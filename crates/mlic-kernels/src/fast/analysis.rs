@@ -7,7 +7,7 @@ use mlic_model::parameters::Requant;
 use super::gdn::PackedGdn;
 use super::quantize::quantize_into;
 use super::strip_rows;
-use super::synthesis::{Fill, Nodes, PackedNode, Tap, Window};
+use super::synthesis::{Fill, Nodes, PackedNode, Window};
 use super::tables::Tables;
 use crate::cpu::Isa;
 use crate::map::{Map, Picture};
@@ -94,10 +94,9 @@ impl Analysis {
         let mut out = Map::zeros(height, width, last.channels)?;
         let mut windows = self.nodes.windows();
         let strip = strip_rows.max(1);
-        let mut tap = Tap { node: usize::MAX, take: &mut |_| () };
         for (i, out) in out.data.chunks_mut((strip * width * last.channels).max(1)).enumerate() {
             let rows = i * strip..((i + 1) * strip).min(height);
-            self.nodes.strip(tables, size, rows.end, &mut windows, fill, &mut tap)?;
+            self.nodes.strip(tables, size, rows.end, &mut windows, fill, &mut |_, _| ())?;
             if let (Some(node), [before @ .., _]) = (self.nodes.nodes.last(), windows.as_slice()) {
                 node.latents(&self.nodes.inputs(node, before, size), rows, out)?;
             }

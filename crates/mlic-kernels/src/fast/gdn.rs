@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::RECIPROCAL;
-use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::proof::MAX_ACTIVATION;
@@ -51,7 +51,7 @@ impl PackedGdn {
     /// The inverse one.
     pub(super) fn new(isa: Isa, gdn: &Gdn) -> Result<Self, OutOfMemory> {
         let channels = gdn.channels();
-        let term = TermSpec { source: Source::Node(NodeIndex(0)), first_channel: 0, channels, identity: false };
+        let term = TermSpec::node(NodeIndex(0), channels, false);
         let kernel = Kernel::Dense { size: 1 };
         let spec =
             LayerSpec { name: "sum of squares".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue: Kind::Linear };

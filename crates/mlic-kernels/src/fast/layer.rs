@@ -123,24 +123,24 @@ impl Scratch {
         }
     }
 
-    /// Room for bands of so many rows, so that nothing is allocated within one.
+    /// Makes itself ready for bands of so many rows of a layer, so that nothing is allocated within one.
     fn reserve(&mut self, layer: &Layer, at: Positions, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         let outputs = layer.outputs.next_multiple_of(layer.block);
         reserve_all(&mut self.bias, outputs)?;
         reserve_all(&mut self.multipliers, layer.terms.len() * outputs)?;
-        if layer.is_sum() && at == Positions::All {
+        if layer.only_adds(at) {
             return Ok(());
         }
         let rows = at.row_step() * rows;
         self.inputs.resize_with(layer.terms.len(), Buffer::default);
         let mut buffers = self.inputs.iter_mut().zip(&layer.terms);
         buffers.try_for_each(|(buffer, term)| buffer.reserve(term, layer.size, rows, width))?;
-        let squares_len = Place::of_terms(&layer.terms, &mut self.sums);
-        reserve_all(&mut self.squares, 2 * squares_len)?;
-        if layer.matrix().is_some() {
-            return self.chunks.reserve(rows, width, layer.size);
-        }
-        reserve_all(&mut self.places, rows * width)
+        let is_matrix = layer.matrix().is_some();
+        // While a matrix unit fills half of the squares, vectors read the others.
+        let squares_len = Place::of_terms(&layer.terms, &mut self.sums) * if is_matrix { 2 } else { 1 };
+        reserve_all(&mut self.squares, squares_len)?;
+        self.squares.resize(squares_len, [0; SIDE * SIDE]);
+        if is_matrix { self.chunks.reserve(rows, width, layer.size) } else { reserve_all(&mut self.places, rows * width) }
     }
 
     fn constants(&self, layer: &Layer, block: usize) -> Constants<'_> {
@@ -158,13 +158,12 @@ impl<E: Epilogue> Job for Band<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
         let Self { layer, view, inputs, at, rows, epilogue, scratch, out } = self;
-        if layer.is_sum() && at == Positions::All && layer.outputs % S::LANES == 0 {
+        if layer.only_adds(at) {
             scratch.set_constants(layer, view, S::LANES);
             Sum { layer, shift: view.level.shift, inputs, rows, epilogue }.run::<S, V>(s, scratch, out);
             return;
         }
         let mut buffers = std::mem::take(&mut scratch.inputs);
-        buffers.resize_with(inputs.len(), Buffer::default);
         let mut staged: Vec<Staged<'_>> = Vec::with_capacity(inputs.len());
         for ((input, term), buffer) in inputs.iter().zip(&layer.terms).zip(&mut buffers) {
             staged.push(stage(s, buffer, *input, term, layer.size, at.middles(&rows)));
@@ -174,14 +173,10 @@ impl<E: Epilogue> Job for Band<'_, E> {
         let band = Stages { layer, view, staged: &staged, epilogue };
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
-                let squares_len = Place::of_terms(&layer.terms, &mut scratch.sums);
-                scratch.squares.resize(2 * squares_len, [0; SIDE * SIDE]);
                 scratch.chunks.cut(at, rows, width, layer.size);
                 band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
             }
             None => {
-                let squares_len = Place::of_terms(&layer.terms, &mut scratch.sums);
-                scratch.squares.resize(squares_len, [0; SIDE * SIDE]);
                 scratch.places.clear();
                 let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
                 scratch.places.extend(rows.enumerate().flat_map(of_row));

@@ -5,7 +5,8 @@ use mlic_model::layout::{Kernel, LayerSpec};
 use mlic_model::model::Weights as Source;
 
 use super::aligned::Aligned;
-use crate::arch::{Factors, Job, Matrix, Products, SIDE, Simd, run};
+use super::layer::Positions;
+use crate::arch::{Factors, Job, MAX_LANES, Matrix, Products, SIDE, Simd, run};
 use crate::cpu::Isa;
 
 /// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
@@ -96,11 +97,12 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima })
     }
 
-    /// Whether every output is a sum of one element of each input, whole inputs.
-    pub(super) fn is_sum(&self) -> bool {
+    /// Whether every output at all positions is a sum of one element of each input, whole inputs and whole vectors of any instruction set: then
+    /// nothing has to be staged.
+    pub(super) fn only_adds(&self, at: Positions) -> bool {
         let is_whole =
             |term: &Term| matches!(term.weights, Weights::Identity) && term.first == 0 && term.channels == self.outputs;
-        self.size == 1 && self.terms.iter().all(is_whole)
+        at == Positions::All && self.size == 1 && self.outputs.is_multiple_of(MAX_LANES) && self.terms.iter().all(is_whole)
     }
 
     /// The matrix unit that multiplies all its dense terms, if one does.

@@ -113,9 +113,7 @@ impl PackedNode {
             _ => part.run(Linear { max: view.max }, order, out),
         }
     }
-}
 
-impl PackedNode {
     const fn positions(&self) -> Positions {
         if self.stride == 1 { Positions::All } else { Positions::Second }
     }
@@ -216,20 +214,6 @@ impl Window {
     }
 }
 
-/// Takes the rows of one node as they are computed.
-pub(super) struct Tap<'a> {
-    pub(super) node: usize,
-    pub(super) take: &'a mut dyn FnMut(&[i16]),
-}
-
-impl Tap<'_> {
-    fn see(&mut self, node: usize, rows: &[i16]) {
-        if node == self.node {
-            (self.take)(rows);
-        }
-    }
-}
-
 impl Synthesis {
     /// Packs the weights.
     ///
@@ -257,8 +241,12 @@ impl Synthesis {
         let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
         let mut samples = Vec::new();
         memory::reserve(&mut samples, 3 * height * width)?;
-        let mut take = |rows: &[i16]| samples.extend(rows.iter().map(|v| *v as u8));
-        self.strips(tables, latent, strip_rows, &mut Tap { node: self.nodes.nodes.len(), take: &mut take })?;
+        let last = self.nodes.nodes.len();
+        self.strips(tables, latent, strip_rows, &mut |node, rows| {
+            if node == last {
+                samples.extend(rows.iter().map(|v| *v as u8));
+            }
+        })?;
         Ok(Map { height, width, channels: 3, data: samples })
     }
 
@@ -272,19 +260,22 @@ impl Synthesis {
         let (height, width) = (shape.scale * latent.height, shape.scale * latent.width);
         let mut data = Vec::new();
         memory::reserve(&mut data, height * width * shape.channels)?;
-        let mut take = |rows: &[i16]| data.extend_from_slice(rows);
-        self.strips(tables, latent, strip_rows(latent.width), &mut Tap { node, take: &mut take })?;
+        self.strips(tables, latent, strip_rows(latent.width), &mut |at, rows| {
+            if at == node {
+                data.extend_from_slice(rows);
+            }
+        })?;
         Ok(Map::from_vec(height, width, shape.channels, data))
     }
 
-    fn strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize, tap: &mut Tap<'_>) -> Result<(), OutOfMemory> {
+    fn strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize, see: &mut See<'_>) -> Result<(), OutOfMemory> {
         let height = synthesis::SCALE * latent.height;
         let mut windows = self.nodes.windows();
         let strip = synthesis::SCALE * strip_rows.max(1);
         let size = [latent.height, latent.width];
         (strip..height + strip).step_by(strip).try_for_each(|end| {
             let quantize = &mut |end, window: &mut Window| self.quantize(latent, end, window);
-            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize, tap)?;
+            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize, see)?;
             self.nodes.forget(size, &mut windows);
             Ok(())
         })
@@ -301,6 +292,9 @@ impl Synthesis {
 /// Adds the rows of node 0 up to one.
 pub(super) type Fill<'f> = dyn FnMut(usize, &mut Window) -> Result<(), OutOfMemory> + 'f;
 
+/// Sees the rows of every node, by its number, as they are computed; those of latents are not among them.
+pub(super) type See<'s> = dyn FnMut(usize, &[i16]) + 's;
+
 impl Nodes {
     /// No rows of any node.
     pub(super) fn windows(&self) -> Vec<Window> {
@@ -315,7 +309,7 @@ impl Nodes {
         end: usize,
         windows: &mut [Window],
         fill: &mut Fill<'_>,
-        tap: &mut Tap<'_>,
+        see: &mut See<'_>,
     ) -> Result<(), OutOfMemory> {
         let mut ends = vec![0; self.shapes.len()];
         ends[self.nodes.len()] = end;
@@ -328,7 +322,7 @@ impl Nodes {
         }
         let (before, row_len) = (windows[0].rows.len(), Window::row_len(&self.shapes[0], size[1]));
         fill(ends[0], &mut windows[0])?;
-        tap.see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
+        see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
             let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
@@ -341,7 +335,7 @@ impl Nodes {
             let inputs = self.inputs(node, before, size);
             let out = own.append(rows.end, Window::row_len(shape, size[1]))?;
             node.run(tables, &inputs, rows, out)?;
-            tap.see(i + 1, out);
+            see(i + 1, out);
         }
         Ok(())
     }

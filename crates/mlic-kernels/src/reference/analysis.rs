@@ -1,35 +1,15 @@
 //! The integer analysis (SPEC 5.8), node after node on whole maps.
 
-use mlic_core::fixed::{LATENT_MAX, isqrt, round_shift, saturate};
+use mlic_core::fixed::{LATENT_MAX, saturate};
 use mlic_core::memory::OutOfMemory;
-use mlic_model::analysis::{Analysis, Node, RECIPROCAL};
+use mlic_model::analysis::{Analysis, Node};
 use mlic_model::layout::NodeIndex;
 use mlic_model::parameters::Functions;
-use mlic_model::synthesis::{Gdn, MAX_NORM};
 
+use super::gdn::gdn;
 use super::layer::{activations, map_outputs};
 use super::quantize;
 use crate::map::{Map, Picture};
-
-/// Divisive normalization (SPEC 4.12).
-///
-/// # Errors
-/// [`OutOfMemory`].
-pub fn gdn(gdn: &Gdn, input: &Map<i16>) -> Result<Map<i16>, OutOfMemory> {
-    let channels = gdn.channels();
-    let mut out = Map::zeros(input.height, input.width, channels)?;
-    for (out, x) in out.data.chunks_exact_mut(channels).zip(input.data.chunks_exact(channels)) {
-        for (c, out) in out.iter_mut().enumerate() {
-            let gamma = &gdn.gamma[c * channels..(c + 1) * channels];
-            let sum: i64 = gamma.iter().zip(x).map(|(g, x)| i64::from(*g) * i64::from(*x) * i64::from(*x)).sum();
-            let norm = round_shift(sum + gdn.beta[c], gdn.shift).min(MAX_NORM);
-            let reciprocal = i64::from(RECIPROCAL) / (isqrt(norm as u64) as i64).max(1);
-            let numerator = i64::from(x[c]) * i64::from(gdn.multipliers[c]);
-            *out = saturate(round_shift(numerator * reciprocal, gdn.output_shift), gdn.max) as i16;
-        }
-    }
-    Ok(out)
-}
 
 /// From a picture, with its sides padded to these, to y in latent fixed point: `[height / 16][width / 16]`.
 ///

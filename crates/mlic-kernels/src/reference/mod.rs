@@ -3,15 +3,17 @@
 
 mod analysis;
 mod attention;
+mod gdn;
 mod layer;
 mod norm;
 mod synthesis;
 
-pub use analysis::{analysis, gdn, hyper_analysis};
+pub use analysis::{analysis, hyper_analysis};
 pub use attention::{LocalAttentionShape, linear_attention, local_attention};
+pub use gdn::{gdn, inverse_gdn};
 pub use layer::{latent_layer, layer, residual_layer};
 pub use norm::layer_norm;
-pub use synthesis::{inverse_gdn, synthesis, synthesis_nodes};
+pub use synthesis::{synthesis, synthesis_nodes};
 
 use crate::map::Map;
 use mlic_core::fixed::saturate;

@@ -1,32 +1,12 @@
 //! The integer synthesis (SPEC 5.7), node after node on whole maps.
 
-use mlic_core::fixed::{isqrt, round_shift, saturate};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::NodeIndex;
-use mlic_model::parameters::{Functions, Requant};
-use mlic_model::synthesis::{Gdn, MAX_NORM, Node, Synthesis};
+use mlic_model::parameters::Functions;
+use mlic_model::synthesis::{Node, Synthesis};
 
-use super::{layer, quantize};
+use super::{inverse_gdn, layer, quantize};
 use crate::map::Map;
-
-/// Inverse divisive normalization (SPEC 4.11).
-///
-/// # Errors
-/// [`OutOfMemory`].
-pub fn inverse_gdn(gdn: &Gdn, input: &Map<i16>) -> Result<Map<i16>, OutOfMemory> {
-    let channels = gdn.channels();
-    let mut out = Map::zeros(input.height, input.width, channels)?;
-    for (out, x) in out.data.chunks_exact_mut(channels).zip(input.data.chunks_exact(channels)) {
-        for (c, out) in out.iter_mut().enumerate() {
-            let gamma = &gdn.gamma[c * channels..(c + 1) * channels];
-            let sum: i64 = gamma.iter().zip(x).map(|(g, x)| i64::from(*g) * i64::from(*x) * i64::from(*x)).sum();
-            let norm = round_shift(sum + gdn.beta[c], gdn.shift).min(MAX_NORM);
-            let requant = Requant { multiplier: gdn.multipliers[c], shift: gdn.output_shift };
-            *out = saturate(requant.apply(i64::from(x[c]) * isqrt(norm as u64) as i64), gdn.max) as i16;
-        }
-    }
-    Ok(out)
-}
 
 /// From `y_hat` after its inverse gain, in latent fixed point, to samples: `[16 height][16 width]` of red, green, blue.
 ///

@@ -3,7 +3,9 @@
 
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
-use mlic_model::parameters::Functions;
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::parameters::{Functions, LayerLevel, LayerParameters, Requant};
+use mlic_model::synthesis::{Layer, OwnedWeights};
 
 /// A generator of numbers from a seed.
 pub(crate) struct Rng(pub(crate) u64);
@@ -50,6 +52,38 @@ pub(crate) fn value(fill: Fill, rng: &mut Rng, max: i32, i: usize) -> i32 {
 pub(crate) fn map(fill: Fill, rng: &mut Rng, height: usize, width: usize, channels: usize, max: i32) -> Map<i16> {
     let data = (0..height * width * channels).map(|i| value(fill, rng, max, i) as i16).collect();
     Map { height, width, channels, data }
+}
+
+/// A layer of an integer transform that reads these nodes (true: as identity), of so many channels each, with weights of up to `most` or of a byte.
+pub(crate) fn node_layer(
+    fill: Fill,
+    rng: &mut Rng,
+    channels: &[usize],
+    inputs: &[(usize, bool)],
+    [size, outputs]: [usize; 2],
+    epilogue: Epilogue,
+    most: i32,
+) -> Layer {
+    let terms = inputs.iter().map(|(at, identity)| TermSpec::node(NodeIndex(*at), channels[*at], *identity)).collect();
+    let spec = LayerSpec { name: "layer".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
+    let wide = rng.next().is_multiple_of(2);
+    let weights = (0..inputs.len()).map(|t| {
+        let count = 0..spec.weights_per_output(t) * outputs;
+        if wide {
+            OwnedWeights::Words(count.map(|i| value(fill, rng, most, i) as i16).collect())
+        } else {
+            OwnedWeights::Bytes(count.map(|i| value(fill, rng, 127, i) as i8).collect())
+        }
+    });
+    let weights: Vec<OwnedWeights> = weights.collect();
+    let level = LayerLevel {
+        shift: 20,
+        multipliers: inputs.iter().map(|_| (0..outputs).map(|_| rng.next() as i32 & 0x1fff).collect()).collect(),
+        bias: (0..outputs).map(|_| i64::from(rng.within(1 << 29))).collect(),
+        output: Requant { multiplier: 1_234_567_890, shift: 34 },
+    };
+    let max = if epilogue == Epilogue::Pixel { 255 } else { 2047 };
+    Layer { spec, parameters: LayerParameters { max, levels: vec![level] }, weights, shuffle: false }
 }
 
 /// Tables that only need to be valid; the functions' accuracy is tested where the tables are made.
