@@ -444,7 +444,7 @@ class MLICPlusPlus(nn.Module):
     def condition(self, y, hyper, note=lambda name, tensor: None):
         """Latent slices in order: (y_hat, likelihood) of y given the hyper parameters; `note` sees every step by name."""
         means_h = hyper.chunk(2, 1)[1]
-        done, liks = [], []
+        done, all_scales, all_means = [], [], []
         for i, ys in enumerate(y.chunk(self.cfg.slices, 1)):
             def step(name, tensor):
                 note(f"slice{i}.{name}", tensor)
@@ -464,13 +464,14 @@ class MLICPlusPlus(nn.Module):
             p = step("nonanchor_params", self.entropy_parameters_nonanchor[i](torch.cat(near + ctx, 1)).float())
             sn, mn = p.chunk(2, 1)
             mask = ck_mask(ys, 1)
-            scales, means = sa * mask + sn * (1 - mask), ma * mask + mn * (1 - mask)
-            coded = uniform_noise(ys, True) if self.training else quantize_ste(ys - means) + means
-            liks.append(gaussian_likelihood(coded, scales, means))
+            all_scales.append(sa * mask + sn * (1 - mask))
+            all_means.append(ma * mask + mn * (1 - mask))
             full = step("rounded", anc + nonanchor_only(quantize_ste(ys - mn) + mn))
             full = full + nonanchor_only(self.lrp_nonanchor[i](torch.cat([means_h] + done + [full], 1)))
             done.append(step("y_hat", full))
-        return torch.cat(done, 1), torch.cat(liks, 1)
+        scales, means = torch.cat(all_scales, 1), torch.cat(all_means, 1)
+        coded = uniform_noise(y, True) if self.training else quantize_ste(y - means) + means
+        return torch.cat(done, 1), gaussian_likelihood(coded, scales, means)
 
     def aux_loss(self):
         return self.entropy_bottleneck.loss()

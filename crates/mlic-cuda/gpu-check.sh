@@ -14,9 +14,9 @@ prepare() {
     cd "$root"
     rm -rf "$folder"
     mkdir -p "$folder"
-    cargo build --release --locked -p mlic-cli -p mlic-conform
+    cargo build --release --locked -p mlic-conform --no-default-features --features cuda
     cargo build --release --locked -p mlic-cuda --example gpu_bench
-    cp target/release/mlic target/release/mlic-conform target/release/examples/gpu_bench "$folder"
+    cp target/release/mlic-conform target/release/examples/gpu_bench "$folder"
     cargo test --release --locked -p mlic-cuda --lib --tests --no-run --message-format=json |
         sed -n 's/.*"name":"\([a-z_-]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' |
         while read -r name file; do cp "$file" "$folder/test-$name"; done
@@ -49,18 +49,19 @@ tests() {
 
 check() {
     export MLIC_REQUIRE=cuda MLIC_CONFORMANCE=$root/conformance
-    local sizes=${MLIC_GPU_SIZES:-768x512 1920x1080 3840x2160} suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed negative}
+    local sizes=${MLIC_GPU_SIZES:-768x512 1920x1080 3840x2160} package=${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}
+    local suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed negative}
     date -u +%Y-%m-%dT%H:%M:%SZ
     command -v nvidia-smi > /dev/null && step "device" 60 nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm --format=csv
     step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
-    step "contract on the edge model" 300 env MLIC_PACKAGE="${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}" "$folder/test-contract" given_package
+    step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-contract" given_package
     # shellcheck disable=SC2086
-    step "conformance to level 3" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda
+    step "conformance to level 3" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda --model "$package"
     # shellcheck disable=SC2086
-    step "conformance, digests" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda --format json
+    step "conformance, digests" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda --model "$package" --format json
     step "conformance with pictures" 300 "$folder/mlic-conform" run smoke --backend cuda
     # shellcheck disable=SC2086
-    step "times" 300 "$folder/gpu_bench" "${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}" $sizes
+    step "times" 300 "$folder/gpu_bench" "$package" $sizes
     local sanitizer
     sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
     if [ -x "$sanitizer" ]; then

@@ -1,5 +1,6 @@
 """The functions of `mlicpp.py` arranged for training: faster, and fit for CUDA graphs. `test_training.py` holds both together."""
 import functools
+import re
 
 import torch
 import torch.nn.functional as F
@@ -61,13 +62,14 @@ def local_context(self, x):
     return o.view(b, h, w, 2 * c).permute(0, 3, 1, 2)
 
 
-def use(net):
-    """Replaces slow forwards in `net` by the ones here, and `mlicpp.lower_bound` for good."""
-    mlicpp.lower_bound = lower_bound
-    for m in net.modules():
-        if isinstance(m, LocalContext):
-            m.forward = functools.partial(local_context, m)
-    return net
+@functools.lru_cache(16)
+def _ck_mask(h, w, parity, dtype, device):
+    return ((torch.arange(h, device=device)[:, None] + torch.arange(w, device=device)) % 2 == parity).to(dtype)
+
+
+def ck_mask(x, parity):
+    """`mlicpp.ck_mask`, made once per size."""
+    return _ck_mask(*x.shape[-2:], parity, x.dtype, x.device)
 
 
 def as_bytes(weight):
@@ -77,17 +79,66 @@ def as_bytes(weight):
 
 
 IN_BYTES = ("h_s.", "entropy_parameters_anchor.0.", "entropy_parameters_nonanchor.0.")     # where rounding weights costs bits
+LATENT = re.compile(r"g_a\.analysis_transform\.6|h_a\.reduction\.8|entropy_parameters_(non)?anchor\.\d+\.fusion\.6")   # give y, z, scales, means
 
 
-def use_bytes(net):
-    """The networks of IN_BYTES compute with weights of bytes from here on, and learn what that needs."""
+def _conv(m, rounded, whole, x):
+    weight = as_bytes(m.weight) if rounded else m.weight
+    if not whole:
+        return m._conv_forward(x, weight, m.bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return m._conv_forward(x.float(), weight, m.bias)
+
+
+def use(net, in_bytes=False):
+    """Replaces slow forwards in `net` by the ones here, and functions of `mlicpp` for good. What a quantizer or a likelihood
+    sees is not rounded to bfloat16. in_bytes: the networks of IN_BYTES compute with weights of bytes, and learn what that needs."""
+    mlicpp.lower_bound, mlicpp.ck_mask = lower_bound, ck_mask
     for name, m in net.named_modules():
-        if name.startswith(IN_BYTES) and isinstance(m, torch.nn.Conv2d):
-            m.forward = lambda x, m=m: m._conv_forward(x, as_bytes(m.weight), m.bias)
+        if isinstance(m, LocalContext):
+            m.forward = functools.partial(local_context, m)
+        elif isinstance(m, torch.nn.Conv2d):
+            rounded, whole = in_bytes and name.startswith(IN_BYTES), bool(LATENT.fullmatch(name))
+            if rounded or whole:
+                m.forward = functools.partial(_conv, m, rounded, whole)
+    return net
+
+
+class HalfWeights:
+    """bfloat16 copies of the weights of convolutions and linear layers in place of those that autocast makes one at a time:
+    all are made by one kernel, and their gradients go back in one. Layers whose forward is replaced keep theirs."""
+
+    def __init__(self, net):
+        self.whole, self.half = [], []
+        inside = {m.fusion for m in net.modules() if isinstance(m, LocalContext)}
+        for m in net.modules():
+            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m not in inside and "forward" not in vars(m):
+                weight, bias = self._copy(m.weight), self._copy(m.bias)
+                m.forward = functools.partial(F.linear if isinstance(m, torch.nn.Linear) else m._conv_forward, weight=weight, bias=bias)
+        for p in self.whole:
+            p.grad = torch.zeros_like(p)
+
+    def _copy(self, p):
+        half = p.detach().to(torch.bfloat16)
+        if p.requires_grad:
+            self.whole.append(p)
+            self.half.append(half.requires_grad_())
+        return half
+
+    def refresh(self):
+        """Copies the weights; their gradients start anew."""
+        with torch.no_grad():
+            torch._foreach_copy_([h.detach() for h in self.half], self.whole)
+        for h in self.half:
+            h.grad = None
+
+    def gradients(self):
+        """Copies the gradients to the weights."""
+        torch._foreach_copy_([p.grad for p in self.whole], [h.grad for h in self.half])
 
 
 def in_bytes(state):
-    """A state dict with the weights that `use_bytes` computes with."""
+    """A state dict with the weights that `use(net, in_bytes=True)` computes with."""
     return {k: as_bytes(v.float()) if k.startswith(IN_BYTES) and v.dim() == 4 else v for k, v in state.items()}
 
 

@@ -10,9 +10,8 @@ try:
 except ImportError as e:
     sys.exit(f"needed: torch, numpy, pillow: {e}")
 print("torch", torch.__version__, "GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")' 2>&1 | tee "$out/run.txt"
-python3 "$here/train.py" --tiles "$tiles" --out "$out" --minutes "$minutes" ${4:+--resume "$4"} --device cuda \
-    --batch 32 --size 256 --shrink 0.3 --last-part 0.2 --last-size 320 --last-batch 16 --lr 3e-4 --lr-transforms 1e-4 \
-    --warmup 300 --flat 0.4 --final 0.01 --horizon 1000 --log-steps 50 --save-minutes 60 --eval-count 32 --split-mib 15 >> "$out/run.txt" 2>&1 ||
+python3 "$here/train.py" --tiles "$tiles" --out "$out" --minutes "$minutes" ${4:+--resume "$4"} --device cuda --bytes \
+    --batch 16 --size 256 --shrink 0.4 --last-part 0.15 --last-size 320 --last-batch 12 --lr 3e-4 --lr-transforms 2e-4 \
+    --warmup 300 --flat 0.35 --final 0.01 --horizon 1000 --exchange 20 --log-steps 50 --save-minutes 2.4 --eval-count 32 --split-mib 15 >> "$out/run.txt" 2>&1 ||
     { tail -n 20 "$out/run.txt"; exit 1; }
-rm -f "$out/last.pt"
 tail -n 3 "$out/log-0.jsonl"

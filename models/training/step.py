@@ -1,6 +1,7 @@
 """One step of training: forward, backward, clipped Adam; on a GPU recorded once as a CUDA graph and replayed."""
 import torch
 
+import fast
 import rd
 
 NAMES = ("loss", "bpp_y", "bpp_z", "psnr", "psnr_top", "norm")
@@ -32,15 +33,18 @@ class Step:
         self.x = torch.zeros(n, 3, size, size, device=a.device).contiguous(memory_format=torch.channels_last)
         self.q = torch.zeros(n, device=a.device)
         self.total = torch.zeros(len(NAMES), device=a.device)
-        self.count, self.graph, self.record = 0, None, self.cuda
+        self.count, self.counted, self.graph, self.record = 0, 0, None, self.cuda
         if before:
-            self.opt, self.aux, self.params = before.opt, before.aux, before.params
+            self.opt, self.aux, self.params, self.half, self.rest = before.opt, before.aux, before.params, before.half, before.rest
             return
         lr = torch.tensor(0.0, device=a.device) if self.cuda else 0.0
         g = [{**g, "lr": lr.clone() if self.cuda else lr} for g in groups(net, a, role)]
         self.opt = torch.optim.Adam(g, fused=True, betas=(0.9, 0.99), capturable=self.cuda)
         self.aux = torch.optim.Adam([net.entropy_bottleneck.quantiles], 1e-2)
         self.params = [p for g in self.opt.param_groups for p in g["params"]]
+        self.half = fast.HalfWeights(net) if self.cuda else None
+        halved = {id(p) for p in self.half.whole} if self.cuda else ()
+        self.rest = [p for p in self.params if id(p) not in halved]
 
     def set_rate(self, factor):
         """Sets all learning rates to `factor` of their base."""
@@ -50,17 +54,26 @@ class Step:
             else:
                 g["lr"] = g["base"] * factor
 
+    def restart(self):
+        """Forgets what the optimizer has seen."""
+        for state in self.opt.state.values():
+            for v in state.values():
+                v.zero_()
+
     def _body(self):
+        for p in self.rest:
+            p.grad = None
+        if self.half:
+            self.half.refresh()
         with torch.autocast(self.x.device.type, torch.bfloat16, cache_enabled=not self.cuda):
             ry, rz, mse = self.measure(self.net, self.x, self.q)
         loss = rd.loss(ry + rz, mse, self.q).mean()
         loss.backward()
-        if self.cuda:
-            for p in self.params:
-                p.grad.nan_to_num_(0.0, 0.0, 0.0)
+        if self.half:
+            self.half.gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.a.clip)
-        if self.cuda or torch.isfinite(norm):
-            self.opt.step()
+        self.opt.found_inf = (~torch.isfinite(norm)).float()        # then the step does nothing
+        self.opt.step()
         psnr = -10 * mse.detach().log10()
         self.total += torch.stack([loss.detach(), ry.detach().mean(), rz.detach().mean(), psnr.mean(), psnr[-1], norm])
 
@@ -74,9 +87,9 @@ class Step:
         elif self.record and self.count >= 3:
             self._capture()
         else:
-            self.opt.zero_grad(set_to_none=True)
             self._body()
         self.count += 1
+        self.counted += 1
         if self.role != "transforms" and self.count % 4 == 0:
             self.aux.zero_grad(set_to_none=True)
             self.net.entropy_bottleneck.loss().backward(inputs=[self.net.entropy_bottleneck.quantiles])
@@ -88,10 +101,8 @@ class Step:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):
-                self.opt.zero_grad(set_to_none=True)
                 self._body()
         torch.cuda.current_stream().wait_stream(side)
-        self.opt.zero_grad(set_to_none=True)
         graph, self.record = torch.cuda.CUDAGraph(), False
         try:
             with torch.cuda.graph(graph):
@@ -101,8 +112,9 @@ class Step:
             return
         self.graph = graph
 
-    def seen(self, steps):
+    def seen(self):
         """Means since the last call."""
-        m = (self.total / steps).tolist()
+        m = (self.total / max(self.counted, 1)).tolist()
         self.total.zero_()
+        self.counted = 0
         return dict(zip(NAMES, (round(v, 4) for v in m)))

@@ -43,10 +43,9 @@ def split(numbers):
 
 def crops(tiles, index, n, size, shrink=0.0):
     """(n, 3, size, size) float crops in [0, 1], channels last, flipped and transposed at random, with probability
-    `shrink` the whole batch at 3/4 scale. tiles: (t, h, w, 3) uint8 on any device; index: the tiles to draw from."""
+    `shrink` the whole batch at 3/4 scale, or as near to it as tiles are large. tiles: (t, h, w, 3) uint8 on any device; index: the tiles to draw from."""
     dev, (h, w) = tiles.device, tiles.shape[1:3]
-    wide = size * 4 // 3
-    take = wide if wide <= min(h, w) and torch.rand(()) < shrink else size
+    take = min(size * 4 // 3, h, w) if torch.rand(()) < shrink else size
     ints = lambda hi: torch.randint(hi, (n, 1), device=dev)
     coin = lambda: torch.rand(n, 1, device=dev) < 0.5
     r = torch.arange(take, device=dev)[None]

@@ -102,15 +102,18 @@ class Shared:
         unflatten(base, params)
 
 
-def save(net, shared, out, step, half=False, in_bytes=False):
-    """last.pt and mean.pt."""
-    for which, name in (("now", "last"), ("mean", "mean")):
+def save(net, shared, a, step, final=False):
+    """last.pt and mean.pt; in parts mean.pt alone."""
+    for which, name in (("now", "last"), ("mean", "mean"))[bool(a.split_mib):]:
         with shared.lock:
             flat = getattr(shared, which).clone()
         state = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
         for (n, p), v in zip(net.named_parameters(), flat.cpu().split([p.numel() for p in net.parameters()])):
             state[n] = v.view(p.shape)
-        checkpoint.save(os.path.join(out, name + ".pt"), fast.in_bytes(state) if in_bytes else state, step, half)
+        path = os.path.join(a.out, name + ".pt")
+        checkpoint.save(path, fast.in_bytes(state) if final and a.bytes else state, step, half=final or a.split_mib > 0)
+        if a.split_mib:
+            checkpoint.cut(path, a.split_mib << 20)
 
 
 def go_on(pause_file, parent):
@@ -141,16 +144,14 @@ def worker(rank, a, shared, start_step, t0, parent):
     base = shared.now.clone()
     params = list(net.parameters())
     unflatten(base, params)
-    net = fast.use(net.to(memory_format=torch.channels_last))
-    if a.bytes:
-        fast.use_bytes(net)
+    net = fast.use(net.to(memory_format=torch.channels_last), a.bytes)
     log = open(os.path.join(a.out, f"log-{rank}.jsonl"), "a")
-    step, stage, one, saved, mark = 0, None, None, time.time(), time.time()
+    step, stage, one, best, saved, mark = 0, None, None, math.inf, time.time(), time.time()
     while (f := (time.time() - t0) / (a.minutes * 60)) < 1 and go_on(a.pause_file, parent) and (step < a.steps or not a.steps):
         if stage != (now := f >= 1 - a.last_part):
             stage = now
             n, size = (a.last_batch, a.last_size) if stage else (role == "transforms" and a.batch_transforms or a.batch, a.size)
-            one = Step(net, rd.MEASURES[role], role, a, n, size, one)
+            one, best = Step(net, rd.MEASURES[role], role, a, n, size, one), math.inf
         one.set_rate(rate(a, f, step))
         one(tile_set.crops(data, index, n, size, a.shrink))
         step += 1
@@ -158,12 +159,18 @@ def worker(rank, a, shared, start_step, t0, parent):
             shared.exchange(params, base, mix, a.exchange, rank, a.horizon)
         if step % a.log_steps == 0:
             row = {"minute": round((time.time() - t0) / 60, 2), "step": start_step + int(shared.steps.sum()), "role": role,
-                   **one.seen(a.log_steps), "rate": round(rate(a, f, step), 4), "s": round((time.time() - mark) / a.log_steps, 3)}
+                   **one.seen(), "rate": round(rate(a, f, step), 4), "s": round((time.time() - mark) / a.log_steps, 3)}
             mark = time.time()
+            if not row["loss"] < 1.5 * best and a.workers == 1:
+                row["went_back"] = True
+                base.copy_(shared.now.copy_(shared.mean))
+                unflatten(base, params)
+                one.restart()
+            best = min(best, row["loss"])
             print(json.dumps(row), file=log, flush=True)
         if rank == 0 and time.time() - saved > a.save_minutes * 60:
             saved = time.time()
-            save(net, shared, a.out, start_step + int(shared.steps.sum()))
+            save(net, shared, a, start_step + int(shared.steps.sum()))
     shared.exchange(params, base, mix, step % a.exchange, rank, a.horizon)
 
 
@@ -185,7 +192,7 @@ def final_evaluation(a):
     data, numbers = tile_set.load(a.tiles)
     images = evaluate.held_out(data, numbers, a.eval_count)
     result = {"tiles": len(images)}
-    for name in ("last", "mean"):
+    for name in ("last", "mean")[bool(a.split_mib):]:
         net, result["step"] = evaluate.load(os.path.join(a.out, name + ".pt"))
         result[name] = evaluate.evaluate(net.to(a.device), images, range(rd.TOP + 1), device=a.device)
     with open(os.path.join(a.out, "eval.json"), "w") as f:
@@ -210,11 +217,9 @@ def main(argv=None):
         worker(0, a, shared, step, t0, os.getppid())
     else:
         mp.spawn(worker, (a, shared, step, t0, os.getpid()), nprocs=a.workers)
-    save(net, shared, a.out, step + int(shared.steps.sum()), half=True, in_bytes=a.bytes)
+    save(net, shared, a, step + int(shared.steps.sum()), final=True)
     if a.eval_count:
         print(json.dumps(final_evaluation(a)))
-    if a.split_mib:
-        checkpoint.cut(os.path.join(a.out, "mean.pt"), a.split_mib << 20)
 
 
 if __name__ == "__main__":
