@@ -91,8 +91,8 @@ const SCALES: &[Plan] = &[
 const FIXED: &[Plan] = &[
     shuffled((3, Linear, Byte), 16, &[(0, false)], 32_767, 4),
     layer((1, Linear, Word), 4, &[(1, true)], 1, 3),
-    // Roots of small numbers.
-    Plan::Normalization { input: 1, max: 32_767, more_bits: 20, square_bits: 17 },
+    // Roots of small numbers: where rounding a sum makes it a square, the picture shows it.
+    Plan::Normalization { input: 1, max: 32_767, more_bits: 20, square_bits: 9 },
     shuffled((1, Linear, Word), 4, &[(3, false), (2, false)], 500, 8),
     shuffled((1, Gelu, Word), 4, &[(4, false)], 2000, -1),
     shuffled((3, Linear, Word), 12, &[(5, false)], 8191, 5),
