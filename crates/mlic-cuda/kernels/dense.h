@@ -220,7 +220,7 @@ DEVICE void add_identities(const LayerArgs &a, i32 position, i32 output, i64 (&s
 DEVICE void store_eight(const LayerArgs &a, i32 position, i32 output, const i64 (&sums)[8]) {
     i32 values[8];
     UNROLL for (i32 i = 0; i < 8; ++i) values[i] = finish(a, position, output + i, sums[i]);
-    const bool is_activation = a.epilogue <= GELU || a.epilogue == ROOT;
+    const bool is_activation = a.epilogue <= GELU || a.epilogue >= ROOT;
     if (is_activation && (a.outputs & (a.shuffle ? 31 : 7)) == 0) {
         if (output >= a.outputs) return;
         u32 words[4];

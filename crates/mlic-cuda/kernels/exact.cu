@@ -41,6 +41,6 @@ KERNEL(256) mlic_attention_apply(const LinearArgs a) { attention_apply(a); }
 KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
 
 // The layouts that args.rs declares too.
-static_assert(sizeof(Term) == 40 && sizeof(LayerArgs) == 904 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
+static_assert(sizeof(Term) == 40 && sizeof(LayerArgs) == 912 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
 static_assert(sizeof(LinearArgs) == 112 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");

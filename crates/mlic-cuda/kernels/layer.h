@@ -4,7 +4,7 @@
 
 #define MAX_TERMS 65
 
-enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3, SAMPLE = 4, ROOT = 5 };
+enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3, SAMPLE = 4, ROOT = 5, RECIPROCAL = 6 };
 
 // One term of a layer at one level; arrays of outputs are padded with zeros to whole blocks of columns.
 struct Term {
@@ -22,18 +22,20 @@ struct LayerArgs {
     const i64 *bias;  // [outputs]
     const i16 *table; // of the epilogue
     void *out;        // activations, or latents: scale, or residual
-    void *out2;       // latents: mean
-    const i16 *factors;     // of ROOT: [positions][outputs]
-    const i32 *multipliers; // of ROOT: [outputs]
+    void *out2;       // latents: mean; none when all outputs are one
+    const i16 *factors;     // of ROOT and RECIPROCAL: [positions][outputs]
+    const i32 *multipliers; // likewise: [outputs]
     i32 term_count, outputs, side;
     i32 in_height, in_width, out_width; // sides of the inputs; positions of a row of the output
     i32 first, end;                     // positions that are computed
     i32 half;
     i32 shuffle; // outputs are [phase][channel], and the phases go to four positions
+    i32 stride;  // rows and columns of the inputs from one position to the next
     i32 shift, max, epilogue;
     Requant output;
     i32 warps_n; // warps of a block side by side along the outputs
     i32 columns; // outputs, padded
+    i32 reserved;
     i32 strides[MAX_TERMS]; // channels of each input map
     const i16 *inputs[MAX_TERMS];
 };
@@ -44,7 +46,7 @@ struct Place {
 };
 DEVICE Place place_of(const LayerArgs &a, i32 position) {
     const i32 row = position / a.out_width;
-    return {row, column_of(a.half, row, position - row * a.out_width)};
+    return {a.stride * row, a.stride * column_of(a.half, row, position - row * a.out_width)};
 }
 DEVICE bool is_inside(const LayerArgs &a, Place p) {
     return (u32)p.row < (u32)a.in_height && (u32)p.col < (u32)a.in_width;
@@ -69,11 +71,18 @@ NOINLINE i32 finish_root(i64 sum, i32 shift, i32 max, i32 factor, Requant output
     const i64 v = round_shift(sum, shift), limit = 0x7fffffff;
     return saturate(requant(output, (i64)factor * (i64)isqrt((u64)(v < limit ? v : limit))), max);
 }
+// SPEC 4.12: the activation divided by it.
+NOINLINE i32 finish_reciprocal(i64 sum, i32 shift, i32 max, i32 factor, Requant output) {
+    const i64 v = round_shift(sum, shift), limit = 0x7fffffff;
+    const u32 root = isqrt((u64)(v < limit ? v : limit));
+    return saturate(round_shift((i64)factor * output.multiplier * (i64)(0x7fffffffu / (root ? root : 1)), output.shift), max);
+}
 DEVICE i32 finish(const LayerArgs &a, i32 position, i32 output, i64 sum) {
-    if (a.epilogue != ROOT) return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
+    if (a.epilogue < ROOT) return finish_sum(sum, a.shift, a.epilogue, a.max, a.table, a.output);
     if (output >= a.outputs) return 0;
     const Requant r = {a.multipliers[output], a.output.shift};
-    return finish_root(sum, a.shift, a.max, a.factors[(i64)position * a.outputs + output], r);
+    const i32 factor = a.factors[(i64)position * a.outputs + output];
+    return a.epilogue == ROOT ? finish_root(sum, a.shift, a.max, factor, r) : finish_reciprocal(sum, a.shift, a.max, factor, r);
 }
 
 // Index of an output among the elements of its map.
@@ -87,7 +96,7 @@ DEVICE i64 index_of(const LayerArgs &a, i32 position, i32 output) {
 
 DEVICE void store(const LayerArgs &a, i32 position, i32 output, i32 value) {
     if (a.epilogue == LATENT) {
-        const i32 half = a.outputs / 2;
+        const i32 half = a.out2 ? a.outputs / 2 : a.outputs;
         i32 *to = (i32 *)(output < half ? a.out : a.out2);
         to[(i64)position * half + (output < half ? output : output - half)] = value;
         return;

@@ -73,12 +73,14 @@ pub(crate) struct LayerArgs {
     pub(crate) end: i32,
     pub(crate) half: i32,
     pub(crate) shuffle: i32,
+    pub(crate) stride: i32,
     pub(crate) shift: i32,
     pub(crate) max: i32,
     pub(crate) epilogue: i32,
     pub(crate) output: RequantArg,
     pub(crate) warps_n: i32,
     pub(crate) columns: i32,
+    pub(crate) reserved: i32,
     pub(crate) strides: [i32; MAX_TERMS],
     pub(crate) inputs: [u64; MAX_TERMS],
 }
@@ -211,6 +213,6 @@ macro_rules! same_in_cpp {
     };
 }
 same_in_cpp!(
-    LayerArgs: 904, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
+    LayerArgs: 912, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
     WindowArgs: 88, SquaresArgs: 32
 );

@@ -1,21 +1,20 @@
 //! The backend.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
-use mlic_backend::analysis::PackedAnalysis;
-use mlic_backend::cpu::{self, FloatTransforms, executor};
-use mlic_backend::integer::Kernels;
+use mlic_backend::cpu::{FloatTransforms, executor};
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::analysis::{LATENT_SCALE, SAMPLES_SCALE};
+use mlic_model::model::Gain;
 use mlic_model::synthesis::SCALE;
 
 use crate::device::{self, Device};
-use crate::exact::PackedSynthesis;
+use crate::exact::{PackedAnalysis, PackedSynthesis};
 use crate::packed::PackedModel;
 use crate::session::Session;
 use crate::workspace::Workspaces;
@@ -35,15 +34,15 @@ pub struct Options {
 
 /// A model on a GPU.
 ///
-/// From the symbols of z to `y_hat`, and on to exact pixels, everything runs on the device, in integers, exact against `mlic_kernels::reference`.
-/// The analysis, float or integer, and the float synthesis run on the CPU.
+/// From the symbols of z to `y_hat`, and on to exact pixels, everything runs on the device, in integers, exact against `mlic_kernels::reference`;
+/// so does the integer analysis. The float transforms run on the CPU.
 pub struct CudaBackend {
     pub(crate) model: Arc<Model>,
     pub(crate) packed: PackedModel,
     pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
-    isa: Isa,
-    analysis: PackedAnalysis,
+    /// Integer `g_a` and `h_a`: brought to the device when they are first asked for, since a decoder never does.
+    analysis: OnceLock<[PackedAnalysis; 2]>,
     threads: usize,
     // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
@@ -66,9 +65,8 @@ impl CudaBackend {
         let packed = PackedModel::new(&device, &model).map_err(no_room)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
-        let (workspaces, isa) = (Workspaces::default(), Isa::best());
-        let analysis = PackedAnalysis::new(Kernels::Fast(isa));
-        Ok(Self { model, packed, workspaces, float: options.float, isa, analysis, threads, device })
+        let workspaces = Workspaces::default();
+        Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceLock::new(), threads, device })
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
@@ -78,10 +76,24 @@ impl CudaBackend {
             Err(error) if error.to_string() == full => {
                 self.workspaces.clear();
                 self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
+                self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
                 step()
             }
             result => result,
         }
+    }
+
+    /// Integer `g_a` and `h_a`.
+    fn integer_analysis(&self, stage: Stage) -> Result<&[PackedAnalysis; 2], BackendError> {
+        if let Some(analysis) = self.analysis.get() {
+            return Ok(analysis);
+        }
+        let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
+        let [g_a, h_a] = self.model.exact_analysis()?.ok_or_else(none)?;
+        let functions = &self.model.parameters().functions;
+        let packed = |own| PackedAnalysis::new(&self.device, functions, own).map_err(|e| device_error(stage, e));
+        let made = [packed(&g_a)?, packed(&h_a)?];
+        Ok(self.analysis.get_or_init(|| made))
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
@@ -97,14 +109,14 @@ impl Backend for CudaBackend {
     fn device(&self, stage: Stage) -> String {
         let arch = std::env::consts::ARCH;
         match (stage, &self.float) {
-            (Stage::HyperSynthesis | Stage::Passes | Stage::ExactSynthesis, _) => {
+            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) if !self.model.has_exact_analysis() => "none".to_owned(),
+            (
+                Stage::HyperSynthesis | Stage::Passes | Stage::ExactSynthesis | Stage::ExactAnalysis | Stage::ExactHyperAnalysis,
+                _,
+            ) => {
                 format!("{}, {}", self.device.description, if self.device.has_mma { "mma" } else { "dp4a" })
             }
             (Stage::Rans, _) => format!("cpu {arch}"),
-            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) if self.model.has_exact_analysis() => {
-                format!("cpu {arch}, {}", self.isa.name())
-            }
-            (Stage::ExactAnalysis | Stage::ExactHyperAnalysis, _) => "none".to_owned(),
             (_, Some(float)) => format!("cpu {arch}, {} f32", float.name()),
             (_, None) => "none".to_owned(),
         }
@@ -123,11 +135,28 @@ impl Backend for CudaBackend {
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
-        cpu::on_threads(self.name(), self.threads, || self.analysis.analyze(&self.model, quality, picture))?
+        let stage = Stage::ExactAnalysis;
+        let [g_a, _] = self.integer_analysis(stage)?;
+        // Sides are multiples of 64, so that z has whole rows too.
+        let [height, width] = picture.size().map(|side| side.next_multiple_of(SAMPLES_SCALE * LATENT_SCALE) / SAMPLES_SCALE);
+        let mut y = Map::zeros(height, width, self.model.config().latent)?;
+        self.with_room(stage, || g_a.analyze(&self.device, picture, &mut y).map_err(|e| device_error(stage, e)))?;
+        Ok(Map { data: self.model.with_gain(Gain::Y, &y.data, quality)?, ..y })
     }
 
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
-        cpu::on_threads(self.name(), self.threads, || self.analysis.hyper_analyze(&self.model, quality, y))?
+        let stage = Stage::ExactHyperAnalysis;
+        let [_, h_a] = self.integer_analysis(stage)?;
+        let [height, width] = [y.height, y.width].map(|side| side.div_ceil(LATENT_SCALE));
+        let need = height * width * LATENT_SCALE * LATENT_SCALE * self.model.config().latent;
+        if [y.height, y.width, y.channels] != [height * LATENT_SCALE, width * LATENT_SCALE, self.model.config().latent]
+            || y.data.len() != need
+        {
+            return Err(BackendError::Shape { stage, got: y.data.len(), need });
+        }
+        let mut z = Map::zeros(height, width, self.model.config().hyper)?;
+        self.with_room(stage, || h_a.hyper_analyze(&self.device, y, &mut z).map_err(|e| device_error(stage, e)))?;
+        Ok(Map { data: self.model.with_gain(Gain::Z, &z.data, quality)?, ..z })
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {

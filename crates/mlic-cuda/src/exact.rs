@@ -1,44 +1,91 @@
-//! Exact pixels on the device: the integer synthesis strip by strip (SPEC 5.7), as `mlic_kernels::fast::Synthesis` does it. Every node keeps the
-//! rows that are still to be read, and computes each row once.
+//! The integer transforms on the device: exact pixels (SPEC 5.7) and the integer analysis (SPEC 5.8), strip by strip as `mlic_kernels::fast` computes
+//! them. Every node keeps the rows that are still to be read, and computes each row once.
 //!
-//! An inverse normalization is a layer over the squares of its input, in halves of 15 bits, whose epilogue takes the root.
+//! A normalization is a layer over the squares of its input, in halves of 15 bits, whose epilogue takes the root.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
-use mlic_kernels::Map;
+use mlic_kernels::{Map, Picture};
+use mlic_model::analysis::{self, Analysis, LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, NodeShape, OwnedWeights, SCALE, Synthesis};
+use mlic_model::synthesis::{self, Gdn, Layer, NodeShape, OwnedWeights, SCALE, Synthesis};
 
 use crate::args::{QuantizeArgs, RequantArg, SquaresArgs};
 use crate::device::{self, Device, Memory};
 use crate::layer::{Input, Plan, Region};
 use crate::memory::{Buffer, Pool, Tensor};
-use crate::packed::{FunctionTables, Packer};
+use crate::packed::{FunctionTables, Packer, Quotient};
 
-/// Positions of y in a strip, at least about: enough for all multiprocessors, and not the memory of a whole picture.
+/// Positions of y (of z in `h_a`) in a strip, at least about: enough for all multiprocessors, and not the memory of a whole picture.
 const STRIP_POSITIONS: usize = 2048;
+
+/// Rows of a strip of maps so wide.
+fn strip_rows(width: usize) -> usize {
+    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+}
+
+/// The nodes of a transform on a device.
+struct Nodes {
+    /// Of node 0 and of all others.
+    shapes: Vec<NodeShape>,
+    nodes: Vec<PackedNode>,
+    /// Bytes of an element of the last node.
+    last_bytes: usize,
+    /// Memory of the map before, and its size.
+    kept: Mutex<Option<([usize; 2], Arc<Pool>)>>,
+    _parts: [Memory; 2],
+}
 
 /// The integer synthesis of a model on a device.
 pub(crate) struct PackedSynthesis {
     requant: RequantArg,
-    shapes: Vec<NodeShape>,
-    nodes: Vec<PackedNode>,
-    /// Memory of the picture before, and its size.
-    kept: Mutex<Option<([usize; 2], Arc<Pool>)>>,
-    _parts: [Memory; 2],
+    nodes: Nodes,
+}
+
+/// An integer `g_a` or `h_a` on a device.
+pub(crate) struct PackedAnalysis {
+    /// Of `h_a`.
+    requant: Option<RequantArg>,
+    nodes: Nodes,
 }
 
 struct PackedNode {
     inputs: Vec<NodeIndex>,
     halo: usize,
-    /// Rows of the output that come of one row of the inputs.
+    /// Rows of the output that come of one row of the inputs: 2 of a shuffle.
     factor: usize,
+    /// Rows of the inputs for one of the output.
+    stride: usize,
     is_gdn: bool,
     plan: Plan,
+}
+
+/// A node as a model has it; a layer with its stride.
+enum Node<'a> {
+    Layer(&'a Layer, usize),
+    Gdn(&'a Gdn, Quotient),
+}
+
+impl<'a> From<&'a synthesis::Node> for Node<'a> {
+    fn from(node: &'a synthesis::Node) -> Self {
+        match node {
+            synthesis::Node::Layer(layer) => Self::Layer(layer, 1),
+            synthesis::Node::InverseGdn(gdn) => Self::Gdn(gdn, Quotient::Root),
+        }
+    }
+}
+
+impl<'a> From<&'a analysis::Node> for Node<'a> {
+    fn from(node: &'a analysis::Node) -> Self {
+        match node {
+            analysis::Node::Layer { layer, stride } => Self::Layer(layer, *stride),
+            analysis::Node::Gdn(gdn) => Self::Gdn(gdn, Quotient::Reciprocal),
+        }
+    }
 }
 
 /// Outputs in the order `[phase][channel]`: a shuffled layer writes runs of channels.
@@ -61,17 +108,18 @@ fn shuffled(layer: &Layer) -> Layer {
     Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
 }
 
-fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) {
+fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, stride: usize, maxima: &[i32]) {
     let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
     packer.layer(&layer.view().into_iter().collect::<Vec<_>>(), maxima, tables, layer.shuffle);
+    packer.at_every(stride);
 }
 
 /// Gammas times squares, whose high halves count 2^15.
-fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
+fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn, quotient: Quotient) {
     let channels = gdn.channels();
     let term = TermSpec::node(gdn.input, channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: 1 }, Epilogue::Linear);
-    let spec = LayerSpec { name: "inverse normalization".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue };
+    let spec = LayerSpec { name: "normalization".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue };
     let level = LayerLevel {
         shift: gdn.shift,
         multipliers: vec![vec![1 << 15; channels], vec![1; channels]],
@@ -80,13 +128,14 @@ fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
     };
     let view = LayerView { spec: &spec, max: gdn.max, level: &level, weights: vec![Weights::Words(&gdn.gamma); 2] };
     packer.layer(&[view], &[i32::from(i16::MAX); 2], tables, false);
-    packer.end_in_root(&gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
+    packer.end_in_root(quotient, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
 }
 
 impl PackedNode {
     /// The rows of the inputs that these rows of the output are computed from.
     fn reads(&self, rows: &Range<usize>) -> Range<usize> {
-        (rows.start / self.factor).saturating_sub(self.halo)..rows.end.div_ceil(self.factor) + self.halo
+        let (first, end) = (rows.start / self.factor * self.stride, rows.end.div_ceil(self.factor) * self.stride);
+        first.saturating_sub(self.halo)..end.saturating_sub(self.stride - 1) + self.halo
     }
 }
 
@@ -104,6 +153,11 @@ impl Window {
         self.buffer.as_ref().map_or(0, |b| b.address.wrapping_sub((self.rows.start * self.row_len) as u64))
     }
 
+    /// Where this row is.
+    fn at(&self, row: usize) -> u64 {
+        self.origin().wrapping_add((row * self.row_len) as u64)
+    }
+
     /// Makes room for rows up to `end`, keeping those from `first` on; the new rows, and the address of the first of them.
     fn extend(&mut self, pool: &Arc<Pool>, device: &Device, first: usize, end: usize) -> Result<Range<usize>, DriverError> {
         let first = first.clamp(self.rows.start, self.rows.end);
@@ -119,62 +173,181 @@ impl Window {
     }
 }
 
+/// Fills rows of node 0, which the window has room for.
+type Fill<'a> = dyn FnMut(&Arc<Pool>, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
+
 impl PackedSynthesis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, DriverError> {
-        let mut packer = Packer::default();
-        let tables = packer.functions(functions);
-        let max_of = |at: NodeIndex| own.shapes().get(at.0).map_or(i32::MAX, |shape| shape.max);
-        for node in own.nodes() {
-            match node {
-                Node::Layer(layer) => pack_layer(&mut packer, tables, layer, &node.inputs().map(max_of).collect::<Vec<_>>()),
-                Node::InverseGdn(gdn) => pack_gdn(&mut packer, tables, gdn),
-            }
-        }
-        let (plans, _, parts) = packer.finish(device)?;
-        let node = |(node, plan): (&Node, Plan)| PackedNode {
-            inputs: node.inputs().collect(),
-            halo: node.halo(),
-            factor: if matches!(node, Node::Layer(layer) if layer.shuffle) { 2 } else { 1 },
-            is_gdn: matches!(node, Node::InverseGdn(_)),
-            plan,
-        };
-        let nodes = own.nodes().iter().zip(plans).map(node).collect();
+        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<u8>())?;
         let requant = own.quantizer().levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 }).into();
-        Ok(Self { requant, shapes: own.shapes().to_vec(), nodes, kept: Mutex::default(), _parts: parts })
+        Ok(Self { requant, nodes })
     }
 
     /// `mlic_kernels::reference::synthesis`, to a map of its size.
     pub(crate) fn run(&self, device: &Arc<Device>, latent: &Map<i32>, samples: &mut Map<u8>) -> Result<(), DriverError> {
-        self.run_in_strips(device, latent, STRIP_POSITIONS.div_ceil(latent.width.max(1)).max(2), samples)
+        self.run_in_strips(device, latent, strip_rows(latent.width), samples)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
-    pub(crate) fn run_in_strips(
+    fn run_in_strips(
         &self,
         device: &Arc<Device>,
         latent: &Map<i32>,
         strip: usize,
         samples: &mut Map<u8>,
     ) -> Result<(), DriverError> {
-        let (height, width) = (SCALE * latent.height, SCALE * latent.width);
-        let size = [latent.height, latent.width];
+        let Map { height, width, .. } = *latent;
+        self.nodes.run_on_latent(device, latent, self.requant, [height, width], SCALE * strip.max(1), &mut samples.data)
+    }
+
+    /// Frees the memory of the picture before.
+    pub(crate) fn clear(&self) {
+        self.nodes.kept().take();
+    }
+}
+
+impl PackedAnalysis {
+    /// Packs the weights.
+    pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, DriverError> {
+        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<i32>())?;
+        Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.level().into()), nodes })
+    }
+
+    /// `mlic_kernels::reference::analysis`, of a picture with its sides padded to multiples of 16.
+    pub(crate) fn analyze(&self, device: &Arc<Device>, picture: &Picture<'_>, y: &mut Map<i32>) -> Result<(), DriverError> {
+        self.analyze_in_strips(device, picture, strip_rows(y.width), y)
+    }
+
+    /// The same, so many rows of y at a time: no result depends on it.
+    fn analyze_in_strips(
+        &self,
+        device: &Arc<Device>,
+        picture: &Picture<'_>,
+        strip: usize,
+        y: &mut Map<i32>,
+    ) -> Result<(), DriverError> {
+        let (size, row_len) = ([y.height, y.width], SAMPLES_SCALE * y.width * 3);
+        let mut samples = Vec::new();
+        self.nodes.run(device, size, strip.max(1), bytemuck::cast_slice_mut(&mut y.data), &mut |_, window, rows| {
+            samples.resize(rows.len() * row_len, 0_i16);
+            rows.clone().zip(samples.chunks_exact_mut(row_len)).for_each(|(row, to)| picture.padded_row(row, to));
+            device.write(window.at(rows.start), bytemuck::cast_slice(&samples))
+        })
+    }
+
+    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4.
+    pub(crate) fn hyper_analyze(&self, device: &Arc<Device>, y: &Map<i32>, z: &mut Map<i32>) -> Result<(), DriverError> {
+        self.hyper_analyze_in_strips(device, y, strip_rows(z.width), z)
+    }
+
+    /// The same, so many rows of z at a time: no result depends on it.
+    fn hyper_analyze_in_strips(
+        &self,
+        device: &Arc<Device>,
+        y: &Map<i32>,
+        strip: usize,
+        z: &mut Map<i32>,
+    ) -> Result<(), DriverError> {
+        let requant = self.requant.unwrap_or_default();
+        let size = [y.height / LATENT_SCALE, y.width / LATENT_SCALE];
+        self.nodes.run_on_latent(device, y, requant, size, strip.max(1), bytemuck::cast_slice_mut(&mut z.data))
+    }
+
+    /// Frees the memory of the picture before.
+    pub(crate) fn clear(&self) {
+        self.nodes.kept().take();
+    }
+}
+
+impl Nodes {
+    fn new<'a>(
+        device: &Device,
+        functions: &Functions,
+        shapes: &[NodeShape],
+        nodes: impl Iterator<Item = Node<'a>>,
+        last_bytes: usize,
+    ) -> Result<Self, DriverError> {
+        let mut packer = Packer::default();
+        let tables = packer.functions(functions);
+        let max_of = |at: NodeIndex| shapes.get(at.0).map_or(i32::MAX, |shape| shape.max);
+        let nodes: Vec<Node<'a>> = nodes.collect();
+        for node in &nodes {
+            match node {
+                Node::Layer(layer, stride) => {
+                    pack_layer(&mut packer, tables, layer, *stride, &layer.inputs().map(max_of).collect::<Vec<_>>());
+                }
+                Node::Gdn(gdn, quotient) => pack_gdn(&mut packer, tables, gdn, *quotient),
+            }
+        }
+        let (plans, _, parts) = packer.finish(device)?;
+        let node = |(node, plan): (&Node<'_>, Plan)| match node {
+            Node::Layer(layer, stride) => PackedNode {
+                inputs: layer.inputs().collect(),
+                halo: layer.spec.kernel.size() / 2,
+                factor: if layer.shuffle { 2 } else { 1 },
+                stride: *stride,
+                is_gdn: false,
+                plan,
+            },
+            Node::Gdn(gdn, _) => PackedNode { inputs: vec![gdn.input], halo: 0, factor: 1, stride: 1, is_gdn: true, plan },
+        };
+        let nodes = nodes.iter().zip(plans).map(node).collect();
+        Ok(Self { shapes: shapes.to_vec(), nodes, last_bytes, kept: Mutex::default(), _parts: parts })
+    }
+
+    /// A transform whose node 0 is a latent in activations.
+    fn run_on_latent(
+        &self,
+        device: &Arc<Device>,
+        latent: &Map<i32>,
+        requant: RequantArg,
+        size: [usize; 2],
+        strip: usize,
+        out: &mut [u8],
+    ) -> Result<(), DriverError> {
+        let mut whole = None;
+        self.run(device, size, strip, out, &mut |pool, window, rows| {
+            if whole.is_none() {
+                let y = Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?;
+                y.write(&latent.data)?;
+                whole = Some(y);
+            }
+            let len = latent.width * latent.channels;
+            let args = QuantizeArgs {
+                input: whole.as_ref().map_or(0, Tensor::address) + (rows.start * len * size_of::<i32>()) as u64,
+                out: window.at(rows.start),
+                count: (rows.len() * len) as i64,
+                requant,
+                max: self.shapes.first().map_or(0, |shape| shape.max),
+                reserved: 0,
+            };
+            device.launch_elements(&device::QUANTIZE, rows.len() * len, &args)
+        })
+    }
+
+    /// The last node, to host memory of its size. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
+    fn run(
+        &self,
+        device: &Arc<Device>,
+        size: [usize; 2],
+        strip: usize,
+        out: &mut [u8],
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DriverError> {
         let kept = self.kept().take().filter(|(of, _)| *of == size);
         let pool = kept.map_or_else(|| Pool::new(device), |(_, pool)| pool);
-        let y = Tensor::<i32>::new(&pool, [latent.height, latent.width, latent.channels])?;
-        y.write(&latent.data)?;
-        let bytes = |i: usize| if i == self.nodes.len() { 1 } else { size_of::<i16>() };
-        let window = |(i, s): (usize, &NodeShape)| Window {
-            rows: 0..0,
-            row_len: s.scale * latent.width * s.channels * bytes(i),
-            buffer: None,
-        };
+        let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
+        let window =
+            |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
-        for start in (0..height).step_by(SCALE * strip.max(1)) {
-            let end = (start + SCALE * strip.max(1)).min(height);
-            self.strip(device, &pool, &y, end, &mut windows)?;
-            if let (Some(last), Some(to)) = (windows.last(), samples.data.get_mut(start * 3 * width..end * 3 * width)) {
-                device.read(last.origin().wrapping_add((start * last.row_len) as u64), to)?;
+        let height = self.shapes.last().map_or(0, |last| size[0] * last.scale);
+        for start in (0..height).step_by(strip) {
+            let end = (start + strip).min(height);
+            self.strip(device, &pool, size, end, &mut windows, fill)?;
+            let Some(last) = windows.last() else { break };
+            if let Some(to) = out.get_mut(start * last.row_len..end * last.row_len) {
+                device.read(last.at(start), to)?;
             }
         }
         *self.kept() = Some((size, pool));
@@ -183,11 +356,6 @@ impl PackedSynthesis {
 
     fn kept(&self) -> MutexGuard<'_, Option<([usize; 2], Arc<Pool>)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Frees the memory of the picture before.
-    pub(crate) fn clear(&self) {
-        self.kept().take();
     }
 
     /// The rows that each node must have for the picture up to this row.
@@ -212,16 +380,17 @@ impl PackedSynthesis {
         readers.map(|(reader, own)| reader.reads(&(own.rows.end..own.rows.end)).start).min().unwrap_or(usize::MAX)
     }
 
-    /// Computes the picture up to this row; what no later row reads is forgotten when a window is extended.
+    /// Computes the last node up to this row; what no later row reads is forgotten when a window is extended.
     fn strip(
         &self,
         device: &Device,
         pool: &Arc<Pool>,
-        latent: &Tensor<i32>,
+        size: [usize; 2],
         end: usize,
         windows: &mut [Window],
+        fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
-        let ends = self.ends(latent.height, end);
+        let ends = self.ends(size[0], end);
         for (i, end) in ends.iter().enumerate() {
             let node = i.checked_sub(1).and_then(|at| self.nodes.get(at));
             let first = self.first_read(i, windows);
@@ -229,24 +398,11 @@ impl PackedSynthesis {
             let end = end.next_multiple_of(node.map_or(1, |node| node.factor));
             let rows = windows[i].extend(pool, device, first, end)?;
             match node {
-                None => self.quantize(device, latent, &windows[0], rows)?,
-                Some(node) => self.node(device, pool, node, i, windows, &rows, latent)?,
+                None => fill(pool, &windows[0], rows)?,
+                Some(node) => self.node(device, pool, node, i, windows, &rows, size)?,
             }
         }
         Ok(())
-    }
-
-    fn quantize(&self, device: &Device, latent: &Tensor<i32>, window: &Window, rows: Range<usize>) -> Result<(), DriverError> {
-        let len = latent.width * latent.channels;
-        let args = QuantizeArgs {
-            input: latent.address() + (rows.start * len * size_of::<i32>()) as u64,
-            out: window.origin().wrapping_add((rows.start * window.row_len) as u64),
-            count: (rows.len() * len) as i64,
-            requant: self.requant,
-            max: self.shapes.first().map_or(0, |shape| shape.max),
-            reserved: 0,
-        };
-        device.launch_elements(&device::QUANTIZE, rows.len() * len, &args)
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that a strip consists of")]
@@ -258,13 +414,13 @@ impl PackedSynthesis {
         index: usize,
         windows: &[Window],
         rows: &Range<usize>,
-        latent: &Tensor<i32>,
+        size: [usize; 2],
     ) -> Result<(), DriverError> {
         let input = |at: &NodeIndex| (windows[at.0].origin(), self.shapes[at.0].channels);
         let inputs: Vec<Input> = node.inputs.iter().map(input).collect();
         let scale = node.inputs.first().map_or(1, |at| self.shapes[at.0].scale);
         let rows = rows.start / node.factor..rows.end / node.factor;
-        let region = Region { height: latent.height * scale, width: latent.width * scale, parity: None, rows };
+        let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.stride, parity: None, rows };
         let out = [windows[index].origin(), 0];
         let (true, Some(x)) = (node.is_gdn, node.inputs.first()) else {
             return node.plan.launch(device, &inputs, &region, out, 0);
@@ -273,12 +429,7 @@ impl PackedSynthesis {
         let (at, bytes) = (region.rows.start * window.row_len, region.rows.len() * window.row_len);
         let (high, low) = (pool.take(bytes)?, pool.take(bytes)?);
         let count = bytes / size_of::<i16>();
-        let args = SquaresArgs {
-            input: window.origin().wrapping_add(at as u64),
-            high: high.address,
-            low: low.address,
-            count: count as i64,
-        };
+        let args = SquaresArgs { input: window.at(region.rows.start), high: high.address, low: low.address, count: count as i64 };
         device.launch_elements(&device::SQUARES, count, &args)?;
         let squares = [high, low].map(|half| (half.address.wrapping_sub(at as u64), channels));
         // The squares' buffers may be used again by what comes later on the stream.

@@ -27,11 +27,13 @@ pub(crate) struct Plan {
 /// Address and channels of an input.
 pub(crate) type Input = (u64, usize);
 
-/// What is computed: `rows` of the output, all columns or those of a half, from inputs of `height x width`.
+/// What is computed: `rows` of the output, all columns or those of a half, from inputs of `height x width` of which it has every `stride`-th
+/// row and column.
 #[derive(Clone)]
 pub(crate) struct Region {
     pub(crate) height: usize,
     pub(crate) width: usize,
+    pub(crate) stride: usize,
     pub(crate) parity: Option<Parity>,
     pub(crate) rows: Range<usize>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct Region {
 impl Region {
     /// Columns of the output.
     pub(crate) const fn columns(&self) -> usize {
-        if self.parity.is_some() { self.width / 2 } else { self.width }
+        if self.parity.is_some() { self.width / 2 } else { self.width / self.stride }
     }
 }
 

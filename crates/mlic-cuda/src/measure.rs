@@ -96,7 +96,7 @@ fn measure(device: &std::sync::Arc<Device>, shape: Shape, repeats: usize) -> Res
         (Tensor::<i16>::new(&pool, [height, width, channels])?, Tensor::<i16>::new(&pool, [height, width, channels])?);
     let max = if wide { 8191 } else { 127 };
     input.write(&(0..input.len()).map(|_| random.within(max) as i16).collect::<Vec<_>>())?;
-    let region = Region { height, width, parity: None, rows: 0..height };
+    let region = Region { height, width, stride: 1, parity: None, rows: 0..height };
     let run = |count: usize| {
         for _ in 0..count {
             for (plan, _) in &plans {

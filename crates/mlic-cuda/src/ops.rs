@@ -88,7 +88,7 @@ impl<'m> CudaOps<'m> {
             self.must_be(input.width, first.width)?;
             self.must_be(input.channels.max(term.first_channel + term.channels), input.channels)?;
         }
-        let region = Region { height: first.height, width: first.width, parity, rows: 0..first.height };
+        let region = Region { height: first.height, width: first.width, stride: 1, parity, rows: 0..first.height };
         let (result, addresses) = out(self, [first.height, region.columns(), spec.outputs])?;
         let inputs: Vec<Input> = inputs.iter().map(|map| (map.address(), map.channels)).collect();
         self.checked(plan.launch(self.device(), &inputs, &region, addresses, 0))?;

@@ -62,8 +62,14 @@ const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
         Epilogue::Pixel => (4, 0),
     }
 }
-/// `ROOT` of `layer.h`.
-const ROOT: i32 = 5;
+/// What a normalization makes of the root of its norm; its value is an epilogue of `layer.h`.
+#[derive(Clone, Copy)]
+pub(crate) enum Quotient {
+    /// The activation times the root (SPEC 4.11).
+    Root = 5,
+    /// The activation divided by it (SPEC 4.12).
+    Reciprocal = 6,
+}
 
 /// Warps side by side: as many as divide the columns, at most three.
 const fn warps_along(outputs: usize) -> usize {
@@ -156,12 +162,14 @@ impl Packer {
                 end: 0,
                 half: 0,
                 shuffle: shuffle.into(),
+                stride: 1,
                 shift: view.level.shift as i32,
                 max: view.max,
                 epilogue,
                 output: view.level.output.into(),
                 warps_n: narrow(warps_n.unwrap_or(0)),
                 columns: narrow(columns),
+                reserved: 0,
                 strides: [0; MAX_TERMS],
                 inputs: [0; MAX_TERMS],
             };
@@ -170,11 +178,18 @@ impl Packer {
         }
     }
 
-    /// Makes the layer that was appended last end in a product with the root of its sums (SPEC 4.11).
-    pub(crate) fn end_in_root(&mut self, multipliers: &[i32], output: RequantArg) {
+    /// Makes the layer that was appended last end in a product with the root of its sums, or in a division by it.
+    pub(crate) fn end_in_root(&mut self, quotient: Quotient, multipliers: &[i32], output: RequantArg) {
         let multipliers = self.push(multipliers);
         if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
-            plan.args = LayerArgs { epilogue: ROOT, multipliers, output, ..plan.args };
+            plan.args = LayerArgs { epilogue: quotient as i32, multipliers, output, ..plan.args };
+        }
+    }
+
+    /// Makes the layer that was appended last read every `stride`-th row and column.
+    pub(crate) fn at_every(&mut self, stride: usize) {
+        if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
+            plan.args.stride = narrow(stride);
         }
     }
 

@@ -41,7 +41,7 @@ fn value(fill: Fill, random: &mut Random, max: i32, i: usize) -> i32 {
 struct Maker<'a> {
     random: &'a mut Random,
     fill: Fill,
-    nodes: Vec<Node>,
+    nodes: Vec<synthesis::Node>,
     shapes: Vec<(usize, i32)>,
 }
 
@@ -76,7 +76,11 @@ impl Maker<'_> {
             output: Requant { multiplier: 1_234_567_890, shift: 34 },
         };
         let parameters = LayerParameters { max, levels: vec![level] };
-        self.add(Node::Layer(Layer { spec, parameters, weights, shuffle }), if shuffle { outputs / 4 } else { outputs }, max)
+        self.add(
+            synthesis::Node::Layer(Layer { spec, parameters, weights, shuffle }),
+            if shuffle { outputs / 4 } else { outputs },
+            max,
+        )
     }
 
     fn inverse_gdn(&mut self, input: usize) -> usize {
@@ -90,10 +94,10 @@ impl Maker<'_> {
             multipliers: (0..n).map(|_| self.random.below(1 << 30) as i32).collect(),
             output_shift: 30,
         };
-        self.add(Node::InverseGdn(gdn), n, 3000)
+        self.add(synthesis::Node::InverseGdn(gdn), n, 3000)
     }
 
-    fn add(&mut self, node: Node, channels: usize, max: i32) -> usize {
+    fn add(&mut self, node: synthesis::Node, channels: usize, max: i32) -> usize {
         self.nodes.push(node);
         self.shapes.push((channels, max));
         self.shapes.len() - 1
@@ -142,6 +146,78 @@ fn strips_give_the_samples_of_the_definition() {
             packed.run_in_strips(&device, &latent, strip, &mut got).unwrap();
             let differs = got.data.iter().zip(&expected.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "seed {seed}, strips of {strip}");
+        }
+    }
+}
+
+/// Strided residual blocks with a normalization in one of two branches: a `g_a` of samples, or an `h_a` of latents with `quantizer`.
+fn analysis(
+    random: &mut Random,
+    fill: Fill,
+    quantizer: Option<QuantizerParameters>,
+    channels: usize,
+    widths: &[usize],
+    outputs: usize,
+) -> Analysis {
+    let max = quantizer.as_ref().map_or(255, |quantizer| quantizer.max);
+    let mut m = Maker { random, fill, nodes: Vec::new(), shapes: vec![(channels, max)] };
+    let mut strides = Vec::new();
+    let mut at = 0;
+    for width in widths {
+        let first = m.layer(&[(at, false)], 3, *width, Epilogue::Gelu, false);
+        let conv = m.layer(&[(first, false)], 5, *width, Epilogue::Linear, false);
+        let normalized = m.inverse_gdn(conv);
+        let skip = m.layer(&[(at, false)], 1, *width, Epilogue::Linear, false);
+        at = m.layer(&[(normalized, true), (skip, true)], 1, *width, Epilogue::Linear, false);
+        strides.extend([2, 1, 1, 2, 1]);
+    }
+    m.layer(&[(at, false), (at, false)], 3, outputs, Epilogue::Latent, false);
+    strides.push(2);
+    let node = |(node, stride)| match node {
+        synthesis::Node::Layer(layer) => analysis::Node::Layer { layer, stride },
+        // What is divided has a numerator of 32 bits.
+        synthesis::Node::InverseGdn(gdn) => {
+            let multipliers = gdn.multipliers.iter().map(|m| m >> 15).collect();
+            analysis::Node::Gdn(Gdn { multipliers, output_shift: 38, ..gdn })
+        }
+    };
+    let nodes = m.nodes.into_iter().zip(strides).map(node).collect();
+    let input = quantizer.map_or(analysis::Input::Samples, analysis::Input::Latent);
+    Analysis::new(input, channels, outputs, nodes).unwrap()
+}
+
+#[test]
+fn strips_give_the_latents_of_the_definition() {
+    let device = match Device::open(0, false) {
+        Ok(device) => Arc::new(device),
+        Err(error) if is_required("cuda") => panic!("{error}"),
+        Err(error) => return eprintln!("not run: {error}"),
+    };
+    let functions = functions();
+    let fills = [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating];
+    for (seed, [height, width]) in [[50, 30], [7, 129], [1, 1], [100, 64]].into_iter().enumerate() {
+        let random = &mut Random(seed as u64 + 7);
+        let g_a = analysis(random, fills[seed], None, 3, [&[8, 12, 5], &[3, 4, 33], &[1, 2, 3], &[16, 8, 8]][seed], 4 + 3 * seed);
+        let rgb: Vec<u8> = (0..3 * height * width).map(|i| value(fills[seed / 2], random, 255, i).unsigned_abs() as u8).collect();
+        let picture = Picture::new(height, width, &rgb).unwrap();
+        let padded = [height, width].map(|side| side.next_multiple_of(64));
+        let y = reference::analysis(&functions, &g_a, &picture, padded).unwrap();
+        let packed = PackedAnalysis::new(&device, &functions, &g_a).unwrap();
+        for strip in [1, 3] {
+            let mut got = Map::zeros(y.height, y.width, y.channels).unwrap();
+            packed.analyze_in_strips(&device, &picture, strip, &mut got).unwrap();
+            let differs = got.data.iter().zip(&y.data).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "seed {seed}, strips of {strip}");
+        }
+        let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+        let h_a = analysis(random, fills[3 - seed], Some(quantizer), y.channels, &[6], 5);
+        let z = reference::hyper_analysis(&functions, &h_a, &y).unwrap();
+        let packed = PackedAnalysis::new(&device, &functions, &h_a).unwrap();
+        for strip in [1, 2] {
+            let mut got = Map::zeros(z.height, z.width, z.channels).unwrap();
+            packed.hyper_analyze_in_strips(&device, &y, strip, &mut got).unwrap();
+            let differs = got.data.iter().zip(&z.data).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "h_a, seed {seed}, strips of {strip}");
         }
     }
 }
