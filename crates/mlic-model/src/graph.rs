@@ -246,6 +246,17 @@ pub struct Size {
     pub width: u64,
 }
 
+/// A graph as those see it that it is put between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// Channels of the input.
+    pub input_channels: u32,
+    /// Channels of the result.
+    pub output_channels: u32,
+    /// Output size over input size.
+    pub scale: Scale,
+}
+
 /// A checked graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
@@ -267,6 +278,12 @@ impl Graph {
     /// # Errors
     /// When an operator is malformed, reads a later node, or disagrees with its operands about channels or scale.
     pub fn new(nodes: Vec<Node>, output: NodeId) -> Result<Self, GraphError> {
+        nodes.iter().zip(0..).try_for_each(|(node, id)| check_tensors(id, &node.op))?;
+        Self::without_tensors(nodes, output)
+    }
+
+    /// Checks everything but tensors.
+    fn without_tensors(nodes: Vec<Node>, output: NodeId) -> Result<Self, GraphError> {
         let count = range_usize(0, "node count", nodes.len(), 1, MAX_NODES)?;
         let mut facts = Vec::with_capacity(nodes.len());
         for (id, node) in (0..count).zip(&nodes) {
@@ -426,7 +443,22 @@ impl Graph {
     /// # Errors
     /// When the bytes are not exactly one valid graph. Nothing is allocated for a tensor before its bytes are there.
     pub fn parse(bytes: &[u8]) -> Result<Self, GraphError> {
-        let mut r = Reader { bytes, offset: 0, node: 0 };
+        Self::read(Reader { bytes, offset: 0, node: 0, is_check: false })
+    }
+
+    /// Checks what [`Self::parse`] checks, without keeping a tensor.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn check(bytes: &[u8]) -> Result<Outline, GraphError> {
+        let checked = Self::read(Reader { bytes, offset: 0, node: 0, is_check: true });
+        // The two find things in another order; what is reported is what parsing finds first.
+        let graph = checked.or_else(|_| Self::parse(bytes))?;
+        let (input_channels, output_channels) = (graph.input_channels(), graph.output_channels());
+        Ok(Outline { input_channels, output_channels, scale: graph.scale() })
+    }
+
+    fn read(mut r: Reader<'_>) -> Result<Self, GraphError> {
         let magic = u32::from_le_bytes(r.array("magic")?);
         if magic != u32::from_le_bytes(MAGIC) {
             return Err(GraphError::Header { what: "magic", got: magic });
@@ -444,6 +476,7 @@ impl Graph {
             nodes.push(r.node(channels)?);
         }
         match r.left() {
+            0 if r.is_check => Self::without_tensors(nodes, output),
             0 => Self::new(nodes, output),
             left_bytes => Err(GraphError::Trailing { left_bytes }),
         }
@@ -466,8 +499,8 @@ fn same(node: u32, what: &'static str, got: u64, expected: u64) -> Result<(), Gr
     if got == expected { Ok(()) } else { Err(GraphError::Mismatch { node, what, got, expected }) }
 }
 
-fn values(node: u32, what: &'static str, v: &[f32], ok: impl Fn(f32) -> bool) -> Result<(), GraphError> {
-    match v.iter().position(|&x| !x.is_finite() || !ok(x)) {
+fn values(node: u32, what: &'static str, v: &[f32], domain: Domain) -> Result<(), GraphError> {
+    match v.iter().position(|&x| !domain.contains(x)) {
         None => Ok(()),
         Some(index) => Err(GraphError::Value { node, what, index }),
     }
@@ -494,12 +527,12 @@ fn fact(id: u32, node: &Node, before: &[Fact]) -> Result<Fact, GraphError> {
     match &node.op {
         Op::Input { channels } => Ok(Fact { channels: range(id, "channels", *channels, 1, MAX_CHANNELS)?, scale: Scale::ONE }),
         Op::Conv2d(c) => {
-            check_conv(id, c)?;
+            conv_len(id, [c.input, c.output, c.kernel, c.stride, c.groups])?;
             same(id, "convolution input channels", c.input.into(), x.channels.into())?;
             Ok(Fact { channels: c.output, scale: scaled(1, c.stride)? })
         }
         Op::Gdn(g) => {
-            check_gdn(id, g)?;
+            range(id, "channels", g.channels, 1, MAX_CHANNELS)?;
             same(id, "normalization channels", g.channels.into(), x.channels.into())?;
             Ok(x)
         }
@@ -532,20 +565,44 @@ fn conv_len(id: u32, [input, output, kernel, stride, groups]: [u32; 5]) -> Resul
     Ok(u64::from(output) * u64::from(input / groups) * u64::from(kernel * kernel))
 }
 
-fn check_conv(id: u32, c: &Conv2d) -> Result<(), GraphError> {
-    let len = conv_len(id, [c.input, c.output, c.kernel, c.stride, c.groups])?;
-    same(id, "weight length", c.weight.len() as u64, len)?;
-    same(id, "bias length", c.bias.len() as u64, c.output.into())?;
-    values(id, "weight", &c.weight, |_| true)?;
-    values(id, "bias", &c.bias, |_| true)
+/// Values that a tensor may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Domain {
+    Finite,
+    NotNegative,
+    Positive,
 }
 
-fn check_gdn(id: u32, g: &Gdn) -> Result<(), GraphError> {
-    range(id, "channels", g.channels, 1, MAX_CHANNELS)?;
-    same(id, "gamma length", g.gamma.len() as u64, u64::from(g.channels) * u64::from(g.channels))?;
-    same(id, "beta length", g.beta.len() as u64, g.channels.into())?;
-    values(id, "gamma", &g.gamma, |v| v >= 0.0)?;
-    values(id, "beta", &g.beta, |v| v > 0.0)
+impl Domain {
+    fn contains(self, v: f32) -> bool {
+        let is_inside = match self {
+            Self::Finite => true,
+            Self::NotNegative => v >= 0.0,
+            Self::Positive => v > 0.0,
+        };
+        is_inside && v.is_finite()
+    }
+}
+
+/// Lengths and values.
+fn check_tensors(id: u32, op: &Op) -> Result<(), GraphError> {
+    match op {
+        Op::Conv2d(c) => {
+            let len = conv_len(id, [c.input, c.output, c.kernel, c.stride, c.groups])?;
+            same(id, "weight length", c.weight.len() as u64, len)?;
+            same(id, "bias length", c.bias.len() as u64, c.output.into())?;
+            values(id, "weight", &c.weight, Domain::Finite)?;
+            values(id, "bias", &c.bias, Domain::Finite)
+        }
+        Op::Gdn(g) => {
+            range(id, "channels", g.channels, 1, MAX_CHANNELS)?;
+            same(id, "gamma length", g.gamma.len() as u64, u64::from(g.channels) * u64::from(g.channels))?;
+            same(id, "beta length", g.beta.len() as u64, g.channels.into())?;
+            values(id, "gamma", &g.gamma, Domain::NotNegative)?;
+            values(id, "beta", &g.beta, Domain::Positive)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn put(out: &mut Vec<u8>, v: u32) {
@@ -568,6 +625,8 @@ struct Reader<'a> {
     offset: usize,
     /// The node being read, for messages.
     node: u32,
+    /// Tensors are checked and left empty.
+    is_check: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -606,18 +665,38 @@ impl<'a> Reader<'a> {
         Ok(NodeId(id))
     }
 
-    fn tensor(&mut self, what: &'static str, len: u64) -> Result<Vec<f32>, GraphError> {
+    fn tensor(&mut self, what: &'static str, len: u64, domain: Domain) -> Result<Vec<f32>, GraphError> {
         let [dtype] = self.array(what)?;
         match dtype {
             0 => {
                 let (values, _) = self.take(what, len.saturating_mul(4))?.as_chunks::<4>();
-                Ok(memory::collect(values.len(), values.iter().map(|b| f32::from_le_bytes(*b)))?)
+                self.values(what, values.iter().map(|b| f32::from_le_bytes(*b)), domain)
             }
             1 => {
                 let (values, _) = self.take(what, len.saturating_mul(2))?.as_chunks::<2>();
-                Ok(memory::collect(values.len(), values.iter().map(|b| f16::from_le_bytes(*b).to_f32()))?)
+                // A number of 16 bits is finite unless its exponent is all ones.
+                let is_special = |b: &[u8; 2]| u16::from_le_bytes(*b) & 0x7c00 == 0x7c00;
+                if self.is_check && domain == Domain::Finite && !values.iter().any(is_special) {
+                    return Ok(Vec::new());
+                }
+                self.values(what, values.iter().map(|b| f16::from_le_bytes(*b).to_f32()), domain)
             }
             got => Err(GraphError::Range { node: self.node, what: "dtype", got: got.into(), min: 0, max: 1 }),
+        }
+    }
+
+    fn values(
+        &self,
+        what: &'static str,
+        mut v: impl ExactSizeIterator<Item = f32>,
+        domain: Domain,
+    ) -> Result<Vec<f32>, GraphError> {
+        if !self.is_check {
+            return Ok(memory::collect(v.len(), v)?);
+        }
+        match v.position(|x| !domain.contains(x)) {
+            None => Ok(Vec::new()),
+            Some(index) => Err(GraphError::Value { node: self.node, what, index }),
         }
     }
 
@@ -647,16 +726,16 @@ impl<'a> Reader<'a> {
         }
         let len = conv_len(self.node, n)?;
         let [input, output, kernel, stride, groups] = n;
-        let weight = self.tensor("weight", len)?;
-        let bias = self.tensor("bias", output.into())?;
+        let weight = self.tensor("weight", len, Domain::Finite)?;
+        let bias = self.tensor("bias", output.into(), Domain::Finite)?;
         Ok(Conv2d { input, output, kernel, stride, groups, weight, bias })
     }
 
     fn gdn(&mut self) -> Result<Gdn, GraphError> {
         let channels = self.ranged("channels", 1, MAX_CHANNELS)?;
         let inverse = self.ranged("inverse", 0, 1)? == 1;
-        let gamma = self.tensor("gamma", u64::from(channels) * u64::from(channels))?;
-        let beta = self.tensor("beta", channels.into())?;
+        let gamma = self.tensor("gamma", u64::from(channels) * u64::from(channels), Domain::NotNegative)?;
+        let beta = self.tensor("beta", channels.into(), Domain::Positive)?;
         Ok(Gdn { channels, inverse, gamma, beta })
     }
 }
@@ -726,7 +805,8 @@ mod tests {
         let g = Graph::new(sample(), NodeId(7)).unwrap();
         let bytes = g.write(Dtype::F16);
         for n in 0..bytes.len() {
-            assert!(Graph::parse(&bytes[..n]).is_err(), "prefix of {n}");
+            let error = Graph::parse(&bytes[..n]).unwrap_err();
+            assert_eq!(Graph::check(&bytes[..n]), Err(error), "prefix of {n}");
         }
         let mut longer = bytes.clone();
         longer.push(0);
@@ -734,14 +814,20 @@ mod tests {
     }
 
     #[test]
-    fn flipped_bytes_never_panic() {
-        let bytes = Graph::new(sample(), NodeId(7)).unwrap().write(Dtype::F32);
-        for i in 0..bytes.len() {
-            for v in [0, 1, 0x7f, 0xff] {
-                let mut b = bytes.clone();
-                b[i] = v;
-                if let Ok(g) = Graph::parse(&b) {
-                    assert!(g.output_channels() > 0);
+    fn flipped_bytes_never_panic_and_a_check_finds_what_parsing_does() {
+        let graph = Graph::new(sample(), NodeId(7)).unwrap();
+        for bytes in [Dtype::F32, Dtype::F16].map(|dtype| graph.write(dtype)) {
+            for i in 0..bytes.len() {
+                for v in [0, 1, 0x7c, 0x7f, 0xff] {
+                    let mut b = bytes.clone();
+                    b[i] = v;
+                    let outline = |g: Graph| {
+                        let (input_channels, output_channels) = (g.input_channels(), g.output_channels());
+                        Outline { input_channels, output_channels, scale: g.scale() }
+                    };
+                    let parsed = Graph::parse(&b).map(outline);
+                    assert!(parsed.as_ref().is_ok_and(|outline| outline.output_channels > 0) || parsed.is_err());
+                    assert_eq!(Graph::check(&b), parsed, "byte {i} is {v}");
                 }
             }
         }

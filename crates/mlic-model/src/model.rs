@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::{self, Analysis};
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::graph::{Graph, Scale};
+use crate::graph::{Graph, Outline, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
 use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
@@ -258,9 +258,8 @@ fn check_transforms<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u
         (SectionKind::Synthesis, [m, 3], [16, 1]),
     ];
     for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
-        let graph = graph(kind, section(kind))?;
-        let [input, output] = [graph.input_channels(), graph.output_channels()];
-        let Scale { numerator, denominator } = graph.scale();
+        let check = Graph::check(section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })?;
+        let Outline { input_channels: input, output_channels: output, scale: Scale { numerator, denominator } } = check;
         if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
             let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
             let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
