@@ -18,6 +18,8 @@ pub enum Isa {
     Dotprod,
     /// x86-64 with AVX2.
     Avx2,
+    /// The same, and its dot product instructions: processors without AVX-512.
+    AvxVnni,
     /// x86-64 with AVX-512 and its dot product instructions.
     Avx512Vnni,
     /// The same, and the matrix unit of x86-64 under Linux for the layers that are faster with it.
@@ -26,7 +28,8 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets; of each architecture, weakest first.
-    pub const ALL: [Self; 6] = [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::Avx512Vnni, Self::Amx];
+    pub const ALL: [Self; 7] =
+        [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
 
     /// Name in `MLIC_CPU` and in reports.
     #[must_use]
@@ -36,6 +39,7 @@ impl Isa {
             Self::Neon => "neon",
             Self::Dotprod => "dotprod",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",
             Self::Amx => "amx",
         }
@@ -48,6 +52,8 @@ impl Isa {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 is_x86_feature_detected!("avx2")

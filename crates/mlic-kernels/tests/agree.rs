@@ -1,5 +1,5 @@
 //! The fast operators give the numbers of the reference, for every instruction set of this machine, on random and on extreme
-//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avx512vnni,amx`.
+//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avxvnni,avx512vnni,amx`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;

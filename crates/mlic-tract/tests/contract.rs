@@ -1,6 +1,6 @@
 //! The contract suite: every instruction set of the CPU backend against the scalar definition, on the tiny model.
 //!
-//! An instruction set that this processor lacks is printed; `MLIC_REQUIRE=avx2,avx512vnni,amx` makes that a failure.
+//! An instruction set that this processor lacks is printed; `MLIC_REQUIRE=avx2,avxvnni,avx512vnni,amx` makes that a failure.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ fn reference() -> Result<CpuBackend, BackendError> {
 
 backend_contract!(scalar, "scalar", fast(Isa::Scalar, 1), reference());
 backend_contract!(avx2, "avx2", fast(Isa::Avx2, 1), reference());
+backend_contract!(avxvnni, "avxvnni", fast(Isa::AvxVnni, 1), reference());
 backend_contract!(avx512vnni, "avx512vnni", fast(Isa::Avx512Vnni, 1), reference());
 backend_contract!(amx, "amx", fast(Isa::Amx, 1), reference());
 backend_contract!(three_threads, "threads", fast(Isa::best(), 3), reference());

@@ -1,4 +1,4 @@
-//! AVX2: eight lanes, 16 registers.
+//! AVX2: eight lanes, 16 registers; with and without the dot product instructions of AVX-VNNI.
 //!
 //! SAFETY of every intrinsic here: a value of [`Avx2`] exists, and only [`Avx2::detect`] makes one, after the processor said
 //! that it has the instructions. Loads and stores are of slices whose length has been asserted. Written without intrinsics the
@@ -10,24 +10,29 @@ use std::arch::x86_64::*;
 use super::{Job, Simd};
 use crate::cpu::Isa;
 
-/// Proof that the processor has the instructions.
+/// Proof that the processor has the instructions: dot products too if DOT.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(());
+pub(super) struct Avx2<const DOT: bool>(());
 
-impl Avx2 {
+impl<const DOT: bool> Avx2<DOT> {
     /// The proof, if it is true.
     pub(super) fn detect() -> Option<Self> {
-        Isa::Avx2.is_available().then_some(Self(()))
+        let isa = if DOT { Isa::AvxVnni } else { Isa::Avx2 };
+        isa.is_available().then_some(Self(()))
     }
 
     /// Runs a job: 6 x 2 accumulators, 2 vectors of weights, 1 of activations, 1 of products.
     pub(super) fn run<J: Job>(self, job: J) -> J::Output {
         #[target_feature(enable = "avx2")]
-        fn enabled<J: Job>(simd: Avx2, job: J) -> J::Output {
-            job.run::<Avx2, 6, 2>(simd)
+        fn avx2<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
+            job.run::<Avx2<DOT>, 6, 2>(simd)
         }
-        // SAFETY: the processor has this feature: see above.
-        unsafe { enabled(self, job) }
+        #[target_feature(enable = "avx2,avxvnni")]
+        fn vnni<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
+            job.run::<Avx2<DOT>, 6, 2>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe { if DOT { vnni(self, job) } else { avx2(self, job) } }
     }
 }
 
@@ -39,9 +44,9 @@ macro_rules! op {
     };
 }
 
-impl Simd for Avx2 {
+impl<const DOT: bool> Simd for Avx2<DOT> {
     const LANES: usize = 8;
-    const PREFERS_QUADS: bool = false;
+    const PREFERS_QUADS: bool = DOT;
     type I32 = __m256i;
     type I64 = __m256i;
 
@@ -95,12 +100,18 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_pairs(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        if DOT {
+            return op!(_mm256_dpwssd_avx_epi32(sum, a, b));
+        }
         op!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
     }
 
-    /// By halves: the byte instruction would saturate.
+    /// Without dot products by halves: the byte instruction would saturate.
     #[inline(always)]
     fn dot_quads(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        if DOT {
+            return op!(_mm256_dpbusd_avx_epi32(sum, a, b));
+        }
         op!({
             let even =
                 _mm256_madd_epi16(_mm256_and_si256(a, _mm256_set1_epi16(255)), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)));

@@ -244,7 +244,12 @@ pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     match isa {
         Isa::Avx2 => {
-            if let Some(simd) = avx2::Avx2::detect() {
+            if let Some(simd) = avx2::Avx2::<false>::detect() {
+                return simd.run(job);
+            }
+        }
+        Isa::AvxVnni => {
+            if let Some(simd) = avx2::Avx2::<true>::detect() {
                 return simd.run(job);
             }
         }

@@ -37,8 +37,11 @@ impl Aligned {
     /// Replaces them by zeros, to be changed.
     pub(super) fn zeros(&mut self, len: usize) -> Result<&mut [u8], OutOfMemory> {
         self.reserve(len)?;
+        let is_new = self.data.is_empty();
         let bytes = self.of_len(len);
-        bytes.fill(0);
+        if !is_new {
+            bytes.fill(0);
+        }
         Ok(bytes)
     }
 }

@@ -48,9 +48,10 @@ const fn aarch64(name: &'static str, cpu: &'static str, kernels: &'static [&'sta
 }
 
 /// All platforms.
-pub const PLATFORMS: [Platform; 12] = [
+pub const PLATFORMS: [Platform; 13] = [
     native("x86_64-scalar", "scalar", "no instruction set beyond the base"),
     native("x86_64-avx2", "avx2", "256-bit integers"),
+    native("x86_64-avxvnni", "avxvnni", "256-bit integers with dot products"),
     native("x86_64-avx512vnni", "avx512vnni", "512-bit integers with dot products"),
     native("x86_64-amx", "amx", "the same, and products of whole matrices"),
     Platform {
