@@ -1,8 +1,9 @@
 """Respaces the levels of quality of a trained checkpoint so that each step of q multiplies the bits by about the same factor.
 
     python evaluate.py CHECKPOINT --tiles tiles.tar --json EVAL.json
-    python levels.py CHECKPOINT EVAL.json OUT.pt
+    python levels.py CHECKPOINT EVAL.json OUT.pt [--first BPP]
 
+--first cuts off what has fewer bits on the held-out tiles; q 0 is there.
 A level is a set of gains, and gains between levels are interpolated in the logarithm; so new levels are read off between old ones and
 nothing else changes. For export only: training goes on from the checkpoint with the levels that `rd.py` knows.
 """
@@ -18,14 +19,18 @@ import checkpoint
 GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
 
 
-def positions(rows):
-    """Old levels (real numbers) at which log bits are evenly spaced. rows: `levels` of evaluate.py, every whole level in order."""
+def positions(rows, first=0.0):
+    """Old levels (real numbers) at which log bits are evenly spaced, from `first` bits per pixel or the fewest there are.
+    rows: `levels` of evaluate.py, every whole level in order."""
     bits = [math.log(r["bpp"]) for r in rows]
     if any(b <= a for a, b in zip(bits, bits[1:])):
         raise ValueError(f"bits must grow with every level: {[r['bpp'] for r in rows]}")
+    lowest = math.log(max(first, rows[0]["bpp"]))
+    if lowest >= bits[-1]:
+        raise ValueError(f"{first} bits per pixel are not below the most, {rows[-1]['bpp']}")
     out = []
     for k in range(len(bits)):
-        want = bits[0] + (bits[-1] - bits[0]) * k / (len(bits) - 1)
+        want = lowest + (bits[-1] - lowest) * k / (len(bits) - 1)
         lo = max(i for i in range(len(bits) - 1) if bits[i] <= want + 1e-12)
         out.append(lo + (want - bits[lo]) / (bits[lo + 1] - bits[lo]))
     return out
@@ -46,9 +51,10 @@ def main():
     a.add_argument("checkpoint")
     a.add_argument("eval")
     a.add_argument("out")
+    a.add_argument("--first", type=float, default=0.0, metavar="BPP")
     a = a.parse_args()
     state, step = checkpoint.load(a.checkpoint)
-    at = positions(json.loads(pathlib.Path(a.eval).read_text())["levels"])
+    at = positions(json.loads(pathlib.Path(a.eval).read_text())["levels"], a.first)
     respace(state, at)
     checkpoint.save(a.out, state, step, half=True)
     print("old levels:", ", ".join(f"{t:.3f}" for t in at))

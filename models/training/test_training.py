@@ -22,6 +22,41 @@ import train
 
 
 class Fast(unittest.TestCase):
+    def test_half_weights_are_those_of_autocast(self):
+        block = lambda: mlicpp.ResidualBlockUpsample(8, 16).to(memory_format=torch.channels_last)
+        plain, halved = block(), block()
+        halved.load_state_dict(plain.state_dict())
+        half = fast.HalfWeights(halved)
+        x = torch.randn(2, 8, 8, 8)
+        for step in range(2):
+            for net in (plain, halved):
+                for p in net.parameters():
+                    if net is plain or not any(p is w for w in half.whole):
+                        p.grad = None
+                half.refresh()
+                with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                    y = net(x)
+                y.float().square().sum().backward()
+            half.gradients()
+            for a, b in zip(plain.parameters(), halved.parameters()):
+                torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+            with torch.no_grad():
+                for p in (*plain.parameters(), *halved.parameters()):
+                    p.mul_(1.5)
+
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        a = train.arguments(["--tiles", "synthetic:8", "--out", "", "--batch", "2", "--size", "64", "--warmup", "1"])
+        net = fast.use(mlicpp.MLICPlusPlus(mlicpp.EDGE))
+        factor = float("nan")
+        one = train.Step(net, lambda net, x, q: (net.gain.sum() * factor + 0 * q, 0 * q, 0 * q + 1e-3), "joint", a, 2, 64)
+        one.set_rate(1.0)
+        before = net.gain.detach().clone()
+        one(torch.rand(2, 3, 64, 64))
+        torch.testing.assert_close(net.gain.detach(), before, rtol=0, atol=0)
+        factor = 1.0
+        one(torch.rand(2, 3, 64, 64))
+        self.assertTrue((net.gain < before).all())
+
     def test_local_context_is_the_definition(self):
         torch.manual_seed(0)
         m = mlicpp.LocalContext()
@@ -112,6 +147,8 @@ class Levels(unittest.TestCase):
     def test_bits_are_evenly_spaced(self):
         rows = [{"bpp": b} for b in (0.1, 0.2, 0.4, 1.6)]
         for got, want in zip(levels.positions(rows), (0.0, 4 / 3, 2 + 1 / 3, 3.0)):
+            self.assertAlmostEqual(got, want)
+        for got, want in zip(levels.positions(rows, first=0.2), (1.0, 2.0, 2.5, 3.0)):
             self.assertAlmostEqual(got, want)
         state = {name: torch.tensor([[0.0], [1.0], [3.0], [7.0]]) for name in levels.GAINS}
         levels.respace(state, [0.0, 0.5, 1.5, 3.0])
