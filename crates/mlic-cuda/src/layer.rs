@@ -7,6 +7,7 @@ use mlic_core::checkerboard::Parity;
 
 use crate::args::{LayerArgs, MAX_TERMS, half};
 use crate::device::{self, Device};
+use crate::packed::BLOCK;
 
 /// An index that a kernel computes in 32 bits; what does not fit is refused by the launch.
 pub(crate) fn narrow(n: usize) -> i32 {
@@ -18,10 +19,35 @@ pub(crate) fn narrow(n: usize) -> i32 {
 pub(crate) struct Plan {
     /// All but inputs, outputs and positions.
     pub(crate) args: LayerArgs,
-    /// Warps of a block along the outputs; none for a depthwise layer.
-    pub(crate) warps_n: Option<usize>,
+    /// None for a depthwise layer.
+    pub(crate) dense: Option<Dense>,
+}
+
+/// What kind of dense layer it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Dense {
+    /// Bytes of a weight.
+    pub(crate) planes: usize,
     /// Whether one term has weights.
     pub(crate) is_single: bool,
+}
+
+/// `STAGES` of `dense.h`.
+pub(crate) const STAGES: usize = 3;
+/// Positions of a row of the tile of a layer that reads neighbours.
+const TILE_WIDTH: usize = 16;
+/// The most warps of a block.
+const MAX_WARPS: usize = 12;
+
+/// Warps of a block of a dense layer: along positions, outputs (32 each) and the k axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tile {
+    /// Along positions.
+    pub m: usize,
+    /// Along outputs.
+    pub n: usize,
+    /// Along the k axis: warps that share positions and outputs.
+    pub k: usize,
 }
 
 /// Address and channels of an input.
@@ -72,18 +98,84 @@ impl Plan {
         if positions == 0 {
             return Ok(());
         }
-        let Some(warps_n) = self.warps_n else {
+        let Some(dense) = self.dense else {
             return device.launch_elements(&device::DEPTHWISE, positions * self.args.outputs as usize, &args);
         };
-        let warps_m = if warps_n == 1 { 4 } else { 2 };
-        let grid = [positions.div_ceil(32 * warps_m), self.args.columns as usize / (32 * warps_n)];
-        let kernel = match (device.has_mma, self.is_single) {
-            (true, true) => &device::DENSE_MMA_SINGLE,
-            (true, false) => &device::DENSE_MMA,
-            (false, true) => &device::DENSE_DOT_SINGLE,
-            (false, false) => &device::DENSE_DOT,
+        let tile = self.tile(device, dense, region);
+        (args.pitch, args.patch) = self.patch(tile, region);
+        [args.warps_m, args.warps_n, args.warps_k] = [tile.m, tile.n, tile.k].map(narrow);
+        let kernel = match (device.has_mma, dense.planes, dense.is_single) {
+            (true, 1, true) => &device::DENSE_MMA_BYTES_SINGLE,
+            (true, 1, false) => &device::DENSE_MMA_BYTES,
+            (true, _, true) => &device::DENSE_MMA_WORDS_SINGLE,
+            (true, _, false) => &device::DENSE_MMA_WORDS,
+            (false, 1, true) => &device::DENSE_DOT_BYTES_SINGLE,
+            (false, 1, false) => &device::DENSE_DOT_BYTES,
+            (false, _, true) => &device::DENSE_DOT_WORDS_SINGLE,
+            (false, _, false) => &device::DENSE_DOT_WORDS,
         };
-        device.launch(kernel, grid, 32 * warps_m * warps_n, &args)
+        let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.n)];
+        device.launch_shared(kernel, grid, 32 * tile.m * tile.n * tile.k, self.shared(tile, dense, region), &args)
+    }
+
+    /// Whether each output reads one position, the one of its own index.
+    const fn is_run(&self, region: &Region) -> bool {
+        self.args.side == 1 && region.parity.is_none()
+    }
+
+    /// Blocks along the positions.
+    fn blocks_along(&self, tile: Tile, region: &Region) -> usize {
+        let (rows, columns) = (region.rows.len(), region.columns());
+        if self.is_run(region) {
+            (rows * columns).div_ceil(32 * tile.m)
+        } else {
+            columns.div_ceil(TILE_WIDTH) * rows.div_ceil(2 * tile.m)
+        }
+    }
+
+    /// Positions of a row of the patch, none for a run, and of all of it.
+    fn patch(&self, tile: Tile, region: &Region) -> (i32, i32) {
+        let border = self.args.side - 1;
+        let pitch = border + narrow(if region.parity.is_some() { 2 * TILE_WIDTH } else { TILE_WIDTH });
+        if self.is_run(region) { (0, narrow(32 * tile.m)) } else { (pitch, (narrow(2 * tile.m) + border) * pitch) }
+    }
+
+    /// Bytes of shared memory of a block: what `parts_of` of `dense.h` divides, or the sums that warps exchange.
+    fn shared(&self, tile: Tile, dense: Dense, region: &Region) -> usize {
+        let (patch, groups) = (self.patch(tile, region).1 as usize, self.args.groups as usize);
+        let patch_len = patch * 64 * if self.args.side == 1 { groups } else { 1 };
+        let stages = STAGES * groups * tile.n * dense.planes * 1024;
+        let copied = (4 * patch).next_multiple_of(16) + self.args.patches as usize * patch_len + stages;
+        copied.max(if tile.k > 1 { tile.m * tile.n * tile.k * 8192 } else { 0 })
+    }
+
+    /// The warps of a block. Large blocks copy less for each product, but there must be blocks for all multiprocessors; where there
+    /// are not, warps share out the k axis, because then the time of one block is that of the layer.
+    fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
+        let across = self.args.columns as usize / BLOCK;
+        let fits = |tile: &Tile| {
+            across % tile.n == 0
+                && tile.m * tile.n * tile.k <= MAX_WARPS
+                && self.shared(*tile, dense, region) <= device.shared_limit
+        };
+        let blocks = |tile: Tile| self.blocks_along(tile, region) * across / tile.n;
+        if let Some(tile) = device.forced_tile.filter(fits) {
+            return tile;
+        }
+        let of = |m, n| Tile { m, n, k: 1 };
+        // Words have four products for each value that is copied: there, small blocks, several of them on a multiprocessor.
+        let shapes: &[Tile] =
+            if dense.planes == 1 { &[of(4, 3), of(4, 2), of(4, 1), of(2, 2), of(2, 1), of(1, 1)] } else { &[of(4, 1), of(2, 1), of(1, 1)] };
+        let least = of(1, 1);
+        let is_enough = |tile: &Tile| fits(tile) && blocks(*tile) >= 2 * device.multiprocessors;
+        let tile = shapes.iter().copied().find(is_enough).unwrap_or(least);
+        let k = match self.args.side {
+            1 => self.args.groups as usize,
+            side => side as usize,
+        };
+        let split = Tile { k, ..tile };
+        let warps = blocks(tile) * tile.m * tile.n;
+        if tile == least && warps < 8 * device.multiprocessors && fits(&split) { split } else { tile }
     }
 
     /// Whether the inputs are as many as the terms.
