@@ -4,6 +4,7 @@
 // MLIC_EMULATOR_DEVICES=0        number of devices
 // MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
 // MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
+// MLIC_EMULATOR_PROCESSORS=132   multiprocessors: tiles of layers depend on them
 #include "emulator.h"
 
 #include "../kernels/exact.cu"
@@ -32,12 +33,12 @@ template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim
 #define PLAIN(name, A, threads) {#name, sizeof(A), threads, false, run<A, name, false>}
 #define WAITS(name, A, threads) {#name, sizeof(A), threads, true, run<A, name, true>}
 const Kernel KERNELS[] = {
-    WAITS(mlic_dense_mma_bytes, LayerArgs, 384),
-    WAITS(mlic_dense_mma_bytes_single, LayerArgs, 384),
+    WAITS(mlic_dense_mma_bytes, LayerArgs, 512),
+    WAITS(mlic_dense_mma_bytes_single, LayerArgs, 512),
     WAITS(mlic_dense_mma_words, LayerArgs, 384),
     WAITS(mlic_dense_mma_words_single, LayerArgs, 384),
-    WAITS(mlic_dense_dot_bytes, LayerArgs, 384),
-    WAITS(mlic_dense_dot_bytes_single, LayerArgs, 384),
+    WAITS(mlic_dense_dot_bytes, LayerArgs, 512),
+    WAITS(mlic_dense_dot_bytes_single, LayerArgs, 512),
     WAITS(mlic_dense_dot_words, LayerArgs, 384),
     WAITS(mlic_dense_dot_words_single, LayerArgs, 384),
     PLAIN(mlic_depthwise, LayerArgs, 256),
@@ -127,7 +128,8 @@ API cuDeviceGetAttribute(int *v, int attribute, int) {
     switch (attribute) {
     case 75: *v = capability / 10; break;
     case 76: *v = capability % 10; break;
-    case 16: case 19: *v = 1; break; // multiprocessors; host memory can be mapped
+    case 19: *v = 1; break; // host memory can be mapped
+    case 16: *v = (int)setting("MLIC_EMULATOR_PROCESSORS", 1); break;
     case 10: *v = 32; break;
     case 1: *v = 1024; break;
     case 97: *v = SHARED_LIMIT; break;

@@ -189,8 +189,13 @@ DEVICE void multiply(const Rows &rows, const u32 *columns, Accumulators<PLANES> 
     multiply_dot<PLANES, WIDE>(rows, columns, sums);
 }
 
-// Sums of a lane: eight outputs of two rows of each tile.
-typedef i64 Sums[2 * TILES_M][8];
+// Sums of a warp, in shared memory: they are touched once for each term, and would take half of the registers. Two outputs at a time, so
+// that the lanes of a warp are side by side.
+struct alignas(16) Pair {
+    i64 of[2];
+};
+#define SUMS_LEN (2 * TILES_M * 4 * 32) // pairs of a warp: rows, pairs of eight outputs, lanes
+DEVICE Pair &sum_of(Pair *sums, i32 row, i32 pair) { return sums[32 * (4 * row + pair)]; }
 
 template <i32 PLANES> DEVICE void clear(Accumulators<PLANES> &sums) {
     UNROLL for (i32 p = 0; p <= PLANES; ++p)
@@ -200,49 +205,25 @@ template <i32 PLANES> DEVICE void clear(Accumulators<PLANES> &sums) {
 }
 
 // The biases, which one of the warps that share a tile adds.
-DEVICE void start(const LayerArgs &a, i32 output, bool has_bias, Sums &sums) {
-    UNROLL for (i32 i = 0; i < 8; ++i) {
-        const i64 bias = has_bias ? a.bias[output + i] : 0;
-        UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row) sums[row][i] = bias;
+DEVICE void start(const LayerArgs &a, i32 output, bool has_bias, Pair *sums) {
+    UNROLL for (i32 i = 0; i < 4; ++i) {
+        const Pair bias = {{has_bias ? a.bias[output + 2 * i] : 0, has_bias ? a.bias[output + 2 * i + 1] : 0}};
+        UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row) sum_of(sums, row, i) = bias;
     }
 }
 
 // Adds a term's accumulators times its multipliers.
-template <i32 PLANES> DEVICE void fold(const i32 *multipliers, const Accumulators<PLANES> &of, Sums &sums) {
+template <i32 PLANES> DEVICE void fold(const i32 *multipliers, const Accumulators<PLANES> &of, Pair *sums) {
     UNROLL for (i32 n = 0; n < TILES_N; ++n)
-        UNROLL for (i32 j = 0; j < 2; ++j) {
-            const i64 multiplier = multipliers[2 * n + j];
-            UNROLL for (i32 m = 0; m < TILES_M; ++m)
-                UNROLL for (i32 h = 0; h < 2; ++h) {
-                    const i32 i = 2 * h + j;
-                    u32 sum = 0;
-                    UNROLL for (i32 p = PLANES; p >= 0; --p) sum = (sum << 8) + (u32)of.of[p][m][n][i];
-                    sums[2 * m + h][2 * n + j] += (i32)sum * multiplier;
-                }
-        }
-}
-
-// The sums of the warps that share a tile: all write theirs, and each adds up the rows that it will store.
-DEVICE void exchange(const LayerArgs &a, i32 warp_k, i32 tile, Sums &sums, char *shared) {
-    struct alignas(16) Pair {
-        i64 of[2];
-    };
-    Pair *pairs = (Pair *)shared + (threadIdx.x & 31);
-    const i32 tiles = a.warps_m * a.warps_n;
-    __syncthreads();
-    UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row)
-        UNROLL for (i32 i = 0; i < 4; ++i)
-            pairs[32 * (4 * (2 * TILES_M * (warp_k * tiles + tile) + row) + i)] = {{sums[row][2 * i], sums[row][2 * i + 1]}};
-    __syncthreads();
-    ROLLED for (i32 k = 1; k < a.warps_k; ++k) {
-        const i32 other = warp_k + k < a.warps_k ? warp_k + k : warp_k + k - a.warps_k;
-        UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row)
-            UNROLL for (i32 i = 0; i < 4; ++i) {
-                const Pair p = pairs[32 * (4 * (2 * TILES_M * (other * tiles + tile) + row) + i)];
-                sums[row][2 * i] += p.of[0];
-                sums[row][2 * i + 1] += p.of[1];
+        UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row) {
+            Pair all = sum_of(sums, row, n);
+            UNROLL for (i32 j = 0; j < 2; ++j) {
+                u32 sum = 0;
+                UNROLL for (i32 p = PLANES; p >= 0; --p) sum = (sum << 8) + (u32)of.of[p][row >> 1][n][2 * (row & 1) + j];
+                all.of[j] += (i64)(i32)sum * multipliers[2 * n + j];
             }
-    }
+            sum_of(sums, row, n) = all;
+        }
 }
 
 // Of an output, before they were put in order for the shuffle.
@@ -256,25 +237,49 @@ DEVICE void add_identities(const LayerArgs &a, i32 position, i32 output, i64 (&s
         const Term &t = a.terms[term];
         if (!t.identity) continue;
         const i16 *from = input_at(a, term, place_of(a, position)) + t.first;
-        for (i32 i = output; i < output + 8 && i < a.outputs; ++i)
-            sums[i - output] += (i64)from[channel_of(a, i)] * t.multipliers[i];
+        if (!a.shuffle && ((a.strides[term] | t.first | a.outputs) & 7) == 0) {
+            if (output >= a.outputs) continue;
+            const Vec16 v = *(const Vec16 *)(from + output);
+            const u32 words[4] = {v.x, v.y, v.z, v.w};
+            UNROLL for (i32 i = 0; i < 8; ++i)
+                sums[i] += (i64)(i16)(words[i >> 1] >> (16 * (i & 1))) * t.multipliers[output + i];
+        } else {
+            // Rolled: a channel takes divisions. Without an index: the sums are in registers.
+            ROLLED for (i32 i = 0; i < 8 && output + i < a.outputs; ++i) {
+                const i64 product = (i64)from[channel_of(a, output + i)] * t.multipliers[output + i];
+                UNROLL for (i32 j = 0; j < 8; ++j) sums[j] += i == j ? product : 0;
+            }
+        }
     }
+}
+
+// Eight outputs of a position that are neighbours in memory and activations.
+DEVICE void store_together(const LayerArgs &a, i32 position, i32 output, const i64 (&sums)[8]) {
+    u32 words[4] = {0, 0, 0, 0};
+    const auto put = [&](i32 i, i32 value) { words[i >> 1] |= ((u32)value & 0xffffu) << (16 * (i & 1)); };
+    if (a.epilogue == GELU) {
+        UNROLL for (i32 i = 0; i < 8; ++i) put(i, finish_gelu(sums[i], a.shift, a.max, a.table, a.output));
+    } else if (a.epilogue == LINEAR) {
+        UNROLL for (i32 i = 0; i < 8; ++i) put(i, saturate(round_shift(sums[i], a.shift), a.max));
+    } else {
+        UNROLL for (i32 i = 0; i < 8; ++i) put(i, finish(a, position, output + i, sums[i]));
+    }
+    *(Vec16 *)((i16 *)a.out + index_of(a, position, output)) = {words[0], words[1], words[2], words[3]};
 }
 
 // Eight outputs of a position, all of one phase where they are shuffled.
 DEVICE void store_eight(const LayerArgs &a, i32 position, i32 output, const i64 (&sums)[8]) {
-    i32 values[8];
-    UNROLL for (i32 i = 0; i < 8; ++i) values[i] = finish(a, position, output + i, sums[i]);
     const bool is_activation = a.epilogue <= GELU || a.epilogue == ROOT;
     if (is_activation && (a.outputs & (a.shuffle ? 31 : 7)) == 0) {
-        if (output >= a.outputs) return;
-        u32 words[4];
-        UNROLL for (i32 i = 0; i < 4; ++i) words[i] = ((u32)values[2 * i] & 0xffffu) | ((u32)values[2 * i + 1] << 16);
-        *(Vec16 *)((i16 *)a.out + index_of(a, position, output)) = {words[0], words[1], words[2], words[3]};
+        if (output < a.outputs) store_together(a, position, output, sums);
         return;
     }
-    UNROLL for (i32 i = 0; i < 8; ++i)
-        if (output + i < a.outputs) store(a, position, output + i, values[i]);
+    // Rolled: storing one divides.
+    ROLLED for (i32 i = 0; i < 8 && output + i < a.outputs; ++i) {
+        i64 sum = 0;
+        UNROLL for (i32 j = 0; j < 8; ++j) sum = i == j ? sums[j] : sum; // not an index: the sums are in registers
+        store(a, position, output + i, finish(a, position, output + i, sum));
+    }
 }
 
 // The bytes of shared memory that a layer has: positions of the patch in the inputs, patches, stages of weights.
@@ -282,17 +287,21 @@ struct Parts {
     i32 *sources;
     i16 *patches;
     u32 *stages;
+    Pair *sums;
     i32 patch_len, stage_len; // elements
 };
-template <i32 PLANES> DEVICE Parts parts_of(const LayerArgs &a, char *shared) {
-    const i32 patch_len = a.patch * 32 * (a.side == 1 ? a.groups : 1);
-    char *patches = shared + ((4 * a.patch + 15) & ~15);
-    return {(i32 *)shared, (i16 *)patches, (u32 *)(patches + (i64)a.patches * patch_len * 2), patch_len, a.groups * a.warps_n * PLANES * 256};
+template <i32 PLANES, bool SINGLE> DEVICE Parts parts_of(const LayerArgs &a, char *shared) {
+    const i32 patch_len = a.patch * 32 * (a.side == 1 ? a.groups : 1), stage_len = a.groups * a.warps_n * PLANES * 256;
+    i16 *patches = (i16 *)(shared + ((4 * a.patch + 15) & ~15));
+    u32 *stages = (u32 *)(patches + a.patches * patch_len);
+    // The sums of one term are made when all else has been read.
+    Pair *sums = (Pair *)(SINGLE ? shared : (char *)(stages + STAGES * stage_len));
+    return {(i32 *)shared, patches, stages, sums, patch_len, stage_len};
 }
 
 // SINGLE: one term has weights, and its sums are made when they are stored.
 template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerArgs &a, char *shared) {
-    const Parts parts = parts_of<PLANES>(a, shared);
+    const Parts parts = parts_of<PLANES, SINGLE>(a, shared);
     const i32 warp = (i32)threadIdx.x >> 5, group = ((i32)threadIdx.x & 31) >> 2, quad = threadIdx.x & 3, tiles = a.warps_m * a.warps_n;
     const i32 warp_k = warp / tiles, own = warp - warp_k * tiles, warp_m = own / a.warps_n, warp_n = own - warp_m * a.warps_n;
     const i32 column = (i32)blockIdx.y * a.warps_n * 32, output = column + 32 * warp_n + 8 * quad;
@@ -303,7 +312,7 @@ template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerAr
     first.further = a.half == HALF_NONE ? 8 * 32 : 16 * 32;
 
     Accumulators<PLANES> products;
-    Sums sums;
+    Pair *const sums = parts.sums + warp * SUMS_LEN + (threadIdx.x & 31);
     clear(products);
     if (!SINGLE) start(a, output, warp_k == 0, sums);
     __syncthreads();
@@ -351,15 +360,22 @@ template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerAr
         read_stage = read_stage + 1 == STAGES ? 0 : read_stage + 1;
     }
     if (SINGLE) {
+        __syncthreads();
         start(a, output, warp_k == 0, sums);
         fold(a.terms[steps[0].term].multipliers + output, products, sums);
     }
-    if (a.warps_k > 1) exchange(a, warp_k, own, sums, shared);
-    // Rolled: the sums lie in local memory anyway, touched once for each term, and the epilogue is long.
+    if (a.warps_k > 1) __syncthreads();
+    // Rolled: the epilogue is long.
     ROLLED for (i32 i = warp_k; i < 2 * TILES_M; i += a.warps_k) {
         const i32 position = position_of(a, tile, 32 * warp_m + 8 * i + group);
         if (position < 0) continue;
-        add_identities(a, position, output, sums[i]);
-        store_eight(a, position, output, sums[i]);
+        i64 all[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        ROLLED for (i32 k = 0; k < a.warps_k; ++k) {
+            Pair *const of = parts.sums + (k * tiles + own) * SUMS_LEN + (threadIdx.x & 31);
+            UNROLL for (i32 pair = 0; pair < 4; ++pair)
+                UNROLL for (i32 j = 0; j < 2; ++j) all[2 * pair + j] += sum_of(of, i, pair).of[j];
+        }
+        add_identities(a, position, output, all);
+        store_eight(a, position, output, all);
     }
 }

@@ -18,12 +18,12 @@
 #else
 #define DOT_LAYER(planes, single)
 #endif
-KERNEL(384) mlic_dense_mma_bytes(const LayerArgs a) { MMA_LAYER(1, false) }
-KERNEL(384) mlic_dense_mma_bytes_single(const LayerArgs a) { MMA_LAYER(1, true) }
+KERNEL(512) mlic_dense_mma_bytes(const LayerArgs a) { MMA_LAYER(1, false) }
+KERNEL(512) mlic_dense_mma_bytes_single(const LayerArgs a) { MMA_LAYER(1, true) }
 KERNEL(384) mlic_dense_mma_words(const LayerArgs a) { MMA_LAYER(2, false) }
 KERNEL(384) mlic_dense_mma_words_single(const LayerArgs a) { MMA_LAYER(2, true) }
-KERNEL(384) mlic_dense_dot_bytes(const LayerArgs a) { DOT_LAYER(1, false) }
-KERNEL(384) mlic_dense_dot_bytes_single(const LayerArgs a) { DOT_LAYER(1, true) }
+KERNEL(512) mlic_dense_dot_bytes(const LayerArgs a) { DOT_LAYER(1, false) }
+KERNEL(512) mlic_dense_dot_bytes_single(const LayerArgs a) { DOT_LAYER(1, true) }
 KERNEL(384) mlic_dense_dot_words(const LayerArgs a) { DOT_LAYER(2, false) }
 KERNEL(384) mlic_dense_dot_words_single(const LayerArgs a) { DOT_LAYER(2, true) }
 KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }

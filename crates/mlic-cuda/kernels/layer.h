@@ -67,11 +67,14 @@ DEVICE const i16 *input_at(const LayerArgs &a, i32 term, Place p) {
     return a.inputs[term] + ((i64)p.row * a.in_width + p.col) * a.strides[term];
 }
 
+DEVICE i32 finish_gelu(i64 sum, i32 shift, i32 max, const i16 *table, Requant output) {
+    return saturate(requant(output, gelu(table, saturate(round_shift(sum, shift), PREACT_MAX))), max);
+}
 // A weighted sum to its activation or latent. Not inlined: it stands in every kernel many times.
 NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *table, Requant output) {
     const i64 v = round_shift(sum, shift);
     switch (epilogue) {
-    case GELU: return saturate(requant(output, gelu(table, saturate(v, PREACT_MAX))), max);
+    case GELU: return finish_gelu(sum, shift, max, table, output);
     case LATENT: return saturate(v, LATENT_MAX);
     case HALF_TANH: return half_tanh(table, saturate(v, PREACT_MAX));
     case SAMPLE: return saturate(v > 0 ? v : 0, max);

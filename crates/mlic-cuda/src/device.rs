@@ -6,11 +6,11 @@
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
@@ -86,6 +86,30 @@ pub(crate) struct Device {
     pub(crate) shared_limit: usize,
     /// Tile of every dense layer that it is possible for: for measurements.
     pub(crate) forced_tile: Option<Tile>,
+    /// Where the time of each launch goes: for measurements.
+    pub(crate) profile: Option<Arc<Profile>>,
+}
+
+/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that what is measured is not the time of its launch: the numbers that
+/// come of it are not those of the model.
+#[derive(Default)]
+pub(crate) struct Profile {
+    spans: Mutex<Vec<(String, [CudaEvent; 2])>>,
+    label: Mutex<String>,
+}
+
+/// Launches of one measurement.
+const REPEATS: u32 = 8;
+
+impl Profile {
+    /// Label and milliseconds of each launch since the last call.
+    pub(crate) fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
+        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
+            Ok((label, f64::from(start.elapsed_ms(&end)?) / f64::from(REPEATS)))
+        };
+        spans.into_iter().map(time).collect()
+    }
 }
 
 fn unavailable(reason: impl Into<String>) -> BackendError {
@@ -143,7 +167,7 @@ impl Device {
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
         let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
         let has_mma = image.has_mma;
-        Ok(Self { stream, functions, description, capability, has_mma, multiprocessors, shared_limit, forced_tile: None })
+        Ok(Self { stream, functions, description, capability, has_mma, multiprocessors, shared_limit, forced_tile: None, profile: None })
     }
 
     /// The same GPU with a stream of its own.
@@ -180,10 +204,28 @@ impl Device {
             shared_mem_bytes: side(shared)?,
         };
         debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
-        let mut launch = self.stream.launch_builder(function);
-        // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
-        // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
-        unsafe { launch.arg(argument).launch(config) }.map(|_| ())
+        let start = || {
+            let mut launch = self.stream.launch_builder(function);
+            // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
+            // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
+            unsafe { launch.arg(argument).launch(config) }.map(|_| ())
+        };
+        let Some(profile) = &self.profile else { return start() };
+        let mark = || self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        start()?;
+        let before = mark()?;
+        (0..REPEATS).try_for_each(|_| start())?;
+        let label = std::mem::take(&mut *profile.label.lock().unwrap_or_else(PoisonError::into_inner));
+        let span = (format!("{}{label}", kernel.name), [before, mark()?]);
+        profile.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        Ok(())
+    }
+
+    /// What the next launch is called beside its kernel's name, where times are taken.
+    pub(crate) fn label(&self, text: impl FnOnce() -> String) {
+        if let Some(profile) = &self.profile {
+            *profile.label.lock().unwrap_or_else(PoisonError::into_inner) = text();
+        }
     }
 
     /// Starts a kernel with a thread for each of `count` elements; nothing for none.

@@ -114,6 +114,10 @@ impl Plan {
             (false, _, true) => &device::DENSE_DOT_WORDS_SINGLE,
             (false, _, false) => &device::DENSE_DOT_WORDS,
         };
+        device.label(|| {
+            let LayerArgs { side, outputs, step_count, .. } = self.args;
+            format!(" {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps", tile.m, tile.n, tile.k)
+        });
         let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.n)];
         device.launch_shared(kernel, grid, 32 * tile.m * tile.n * tile.k, self.shared(tile, dense, region), &args)
     }
@@ -140,13 +144,14 @@ impl Plan {
         if self.is_run(region) { (0, narrow(32 * tile.m)) } else { (pitch, (narrow(2 * tile.m) + border) * pitch) }
     }
 
-    /// Bytes of shared memory of a block: what `parts_of` of `dense.h` divides, or the sums that warps exchange.
+    /// Bytes of shared memory of a block, which `parts_of` of `dense.h` divides.
     fn shared(&self, tile: Tile, dense: Dense, region: &Region) -> usize {
         let (patch, groups) = (self.patch(tile, region).1 as usize, self.args.groups as usize);
         let patch_len = patch * 64 * if self.args.side == 1 { groups } else { 1 };
         let stages = STAGES * groups * tile.n * dense.planes * 1024;
         let copied = (4 * patch).next_multiple_of(16) + self.args.patches as usize * patch_len + stages;
-        copied.max(if tile.k > 1 { tile.m * tile.n * tile.k * 8192 } else { 0 })
+        let sums = tile.m * tile.n * tile.k * BLOCK * BLOCK * size_of::<i64>();
+        if dense.is_single { copied.max(sums) } else { copied + sums }
     }
 
     /// The warps of a block. Large blocks copy less for each product, but there must be blocks for all multiprocessors; where there
