@@ -35,6 +35,7 @@ template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim
 const Kernel KERNELS[] = {
     WAITS(mlic_dense_mma_bytes, LayerArgs, 512),
     WAITS(mlic_dense_mma_bytes_single, LayerArgs, 512),
+    WAITS(mlic_dense_mma_bytes_single_broad, LayerArgs, 384),
     WAITS(mlic_dense_mma_words, LayerArgs, 384),
     WAITS(mlic_dense_mma_words_single, LayerArgs, 384),
     WAITS(mlic_dense_dot_bytes, LayerArgs, 512),

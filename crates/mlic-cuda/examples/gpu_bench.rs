@@ -52,20 +52,23 @@ fn pictures(backend: &CudaBackend, width: u32, height: u32) -> Result<(), Backen
 }
 
 /// Blocks that dense layers are measured with; none are the chosen ones.
-const WARPS: [Option<Warps>; 9] = [
+const WARPS: [Option<Warps>; 12] = [
     None,
-    Some([4, 3, 1]),
-    Some([4, 2, 1]),
-    Some([4, 1, 1]),
-    Some([2, 3, 1]),
-    Some([2, 2, 1]),
-    Some([2, 1, 1]),
-    Some([1, 1, 1]),
-    Some([1, 1, 3]),
+    Some([4, 3, 1, 2]),
+    Some([4, 1, 1, 2]),
+    Some([2, 3, 1, 2]),
+    Some([2, 1, 1, 2]),
+    Some([4, 3, 1, 1]),
+    Some([4, 2, 1, 1]),
+    Some([4, 1, 1, 1]),
+    Some([2, 3, 1, 1]),
+    Some([2, 1, 1, 1]),
+    Some([1, 1, 1, 1]),
+    Some([1, 1, 3, 1]),
 ];
 
 fn named(warps: Option<Warps>) -> String {
-    warps.map_or_else(|| "as chosen".to_owned(), |[m, n, k]| format!("{m}x{n}x{k} warps"))
+    warps.map_or_else(|| "as chosen".to_owned(), |[m, n, k, blocks]| format!("{m}x{n}x{k} warps of 32x{}", 32 * blocks))
 }
 
 fn rates() -> Result<(), BackendError> {

@@ -1,7 +1,8 @@
 // Dense layers as implicit matrix products on bytes (SPEC 4.2).
 //
-// A block makes a tile of `warps_m * 32` positions by `warps_n * 32` outputs; a warp 32 x 32 of it, as 2 x 4 tiles of mma.m16n8k32, over
-// every `warps_k`-th group of the k axis. A layer that reads neighbours has tiles 16 positions wide; one that does not, runs of positions.
+// A block makes a tile of `warps_m * 32` positions by `warps_n * BLOCKS * 32` outputs; a warp 32 by BLOCKS * 32 of it, as 2 by BLOCKS * 4
+// tiles of mma.m16n8k32, over every `warps_k`-th group of the k axis. With two BLOCKS, what a lane has loaded and split of the activations
+// is multiplied twice as often. A layer that reads neighbours has tiles 16 positions wide; one that does not, runs of positions.
 //
 // The k axis is walked in groups of 32 channels of one tap. What the tile's taps read of 32 channels is the patch: its positions and the
 // border around them, 16-bit, as they are. It is copied to shared memory once, and every tap reads it at another offset. The host lists
@@ -76,8 +77,8 @@ DEVICE void copy_patch(const LayerArgs &a, const Step &s, const i32 *sources, i1
 }
 
 // Copies the weights of a step, of this block's outputs.
-template <i32 PLANES> DEVICE void copy_weights(const LayerArgs &a, const Step &s, const char *from, u32 *to) {
-    const i32 pieces = a.warps_n * PLANES * 64;
+template <i32 PLANES, i32 BLOCKS> DEVICE void copy_weights(const LayerArgs &a, const Step &s, const char *from, u32 *to) {
+    const i32 pieces = a.warps_n * BLOCKS * PLANES * 64;
     ROLLED for (i32 group = 0; group < s.count; ++group) {
         for (i32 i = threadIdx.x; i < pieces; i += (i32)blockDim.x) copy_async(to + 4 * i, from + 16 * i, true);
         from += (i64)a.columns * PLANES * 32;
@@ -96,8 +97,8 @@ DEVICE Bytes split(const i16 *from) {
 }
 
 // By significance: 2^0, 2^8, 2^16.
-template <i32 PLANES> struct Accumulators {
-    i32 of[PLANES + 1][TILES_M][TILES_N][4];
+template <i32 PLANES, i32 BLOCKS> struct Accumulators {
+    i32 of[PLANES + 1][TILES_M][TILES_N * BLOCKS][4];
 };
 
 // Where a warp's activations of a group are: of outputs `group` and `group + 8` of each tile.
@@ -106,9 +107,14 @@ struct Rows {
     i32 further;
 };
 
+// How products are made.
+struct Mma {};
+struct Dot {};
+
 #if defined(MLIC_MMA)
 // One group of a warp on tensor cores.
-template <i32 PLANES, bool WIDE> DEVICE void multiply_mma(const Rows &rows, const u32 *columns, Accumulators<PLANES> &sums) {
+template <i32 PLANES, i32 BLOCKS, bool WIDE>
+DEVICE void multiply_mma(const Rows &rows, const u32 *columns, Accumulators<PLANES, BLOCKS> &sums) {
     const i32 lane = threadIdx.x & 31, quad = lane & 3;
     u32 low[TILES_M][4], high[TILES_M][4];
     UNROLL for (i32 m = 0; m < TILES_M; ++m) {
@@ -118,9 +124,9 @@ template <i32 PLANES, bool WIDE> DEVICE void multiply_mma(const Rows &rows, cons
             high[m][2 * i] = top.high[i], high[m][2 * i + 1] = bottom.high[i];
         }
     }
-    UNROLL for (i32 pair = 0; pair < TILES_N / 2; ++pair) {
-        const Vec16 first = *(const Vec16 *)(columns + pair * 128 + 4 * lane);
-        const Vec16 second = *(const Vec16 *)(columns + (PLANES - 1) * 256 + pair * 128 + 4 * lane);
+    UNROLL for (i32 pair = 0; pair < TILES_N * BLOCKS / 2; ++pair) {
+        const u32 *of = columns + (pair >> 1) * PLANES * 256 + (pair & 1) * 128 + 4 * lane;
+        const Vec16 first = *(const Vec16 *)of, second = *(const Vec16 *)(of + (PLANES - 1) * 256);
         const u32 b[2][2] = {{first.x, first.y}, {first.z, first.w}}, c[2][2] = {{second.x, second.y}, {second.z, second.w}};
         // Products that go to one accumulator are far apart: each waits for the one before.
         UNROLL for (i32 product = 0; product < 4; ++product)
@@ -148,7 +154,7 @@ template <i32 PLANES, bool WIDE> DEVICE void multiply_mma(const Rows &rows, cons
 #endif
 
 // The same with dp4a, for processors without mma.m16n8k32: every lane makes the elements that it would hold of the tiles.
-template <i32 PLANES, bool WIDE> DEVICE void multiply_dot(const Rows &rows, const u32 *columns, Accumulators<PLANES> &sums) {
+template <i32 PLANES, bool WIDE> DEVICE void multiply_dot(const Rows &rows, const u32 *columns, Accumulators<PLANES, 1> &sums) {
     const i32 quad = threadIdx.x & 3;
     ROLLED for (i32 k = 0; k < 4; ++k) {
         Bytes a[TILES_M][2];
@@ -181,11 +187,14 @@ template <i32 PLANES, bool WIDE> DEVICE void multiply_dot(const Rows &rows, cons
     }
 }
 
-template <bool USE_MMA, i32 PLANES, bool WIDE>
-DEVICE void multiply(const Rows &rows, const u32 *columns, Accumulators<PLANES> &sums) {
 #if defined(MLIC_MMA)
-    if (USE_MMA) return multiply_mma<PLANES, WIDE>(rows, columns, sums);
+template <i32 PLANES, i32 BLOCKS, bool WIDE>
+DEVICE void multiply(Mma, const Rows &rows, const u32 *columns, Accumulators<PLANES, BLOCKS> &sums) {
+    multiply_mma<PLANES, BLOCKS, WIDE>(rows, columns, sums);
+}
 #endif
+template <i32 PLANES, i32 BLOCKS, bool WIDE>
+DEVICE void multiply(Dot, const Rows &rows, const u32 *columns, Accumulators<PLANES, BLOCKS> &sums) {
     multiply_dot<PLANES, WIDE>(rows, columns, sums);
 }
 
@@ -194,33 +203,36 @@ DEVICE void multiply(const Rows &rows, const u32 *columns, Accumulators<PLANES> 
 struct alignas(16) Pair {
     i64 of[2];
 };
-#define SUMS_LEN (2 * TILES_M * 4 * 32) // pairs of a warp: rows, pairs of eight outputs, lanes
-DEVICE Pair &sum_of(Pair *sums, i32 row, i32 pair) { return sums[32 * (4 * row + pair)]; }
+#define SUMS_LEN (2 * TILES_M * 4 * 32) // pairs of 32 outputs of a warp: rows, pairs of eight outputs, lanes
+DEVICE Pair &sum_of(Pair *sums, i32 row, i32 pair) { return sums[(pair >> 2) * SUMS_LEN + 32 * (4 * row + (pair & 3))]; }
+// Of a lane's eight outputs in each 32 of its warp.
+DEVICE i32 output_of(i32 pair) { return 32 * (pair >> 2) + 2 * (pair & 3); }
 
-template <i32 PLANES> DEVICE void clear(Accumulators<PLANES> &sums) {
+template <i32 PLANES, i32 BLOCKS> DEVICE void clear(Accumulators<PLANES, BLOCKS> &sums) {
     UNROLL for (i32 p = 0; p <= PLANES; ++p)
         UNROLL for (i32 m = 0; m < TILES_M; ++m)
-            UNROLL for (i32 n = 0; n < TILES_N; ++n)
+            UNROLL for (i32 n = 0; n < TILES_N * BLOCKS; ++n)
                 UNROLL for (i32 i = 0; i < 4; ++i) sums.of[p][m][n][i] = 0;
 }
 
 // The biases, which one of the warps that share a tile adds.
-DEVICE void start(const LayerArgs &a, i32 output, bool has_bias, Pair *sums) {
-    UNROLL for (i32 i = 0; i < 4; ++i) {
-        const Pair bias = {{has_bias ? a.bias[output + 2 * i] : 0, has_bias ? a.bias[output + 2 * i + 1] : 0}};
+template <i32 BLOCKS> DEVICE void start(const LayerArgs &a, i32 output, bool has_bias, Pair *sums) {
+    UNROLL for (i32 i = 0; i < 4 * BLOCKS; ++i) {
+        const i64 *from = a.bias + output + output_of(i);
+        const Pair bias = {{has_bias ? from[0] : 0, has_bias ? from[1] : 0}};
         UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row) sum_of(sums, row, i) = bias;
     }
 }
 
 // Adds a term's accumulators times its multipliers.
-template <i32 PLANES> DEVICE void fold(const i32 *multipliers, const Accumulators<PLANES> &of, Pair *sums) {
-    UNROLL for (i32 n = 0; n < TILES_N; ++n)
+template <i32 PLANES, i32 BLOCKS> DEVICE void fold(const i32 *multipliers, const Accumulators<PLANES, BLOCKS> &of, Pair *sums) {
+    UNROLL for (i32 n = 0; n < TILES_N * BLOCKS; ++n)
         UNROLL for (i32 row = 0; row < 2 * TILES_M; ++row) {
             Pair all = sum_of(sums, row, n);
             UNROLL for (i32 j = 0; j < 2; ++j) {
                 u32 sum = 0;
                 UNROLL for (i32 p = PLANES; p >= 0; --p) sum = (sum << 8) + (u32)of.of[p][row >> 1][n][2 * (row & 1) + j];
-                all.of[j] += (i64)(i32)sum * multipliers[2 * n + j];
+                all.of[j] += (i64)(i32)sum * multipliers[output_of(n) + j];
             }
             sum_of(sums, row, n) = all;
         }
@@ -290,8 +302,8 @@ struct Parts {
     Pair *sums;
     i32 patch_len, stage_len; // elements
 };
-template <i32 PLANES, bool SINGLE> DEVICE Parts parts_of(const LayerArgs &a, char *shared) {
-    const i32 patch_len = a.patch * 32 * (a.side == 1 ? a.groups : 1), stage_len = a.groups * a.warps_n * PLANES * 256;
+template <i32 PLANES, i32 BLOCKS, bool SINGLE> DEVICE Parts parts_of(const LayerArgs &a, char *shared) {
+    const i32 patch_len = a.patch * 32 * (a.side == 1 ? a.groups : 1), stage_len = a.groups * a.warps_n * BLOCKS * PLANES * 256;
     i16 *patches = (i16 *)(shared + ((4 * a.patch + 15) & ~15));
     u32 *stages = (u32 *)(patches + a.patches * patch_len);
     // The sums of one term are made when all else has been read.
@@ -300,21 +312,21 @@ template <i32 PLANES, bool SINGLE> DEVICE Parts parts_of(const LayerArgs &a, cha
 }
 
 // SINGLE: one term has weights, and its sums are made when they are stored.
-template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerArgs &a, char *shared) {
-    const Parts parts = parts_of<PLANES, SINGLE>(a, shared);
+template <class How, i32 PLANES, i32 BLOCKS, bool SINGLE> DEVICE void dense(const LayerArgs &a, char *shared) {
+    const Parts parts = parts_of<PLANES, BLOCKS, SINGLE>(a, shared);
     const i32 warp = (i32)threadIdx.x >> 5, group = ((i32)threadIdx.x & 31) >> 2, quad = threadIdx.x & 3, tiles = a.warps_m * a.warps_n;
     const i32 warp_k = warp / tiles, own = warp - warp_k * tiles, warp_m = own / a.warps_n, warp_n = own - warp_m * a.warps_n;
-    const i32 column = (i32)blockIdx.y * a.warps_n * 32, output = column + 32 * warp_n + 8 * quad;
+    const i32 width = a.warps_n * BLOCKS, column = (i32)blockIdx.y * width * 32, output = column + 32 * BLOCKS * warp_n + 8 * quad;
     const Place tile = tile_of(a);
     for (i32 i = threadIdx.x; i < a.patch; i += (i32)blockDim.x) parts.sources[i] = source_of(a, tile, i);
     Rows first;
     UNROLL for (i32 m = 0; m < TILES_M; ++m) first.from[m] = parts.patches + patch_of(a, tile, 32 * warp_m + 16 * m + group) * 32;
     first.further = a.half == HALF_NONE ? 8 * 32 : 16 * 32;
 
-    Accumulators<PLANES> products;
-    Pair *const sums = parts.sums + warp * SUMS_LEN + (threadIdx.x & 31);
+    Accumulators<PLANES, BLOCKS> products;
+    Pair *const sums = parts.sums + warp * BLOCKS * SUMS_LEN + (threadIdx.x & 31);
     clear(products);
-    if (!SINGLE) start(a, output, warp_k == 0, sums);
+    if (!SINGLE) start<BLOCKS>(a, output, warp_k == 0, sums);
     __syncthreads();
 
     // The list ends with empty steps, so that reading ahead needs no bounds.
@@ -326,7 +338,7 @@ template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerAr
             write_patch = write_patch + 1 == a.patches ? 0 : write_patch + 1;
             copy_patch(a, s, parts.sources, parts.patches + write_patch * parts.patch_len);
         }
-        copy_weights<PLANES>(a, s, weights, parts.stages + write_stage * parts.stage_len);
+        copy_weights<PLANES, BLOCKS>(a, s, weights, parts.stages + write_stage * parts.stage_len);
         weights += (i64)s.count * a.columns * PLANES * 32;
         write_stage = write_stage + 1 == STAGES ? 0 : write_stage + 1;
         copy_commit();
@@ -343,15 +355,15 @@ template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerAr
         ahead = steps[i + STAGES];
         if (s.flags & NEW_PATCH) read_patch = read_patch + 1 == a.patches ? 0 : read_patch + 1;
         const i16 *patch = parts.patches + read_patch * parts.patch_len;
-        const u32 *columns = parts.stages + read_stage * parts.stage_len + warp_n * PLANES * 256;
+        const u32 *columns = parts.stages + read_stage * parts.stage_len + warp_n * BLOCKS * PLANES * 256;
         ROLLED for (i32 k = warp_k; k < s.count; k += a.warps_k) {
             const i32 tap = s.tap + k, down = tap * a.side_inverse >> 16;
             const i32 offset = (a.side == 1 ? k * a.patch : down * (a.pitch - a.side) + tap) * 32 + (i32)(patch - parts.patches);
             Rows rows = first;
             UNROLL for (i32 m = 0; m < TILES_M; ++m) rows.from[m] += offset;
-            const u32 *of = columns + k * a.warps_n * PLANES * 256;
-            if (s.flags & WIDE_TERM) multiply<USE_MMA, PLANES, true>(rows, of, products);
-            else multiply<USE_MMA, PLANES, false>(rows, of, products);
+            const u32 *of = columns + k * width * PLANES * 256;
+            if (s.flags & WIDE_TERM) multiply<PLANES, BLOCKS, true>(How(), rows, of, products);
+            else multiply<PLANES, BLOCKS, false>(How(), rows, of, products);
         }
         if (!SINGLE && (s.flags & END_OF_TERM)) {
             fold(a.terms[s.term].multipliers + output, products, sums);
@@ -361,21 +373,22 @@ template <bool USE_MMA, i32 PLANES, bool SINGLE> DEVICE void dense(const LayerAr
     }
     if (SINGLE) {
         __syncthreads();
-        start(a, output, warp_k == 0, sums);
+        start<BLOCKS>(a, output, warp_k == 0, sums);
         fold(a.terms[steps[0].term].multipliers + output, products, sums);
     }
     if (a.warps_k > 1) __syncthreads();
     // Rolled: the epilogue is long.
-    ROLLED for (i32 i = warp_k; i < 2 * TILES_M; i += a.warps_k) {
-        const i32 position = position_of(a, tile, 32 * warp_m + 8 * i + group);
+    ROLLED for (i32 i = warp_k; i < 2 * TILES_M * BLOCKS; i += a.warps_k) {
+        const i32 row = i & (2 * TILES_M - 1), block = i / (2 * TILES_M);
+        const i32 position = position_of(a, tile, 32 * warp_m + 8 * row + group);
         if (position < 0) continue;
         i64 all[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         ROLLED for (i32 k = 0; k < a.warps_k; ++k) {
-            Pair *const of = parts.sums + (k * tiles + own) * SUMS_LEN + (threadIdx.x & 31);
+            Pair *const of = parts.sums + (k * tiles + own) * BLOCKS * SUMS_LEN + (threadIdx.x & 31);
             UNROLL for (i32 pair = 0; pair < 4; ++pair)
-                UNROLL for (i32 j = 0; j < 2; ++j) all[2 * pair + j] += sum_of(of, i, pair).of[j];
+                UNROLL for (i32 j = 0; j < 2; ++j) all[2 * pair + j] += sum_of(of, row, 4 * block + pair).of[j];
         }
-        add_identities(a, position, output, all);
-        store_eight(a, position, output, all);
+        add_identities(a, position, output + 32 * block, all);
+        store_eight(a, position, output + 32 * block, all);
     }
 }

@@ -5,23 +5,25 @@
 #include "elementwise.h"
 
 // A GPU has one of the two kinds of dense layers; the other is there and does nothing.
-#define LAYER(use_mma, planes, single)                                                                                  \
+#define LAYER(how, planes, blocks, single)                                                                              \
     DYNAMIC_SHARED(shared);                                                                                             \
-    dense<use_mma, planes, single>(a, (char *)shared);
+    dense<how, planes, blocks, single>(a, (char *)shared);
 #if defined(MLIC_MMA)
-#define MMA_LAYER(planes, single) LAYER(true, planes, single)
+#define MMA_LAYER(planes, blocks, single) LAYER(Mma, planes, blocks, single)
 #else
-#define MMA_LAYER(planes, single)
+#define MMA_LAYER(planes, blocks, single)
 #endif
 #if !defined(MLIC_MMA) || defined(MLIC_EMULATED)
-#define DOT_LAYER(planes, single) LAYER(false, planes, single)
+#define DOT_LAYER(planes, single) LAYER(Dot, planes, 1, single)
 #else
 #define DOT_LAYER(planes, single)
 #endif
-KERNEL(512) mlic_dense_mma_bytes(const LayerArgs a) { MMA_LAYER(1, false) }
-KERNEL(512) mlic_dense_mma_bytes_single(const LayerArgs a) { MMA_LAYER(1, true) }
-KERNEL(384) mlic_dense_mma_words(const LayerArgs a) { MMA_LAYER(2, false) }
-KERNEL(384) mlic_dense_mma_words_single(const LayerArgs a) { MMA_LAYER(2, true) }
+// Threads: as many as the registers of a multiprocessor suffice for, without spills.
+KERNEL(512) mlic_dense_mma_bytes(const LayerArgs a) { MMA_LAYER(1, 1, false) }
+KERNEL(512) mlic_dense_mma_bytes_single(const LayerArgs a) { MMA_LAYER(1, 1, true) }
+KERNEL(384) mlic_dense_mma_bytes_single_broad(const LayerArgs a) { MMA_LAYER(1, 2, true) }
+KERNEL(384) mlic_dense_mma_words(const LayerArgs a) { MMA_LAYER(2, 1, false) }
+KERNEL(384) mlic_dense_mma_words_single(const LayerArgs a) { MMA_LAYER(2, 1, true) }
 KERNEL(512) mlic_dense_dot_bytes(const LayerArgs a) { DOT_LAYER(1, false) }
 KERNEL(512) mlic_dense_dot_bytes_single(const LayerArgs a) { DOT_LAYER(1, true) }
 KERNEL(384) mlic_dense_dot_words(const LayerArgs a) { DOT_LAYER(2, false) }
@@ -46,4 +48,4 @@ KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
 // The layouts that args.rs declares too.
 static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 952 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
-static_assert(sizeof(LinearArgs) == 112 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");
+static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");

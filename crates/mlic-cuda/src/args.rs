@@ -213,6 +213,8 @@ pub(crate) struct LinearArgs {
     pub(crate) channels: i32,
     pub(crate) head_channels: i32,
     pub(crate) max: i32,
+    pub(crate) chunk: i32,
+    pub(crate) reserved: i32,
 }
 
 /// A window attention.
@@ -244,6 +246,6 @@ macro_rules! same_in_cpp {
     };
 }
 same_in_cpp!(
-    LayerArgs: 952, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
+    LayerArgs: 952, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
     WindowArgs: 88, SquaresArgs: 32
 );

@@ -40,28 +40,29 @@ macro_rules! kernels {
 kernels! {
     0 DENSE_MMA_BYTES "mlic_dense_mma_bytes" LayerArgs,
     1 DENSE_MMA_BYTES_SINGLE "mlic_dense_mma_bytes_single" LayerArgs,
-    2 DENSE_MMA_WORDS "mlic_dense_mma_words" LayerArgs,
-    3 DENSE_MMA_WORDS_SINGLE "mlic_dense_mma_words_single" LayerArgs,
-    4 DENSE_DOT_BYTES "mlic_dense_dot_bytes" LayerArgs,
-    5 DENSE_DOT_BYTES_SINGLE "mlic_dense_dot_bytes_single" LayerArgs,
-    6 DENSE_DOT_WORDS "mlic_dense_dot_words" LayerArgs,
-    7 DENSE_DOT_WORDS_SINGLE "mlic_dense_dot_words_single" LayerArgs,
-    8 DEPTHWISE "mlic_depthwise" LayerArgs,
-    9 QUANTIZE "mlic_quantize" QuantizeArgs,
-    10 PACK "mlic_pack" MoveArgs,
-    11 UNPACK "mlic_unpack" MoveArgs,
-    12 MERGE "mlic_merge" MoveArgs,
-    13 SHUFFLE "mlic_shuffle" MoveArgs,
-    14 ADD "mlic_add" AddArgs,
-    15 PARAMETERS "mlic_parameters" ParametersArgs,
-    16 FILL "mlic_fill" FillArgs,
-    17 NORM "mlic_norm" NormArgs,
-    18 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
-    19 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
-    20 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
-    21 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
-    22 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
-    23 SQUARES "mlic_squares" SquaresArgs,
+    2 DENSE_MMA_BYTES_SINGLE_BROAD "mlic_dense_mma_bytes_single_broad" LayerArgs,
+    3 DENSE_MMA_WORDS "mlic_dense_mma_words" LayerArgs,
+    4 DENSE_MMA_WORDS_SINGLE "mlic_dense_mma_words_single" LayerArgs,
+    5 DENSE_DOT_BYTES "mlic_dense_dot_bytes" LayerArgs,
+    6 DENSE_DOT_BYTES_SINGLE "mlic_dense_dot_bytes_single" LayerArgs,
+    7 DENSE_DOT_WORDS "mlic_dense_dot_words" LayerArgs,
+    8 DENSE_DOT_WORDS_SINGLE "mlic_dense_dot_words_single" LayerArgs,
+    9 DEPTHWISE "mlic_depthwise" LayerArgs,
+    10 QUANTIZE "mlic_quantize" QuantizeArgs,
+    11 PACK "mlic_pack" MoveArgs,
+    12 UNPACK "mlic_unpack" MoveArgs,
+    13 MERGE "mlic_merge" MoveArgs,
+    14 SHUFFLE "mlic_shuffle" MoveArgs,
+    15 ADD "mlic_add" AddArgs,
+    16 PARAMETERS "mlic_parameters" ParametersArgs,
+    17 FILL "mlic_fill" FillArgs,
+    18 NORM "mlic_norm" NormArgs,
+    19 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
+    20 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
+    21 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
+    22 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
+    23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
+    24 SQUARES "mlic_squares" SquaresArgs,
 }
 
 /// What the driver answered, in words.
@@ -241,6 +242,16 @@ impl Device {
     /// A property of the device.
     pub(crate) fn attribute(&self, which: Attribute) -> Result<i32, DriverError> {
         self.stream.context().attribute(which)
+    }
+
+    /// A mark behind all work so far.
+    pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
+        self.stream.record_event(None)
+    }
+
+    /// Work from now on waits for a mark of another stream.
+    pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), DriverError> {
+        self.stream.wait(mark)
     }
 
     /// Waits until all work is done.

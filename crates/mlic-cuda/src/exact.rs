@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
 use mlic_kernels::Map;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
@@ -27,9 +28,25 @@ pub(crate) struct PackedSynthesis {
     requant: RequantArg,
     shapes: Vec<NodeShape>,
     nodes: Vec<PackedNode>,
-    /// Memory of the picture before, and its size.
-    kept: Mutex<Option<([usize; 2], Arc<Pool>)>>,
+    kept: Mutex<Option<Kept>>,
     _parts: [Memory; 2],
+}
+
+/// What the picture before leaves to one of its size.
+struct Kept {
+    size: [usize; 2],
+    pool: Arc<Pool>,
+    /// The same device with a stream for the pixels on their way to the host, beside the one that computes.
+    reader: Device,
+}
+
+/// Rows of pixels that are being computed, or wait to be read.
+struct Pending {
+    rows: Range<usize>,
+    address: u64,
+    computed: CudaEvent,
+    // What the address points into.
+    _buffer: Option<Arc<Buffer>>,
 }
 
 struct PackedNode {
@@ -159,9 +176,10 @@ impl PackedSynthesis {
     ) -> Result<(), DriverError> {
         let (height, width) = (SCALE * latent.height, SCALE * latent.width);
         let size = [latent.height, latent.width];
-        let kept = self.kept().take().filter(|(of, _)| *of == size);
-        let pool = kept.map_or_else(|| Pool::new(device), |(_, pool)| pool);
-        let y = Tensor::<i32>::new(&pool, [latent.height, latent.width, latent.channels])?;
+        let kept = self.kept().take().filter(|kept| kept.size == size);
+        let kept = kept.map_or_else(|| device.fork().map(|reader| Kept { size, pool: Pool::new(device), reader }), Ok)?;
+        let Kept { pool, reader, .. } = &kept;
+        let y = Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?;
         y.write(&latent.data)?;
         let bytes = |i: usize| if i == self.nodes.len() { 1 } else { size_of::<i16>() };
         let window = |(i, s): (usize, &NodeShape)| Window {
@@ -169,19 +187,33 @@ impl PackedSynthesis {
             row_len: s.scale * latent.width * s.channels * bytes(i),
             buffer: None,
         };
+        let mut read = |strip: Pending| {
+            reader.wait(&strip.computed)?;
+            let bytes = strip.rows.start * 3 * width..strip.rows.end * 3 * width;
+            samples.data.get_mut(bytes).map_or(Ok(()), |to| reader.read(strip.address, to))
+        };
+        let mut pending: Option<Pending> = None;
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
         for start in (0..height).step_by(SCALE * strip.max(1)) {
             let end = (start + SCALE * strip.max(1)).min(height);
-            self.strip(device, &pool, &y, end, &mut windows)?;
-            if let (Some(last), Some(to)) = (windows.last(), samples.data.get_mut(start * 3 * width..end * 3 * width)) {
-                device.read(last.origin().wrapping_add((start * last.row_len) as u64), to)?;
+            self.strip(device, pool, &y, end, &mut windows)?;
+            let Some(last) = windows.last() else { continue };
+            let address = last.origin().wrapping_add((start * last.row_len) as u64);
+            let computed = device.mark()?;
+            let strip = Pending { rows: start..end, address, computed, _buffer: last.buffer.clone() };
+            // The strip before is read while this one is computed.
+            if let Some(before) = pending.replace(strip) {
+                read(before)?;
             }
         }
-        *self.kept() = Some((size, pool));
+        if let Some(last) = pending {
+            read(last)?;
+        }
+        *self.kept() = Some(kept);
         Ok(())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<([usize; 2], Arc<Pool>)>> {
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -39,15 +39,28 @@ const TILE_WIDTH: usize = 16;
 /// The most warps of a block.
 const MAX_WARPS: usize = 12;
 
-/// Warps of a block of a dense layer: along positions, outputs (32 each) and the k axis.
+/// A block of a dense layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tile {
-    /// Along positions.
-    pub m: usize,
-    /// Along outputs.
-    pub n: usize,
-    /// Along the k axis: warps that share positions and outputs.
-    pub k: usize,
+    /// Warps along positions, 32 each.
+    pub(crate) m: usize,
+    /// Warps along outputs.
+    pub(crate) n: usize,
+    /// Warps along the k axis, which share positions and outputs.
+    pub(crate) k: usize,
+    /// Outputs of a warp, in 32: `BLOCKS` of `dense.h`.
+    pub(crate) blocks: usize,
+}
+
+impl Tile {
+    const fn warps(self) -> usize {
+        self.m * self.n * self.k
+    }
+
+    /// Outputs, in 32.
+    const fn width(self) -> usize {
+        self.n * self.blocks
+    }
 }
 
 /// Address and channels of an input.
@@ -105,6 +118,7 @@ impl Plan {
         (args.pitch, args.patch) = self.patch(tile, region);
         [args.warps_m, args.warps_n, args.warps_k] = [tile.m, tile.n, tile.k].map(narrow);
         let kernel = match (device.has_mma, dense.planes, dense.is_single) {
+            (true, 1, true) if tile.blocks == 2 => &device::DENSE_MMA_BYTES_SINGLE_BROAD,
             (true, 1, true) => &device::DENSE_MMA_BYTES_SINGLE,
             (true, 1, false) => &device::DENSE_MMA_BYTES,
             (true, _, true) => &device::DENSE_MMA_WORDS_SINGLE,
@@ -116,10 +130,10 @@ impl Plan {
         };
         device.label(|| {
             let LayerArgs { side, outputs, step_count, .. } = self.args;
-            format!(" {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps", tile.m, tile.n, tile.k)
+            format!(" {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps", tile.m, tile.width(), tile.k)
         });
-        let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.n)];
-        device.launch_shared(kernel, grid, 32 * tile.m * tile.n * tile.k, self.shared(tile, dense, region), &args)
+        let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.width())];
+        device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args)
     }
 
     /// Whether each output reads one position, the one of its own index.
@@ -148,9 +162,9 @@ impl Plan {
     fn shared(&self, tile: Tile, dense: Dense, region: &Region) -> usize {
         let (patch, groups) = (self.patch(tile, region).1 as usize, self.args.groups as usize);
         let patch_len = patch * 64 * if self.args.side == 1 { groups } else { 1 };
-        let stages = STAGES * groups * tile.n * dense.planes * 1024;
+        let stages = STAGES * groups * tile.width() * dense.planes * 1024;
         let copied = (4 * patch).next_multiple_of(16) + self.args.patches as usize * patch_len + stages;
-        let sums = tile.m * tile.n * tile.k * BLOCK * BLOCK * size_of::<i64>();
+        let sums = tile.warps() * tile.blocks * BLOCK * BLOCK * size_of::<i64>();
         if dense.is_single { copied.max(sums) } else { copied + sums }
     }
 
@@ -158,29 +172,30 @@ impl Plan {
     /// are not, warps share out the k axis, because then the time of one block is that of the layer.
     fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
         let across = self.args.columns as usize / BLOCK;
+        let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
         let fits = |tile: &Tile| {
-            across % tile.n == 0
-                && tile.m * tile.n * tile.k <= MAX_WARPS
+            across % tile.width() == 0
+                && (tile.blocks == 1 || has_broad)
+                && tile.warps() <= MAX_WARPS
                 && self.shared(*tile, dense, region) <= device.shared_limit
         };
-        let blocks = |tile: Tile| self.blocks_along(tile, region) * across / tile.n;
+        let number = |tile: Tile| self.blocks_along(tile, region) * across / tile.width();
         if let Some(tile) = device.forced_tile.filter(fits) {
             return tile;
         }
-        let of = |m, n| Tile { m, n, k: 1 };
+        let of = |m, n, blocks| Tile { m, n, k: 1, blocks };
+        let least = of(1, 1, 1);
         // Words have four products for each value that is copied: there, small blocks, several of them on a multiprocessor.
-        let shapes: &[Tile] =
-            if dense.planes == 1 { &[of(4, 3), of(4, 2), of(4, 1), of(2, 2), of(2, 1), of(1, 1)] } else { &[of(4, 1), of(2, 1), of(1, 1)] };
-        let least = of(1, 1);
-        let is_enough = |tile: &Tile| fits(tile) && blocks(*tile) >= 2 * device.multiprocessors;
-        let tile = shapes.iter().copied().find(is_enough).unwrap_or(least);
-        let k = match self.args.side {
-            1 => self.args.groups as usize,
-            side => side as usize,
-        };
-        let split = Tile { k, ..tile };
-        let warps = blocks(tile) * tile.m * tile.n;
-        if tile == least && warps < 8 * device.multiprocessors && fits(&split) { split } else { tile }
+        let words = [of(4, 1, 1), of(2, 1, 1)];
+        let bytes = [of(4, 3, 2), of(4, 1, 2), of(4, 3, 1), of(4, 2, 1), of(4, 1, 1), of(2, 2, 1), of(2, 1, 1)];
+        let shapes: &[Tile] = if dense.planes == 1 { &bytes } else { &words };
+        let is_enough = |tile: &Tile| fits(tile) && number(*tile) * tile.warps() >= 8 * device.multiprocessors;
+        if let Some(tile) = shapes.iter().copied().find(is_enough) {
+            return tile;
+        }
+        let k = if self.args.side == 1 { self.args.groups } else { self.args.side } as usize;
+        let split = Tile { k, ..least };
+        if number(least) < 8 * device.multiprocessors && fits(&split) { split } else { least }
     }
 
     /// Whether the inputs are as many as the terms.

@@ -46,12 +46,13 @@ pub struct Rate {
     pub peak: Option<f64>,
 }
 
-/// Warps of a block of dense layers, along positions, outputs and the k axis, instead of those that are chosen for each layer.
-pub type Warps = [usize; 3];
+/// Blocks of dense layers, instead of those that are chosen for each: warps along positions, outputs and the k axis, and outputs of a
+/// warp, in 32.
+pub type Warps = [usize; 4];
 
 fn opened(ordinal: usize, warps: Option<Warps>) -> Result<Device, BackendError> {
     let mut device = Device::open(ordinal, false)?;
-    device.forced_tile = warps.map(|[m, n, k]| Tile { m, n, k });
+    device.forced_tile = warps.map(|[m, n, k, blocks]| Tile { m, n, k, blocks });
     Ok(device)
 }
 
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn a_rate_is_measured_where_there_is_a_device() {
         let shape = Shape { side: 3, channels: 33, height: 3, width: 5, wide: true, words: true };
-        match dense_rate(0, shape, Some([1, 1, 3]), 2) {
+        match dense_rate(0, shape, Some([1, 1, 3, 1]), 2) {
             Ok(rate) => assert!(rate.achieved > 0.0 && rate.peak.is_none_or(|peak| peak >= 0.0), "{rate:?}"),
             Err(error) => assert!(!mlic_backend::contract::is_required("cuda"), "{error}"),
         }

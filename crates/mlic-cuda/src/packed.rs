@@ -66,14 +66,10 @@ const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
 /// `ROOT` of `layer.h`.
 const ROOT: i32 = 5;
 
-/// Groups of the k axis that are one step, at most. More make fewer barriers, and take more shared memory: those of bytes are small.
+/// Groups of the k axis that are one step, at most: a row of taps, or some chunks of channels. More make fewer barriers and take more
+/// shared memory.
 const fn groups(side: usize, planes: usize) -> usize {
-    match (side, planes) {
-        (1, 1) => 4,
-        (1, _) => 2,
-        (3, 1) => 9,
-        _ => side,
-    }
+    if side == 1 { 4 / planes } else { side }
 }
 
 /// The steps of terms (channels, and whether activations are beyond a byte; none for an identity), in the order of their weights.

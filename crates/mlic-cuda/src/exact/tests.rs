@@ -138,9 +138,9 @@ fn strips_give_the_samples_of_the_definition() {
         let latent = Map { height, width, channels, data };
         let expected = reference::synthesis(&functions, &own, &latent).unwrap();
         let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
-        let tile = |[m, n, k]: [usize; 3]| Some(Tile { m, n, k });
-        let tiles = [None, tile([1, 1, 1]), tile([1, 1, 4]), tile([2, 2, 2]), tile([4, 1, 3]), tile([2, 3, 1])];
-        for (strip, forced_tile) in [1, 2, 7].into_iter().cycle().zip(tiles) {
+        let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
+        let tiles = [[1, 1, 1, 1], [1, 1, 4, 1], [2, 2, 2, 1], [4, 1, 3, 1], [2, 3, 1, 1], [2, 1, 2, 2]].map(tile);
+        for (strip, forced_tile) in [1, 2, 7].into_iter().cycle().zip(std::iter::once(None).chain(tiles)) {
             let mut device = (*device).clone();
             device.forced_tile = forced_tile;
             let device = Arc::new(device);
