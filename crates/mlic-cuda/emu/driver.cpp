@@ -4,6 +4,7 @@
 // MLIC_EMULATOR_DEVICES=0        number of devices
 // MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
 // MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
+// MLIC_EMULATOR_PROCESSORS=132   multiprocessors: tiles of layers depend on them
 #include "emulator.h"
 
 #include "../kernels/exact.cu"
@@ -20,22 +21,27 @@ struct Kernel {
     size_t argument_size;
     unsigned threads; // the most in a block
     bool has_barriers;
-    int (*run)(Dim, Dim, const void *);
+    int (*run)(Dim, Dim, unsigned, const void *);
 };
 
-template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim block, const void *argument) {
+template <class A, void (*function)(A), bool has_barriers> int run(Dim grid, Dim block, unsigned shared, const void *argument) {
     A a;
     memcpy(&a, argument, sizeof a);
-    return emulator::launch(grid, block, has_barriers, [&] { function(a); });
+    return emulator::launch(grid, block, shared, has_barriers, [&] { function(a); });
 }
 
 #define PLAIN(name, A, threads) {#name, sizeof(A), threads, false, run<A, name, false>}
 #define WAITS(name, A, threads) {#name, sizeof(A), threads, true, run<A, name, true>}
 const Kernel KERNELS[] = {
-    WAITS(mlic_dense_mma, LayerArgs, 192),
-    WAITS(mlic_dense_mma_single, LayerArgs, 192),
-    WAITS(mlic_dense_dot, LayerArgs, 192),
-    WAITS(mlic_dense_dot_single, LayerArgs, 192),
+    WAITS(mlic_dense_mma_bytes, LayerArgs, 512),
+    WAITS(mlic_dense_mma_bytes_single, LayerArgs, 512),
+    WAITS(mlic_dense_mma_bytes_single_broad, LayerArgs, 384),
+    WAITS(mlic_dense_mma_words, LayerArgs, 384),
+    WAITS(mlic_dense_mma_words_single, LayerArgs, 384),
+    WAITS(mlic_dense_dot_bytes, LayerArgs, 512),
+    WAITS(mlic_dense_dot_bytes_single, LayerArgs, 512),
+    WAITS(mlic_dense_dot_words, LayerArgs, 384),
+    WAITS(mlic_dense_dot_words_single, LayerArgs, 384),
     PLAIN(mlic_depthwise, LayerArgs, 256),
     PLAIN(mlic_quantize, QuantizeArgs, 256),
     PLAIN(mlic_pack, MoveArgs, 256),
@@ -54,9 +60,13 @@ const Kernel KERNELS[] = {
     WAITS(mlic_window_attention, WindowArgs, 128),
 };
 
+// Of dynamic shared memory of a block, as an Xavier has it.
+constexpr int SHARED_LIMIT = 96 << 10;
+
 struct Launch {
     const Kernel *kernel;
     Dim grid, block;
+    unsigned shared;
     std::vector<char> argument;
 };
 using Graph = std::vector<Launch>;
@@ -119,9 +129,11 @@ API cuDeviceGetAttribute(int *v, int attribute, int) {
     switch (attribute) {
     case 75: *v = capability / 10; break;
     case 76: *v = capability % 10; break;
-    case 16: case 19: *v = 1; break; // multiprocessors; host memory can be mapped
+    case 19: *v = 1; break; // host memory can be mapped
+    case 16: *v = (int)setting("MLIC_EMULATOR_PROCESSORS", 1); break;
     case 10: *v = 32; break;
     case 1: *v = 1024; break;
+    case 97: *v = SHARED_LIMIT; break;
     default: *v = 0; // no memory pools
     }
     return 0;
@@ -165,17 +177,18 @@ API cuModuleGetFunction(void **f, void *, const char *name) {
         if (!strcmp(k.name, name)) return *f = (void *)&k, 0;
     return 500;
 }
-API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *stream,
+API cuFuncSetAttribute(void *, int, int bytes) { return bytes > SHARED_LIMIT; }
+API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
                    void **p, void **) {
     const Kernel &kernel = *(const Kernel *)f;
-    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535) return 1;
+    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535 || shared > SHARED_LIMIT) return 1;
     std::lock_guard guard(lock);
     if (Graph *graph = recording(stream)) {
         const char *argument = (const char *)p[0];
-        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, {argument, argument + kernel.argument_size}});
+        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, shared, {argument, argument + kernel.argument_size}});
         return 0;
     }
-    return kernel.run({gx, gy, gz}, {bx, by, bz}, p[0]);
+    return kernel.run({gx, gy, gz}, {bx, by, bz}, shared, p[0]);
 }
 API cuStreamBeginCapture_v2(void *stream, int) { return !stream || recording(stream) ? 901 : (recording(stream) = new Graph, 0); }
 API cuStreamEndCapture(void *stream, void **graph) {
@@ -188,7 +201,7 @@ API cuGraphUpload(void *, void *) { return 0; }
 API cuGraphLaunch(void *executable, void *) {
     std::lock_guard guard(lock);
     for (const Launch &l : *(const Graph *)executable)
-        if (const int error = l.kernel->run(l.grid, l.block, l.argument.data())) return error;
+        if (const int error = l.kernel->run(l.grid, l.block, l.shared, l.argument.data())) return error;
     return 0;
 }
 API cuGraphExecDestroy(void *) { return 0; }

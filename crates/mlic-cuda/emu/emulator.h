@@ -34,6 +34,7 @@
 #define NOINLINE static
 #define KERNEL(threads) static void
 #define SHARED static
+#define DYNAMIC_SHARED(name) Vec16 *const name = (Vec16 *)emulator::state.shared.get()
 #define UNROLL
 #define ROLLED
 
@@ -90,6 +91,7 @@ struct State {
     uint64_t generation = 0, random = 0;
     bool may_wait = false, broken = false;
     const std::function<void()> *body = nullptr;
+    std::unique_ptr<char[]> shared; // dynamic shared memory, as long as the launch says
 };
 inline State state;
 
@@ -273,12 +275,14 @@ inline void run_plain(unsigned threads) {
 }
 
 // Runs a kernel; 719 (launch failure) when its threads wait for each other.
-inline int launch(Dim grid, Dim block, bool has_barriers, const std::function<void()> &body) {
+inline int launch(Dim grid, Dim block, unsigned shared, bool has_barriers, const std::function<void()> &body) {
     const char *seed = getenv("MLIC_EMULATOR_SEED");
     state.random = seed ? strtoull(seed, nullptr, 10) * 0x9E3779B97F4A7C15ull + 1 : 0;
     state.block_size = block;
     state.grid = grid;
     state.body = &body;
+    state.shared.reset(new char[shared]);
+    memset(state.shared.get(), 0xA5, shared);
     state.may_wait = has_barriers;
     const unsigned threads = block.x * block.y * block.z;
     for (unsigned z = 0; z < grid.z; ++z)

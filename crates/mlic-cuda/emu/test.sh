@@ -31,6 +31,9 @@ for mode in "${@:-plain}"; do
     plain)
         "$here/build.sh" "$target/plain"
         run plain
+        # Of many multiprocessors, layers have smaller blocks, whose warps share out the k axis.
+        extra=(MLIC_EMULATOR_PROCESSORS=132)
+        run plain "${some[@]}"
         ;;
     shuffled)
         "$here/build.sh" "$target/plain"

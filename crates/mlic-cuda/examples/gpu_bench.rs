@@ -1,4 +1,5 @@
-//! `gpu_bench PACKAGE [WIDTHxHEIGHT...]`: time of the exact part on a GPU, and dense layers against the rate of the device.
+//! `gpu_bench PACKAGE [WIDTHxHEIGHT...]`: time of the exact part on a GPU, its longest kernels, and dense layers against the rate of the
+//! device, with several shapes of blocks. MLIC_SKIP_RATES=1 leaves the pictures alone.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends the program")]
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::{Backend, BackendError, Stage};
 use mlic_core::schedule::{LatentSize, passes};
-use mlic_cuda::measure::{Shape, dense_rate};
+use mlic_cuda::measure::{Shape, Warps, backend_with, dense_rate, kernel_times};
 use mlic_cuda::{CudaBackend, Options};
 use mlic_model::Model;
 
@@ -43,22 +44,58 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendErro
 fn pictures(backend: &CudaBackend, width: u32, height: u32) -> Result<(), BackendError> {
     let Some(size) = LatentSize::of_image(width, height) else { return Ok(()) };
     // The first allocates, the second may record what later ones repeat.
-    for round in 0..5 {
+    for round in 0..4 {
         let milliseconds = picture(backend, size)?.map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
         println!("{width}x{height} picture {round}: h_s, parameters, commits, exact g_s in ms: {}", milliseconds.join(" "));
     }
     Ok(())
 }
 
+/// Blocks that dense layers are measured with; none are the chosen ones.
+const WARPS: [Option<Warps>; 12] = [
+    None,
+    Some([4, 3, 1, 2]),
+    Some([4, 1, 1, 2]),
+    Some([2, 3, 1, 2]),
+    Some([2, 1, 1, 2]),
+    Some([4, 3, 1, 1]),
+    Some([4, 2, 1, 1]),
+    Some([4, 1, 1, 1]),
+    Some([2, 3, 1, 1]),
+    Some([2, 1, 1, 1]),
+    Some([1, 1, 1, 1]),
+    Some([1, 1, 3, 1]),
+];
+
+fn named(warps: Option<Warps>) -> String {
+    warps.map_or_else(|| "as chosen".to_owned(), |[m, n, k, blocks]| format!("{m}x{n}x{k} warps of 32x{}", 32 * blocks))
+}
+
 fn rates() -> Result<(), BackendError> {
-    for (name, wide) in [("int8", false), ("int16", true)] {
-        let shape = Shape { side: 3, channels: 192, height: 128, width: 192, wide };
-        let rate = dense_rate(0, shape, 200)?;
-        let tera = rate.achieved / 1e12;
-        let of = rate
-            .peak
-            .map_or_else(|| "peak not known".to_owned(), |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12));
-        println!("{name} 3x3 192 to 192 at 128x192: {tera:.2} T byte products/s, {of}");
+    for (name, wide, words) in [("int8", false, false), ("int16 on int8", true, false), ("int16 on int16", true, true)] {
+        for warps in WARPS {
+            let shape = Shape { side: 3, channels: 192, height: 128, width: 192, wide, words };
+            let rate = dense_rate(0, shape, warps, 50)?;
+            let tera = rate.achieved / 1e12;
+            let of = rate.peak.map_or_else(
+                || "peak not known".to_owned(),
+                |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12),
+            );
+            println!("{name} 3x3 192 to 192 at 128x192, {}: {tera:.2} T byte products/s, {of}", named(warps));
+        }
+    }
+    Ok(())
+}
+
+/// The kernels that take the most time of a picture.
+fn table(model: &Arc<Model>, width: u32, height: u32) -> Result<(), BackendError> {
+    let Some(size) = LatentSize::of_image(width, height) else { return Ok(()) };
+    let times = kernel_times(Arc::clone(model), None, |backend| picture(backend, size).map(|_| ()))?;
+    let sum: f64 = times.iter().map(|t| t.milliseconds).sum();
+    let launches: usize = times.iter().map(|t| t.count).sum();
+    println!("{width}x{height}: {launches} launches, {sum:.3} ms without the gaps between them; ms, launches, kernel:");
+    for time in times.iter().take(25) {
+        println!("{:9.3} {:4} {}", time.milliseconds, time.count, time.name);
     }
     Ok(())
 }
@@ -66,11 +103,28 @@ fn rates() -> Result<(), BackendError> {
 fn main() -> Result<(), BackendError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (package, sizes) = arguments.split_first().unwrap();
-    let backend = CudaBackend::new(Arc::new(Model::open(package)?), Options::default())?;
+    let model = Arc::new(Model::open(package)?);
+    let sizes: Vec<(u32, u32)> =
+        sizes.iter().map(|size| size.split_once('x').map(|(w, h)| (w.parse().unwrap(), h.parse().unwrap())).unwrap()).collect();
+    let backend = CudaBackend::new(Arc::clone(&model), Options::default())?;
     println!("{}", backend.device(Stage::Passes));
-    for size in sizes {
-        let (width, height) = size.split_once('x').unwrap();
-        pictures(&backend, width.parse().unwrap(), height.parse().unwrap())?;
+    for (width, height) in &sizes {
+        pictures(&backend, *width, *height)?;
     }
-    if std::env::var_os("MLIC_SKIP_RATES").is_none() { rates() } else { Ok(()) }
+    if std::env::var_os("MLIC_SKIP_RATES").is_some() {
+        return Ok(());
+    }
+    for (width, height) in &sizes {
+        table(&model, *width, *height)?;
+    }
+    rates()?;
+    // Whole pictures with other blocks than those that are chosen for each layer.
+    for warps in WARPS.into_iter().flatten() {
+        println!("{}", named(Some(warps)));
+        let backend = backend_with(Arc::clone(&model), Some(warps))?;
+        for (width, height) in &sizes {
+            pictures(&backend, *width, *height)?;
+        }
+    }
+    Ok(())
 }

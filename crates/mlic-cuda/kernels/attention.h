@@ -3,7 +3,6 @@
 #include "elementwise.h"
 #include "layer.h"
 
-#define CHUNK 256      // positions that one block sums over
 #define MAX_HEAD 64    // channels of a head
 #define MAX_WINDOW 49  // positions of a window
 #define APPLY 1024     // weights of a block of attention_apply
@@ -17,14 +16,15 @@ struct LinearArgs {
     ExpTables exp;
     Requant query, key, output;
     i32 positions, channels, head_channels, max;
+    i32 chunk, reserved; // positions that one block sums over
 };
 
 // The largest key of each channel: thread x has a channel, block y a chunk of positions.
 DEVICE void attention_largest(const LinearArgs &a) {
-    const i32 channel = (i32)element(), first = blockIdx.y * CHUNK;
+    const i32 channel = (i32)element(), first = blockIdx.y * a.chunk;
     if (channel >= a.channels) return;
     i32 largest = -32768;
-    for (i32 i = first; i < first + CHUNK && i < a.positions; ++i) {
+    for (i32 i = first; i < first + a.chunk && i < a.positions; ++i) {
         const i32 key = a.keys[(i64)i * a.channels + channel];
         largest = key > largest ? key : largest;
     }
@@ -35,10 +35,10 @@ DEVICE void attention_largest(const LinearArgs &a) {
 // not depend on the order in which the blocks add theirs.
 DEVICE void attention_sum(const LinearArgs &a) {
     SHARED i16 exponentials[32 * MAX_HEAD], values[32 * MAX_HEAD];
-    const i32 n = a.head_channels, head = blockIdx.x * n, chunk = blockIdx.y * CHUNK, threads = blockDim.x;
+    const i32 n = a.head_channels, head = blockIdx.x * n, chunk = blockIdx.y * a.chunk, threads = blockDim.x;
     i64 numerators[16], denominator = 0;
     UNROLL for (i32 i = 0; i < 16; ++i) numerators[i] = 0;
-    for (i32 first = chunk; first < chunk + CHUNK && first < a.positions; first += 32) {
+    for (i32 first = chunk; first < chunk + a.chunk && first < a.positions; first += 32) {
         const i32 count = a.positions - first < 32 ? a.positions - first : 32;
         __syncthreads();
         for (i32 i = threadIdx.x; i < count * n; i += threads) {

@@ -5,24 +5,29 @@
 #include "elementwise.h"
 
 // A GPU has one of the two kinds of dense layers; the other is there and does nothing.
+#define LAYER(how, planes, blocks, single)                                                                              \
+    DYNAMIC_SHARED(shared);                                                                                             \
+    dense<how, planes, blocks, single>(a, (char *)shared);
 #if defined(MLIC_MMA)
-#define MMA_LAYER(single)                                                                                               \
-    SHARED Stage stages[STAGES];                                                                                        \
-    dense<true, single>(a, stages);
+#define MMA_LAYER(planes, blocks, single) LAYER(Mma, planes, blocks, single)
 #else
-#define MMA_LAYER(single)
+#define MMA_LAYER(planes, blocks, single)
 #endif
 #if !defined(MLIC_MMA) || defined(MLIC_EMULATED)
-#define DOT_LAYER(single)                                                                                               \
-    SHARED Stage stages[STAGES];                                                                                        \
-    dense<false, single>(a, stages);
+#define DOT_LAYER(planes, single) LAYER(Dot, planes, 1, single)
 #else
-#define DOT_LAYER(single)
+#define DOT_LAYER(planes, single)
 #endif
-KERNEL(192) mlic_dense_mma(const LayerArgs a) { MMA_LAYER(false) }
-KERNEL(192) mlic_dense_mma_single(const LayerArgs a) { MMA_LAYER(true) }
-KERNEL(192) mlic_dense_dot(const LayerArgs a) { DOT_LAYER(false) }
-KERNEL(192) mlic_dense_dot_single(const LayerArgs a) { DOT_LAYER(true) }
+// Threads: as many as the registers of a multiprocessor suffice for, without spills.
+KERNEL(512) mlic_dense_mma_bytes(const LayerArgs a) { MMA_LAYER(1, 1, false) }
+KERNEL(512) mlic_dense_mma_bytes_single(const LayerArgs a) { MMA_LAYER(1, 1, true) }
+KERNEL(384) mlic_dense_mma_bytes_single_broad(const LayerArgs a) { MMA_LAYER(1, 2, true) }
+KERNEL(384) mlic_dense_mma_words(const LayerArgs a) { MMA_LAYER(2, 1, false) }
+KERNEL(384) mlic_dense_mma_words_single(const LayerArgs a) { MMA_LAYER(2, 1, true) }
+KERNEL(512) mlic_dense_dot_bytes(const LayerArgs a) { DOT_LAYER(1, false) }
+KERNEL(512) mlic_dense_dot_bytes_single(const LayerArgs a) { DOT_LAYER(1, true) }
+KERNEL(384) mlic_dense_dot_words(const LayerArgs a) { DOT_LAYER(2, false) }
+KERNEL(384) mlic_dense_dot_words_single(const LayerArgs a) { DOT_LAYER(2, true) }
 KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }
 KERNEL(256) mlic_quantize(const QuantizeArgs a) { quantize(a); }
 KERNEL(256) mlic_pack(const MoveArgs a) { pack(a); }
@@ -41,6 +46,6 @@ KERNEL(256) mlic_attention_apply(const LinearArgs a) { attention_apply(a); }
 KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
 
 // The layouts that args.rs declares too.
-static_assert(sizeof(Term) == 40 && sizeof(LayerArgs) == 912 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
+static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 960 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
-static_assert(sizeof(LinearArgs) == 112 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");
+static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");

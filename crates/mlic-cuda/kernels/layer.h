@@ -8,13 +8,21 @@ enum Epilogue { LINEAR = 0, GELU = 1, LATENT = 2, HALF_TANH = 3, SAMPLE = 4, ROO
 
 // One term of a layer at one level; arrays of outputs are padded with zeros to whole blocks of columns.
 struct Term {
-    const void *weights;    // packed; none for an identity term
+    const void *weights;    // of a depthwise layer
     const i32 *multipliers; // [outputs]
     i32 first, channels;    // channels of the input that are read
-    i32 chunks;             // of 32 channels
-    i32 wide;               // activations beyond a byte
     i32 identity;
-    i32 planes;             // bytes of a weight: 1, or 2 with the high bytes first
+    i32 reserved;
+};
+
+// Some groups of the k axis of a dense layer: taps of 32 channels, or, of a layer without neighbours, chunks of 32 channels.
+#define NEW_PATCH 1   // reads channels that the step before did not
+#define END_OF_TERM 2
+#define WIDE_TERM 4   // activations beyond a byte
+struct alignas(16) Step {
+    i32 term, channel; // the first, among those of the term
+    i16 tap, count;
+    i32 flags;
 };
 
 struct LayerArgs {
@@ -25,6 +33,8 @@ struct LayerArgs {
     void *out2;       // latents: mean; none when all outputs are one
     const i16 *factors;     // of ROOT and RECIPROCAL: [positions][outputs]
     const i32 *multipliers; // likewise: [outputs]
+    const void *weights;    // of a dense layer, in the order of its steps
+    const Step *steps;      // and empty ones after them
     i32 term_count, outputs, side;
     i32 in_height, in_width, out_width; // sides of the inputs; positions of a row of the output
     i32 first, end;                     // positions that are computed
@@ -33,8 +43,12 @@ struct LayerArgs {
     i32 stride;  // rows and columns of the inputs from one position to the next
     i32 shift, max, epilogue;
     Requant output;
-    i32 warps_n; // warps of a block side by side along the outputs
     i32 columns; // outputs, padded
+    // Of a dense layer.
+    i32 warps_m, warps_n, warps_k; // warps of a block along positions, outputs and the k axis
+    i32 step_count, groups;        // steps, and most groups of one
+    i32 pitch, patch, patches;     // positions of a row of the patch (0: a run), of all of it; patches in shared memory
+    i32 side_inverse;              // floor(2^16 / side) + 1: taps to rows
     i32 reserved;
     i32 strides[MAX_TERMS]; // channels of each input map
     const i16 *inputs[MAX_TERMS];
@@ -55,11 +69,14 @@ DEVICE const i16 *input_at(const LayerArgs &a, i32 term, Place p) {
     return a.inputs[term] + ((i64)p.row * a.in_width + p.col) * a.strides[term];
 }
 
+DEVICE i32 finish_gelu(i64 sum, i32 shift, i32 max, const i16 *table, Requant output) {
+    return saturate(requant(output, gelu(table, saturate(round_shift(sum, shift), PREACT_MAX))), max);
+}
 // A weighted sum to its activation or latent. Not inlined: it stands in every kernel many times.
 NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *table, Requant output) {
     const i64 v = round_shift(sum, shift);
     switch (epilogue) {
-    case GELU: return saturate(requant(output, gelu(table, saturate(v, PREACT_MAX))), max);
+    case GELU: return finish_gelu(sum, shift, max, table, output);
     case LATENT: return saturate(v, LATENT_MAX);
     case HALF_TANH: return half_tanh(table, saturate(v, PREACT_MAX));
     case SAMPLE: return saturate(v > 0 ? v : 0, max);

@@ -19,6 +19,7 @@ struct alignas(16) Vec16 {
 #define NOINLINE static __device__ __noinline__
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
 #define SHARED __shared__
+#define DYNAMIC_SHARED(name) extern __shared__ Vec16 name[]
 #define UNROLL _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
 

@@ -41,16 +41,39 @@ pub(crate) struct Term {
     pub(crate) multipliers: u64,
     pub(crate) first: i32,
     pub(crate) channels: i32,
-    pub(crate) chunks: i32,
-    pub(crate) wide: i32,
     pub(crate) identity: i32,
-    pub(crate) planes: i32,
+    pub(crate) reserved: i32,
 }
 
 // SAFETY: integers alone.
 unsafe impl bytemuck::Zeroable for Term {}
 // SAFETY: integers alone, without padding: the size below is their sum.
 unsafe impl bytemuck::Pod for Term {}
+
+/// Groups of the k axis of a dense layer; lies in device memory.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) term: i32,
+    pub(crate) channel: i32,
+    pub(crate) tap: i16,
+    pub(crate) count: i16,
+    pub(crate) flags: i32,
+}
+
+impl Step {
+    /// It reads channels that the step before did not.
+    pub(crate) const NEW_PATCH: i32 = 1;
+    /// It is the last of its term.
+    pub(crate) const END_OF_TERM: i32 = 2;
+    /// Activations of its term are beyond a byte.
+    pub(crate) const WIDE_TERM: i32 = 4;
+}
+
+// SAFETY: integers alone.
+unsafe impl bytemuck::Zeroable for Step {}
+// SAFETY: integers alone, without padding: the size below is their sum.
+unsafe impl bytemuck::Pod for Step {}
 
 /// A linear layer.
 #[repr(C)]
@@ -63,6 +86,8 @@ pub(crate) struct LayerArgs {
     pub(crate) out2: u64,
     pub(crate) factors: u64,
     pub(crate) multipliers: u64,
+    pub(crate) weights: u64,
+    pub(crate) steps: u64,
     pub(crate) term_count: i32,
     pub(crate) outputs: i32,
     pub(crate) side: i32,
@@ -78,8 +103,16 @@ pub(crate) struct LayerArgs {
     pub(crate) max: i32,
     pub(crate) epilogue: i32,
     pub(crate) output: RequantArg,
-    pub(crate) warps_n: i32,
     pub(crate) columns: i32,
+    pub(crate) warps_m: i32,
+    pub(crate) warps_n: i32,
+    pub(crate) warps_k: i32,
+    pub(crate) step_count: i32,
+    pub(crate) groups: i32,
+    pub(crate) pitch: i32,
+    pub(crate) patch: i32,
+    pub(crate) patches: i32,
+    pub(crate) side_inverse: i32,
     pub(crate) reserved: i32,
     pub(crate) strides: [i32; MAX_TERMS],
     pub(crate) inputs: [u64; MAX_TERMS],
@@ -182,6 +215,8 @@ pub(crate) struct LinearArgs {
     pub(crate) channels: i32,
     pub(crate) head_channels: i32,
     pub(crate) max: i32,
+    pub(crate) chunk: i32,
+    pub(crate) reserved: i32,
 }
 
 /// A window attention.
@@ -209,10 +244,10 @@ macro_rules! same_in_cpp {
             unsafe impl DeviceRepr for $name {}
             const _: () = assert!(size_of::<$name>() == $size);
         )*
-        const _: () = assert!(size_of::<Term>() == 40);
+        const _: () = assert!(size_of::<Term>() == 32 && size_of::<Step>() == 16);
     };
 }
 same_in_cpp!(
-    LayerArgs: 912, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 112,
+    LayerArgs: 960, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
     WindowArgs: 88, SquaresArgs: 32
 );

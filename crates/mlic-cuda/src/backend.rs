@@ -60,7 +60,12 @@ impl CudaBackend {
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no device, none that the kernels are for, too
     /// little memory for the model.
     pub fn new(model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
-        let device = Arc::new(Device::open(options.ordinal, options.without_mma)?);
+        let device = Device::open(options.ordinal, options.without_mma)?;
+        Self::on(Arc::new(device), model, options)
+    }
+
+    /// The same on an opened GPU.
+    pub(crate) fn on(device: Arc<Device>, model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
         let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
         let packed = PackedModel::new(&device, &model).map_err(no_room)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -6,11 +6,11 @@
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
@@ -18,6 +18,7 @@ use crate::args::{
     AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, SquaresArgs, WindowArgs,
 };
 use crate::images;
+use crate::layer::Tile;
 
 /// The oldest driver: that of CUDA 11.4, JetPack 5.
 pub const OLDEST_DRIVER: i32 = 11_040;
@@ -37,26 +38,31 @@ macro_rules! kernels {
     };
 }
 kernels! {
-    0 DENSE_MMA "mlic_dense_mma" LayerArgs,
-    1 DENSE_DOT "mlic_dense_dot" LayerArgs,
-    2 DENSE_MMA_SINGLE "mlic_dense_mma_single" LayerArgs,
-    3 DENSE_DOT_SINGLE "mlic_dense_dot_single" LayerArgs,
-    4 DEPTHWISE "mlic_depthwise" LayerArgs,
-    5 QUANTIZE "mlic_quantize" QuantizeArgs,
-    6 PACK "mlic_pack" MoveArgs,
-    7 UNPACK "mlic_unpack" MoveArgs,
-    8 MERGE "mlic_merge" MoveArgs,
-    9 SHUFFLE "mlic_shuffle" MoveArgs,
-    10 ADD "mlic_add" AddArgs,
-    11 PARAMETERS "mlic_parameters" ParametersArgs,
-    12 FILL "mlic_fill" FillArgs,
-    13 NORM "mlic_norm" NormArgs,
-    14 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
-    15 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
-    16 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
-    17 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
-    18 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
-    19 SQUARES "mlic_squares" SquaresArgs,
+    0 DENSE_MMA_BYTES "mlic_dense_mma_bytes" LayerArgs,
+    1 DENSE_MMA_BYTES_SINGLE "mlic_dense_mma_bytes_single" LayerArgs,
+    2 DENSE_MMA_BYTES_SINGLE_BROAD "mlic_dense_mma_bytes_single_broad" LayerArgs,
+    3 DENSE_MMA_WORDS "mlic_dense_mma_words" LayerArgs,
+    4 DENSE_MMA_WORDS_SINGLE "mlic_dense_mma_words_single" LayerArgs,
+    5 DENSE_DOT_BYTES "mlic_dense_dot_bytes" LayerArgs,
+    6 DENSE_DOT_BYTES_SINGLE "mlic_dense_dot_bytes_single" LayerArgs,
+    7 DENSE_DOT_WORDS "mlic_dense_dot_words" LayerArgs,
+    8 DENSE_DOT_WORDS_SINGLE "mlic_dense_dot_words_single" LayerArgs,
+    9 DEPTHWISE "mlic_depthwise" LayerArgs,
+    10 QUANTIZE "mlic_quantize" QuantizeArgs,
+    11 PACK "mlic_pack" MoveArgs,
+    12 UNPACK "mlic_unpack" MoveArgs,
+    13 MERGE "mlic_merge" MoveArgs,
+    14 SHUFFLE "mlic_shuffle" MoveArgs,
+    15 ADD "mlic_add" AddArgs,
+    16 PARAMETERS "mlic_parameters" ParametersArgs,
+    17 FILL "mlic_fill" FillArgs,
+    18 NORM "mlic_norm" NormArgs,
+    19 ATTENTION_LARGEST "mlic_attention_largest" LinearArgs,
+    20 ATTENTION_SUM "mlic_attention_sum" LinearArgs,
+    21 ATTENTION_DIVIDE "mlic_attention_divide" LinearArgs,
+    22 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
+    23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
+    24 SQUARES "mlic_squares" SquaresArgs,
 }
 
 /// What the driver answered, in words.
@@ -76,6 +82,35 @@ pub(crate) struct Device {
     pub(crate) capability: (i32, i32),
     /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
     pub(crate) has_mma: bool,
+    pub(crate) multiprocessors: usize,
+    /// Bytes of shared memory that a block may have.
+    pub(crate) shared_limit: usize,
+    /// Tile of every dense layer that it is possible for: for measurements.
+    pub(crate) forced_tile: Option<Tile>,
+    /// Where the time of each launch goes: for measurements.
+    pub(crate) profile: Option<Arc<Profile>>,
+}
+
+/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that what is measured is not the time of its launch: the numbers that
+/// come of it are not those of the model.
+#[derive(Default)]
+pub(crate) struct Profile {
+    spans: Mutex<Vec<(String, [CudaEvent; 2])>>,
+    label: Mutex<String>,
+}
+
+/// Launches of one measurement.
+const REPEATS: u32 = 8;
+
+impl Profile {
+    /// Label and milliseconds of each launch since the last call.
+    pub(crate) fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
+        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
+            Ok((label, f64::from(start.elapsed_ms(&end)?) / f64::from(REPEATS)))
+        };
+        spans.into_iter().map(time).collect()
+    }
 }
 
 fn unavailable(reason: impl Into<String>) -> BackendError {
@@ -126,10 +161,24 @@ impl Device {
         let image = images::choose(capability, without_mma)
             .ok_or_else(|| unavailable(format!("no kernels for {name}, compute capability {}.{}", capability.0, capability.1)))?;
         let stream = context.new_stream().map_err(failed("no stream"))?;
-        let functions = load(&context, image).map_err(failed("the kernels do not load"))?;
+        let number = |which| context.attribute(which).map(|n| n.max(0) as usize).map_err(failed("the device"));
+        let multiprocessors = number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared_limit = number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let functions = load(&context, image, shared_limit).map_err(failed("the kernels do not load"))?;
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
         let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
-        Ok(Self { stream, functions, description, capability, has_mma: image.has_mma })
+        let has_mma = image.has_mma;
+        Ok(Self {
+            stream,
+            functions,
+            description,
+            capability,
+            has_mma,
+            multiprocessors,
+            shared_limit,
+            forced_tile: None,
+            profile: None,
+        })
     }
 
     /// The same GPU with a stream of its own.
@@ -145,19 +194,49 @@ impl Device {
         threads: usize,
         argument: &A,
     ) -> Result<(), DriverError> {
+        self.launch_shared(kernel, grid, threads, 0, argument)
+    }
+
+    /// The same with `shared` bytes of dynamic shared memory.
+    pub(crate) fn launch_shared<A: DeviceRepr>(
+        &self,
+        kernel: &Kernel<A>,
+        grid: [usize; 2],
+        threads: usize,
+        shared: usize,
+        argument: &A,
+    ) -> Result<(), DriverError> {
         let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE);
         let side = |n: usize| u32::try_from(n).map_err(|_| invalid);
         let function = self.functions.get(kernel.index).ok_or(invalid)?;
         let config = LaunchConfig {
             grid_dim: (side(grid[0])?, side(grid[1])?, 1),
             block_dim: (side(threads)?, 1, 1),
-            shared_mem_bytes: 0,
+            shared_mem_bytes: side(shared)?,
         };
         debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
-        let mut launch = self.stream.launch_builder(function);
-        // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
-        // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
-        unsafe { launch.arg(argument).launch(config) }.map(|_| ())
+        let start = || {
+            let mut launch = self.stream.launch_builder(function);
+            // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
+            // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
+            unsafe { launch.arg(argument).launch(config) }.map(|_| ())
+        };
+        let Some(profile) = &self.profile else { return start() };
+        let mark = || self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        start()?;
+        let before = mark()?;
+        (0..REPEATS).try_for_each(|_| start())?;
+        let label = std::mem::take(&mut *profile.label.lock().unwrap_or_else(PoisonError::into_inner));
+        let span = (format!("{}{label}", kernel.name), [before, mark()?]);
+        profile.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        Ok(())
+    }
+
+    /// What the next launch is called beside its kernel's name, where times are taken.
+    pub(crate) fn label(&self, text: impl FnOnce() -> String) {
+        if let Some(profile) = &self.profile {
+            *profile.label.lock().unwrap_or_else(PoisonError::into_inner) = text();
+        }
     }
 
     /// Starts a kernel with a thread for each of `count` elements; nothing for none.
@@ -173,6 +252,16 @@ impl Device {
     /// A property of the device.
     pub(crate) fn attribute(&self, which: Attribute) -> Result<i32, DriverError> {
         self.stream.context().attribute(which)
+    }
+
+    /// A mark behind all work so far.
+    pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
+        self.stream.record_event(None)
+    }
+
+    /// Work from now on waits for a mark of another stream.
+    pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), DriverError> {
+        self.stream.wait(mark)
     }
 
     /// Waits until all work is done.
@@ -220,11 +309,19 @@ impl Device {
     }
 }
 
-fn load(context: &Arc<CudaContext>, image: &images::Image) -> Result<Vec<CudaFunction>, DriverError> {
+fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
     let mut bytes = image.bytes.to_vec();
     bytes.push(0); // PTX is a C string
     let module = context.load_module(Ptx::from_binary(bytes))?;
-    ENTRIES.iter().map(|name| module.load_function(name)).collect()
+    let functions = ENTRIES.iter().map(|name| module.load_function(name)).collect::<Result<Vec<_>, _>>()?;
+    // Without being told so, a block may have 48 KiB.
+    let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    for (function, name) in functions.iter().zip(ENTRIES) {
+        if name.starts_with("mlic_dense") {
+            function.set_attribute(dynamic, shared_limit as i32)?;
+        }
+    }
+    Ok(functions)
 }
 
 /// A piece of device memory.

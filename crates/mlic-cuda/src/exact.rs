@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
 use mlic_kernels::{Map, Picture};
 use mlic_model::analysis::{self, Analysis, LATENT_SCALE, SAMPLES_SCALE};
@@ -35,8 +36,7 @@ struct Nodes {
     nodes: Vec<PackedNode>,
     /// Bytes of an element of the last node.
     last_bytes: usize,
-    /// Memory of the map before, and its size.
-    kept: Mutex<Option<([usize; 2], Arc<Pool>)>>,
+    kept: Mutex<Option<Kept>>,
     _parts: [Memory; 2],
 }
 
@@ -51,6 +51,24 @@ pub(crate) struct PackedAnalysis {
     /// Of `h_a`.
     requant: Option<RequantArg>,
     nodes: Nodes,
+}
+
+/// What the map before leaves to one of its size.
+struct Kept {
+    size: [usize; 2],
+    pool: Arc<Pool>,
+    /// The same device with a stream for what is on its way to the host, beside the one that computes.
+    reader: Device,
+}
+
+/// Rows of the last node that are being computed, or wait to be read.
+struct Pending {
+    /// Where they go.
+    bytes: Range<usize>,
+    address: u64,
+    computed: CudaEvent,
+    // What the address points into.
+    _buffer: Option<Arc<Buffer>>,
 }
 
 struct PackedNode {
@@ -335,26 +353,38 @@ impl Nodes {
         out: &mut [u8],
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
-        let kept = self.kept().take().filter(|(of, _)| *of == size);
-        let pool = kept.map_or_else(|| Pool::new(device), |(_, pool)| pool);
+        let kept = self.kept().take().filter(|kept| kept.size == size);
+        let kept = kept.map_or_else(|| device.fork().map(|reader| Kept { size, pool: Pool::new(device), reader }), Ok)?;
+        let Kept { pool, reader, .. } = &kept;
         let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
         let window =
             |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
+        let mut read = |strip: Pending| {
+            reader.wait(&strip.computed)?;
+            out.get_mut(strip.bytes).map_or(Ok(()), |to| reader.read(strip.address, to))
+        };
+        let mut pending: Option<Pending> = None;
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
         let height = self.shapes.last().map_or(0, |last| size[0] * last.scale);
         for start in (0..height).step_by(strip) {
             let end = (start + strip).min(height);
-            self.strip(device, &pool, size, end, &mut windows, fill)?;
-            let Some(last) = windows.last() else { break };
-            if let Some(to) = out.get_mut(start * last.row_len..end * last.row_len) {
-                device.read(last.at(start), to)?;
+            self.strip(device, pool, size, end, &mut windows, fill)?;
+            let Some(last) = windows.last() else { continue };
+            let bytes = start * last.row_len..end * last.row_len;
+            let strip = Pending { bytes, address: last.at(start), computed: device.mark()?, _buffer: last.buffer.clone() };
+            // The strip before is read while this one is computed.
+            if let Some(before) = pending.replace(strip) {
+                read(before)?;
             }
         }
-        *self.kept() = Some((size, pool));
+        if let Some(last) = pending {
+            read(last)?;
+        }
+        *self.kept() = Some(kept);
         Ok(())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<([usize; 2], Arc<Pool>)>> {
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,6 +7,7 @@ use mlic_core::checkerboard::Parity;
 
 use crate::args::{LayerArgs, MAX_TERMS, half};
 use crate::device::{self, Device};
+use crate::packed::BLOCK;
 
 /// An index that a kernel computes in 32 bits; what does not fit is refused by the launch.
 pub(crate) fn narrow(n: usize) -> i32 {
@@ -18,10 +19,48 @@ pub(crate) fn narrow(n: usize) -> i32 {
 pub(crate) struct Plan {
     /// All but inputs, outputs and positions.
     pub(crate) args: LayerArgs,
-    /// Warps of a block along the outputs; none for a depthwise layer.
-    pub(crate) warps_n: Option<usize>,
+    /// None for a depthwise layer.
+    pub(crate) dense: Option<Dense>,
+}
+
+/// What kind of dense layer it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Dense {
+    /// Bytes of a weight.
+    pub(crate) planes: usize,
     /// Whether one term has weights.
     pub(crate) is_single: bool,
+}
+
+/// `STAGES` of `dense.h`.
+pub(crate) const STAGES: usize = 3;
+/// Positions of a row of the tile of a layer that reads neighbours.
+const TILE_WIDTH: usize = 16;
+/// The most warps of a block.
+const MAX_WARPS: usize = 12;
+
+/// A block of a dense layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tile {
+    /// Warps along positions, 32 each.
+    pub(crate) m: usize,
+    /// Warps along outputs.
+    pub(crate) n: usize,
+    /// Warps along the k axis, which share positions and outputs.
+    pub(crate) k: usize,
+    /// Outputs of a warp, in 32: `BLOCKS` of `dense.h`.
+    pub(crate) blocks: usize,
+}
+
+impl Tile {
+    const fn warps(self) -> usize {
+        self.m * self.n * self.k
+    }
+
+    /// Outputs, in 32.
+    const fn width(self) -> usize {
+        self.n * self.blocks
+    }
 }
 
 /// Address and channels of an input.
@@ -74,18 +113,102 @@ impl Plan {
         if positions == 0 {
             return Ok(());
         }
-        let Some(warps_n) = self.warps_n else {
+        let Some(dense) = self.dense else {
             return device.launch_elements(&device::DEPTHWISE, positions * self.args.outputs as usize, &args);
         };
-        let warps_m = if warps_n == 1 { 4 } else { 2 };
-        let grid = [positions.div_ceil(32 * warps_m), self.args.columns as usize / (32 * warps_n)];
-        let kernel = match (device.has_mma, self.is_single) {
-            (true, true) => &device::DENSE_MMA_SINGLE,
-            (true, false) => &device::DENSE_MMA,
-            (false, true) => &device::DENSE_DOT_SINGLE,
-            (false, false) => &device::DENSE_DOT,
+        let tile = self.tile(device, dense, region);
+        (args.pitch, args.patch) = self.patch(tile, region);
+        [args.warps_m, args.warps_n, args.warps_k] = [tile.m, tile.n, tile.k].map(narrow);
+        let kernel = match (device.has_mma, dense.planes, dense.is_single) {
+            (true, 1, true) if tile.blocks == 2 => &device::DENSE_MMA_BYTES_SINGLE_BROAD,
+            (true, 1, true) => &device::DENSE_MMA_BYTES_SINGLE,
+            (true, 1, false) => &device::DENSE_MMA_BYTES,
+            (true, _, true) => &device::DENSE_MMA_WORDS_SINGLE,
+            (true, _, false) => &device::DENSE_MMA_WORDS,
+            (false, 1, true) => &device::DENSE_DOT_BYTES_SINGLE,
+            (false, 1, false) => &device::DENSE_DOT_BYTES,
+            (false, _, true) => &device::DENSE_DOT_WORDS_SINGLE,
+            (false, _, false) => &device::DENSE_DOT_WORDS,
         };
-        device.launch(kernel, grid, 32 * warps_m * warps_n, &args)
+        device.label(|| {
+            let LayerArgs { side, outputs, step_count, .. } = self.args;
+            format!(
+                " {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps",
+                tile.m,
+                tile.width(),
+                tile.k
+            )
+        });
+        let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.width())];
+        device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args)
+    }
+
+    /// Whether each output reads one position, the one of its own index.
+    const fn is_run(&self, region: &Region) -> bool {
+        self.args.side == 1 && region.parity.is_none() && region.stride == 1
+    }
+
+    /// Blocks along the positions.
+    fn blocks_along(&self, tile: Tile, region: &Region) -> usize {
+        let (rows, columns) = (region.rows.len(), region.columns());
+        if self.is_run(region) {
+            (rows * columns).div_ceil(32 * tile.m)
+        } else {
+            columns.div_ceil(TILE_WIDTH) * rows.div_ceil(2 * tile.m)
+        }
+    }
+
+    /// Positions of a row of the patch, none for a run, and of all of it.
+    fn patch(&self, tile: Tile, region: &Region) -> (i32, i32) {
+        if self.is_run(region) {
+            return (0, narrow(32 * tile.m));
+        }
+        let apart = if self.args.side == 1 { 1 } else { region.stride };
+        let from_first_to_last = |positions: usize| apart * (positions - 1);
+        let pitch =
+            from_first_to_last(if region.parity.is_some() { 2 * TILE_WIDTH } else { TILE_WIDTH }) + self.args.side as usize;
+        let rows = from_first_to_last(2 * tile.m) + self.args.side as usize;
+        (narrow(pitch), narrow(rows * pitch))
+    }
+
+    /// Bytes of shared memory of a block, which `parts_of` of `dense.h` divides.
+    fn shared(&self, tile: Tile, dense: Dense, region: &Region) -> usize {
+        let (patch, groups) = (self.patch(tile, region).1 as usize, self.args.groups as usize);
+        let patch_len = patch * 64 * if self.args.side == 1 { groups } else { 1 };
+        let stages = STAGES * groups * tile.width() * dense.planes * 1024;
+        let copied = (4 * patch).next_multiple_of(16) + self.args.patches as usize * patch_len + stages;
+        let sums = tile.warps() * tile.blocks * BLOCK * BLOCK * size_of::<i64>();
+        if dense.is_single { copied.max(sums) } else { copied + sums }
+    }
+
+    /// The warps of a block. Large blocks copy less for each product, but there must be blocks for all multiprocessors; where there
+    /// are not, warps share out the k axis, because then the time of one block is that of the layer.
+    fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
+        let across = self.args.columns as usize / BLOCK;
+        let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
+        let fits = |tile: &Tile| {
+            across % tile.width() == 0
+                && (tile.blocks == 1 || has_broad)
+                && tile.warps() <= MAX_WARPS
+                && self.shared(*tile, dense, region) <= device.shared_limit
+        };
+        let number = |tile: Tile| self.blocks_along(tile, region) * across / tile.width();
+        if let Some(tile) = device.forced_tile.filter(fits) {
+            return tile;
+        }
+        let of = |m, n, blocks| Tile { m, n, k: 1, blocks };
+        let least = of(1, 1, 1);
+        // Words have four products for each value that is copied: there, small blocks, several of them on a multiprocessor.
+        let words = [of(4, 1, 1), of(2, 1, 1)];
+        let bytes = [of(4, 3, 2), of(4, 1, 2), of(4, 3, 1), of(4, 2, 1), of(4, 1, 1), of(2, 2, 1), of(2, 1, 1)];
+        let shapes: &[Tile] = if dense.planes == 1 { &bytes } else { &words };
+        let is_enough = |tile: &Tile| fits(tile) && number(*tile) * tile.warps() >= 8 * device.multiprocessors;
+        if let Some(tile) = shapes.iter().copied().find(is_enough) {
+            return tile;
+        }
+        let k = if self.args.side == 1 { self.args.groups } else { self.args.side } as usize;
+        let split = Tile { k, ..least };
+        if number(least) < 8 * device.multiprocessors && fits(&split) { split } else { least }
     }
 
     /// Whether the inputs are as many as the terms.

@@ -1,17 +1,20 @@
 //! How fast dense layers run, against what the device could do.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use mlic_backend::{BackendError, Stage};
+use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
-use crate::backend::device_error;
-use crate::device::Device;
-use crate::layer::{Plan, Region};
+use crate::backend::{CudaBackend, Options, device_error};
+use crate::device::{Device, Profile};
+use crate::layer::{Plan, Region, Tile};
 use crate::memory::{Pool, Tensor};
 use crate::packed::Packer;
 
@@ -28,6 +31,8 @@ pub struct Shape {
     pub width: usize,
     /// Whether activations have 16 bits: two products of bytes for each.
     pub wide: bool,
+    /// Whether weights have 16 bits, likewise.
+    pub words: bool,
 }
 
 /// What was measured.
@@ -39,6 +44,61 @@ pub struct Rate {
     pub achieved: f64,
     /// Dense multiply-adds of bytes per second by multiprocessors, clock and architecture; none for an architecture that is not known.
     pub peak: Option<f64>,
+}
+
+/// Blocks of dense layers, instead of those that are chosen for each: warps along positions, outputs and the k axis, and outputs of a
+/// warp, in 32.
+pub type Warps = [usize; 4];
+
+fn opened(ordinal: usize, warps: Option<Warps>) -> Result<Device, BackendError> {
+    let mut device = Device::open(ordinal, false)?;
+    device.forced_tile = warps.map(|[m, n, k, blocks]| Tile { m, n, k, blocks });
+    Ok(device)
+}
+
+/// A backend with these blocks where they are possible.
+///
+/// # Errors
+/// As [`CudaBackend::new`].
+pub fn backend_with(model: Arc<Model>, warps: Option<Warps>) -> Result<CudaBackend, BackendError> {
+    CudaBackend::on(Arc::new(opened(0, warps)?), model, Options::default())
+}
+
+/// Launches of one kernel on one shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelTime {
+    /// Kernel and shape.
+    pub name: String,
+    /// Launches.
+    pub count: usize,
+    /// Of all of them together.
+    pub milliseconds: f64,
+}
+
+/// Runs `work` on a backend that takes the time of every launch, the longest first. Its results are not those of the model: each kernel
+/// runs several times.
+///
+/// # Errors
+/// As [`CudaBackend::new`], and those of `work`.
+pub fn kernel_times(
+    model: Arc<Model>,
+    warps: Option<Warps>,
+    work: impl FnOnce(&CudaBackend) -> Result<(), BackendError>,
+) -> Result<Vec<KernelTime>, BackendError> {
+    let profile = Arc::new(Profile::default());
+    let mut device = opened(0, warps)?;
+    device.profile = Some(Arc::clone(&profile));
+    let backend = CudaBackend::on(Arc::new(device), model, Options::default())?;
+    work(&backend)?;
+    let mut all: HashMap<String, (usize, f64)> = HashMap::new();
+    for (name, milliseconds) in profile.take().map_err(|e| device_error(Stage::Passes, e))? {
+        let sum = all.entry(name).or_default();
+        *sum = (sum.0 + 1, sum.1 + milliseconds);
+    }
+    let mut times: Vec<KernelTime> =
+        all.into_iter().map(|(name, (count, milliseconds))| KernelTime { name, count, milliseconds }).collect();
+    times.sort_by(|a, b| b.milliseconds.total_cmp(&a.milliseconds));
+    Ok(times)
 }
 
 /// Dense multiply-adds of bytes per clock of a multiprocessor with tensor cores.
@@ -53,14 +113,20 @@ const fn per_clock(capability: (i32, i32)) -> Option<f64> {
 }
 
 fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Random) -> Result<Vec<(Plan, Kept)>, DriverError> {
-    let Shape { side, channels, wide, .. } = shape;
+    let Shape { side, channels, wide, words, .. } = shape;
     let term = TermSpec::node(NodeIndex(0), channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: side }, Epilogue::Linear);
     let spec = LayerSpec { name: "measured".into(), terms: vec![term], kernel, outputs: channels, epilogue };
-    let weights: Vec<i8> = (0..channels * channels * side * side).map(|_| random.within(127) as i8).collect();
+    let weights: Vec<i16> = (0..channels * channels * side * side).map(|_| random.within(127) as i16).collect();
+    let bytes: Vec<i8> = weights.iter().map(|w| *w as i8).collect();
     let output = Requant { multiplier: 0, shift: 0 };
     let level = LayerLevel { shift: 24, multipliers: vec![vec![1 << 12; channels]], bias: vec![0; channels], output };
-    let view = LayerView { spec: &spec, max: 127, level: &level, weights: vec![Weights::Bytes(&weights)] };
+    let view = LayerView {
+        spec: &spec,
+        max: 127,
+        level: &level,
+        weights: vec![if words { Weights::Words(&weights) } else { Weights::Bytes(&bytes) }],
+    };
     let mut packer = Packer::default();
     let none = Functions {
         gelu: vec![0],
@@ -82,13 +148,13 @@ type Kept = [crate::device::Memory; 2];
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`], or what the device says.
-pub fn dense_rate(ordinal: usize, shape: Shape, repeats: usize) -> Result<Rate, BackendError> {
-    let device = std::sync::Arc::new(Device::open(ordinal, false)?);
+pub fn dense_rate(ordinal: usize, shape: Shape, warps: Option<Warps>, repeats: usize) -> Result<Rate, BackendError> {
+    let device = Arc::new(opened(ordinal, warps)?);
     measure(&device, shape, repeats).map_err(|e| device_error(Stage::Passes, e))
 }
 
-fn measure(device: &std::sync::Arc<Device>, shape: Shape, repeats: usize) -> Result<Rate, DriverError> {
-    let Shape { side, channels, height, width, wide } = shape;
+fn measure(device: &Arc<Device>, shape: Shape, repeats: usize) -> Result<Rate, DriverError> {
+    let Shape { side, channels, height, width, wide, words } = shape;
     let mut random = mlic_backend::contract::Random(1);
     let plans = plan(device, shape, &mut random)?;
     let pool = Pool::new(device);
@@ -108,7 +174,8 @@ fn measure(device: &std::sync::Arc<Device>, shape: Shape, repeats: usize) -> Res
     run(1)?;
     let start = Instant::now();
     run(repeats)?;
-    let products = (side * side * channels * channels * height * width * repeats * if wide { 2 } else { 1 }) as f64;
+    let products = (side * side * channels * channels * height * width * repeats) as f64;
+    let products = products * if wide { 2.0 } else { 1.0 } * if words { 2.0 } else { 1.0 };
     let achieved = products / start.elapsed().as_secs_f64().max(1e-9);
     let attribute = |which| device.attribute(which).map(f64::from);
     let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -124,8 +191,8 @@ mod tests {
 
     #[test]
     fn a_rate_is_measured_where_there_is_a_device() {
-        let shape = Shape { side: 3, channels: 33, height: 3, width: 5, wide: true };
-        match dense_rate(0, shape, 2) {
+        let shape = Shape { side: 3, channels: 33, height: 3, width: 5, wide: true, words: true };
+        match dense_rate(0, shape, Some([1, 1, 3, 1]), 2) {
             Ok(rate) => assert!(rate.achieved > 0.0 && rate.peak.is_none_or(|peak| peak >= 0.0), "{rate:?}"),
             Err(error) => assert!(!mlic_backend::contract::is_required("cuda"), "{error}"),
         }

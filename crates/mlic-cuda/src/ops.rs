@@ -20,8 +20,11 @@ pub(crate) type Activations = Tensor<i16>;
 /// Latent quantities on the device.
 pub(crate) type Latents = Tensor<i32>;
 
-/// Positions that a block of the attention's sums has.
-const CHUNK: usize = 256;
+/// Positions that a block of the attention's sums has: few, so that there are blocks for all multiprocessors, and not so few that the
+/// additions to the same sums in memory take longer than what they add.
+fn chunk(positions: usize) -> usize {
+    positions.div_ceil(128).next_multiple_of(32).clamp(64, 512)
+}
 /// Weights that a block of the attention's last step has.
 const APPLY: usize = 1024;
 
@@ -228,9 +231,11 @@ impl Ops for CudaOps<'_> {
             channels: narrow(channels),
             head_channels: narrow(head),
             max: parameters.max,
+            chunk: narrow(chunk(positions)),
+            reserved: 0,
         };
         if positions > 0 && channels > 0 {
-            let (heads, chunks) = (channels / head, positions.div_ceil(CHUNK));
+            let (heads, chunks) = (channels / head, positions.div_ceil(chunk(positions)));
             let device = self.device();
             self.checked(device.launch(&device::ATTENTION_LARGEST, [channels.div_ceil(64), chunks], 64, &args))?;
             self.checked(device.launch(&device::ATTENTION_SUM, [heads, chunks], 256, &args))?;

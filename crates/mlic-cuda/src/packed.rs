@@ -7,13 +7,13 @@ use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::Functions;
 use mlic_model::proof::source_max;
 
-use crate::args::{LayerArgs, MAX_TERMS, RequantArg, Term};
+use crate::args::{LayerArgs, MAX_TERMS, RequantArg, Step, Term};
 use crate::device::{Device, Memory};
 use crate::exact::PackedSynthesis;
-use crate::layer::{Plan, narrow};
+use crate::layer::{Dense, Plan, STAGES, narrow};
 
-/// Channels of a step of the k axis, and outputs of a warp.
-const BLOCK: usize = 32;
+/// Channels of a group of the k axis, and outputs of a warp.
+pub(crate) const BLOCK: usize = 32;
 /// Activations up to this are one byte.
 const BYTE_MAX: i32 = 127;
 
@@ -43,6 +43,7 @@ pub(crate) struct FunctionTables {
 pub(crate) struct Draft {
     plan: Plan,
     terms: Vec<Term>,
+    steps: Vec<Step>,
 }
 
 /// Puts parameters together.
@@ -71,13 +72,35 @@ pub(crate) enum Quotient {
     Reciprocal = 6,
 }
 
-/// Warps side by side: as many as divide the columns, at most three.
-const fn warps_along(outputs: usize) -> usize {
-    match outputs.div_ceil(BLOCK) {
-        1 => 1,
-        n if n % 3 == 0 || n % 2 == 1 => 3,
-        _ => 2,
+/// Groups of the k axis that are one step, at most: a row of taps, or some chunks of channels. More make fewer barriers and take more
+/// shared memory.
+const fn groups(side: usize, planes: usize) -> usize {
+    if side == 1 { 4 / planes } else { side }
+}
+
+/// The steps of terms (channels, and whether activations are beyond a byte; none for an identity), in the order of their weights.
+fn steps(terms: &[Option<(usize, bool)>], side: usize, groups: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (term, (channels, wide)) in terms.iter().enumerate().filter_map(|(i, term)| term.map(|term| (i, term))) {
+        let chunks = channels.div_ceil(BLOCK);
+        let wide = if wide { Step::WIDE_TERM } else { 0 };
+        let mut add = |chunk: usize, tap: usize, count: usize, flags: i32| {
+            let (channel, tap, count) = (narrow(chunk * BLOCK), tap as i16, count as i16);
+            steps.push(Step { term: narrow(term), channel, tap, count, flags: flags | wide });
+        };
+        if side == 1 {
+            (0..chunks).step_by(groups).for_each(|chunk| add(chunk, 0, groups.min(chunks - chunk), Step::NEW_PATCH));
+        } else {
+            let taps = side * side;
+            for (chunk, tap) in (0..chunks).flat_map(|c| (0..taps).step_by(groups).map(move |t| (c, t))) {
+                add(chunk, tap, groups.min(taps - tap), if tap == 0 { Step::NEW_PATCH } else { 0 });
+            }
+        }
+        if let Some(last) = steps.last_mut() {
+            last.flags |= Step::END_OF_TERM;
+        }
     }
+    steps
 }
 
 /// Values and zeros up to `len`.
@@ -104,43 +127,38 @@ impl Packer {
     /// `shuffle` says that its outputs are in the order of [`shuffled`] and go to four positions.
     pub(crate) fn layer(&mut self, views: &[LayerView<'_>], maxima: &[i32], tables: FunctionTables, shuffle: bool) {
         let Some(LayerView { spec, weights, .. }) = views.first() else { return };
-        let taps = spec.kernel.size() * spec.kernel.size();
-        let (warps_n, columns) = match spec.kernel {
-            Kernel::Depthwise { .. } => (None, spec.outputs),
-            Kernel::Dense { .. } => {
-                let warps_n = warps_along(spec.outputs);
-                (Some(warps_n), spec.outputs.next_multiple_of(warps_n * BLOCK))
-            }
-        };
+        let side = spec.kernel.size();
+        let taps = side * side;
+        // A layer of words is one in all of its terms.
+        let planes = if weights.iter().any(|w| matches!(w, Weights::Words(_))) { 2 } else { 1 };
+        let is_dense = matches!(spec.kernel, Kernel::Dense { .. });
+        let columns = if is_dense { spec.outputs.next_multiple_of(BLOCK) } else { spec.outputs };
+        let inputs: Vec<Option<(usize, bool)>> =
+            spec.terms.iter().zip(maxima).map(|(t, max)| (!t.identity).then_some((t.channels, *max > BYTE_MAX))).collect();
+        let groups = groups(side, planes);
+        let steps = if is_dense { steps(&inputs, side, groups) } else { Vec::new() };
         // Weights do not depend on the level.
-        let weights: Vec<(u64, i32)> = weights
+        let own: Vec<u64> = weights
             .iter()
             .zip(&spec.terms)
-            .map(|(own, term)| {
-                let packed = if warps_n.is_some() {
-                    dense(*own, taps, term.channels, spec.outputs, columns)
-                } else {
-                    depthwise(*own, taps, spec.outputs)
-                };
-                (self.push(&packed), if matches!(own, Weights::Words(_)) { 2 } else { 1 })
+            .map(|(own, term)| match spec.kernel {
+                Kernel::Depthwise { .. } => self.push(&depthwise(*own, taps, spec.outputs)),
+                Kernel::Dense { .. } => self.push(&dense(*own, planes, taps, term.channels, spec.outputs, columns)),
             })
             .collect();
         for view in views {
             let terms: Vec<Term> = spec
                 .terms
                 .iter()
-                .zip(&weights)
+                .zip(&own)
                 .zip(&view.level.multipliers)
-                .zip(maxima)
-                .map(|(((term, (weights, planes)), multipliers), max)| Term {
+                .map(|((term, weights), multipliers)| Term {
                     weights: *weights,
                     multipliers: self.data.push(&padded(multipliers, columns)),
                     first: narrow(term.first_channel),
                     channels: narrow(term.channels),
-                    chunks: narrow(term.channels.div_ceil(BLOCK)),
-                    wide: (*max > BYTE_MAX).into(),
                     identity: term.identity.into(),
-                    planes: *planes,
+                    reserved: 0,
                 })
                 .collect();
             let (epilogue, table) = epilogue(spec.epilogue, tables);
@@ -152,9 +170,12 @@ impl Packer {
                 out2: 0,
                 factors: 0,
                 multipliers: 0,
+                // What no term has weights in is not copied, but its address is read.
+                weights: own.first().copied().unwrap_or(0),
+                steps: 0,
                 term_count: narrow(terms.len()),
                 outputs: narrow(spec.outputs),
-                side: narrow(spec.kernel.size()),
+                side: narrow(side),
                 in_height: 0,
                 in_width: 0,
                 out_width: 0,
@@ -167,14 +188,24 @@ impl Packer {
                 max: view.max,
                 epilogue,
                 output: view.level.output.into(),
-                warps_n: narrow(warps_n.unwrap_or(0)),
                 columns: narrow(columns),
+                warps_m: 0,
+                warps_n: 0,
+                warps_k: 0,
+                step_count: narrow(steps.len()),
+                groups: narrow(groups),
+                pitch: 0,
+                patch: 0,
+                // One that is written ahead, where it takes as many steps to be read as copies run ahead.
+                patches: if side > 1 && taps.div_ceil(groups) >= STAGES - 1 { 2 } else { STAGES as i32 },
+                side_inverse: (1 << 16) / narrow(side) + 1,
                 reserved: 0,
                 strides: [0; MAX_TERMS],
                 inputs: [0; MAX_TERMS],
             };
             let is_single = terms.iter().filter(|t| t.identity == 0).count() == 1;
-            self.drafts.push(Draft { plan: Plan { args, warps_n, is_single }, terms });
+            let dense = is_dense.then_some(Dense { planes, is_single });
+            self.drafts.push(Draft { plan: Plan { args, dense }, terms, steps: steps.clone() });
         }
     }
 
@@ -198,14 +229,19 @@ impl Packer {
         let Self { data, mut drafts } = self;
         let data = device.upload(&data.0)?;
         let mut blob = Blob::default();
-        for Draft { plan, terms } in &mut drafts {
+        for Draft { plan, terms, steps } in &mut drafts {
             terms.iter_mut().flat_map(|t| [&mut t.weights, &mut t.multipliers]).for_each(|at| *at += data.address);
             plan.args.terms = blob.push(terms);
+            // Kernels read ahead.
+            steps.resize(steps.len() + STAGES + 1, bytemuck::Zeroable::zeroed());
+            plan.args.steps = blob.push(steps);
         }
         let terms = device.upload(&blob.0)?;
         let place = |Draft { plan, .. }: Draft| {
             let args = LayerArgs {
                 terms: plan.args.terms + terms.address,
+                weights: plan.args.weights + data.address,
+                steps: plan.args.steps + terms.address,
                 bias: plan.args.bias + data.address,
                 table: plan.args.table + data.address,
                 multipliers: plan.args.multipliers + data.address,
@@ -218,12 +254,13 @@ impl Packer {
     }
 }
 
-/// Bytes of a weight, as planes: the high bytes of words before their low ones, which count as unsigned.
-fn planes(weights: Weights<'_>) -> Vec<Vec<i8>> {
-    match weights {
-        Weights::Bytes(bytes) => vec![bytes.to_vec()],
-        Weights::Words(words) => [8, 0].iter().map(|shift| words.iter().map(|w| (w >> shift) as i8).collect()).collect(),
-    }
+/// Bytes of a weight, as planes: of two, the high bytes before the low ones, which count as unsigned.
+fn planes(weights: Weights<'_>, count: usize) -> Vec<Vec<i8>> {
+    let plane = |shift: usize| match weights {
+        Weights::Bytes(bytes) => bytes.iter().map(|w| (i16::from(*w) >> shift) as i8).collect(),
+        Weights::Words(words) => words.iter().map(|w| (w >> shift) as i8).collect(),
+    };
+    (0..count).rev().map(|i| plane(8 * i)).collect()
 }
 
 /// `[output][tap]` to `[tap][output]`.
@@ -231,26 +268,23 @@ fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize) -> Vec<i8> {
     (0..taps * outputs).map(|i| weights.at(i % outputs * taps + i / outputs) as i8).collect()
 }
 
-/// `[output][tap][channel]` to `[plane][tap][chunk][32 outputs][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
+/// `[output][tap][channel]` to `[chunk][tap][32 outputs][plane][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
 /// lane `4 g + q` has, of tile t, output `8 (g / 2) + 2 t + g % 2` of the 32, and channels 8 q to 8 q + 7 of the chunk.
-fn dense(weights: Weights<'_>, taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
+fn dense(weights: Weights<'_>, planes_of: usize, taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
     if weights.is_empty() {
         return Vec::new();
     }
-    planes(weights).iter().flat_map(|plane| dense_plane(plane, taps, channels, outputs, columns)).collect()
-}
-
-fn dense_plane(weights: &[i8], taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
-    let mut packed = Vec::with_capacity(taps * channels.next_multiple_of(BLOCK) * columns);
-    for tap in 0..taps {
-        for (chunk, block) in (0..channels.div_ceil(BLOCK)).flat_map(|c| (0..columns / BLOCK).map(move |b| (c, b))) {
+    let planes = planes(weights, planes_of);
+    let mut packed = Vec::with_capacity(planes_of * taps * channels.next_multiple_of(BLOCK) * columns);
+    for (chunk, tap) in (0..channels.div_ceil(BLOCK)).flat_map(|c| (0..taps).map(move |t| (c, t))) {
+        for (block, plane) in (0..columns / BLOCK).flat_map(|b| planes.iter().map(move |p| (b, p))) {
             for (pair, lane, of_pair) in (0..2).flat_map(|p| (0..32).flat_map(move |l| (0..2).map(move |t| (p, l, t)))) {
                 let (group, quad, tile) = (lane / 4, lane % 4, 2 * pair + of_pair);
                 let output = block * BLOCK + group / 2 * 8 + 2 * tile + group % 2;
                 let first = chunk * BLOCK + 8 * quad;
                 let row = (output * taps + tap) * channels;
                 let is_there = |channel: usize| output < outputs && channel < channels;
-                let at = |channel| if is_there(channel) { weights.get(row + channel).copied() } else { None };
+                let at = |channel| if is_there(channel) { plane.get(row + channel).copied() } else { None };
                 packed.extend((first..first + 8).map(|channel| at(channel).unwrap_or_default()));
             }
         }
@@ -311,34 +345,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_have_few_idle_warps() {
-        let along = |outputs: usize| (warps_along(outputs), outputs.next_multiple_of(warps_along(outputs) * BLOCK));
-        assert_eq!(
-            [1, 32, 33, 64, 96, 128, 160, 192].map(along),
-            [(1, 32), (1, 32), (2, 64), (2, 64), (3, 96), (2, 128), (3, 192), (3, 192)]
-        );
+    fn steps_walk_all_channels_and_taps() {
+        let of = |s: &Step| (s.term, s.channel, s.tap, s.count, s.flags);
+        let [new, end, wide] = [Step::NEW_PATCH, Step::END_OF_TERM, Step::WIDE_TERM];
+        let terms = [Some((40, true)), None, Some((8, false))];
+        let threes: Vec<_> = steps(&terms, 3, 5).iter().map(of).collect();
+        let expected = [
+            (0, 0, 0, 5, new | wide),
+            (0, 0, 5, 4, wide),
+            (0, 32, 0, 5, new | wide),
+            (0, 32, 5, 4, end | wide),
+            (2, 0, 0, 5, new),
+            (2, 0, 5, 4, end),
+        ];
+        assert_eq!(threes, expected);
+        let ones: Vec<_> = steps(&[Some((300, false))], 1, 4).iter().map(of).collect();
+        assert_eq!(ones, [(0, 0, 0, 4, new), (0, 128, 0, 4, new), (0, 256, 0, 2, new | end)]);
     }
 
     #[test]
     fn every_weight_is_packed_once() {
         let (taps, channels, outputs, columns) = (9, 40, 5, 32);
         let weights = vec![1_i8; taps * channels * outputs];
-        let packed = dense(Weights::Bytes(&weights), taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&weights), 1, taps, channels, outputs, columns);
         assert_eq!(packed.len(), taps * 64 * columns);
         assert_eq!(packed.iter().map(|w| i32::from(*w)).sum::<i32>(), (taps * channels * outputs) as i32);
         let mut one = vec![0_i8; taps * channels * outputs];
         one[(3 * taps + 2) * channels + 37] = 7; // output 3, tap 2, channel 37
-        let packed = dense(Weights::Bytes(&one), taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&one), 1, taps, channels, outputs, columns);
         // Chunk 1, channel 5 of it: quad 0. Output 3: group 1, tile 1: pair 0, second of it.
-        let at = (2 * 2 + 1) * 1024 + 4 * 16 + 8 + 5;
+        let at = (taps + 2) * 1024 + 4 * 16 + 8 + 5;
         assert_eq!(packed.iter().position(|w| *w == 7), Some(at));
     }
 
     #[test]
     fn words_are_a_signed_and_an_unsigned_byte() {
         let words = [0x1234, -1, -0x1234, 32_767, -32_767, 0x80];
-        let [high, low] = planes(Weights::Words(&words)).try_into().unwrap();
+        let [high, low] = planes(Weights::Words(&words), 2).try_into().unwrap();
         let back: Vec<i32> = high.iter().zip(&low).map(|(h, l)| i32::from(*h) * 256 + i32::from(*l as u8)).collect();
         assert_eq!(back, words.map(i32::from));
+        let [high, low] = planes(Weights::Bytes(&[-1, 127, -127]), 2).try_into().unwrap();
+        assert_eq!((high, low), (vec![-1, 0, -1], vec![-1, 127, -127]));
     }
 }

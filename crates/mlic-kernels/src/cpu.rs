@@ -28,8 +28,7 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets; of each architecture, weakest first.
-    pub const ALL: [Self; 7] =
-        [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
+    pub const ALL: [Self; 7] = [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
 
     /// Name in `MLIC_CPU` and in reports.
     #[must_use]

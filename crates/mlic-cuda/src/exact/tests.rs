@@ -5,6 +5,7 @@ use mlic_kernels::reference;
 use mlic_model::parameters::{LayerParameters, QuantizerParameters};
 
 use super::*;
+use crate::layer::Tile;
 
 /// Tables that only need to be valid.
 fn functions() -> Functions {
@@ -141,11 +142,16 @@ fn strips_give_the_samples_of_the_definition() {
         let latent = Map { height, width, channels, data };
         let expected = reference::synthesis(&functions, &own, &latent).unwrap();
         let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
-        for strip in [1, 2, 7] {
+        let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
+        let tiles = [[1, 1, 1, 1], [1, 1, 4, 1], [2, 2, 2, 1], [4, 1, 3, 1], [2, 3, 1, 1], [2, 1, 2, 2]].map(tile);
+        for (strip, forced_tile) in [1, 2, 7].into_iter().cycle().zip(std::iter::once(None).chain(tiles)) {
+            let mut device = (*device).clone();
+            device.forced_tile = forced_tile;
+            let device = Arc::new(device);
             let mut got = Map::zeros(expected.height, expected.width, expected.channels).unwrap();
             packed.run_in_strips(&device, &latent, strip, &mut got).unwrap();
             let differs = got.data.iter().zip(&expected.data).position(|(a, b)| a != b);
-            assert_eq!(differs, None, "seed {seed}, strips of {strip}");
+            assert_eq!(differs, None, "seed {seed}, strips of {strip}, {forced_tile:?}");
         }
     }
 }
