@@ -10,6 +10,7 @@ use mlic_backend::{Backend, BackendError, Stage};
 use mlic_core::schedule::{LatentSize, passes};
 use mlic_cuda::measure::{Shape, Warps, backend_with, dense_rate, kernel_times};
 use mlic_cuda::{CudaBackend, Options};
+use mlic_kernels::Picture;
 use mlic_model::Model;
 
 /// Times of one picture: hyper synthesis, parameters, commits, exact synthesis if the model has one.
@@ -100,6 +101,23 @@ fn table(model: &Arc<Model>, width: u32, height: u32) -> Result<(), BackendError
     Ok(())
 }
 
+/// The encoder's transforms; the first round brings them to the device.
+fn analyses(backend: &CudaBackend, width: u32, height: u32) -> Result<(), BackendError> {
+    let mut random = Random(3);
+    let rgb: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();
+    let Some(picture) = Picture::new(height as usize, width as usize, &rgb) else { return Ok(()) };
+    let quality = backend.model().quality_steps() / 2;
+    for round in 0..4 {
+        let start = Instant::now();
+        let y = backend.exact_analysis(quality, &picture)?;
+        let middle = Instant::now();
+        backend.exact_hyper_analysis(quality, &y)?;
+        let times = [middle - start, middle.elapsed()].map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
+        println!("{width}x{height} picture {round}: exact g_a, h_a in ms: {}", times.join(" "));
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), BackendError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (package, sizes) = arguments.split_first().unwrap();
@@ -110,6 +128,9 @@ fn main() -> Result<(), BackendError> {
     println!("{}", backend.device(Stage::Passes));
     for (width, height) in &sizes {
         pictures(&backend, *width, *height)?;
+        if model.has_exact_analysis() {
+            analyses(&backend, *width, *height)?;
+        }
     }
     if std::env::var_os("MLIC_SKIP_RATES").is_some() {
         return Ok(());
