@@ -36,8 +36,8 @@ pub(crate) struct PackedSynthesis {
 struct Kept {
     size: [usize; 2],
     pool: Arc<Pool>,
-    /// The same device with a stream for the pixels on their way to the host, beside the one that computes.
-    reader: Device,
+    /// The same device with a stream for what comes from the host and goes there, beside the one that computes.
+    copier: Device,
 }
 
 /// Rows of pixels that are being computed, or wait to be read.
@@ -177,10 +177,9 @@ impl PackedSynthesis {
         let (height, width) = (SCALE * latent.height, SCALE * latent.width);
         let size = [latent.height, latent.width];
         let kept = self.kept().take().filter(|kept| kept.size == size);
-        let kept = kept.map_or_else(|| device.fork().map(|reader| Kept { size, pool: Pool::new(device), reader }), Ok)?;
-        let Kept { pool, reader, .. } = &kept;
+        let kept = kept.map_or_else(|| device.fork().map(|copier| Kept { size, pool: Pool::new(device), copier }), Ok)?;
+        let Kept { pool, copier, .. } = &kept;
         let y = Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?;
-        y.write(&latent.data)?;
         let bytes = |i: usize| if i == self.nodes.len() { 1 } else { size_of::<i16>() };
         let window = |(i, s): (usize, &NodeShape)| Window {
             rows: 0..0,
@@ -188,20 +187,26 @@ impl PackedSynthesis {
             buffer: None,
         };
         let mut read = |strip: Pending| {
-            reader.wait(&strip.computed)?;
+            copier.wait(&strip.computed)?;
             let bytes = strip.rows.start * 3 * width..strip.rows.end * 3 * width;
-            samples.data.get_mut(bytes).map_or(Ok(()), |to| reader.read(strip.address, to))
+            samples.data.get_mut(bytes).map_or(Ok(()), |to| copier.read(strip.address, to))
         };
         let mut pending: Option<Pending> = None;
+        let (row_len, mut present) = (latent.width * latent.channels, 0);
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
         for start in (0..height).step_by(SCALE * strip.max(1)) {
             let end = (start + SCALE * strip.max(1)).min(height);
+            // Rows of y come, and pixels go, while the strip before is computed.
+            let needed = self.ends(latent.height, end).first().map_or(0, |end| (*end).max(present));
+            if let Some(rows) = latent.data.get(present * row_len..needed * row_len) {
+                copier.write(y.address() + (present * row_len * size_of::<i32>()) as u64, bytemuck::cast_slice(rows))?;
+            }
+            present = needed;
             self.strip(device, pool, &y, end, &mut windows)?;
             let Some(last) = windows.last() else { continue };
             let address = last.origin().wrapping_add((start * last.row_len) as u64);
             let computed = device.mark()?;
             let strip = Pending { rows: start..end, address, computed, _buffer: last.buffer.clone() };
-            // The strip before is read while this one is computed.
             if let Some(before) = pending.replace(strip) {
                 read(before)?;
             }
