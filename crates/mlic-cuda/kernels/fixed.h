@@ -32,6 +32,18 @@ DEVICE u64 isqrt(u64 v) {
     return root;
 }
 
+// The same below 2^31: a quarter of the instructions.
+DEVICE u32 isqrt_short(u32 v) {
+    u32 root = 0;
+    UNROLL for (i32 shift = 30; shift >= 0; shift -= 2) {
+        const u32 bit = 1u << shift;
+        const bool fits = v >= root + bit;
+        v -= fits ? root + bit : 0;
+        root = (root >> 1) + (fits ? bit : 0);
+    }
+    return root;
+}
+
 struct Requant {
     i32 multiplier, shift;
 };

@@ -83,10 +83,10 @@ NOINLINE i32 finish_sum(i64 sum, i32 shift, i32 epilogue, i32 max, const i16 *ta
     default: return saturate(v, max);
     }
 }
-// SPEC 4.11: the product of an activation with the root of its norm.
+// SPEC 4.11: the product of an activation with the root of its norm, which is not negative.
 NOINLINE i32 finish_root(i64 sum, i32 shift, i32 max, i32 factor, Requant output) {
     const i64 v = round_shift(sum, shift), limit = 0x7fffffff;
-    return saturate(requant(output, (i64)factor * (i64)isqrt((u64)(v < limit ? v : limit))), max);
+    return saturate(requant(output, (i64)factor * (i64)isqrt_short((u32)(v < limit ? v : limit))), max);
 }
 // SPEC 4.12: the activation divided by it.
 NOINLINE i32 finish_reciprocal(i64 sum, i32 shift, i32 max, i32 factor, Requant output) {

@@ -57,8 +57,8 @@ pub(crate) struct PackedAnalysis {
 struct Kept {
     size: [usize; 2],
     pool: Arc<Pool>,
-    /// The same device with a stream for what is on its way to the host, beside the one that computes.
-    reader: Device,
+    /// The same device with a stream for what comes from the host and goes there, beside the one that computes.
+    copier: Device,
 }
 
 /// Rows of the last node that are being computed, or wait to be read.
@@ -191,8 +191,8 @@ impl Window {
     }
 }
 
-/// Fills rows of node 0, which the window has room for.
-type Fill<'a> = dyn FnMut(&Arc<Pool>, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
+/// Fills rows of node 0, which the window has room for. What the copier brings comes while the strip before is computed.
+type Fill<'a> = dyn FnMut(&Kept, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
 
 impl PackedSynthesis {
     /// Packs the weights.
@@ -325,15 +325,17 @@ impl Nodes {
         out: &mut [u8],
     ) -> Result<(), DriverError> {
         let mut whole = None;
-        self.run(device, size, strip, out, &mut |pool, window, rows| {
+        self.run(device, size, strip, out, &mut |Kept { pool, copier, .. }, window, rows| {
             if whole.is_none() {
-                let y = Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?;
-                y.write(&latent.data)?;
-                whole = Some(y);
+                whole = Some(Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?);
             }
             let len = latent.width * latent.channels;
+            let input = whole.as_ref().map_or(0, Tensor::address) + (rows.start * len * size_of::<i32>()) as u64;
+            if let Some(values) = latent.data.get(rows.start * len..rows.end * len) {
+                copier.write(input, bytemuck::cast_slice(values))?;
+            }
             let args = QuantizeArgs {
-                input: whole.as_ref().map_or(0, Tensor::address) + (rows.start * len * size_of::<i32>()) as u64,
+                input,
                 out: window.at(rows.start),
                 count: (rows.len() * len) as i64,
                 requant,
@@ -354,21 +356,21 @@ impl Nodes {
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
         let kept = self.kept().take().filter(|kept| kept.size == size);
-        let kept = kept.map_or_else(|| device.fork().map(|reader| Kept { size, pool: Pool::new(device), reader }), Ok)?;
-        let Kept { pool, reader, .. } = &kept;
+        let kept = kept.map_or_else(|| device.fork().map(|copier| Kept { size, pool: Pool::new(device), copier }), Ok)?;
+        let copier = &kept.copier;
         let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
         let window =
             |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
         let mut read = |strip: Pending| {
-            reader.wait(&strip.computed)?;
-            out.get_mut(strip.bytes).map_or(Ok(()), |to| reader.read(strip.address, to))
+            copier.wait(&strip.computed)?;
+            out.get_mut(strip.bytes).map_or(Ok(()), |to| copier.read(strip.address, to))
         };
         let mut pending: Option<Pending> = None;
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
         let height = self.shapes.last().map_or(0, |last| size[0] * last.scale);
         for start in (0..height).step_by(strip) {
             let end = (start + strip).min(height);
-            self.strip(device, pool, size, end, &mut windows, fill)?;
+            self.strip(device, &kept, end, &mut windows, fill)?;
             let Some(last) = windows.last() else { continue };
             let bytes = start * last.row_len..end * last.row_len;
             let strip = Pending { bytes, address: last.at(start), computed: device.mark()?, _buffer: last.buffer.clone() };
@@ -414,12 +416,12 @@ impl Nodes {
     fn strip(
         &self,
         device: &Device,
-        pool: &Arc<Pool>,
-        size: [usize; 2],
+        kept: &Kept,
         end: usize,
         windows: &mut [Window],
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
+        let Kept { size, pool, .. } = kept;
         let ends = self.ends(size[0], end);
         for (i, end) in ends.iter().enumerate() {
             let node = i.checked_sub(1).and_then(|at| self.nodes.get(at));
@@ -428,8 +430,8 @@ impl Nodes {
             let end = end.next_multiple_of(node.map_or(1, |node| node.factor));
             let rows = windows[i].extend(pool, device, first, end)?;
             match node {
-                None => fill(pool, &windows[0], rows)?,
-                Some(node) => self.node(device, pool, node, i, windows, &rows, size)?,
+                None => fill(kept, &windows[0], rows)?,
+                Some(node) => self.node(device, pool, node, i, windows, &rows, *size)?,
             }
         }
         Ok(())
