@@ -306,9 +306,12 @@ fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) 
     let functions = ENTRIES.iter().map(|name| module.load_function(name)).collect::<Result<Vec<_>, _>>()?;
     // Without being told so, a block may have 48 KiB.
     let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    let carveout = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
     for (function, name) in functions.iter().zip(ENTRIES) {
         if name.starts_with("mlic_dense") {
             function.set_attribute(dynamic, shared_limit as i32)?;
+            // All of what the first cache can give: several blocks are to be on a multiprocessor.
+            function.set_attribute(carveout, 100)?;
         }
     }
     Ok(functions)

@@ -168,8 +168,8 @@ impl Plan {
         if dense.is_single { copied.max(sums) } else { copied + sums }
     }
 
-    /// The warps of a block. Large blocks copy less for each product, but there must be blocks for all multiprocessors; where there
-    /// are not, warps share out the k axis, because then the time of one block is that of the layer.
+    /// The shape of the blocks. Large ones copy less for each product, but there must be blocks for all multiprocessors; where these have
+    /// few warps, more of them share out the k axis, because then the time of one warp is that of the layer.
     fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
         let across = self.args.columns as usize / BLOCK;
         let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
@@ -185,17 +185,16 @@ impl Plan {
         }
         let of = |m, n, blocks| Tile { m, n, k: 1, blocks };
         let least = of(1, 1, 1);
-        // Words have four products for each value that is copied: there, small blocks, several of them on a multiprocessor.
+        // Words have four products for each value that is copied, and sums of identities none: there, small blocks, several of them on
+        // a multiprocessor.
         let words = [of(4, 1, 1), of(2, 1, 1)];
         let bytes = [of(4, 3, 2), of(4, 1, 2), of(4, 3, 1), of(4, 2, 1), of(4, 1, 1), of(2, 2, 1), of(2, 1, 1)];
-        let shapes: &[Tile] = if dense.planes == 1 { &bytes } else { &words };
-        let is_enough = |tile: &Tile| fits(tile) && number(*tile) * tile.warps() >= 8 * device.multiprocessors;
-        if let Some(tile) = shapes.iter().copied().find(is_enough) {
-            return tile;
-        }
+        let shapes: &[Tile] = if dense.planes == 1 && self.args.step_count > 0 { &bytes } else { &words };
+        let is_enough = |tile: &Tile| fits(tile) && number(*tile) >= 2 * device.multiprocessors;
+        let tile = shapes.iter().copied().find(is_enough).unwrap_or(least);
         let k = if self.args.side == 1 { self.args.groups } else { self.args.side } as usize;
-        let split = Tile { k, ..least };
-        if number(least) < 8 * device.multiprocessors && fits(&split) { split } else { least }
+        let split = Tile { k: k.max(1), ..tile };
+        if number(tile) * tile.warps() < 8 * device.multiprocessors && fits(&split) { split } else { tile }
     }
 
     /// Whether the inputs are as many as the terms.

@@ -186,11 +186,15 @@ impl Packer {
                 warps_n: 0,
                 warps_k: 0,
                 step_count: narrow(steps.len()),
-                groups: narrow(groups),
+                groups: if steps.is_empty() { 0 } else { narrow(groups) },
                 pitch: 0,
                 patch: 0,
-                // One that is written ahead, where it takes as many steps to be read as copies run ahead.
-                patches: if side > 1 && taps.div_ceil(groups) >= STAGES - 1 { 2 } else { STAGES as i32 },
+                patches: match taps.div_ceil(groups) {
+                    _ if steps.is_empty() => 0,
+                    // One is read and one written, where reading takes as many steps as copies run ahead.
+                    count if side > 1 && count >= STAGES - 1 => 2,
+                    _ => narrow(STAGES),
+                },
                 side_inverse: (1 << 16) / narrow(side) + 1,
                 strides: [0; MAX_TERMS],
                 inputs: [0; MAX_TERMS],
