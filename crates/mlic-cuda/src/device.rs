@@ -229,14 +229,18 @@ impl Device {
         }
     }
 
-    /// Starts a kernel with a thread for each of `count` elements; nothing for none.
+    /// Starts a kernel with a thread for each of `count` elements; nothing for none. Kernels divide their indices in 32 bits.
     pub(crate) fn launch_elements<A: DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
         count: usize,
         argument: &A,
     ) -> Result<(), DriverError> {
-        if count == 0 { Ok(()) } else { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) }
+        match u32::try_from(count) {
+            Ok(0) => Ok(()),
+            Ok(_) => self.launch(kernel, [count.div_ceil(256), 1], 256, argument),
+            Err(_) => Err(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE)),
+        }
     }
 
     /// A property of the device.

@@ -112,7 +112,7 @@ impl Plan {
             return Ok(());
         }
         let Some(dense) = self.dense else {
-            return device.launch_elements(&device::DEPTHWISE, positions * self.args.outputs as usize, &args);
+            return device.launch_elements(&device::DEPTHWISE, positions * (self.args.outputs as usize).div_ceil(8), &args);
         };
         let tile = self.tile(device, dense, region);
         (args.pitch, args.patch) = self.patch(tile, region);
