@@ -12,8 +12,8 @@ use mlic_cuda::measure::{Shape, Warps, backend_with, dense_rate, kernel_times};
 use mlic_cuda::{CudaBackend, Options};
 use mlic_model::Model;
 
-/// Times of one picture: hyper synthesis, parameters, commits, exact synthesis if the model has one.
-type Times = [Duration; 4];
+/// Times of one picture: hyper synthesis, parameters, commits, `y_hat` to the host, exact synthesis if the model has one.
+type Times = [Duration; 5];
 
 fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendError> {
     let (model, mut random) = (backend.model(), Random(1));
@@ -32,11 +32,13 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendErro
         session.commit(pass, &symbols)?;
         times[2] += start.elapsed();
     }
+    let start = Instant::now();
     let y_hat = session.y_hat()?;
+    times[3] = start.elapsed();
     if model.exact_synthesis().is_some() {
         let start = Instant::now();
         backend.exact_synthesis(quality, &y_hat)?;
-        times[3] = start.elapsed();
+        times[4] = start.elapsed();
     }
     Ok(times)
 }
@@ -46,7 +48,7 @@ fn pictures(backend: &CudaBackend, width: u32, height: u32, rounds: usize) -> Re
     // The first allocates, the second may record what later ones repeat.
     for round in 0..rounds {
         let milliseconds = picture(backend, size)?.map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
-        println!("{width}x{height} picture {round}: h_s, parameters, commits, exact g_s in ms: {}", milliseconds.join(" "));
+        println!("{width}x{height} picture {round}: h_s, parameters, commits, y_hat, exact g_s in ms: {}", milliseconds.join(" "));
     }
     Ok(())
 }

@@ -121,6 +121,20 @@ DEVICE void squares(const SquaresArgs &a) {
     a.low[i] = (i16)(square & 0x7fff);
 }
 
+struct PlaceArgs {
+    const i32 *in;
+    i32 *out;
+    i64 count;
+    i32 channels, of, first, reserved; // channels of the input; of the output, and the first that is written
+};
+// A map's channels to their place among those of a larger one.
+DEVICE void place(const PlaceArgs &a) {
+    const i64 i = element();
+    if (i >= a.count) return;
+    const u32 position = (u32)i / (u32)a.channels, channel = (u32)i - position * (u32)a.channels;
+    a.out[(i64)position * a.of + a.first + channel] = a.in[i];
+}
+
 struct FillArgs {
     u64 *out;
     u64 value;

@@ -15,7 +15,7 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, SquaresArgs, WindowArgs,
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SquaresArgs, WindowArgs,
 };
 use crate::images;
 use crate::layer::Tile;
@@ -63,6 +63,7 @@ kernels! {
     22 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
     23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
     24 SQUARES "mlic_squares" SquaresArgs,
+    25 PLACE "mlic_place" PlaceArgs,
 }
 
 /// What the driver answered, in words.
