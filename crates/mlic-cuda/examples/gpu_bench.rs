@@ -116,13 +116,13 @@ fn main() -> Result<(), BackendError> {
     if std::env::var_os("MLIC_SKIP_RATES").is_some() {
         return Ok(());
     }
-    for (width, height) in &sizes {
+    for (width, height) in sizes.first().into_iter().chain(sizes.last().filter(|_| sizes.len() > 1)) {
         table(&model, *width, *height)?;
     }
     rates()?;
     // Whole pictures with other blocks than those that are chosen for each layer.
     let Some((width, height)) = sizes.get(1).or(sizes.first()) else { return Ok(()) };
-    for warps in WARPS.into_iter().flatten().filter(|[.., blocks]| *blocks == 1) {
+    for warps in WARPS.into_iter().flatten().filter(|[m, _, _, blocks]| *m > 1 && *blocks == 1) {
         println!("{}", named(Some(warps)));
         pictures(&backend_with(Arc::clone(&model), Some(warps))?, *width, *height, 2)?;
     }
