@@ -48,7 +48,10 @@ fn pictures(backend: &CudaBackend, width: u32, height: u32, rounds: usize) -> Re
     // The first allocates, the second may record what later ones repeat.
     for round in 0..rounds {
         let milliseconds = picture(backend, size)?.map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
-        println!("{width}x{height} picture {round}: h_s, parameters, commits, y_hat, exact g_s in ms: {}", milliseconds.join(" "));
+        println!(
+            "{width}x{height} picture {round}: h_s, parameters, commits, y_hat, exact g_s in ms: {}",
+            milliseconds.join(" ")
+        );
     }
     Ok(())
 }
@@ -80,9 +83,10 @@ fn rates() -> Result<(), BackendError> {
             let shape = Shape { side: 3, channels: 192, height: 128, width: 192, wide, words };
             let rate = dense_rate(0, shape, warps, 50)?;
             let tera = rate.achieved / 1e12;
-            let of = rate
-                .peak
-                .map_or_else(|| "peak not known".to_owned(), |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12));
+            let of = rate.peak.map_or_else(
+                || "peak not known".to_owned(),
+                |p| format!("{:.1} % of {:.1}", 100.0 * rate.achieved / p, p / 1e12),
+            );
             println!("{name} 3x3 192 to 192 at 128x192, {}: {tera:.2} T byte products/s, {of}", named(warps));
         }
     }

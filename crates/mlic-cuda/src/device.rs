@@ -15,7 +15,8 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SquaresArgs, WindowArgs,
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SquaresArgs,
+    WindowArgs,
 };
 use crate::images;
 use crate::layer::Tile;
@@ -169,7 +170,17 @@ impl Device {
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
         let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
         let has_mma = image.has_mma;
-        Ok(Self { stream, functions, description, capability, has_mma, multiprocessors, shared_limit, forced_tile: None, profile: None })
+        Ok(Self {
+            stream,
+            functions,
+            description,
+            capability,
+            has_mma,
+            multiprocessors,
+            shared_limit,
+            forced_tile: None,
+            profile: None,
+        })
     }
 
     /// The same GPU with a stream of its own.

@@ -130,7 +130,12 @@ impl Plan {
         };
         device.label(|| {
             let LayerArgs { side, outputs, step_count, .. } = self.args;
-            format!(" {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps", tile.m, tile.width(), tile.k)
+            format!(
+                " {side}x{side} to {outputs}, {positions} positions, {step_count} steps, {}x{}x{} warps",
+                tile.m,
+                tile.width(),
+                tile.k
+            )
         });
         let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.width())];
         device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args)
@@ -174,7 +179,7 @@ impl Plan {
         let across = self.args.columns as usize / BLOCK;
         let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
         let fits = |tile: &Tile| {
-            across % tile.width() == 0
+            across.is_multiple_of(tile.width())
                 && (tile.blocks == 1 || has_broad)
                 && tile.warps() <= MAX_WARPS
                 && self.shared(*tile, dense, region) <= device.shared_limit

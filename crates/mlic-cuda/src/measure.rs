@@ -121,7 +121,12 @@ fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Rand
     let bytes: Vec<i8> = weights.iter().map(|w| *w as i8).collect();
     let output = Requant { multiplier: 0, shift: 0 };
     let level = LayerLevel { shift: 24, multipliers: vec![vec![1 << 12; channels]], bias: vec![0; channels], output };
-    let view = LayerView { spec: &spec, max: 127, level: &level, weights: vec![if words { Weights::Words(&weights) } else { Weights::Bytes(&bytes) }] };
+    let view = LayerView {
+        spec: &spec,
+        max: 127,
+        level: &level,
+        weights: vec![if words { Weights::Words(&weights) } else { Weights::Bytes(&bytes) }],
+    };
     let mut packer = Packer::default();
     let none = Functions {
         gelu: vec![0],
