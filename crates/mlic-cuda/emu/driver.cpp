@@ -51,6 +51,7 @@ const Kernel KERNELS[] = {
     PLAIN(mlic_add, AddArgs, 256),
     PLAIN(mlic_parameters, ParametersArgs, 256),
     PLAIN(mlic_squares, SquaresArgs, 256),
+    PLAIN(mlic_place, PlaceArgs, 256),
     PLAIN(mlic_fill, FillArgs, 256),
     WAITS(mlic_norm, NormArgs, 256),
     PLAIN(mlic_attention_largest, LinearArgs, 64),

@@ -37,14 +37,16 @@ DEVICE Place tile_of(const LayerArgs &a) {
     return {a.first / a.out_width + down * 2 * a.warps_m, (block - down * across) * 16};
 }
 
-// Position in the inputs of an element of the patch; negative outside.
+// Position in the inputs of an element of the patch; negative outside, and where only outputs beyond the last row would read it: of a
+// strip, the inputs may not have it.
 DEVICE i32 source_of(const LayerArgs &a, Place tile, i32 i) {
     if (a.pitch == 0) return position_of(a, tile, i);
     const i32 down = i / a.pitch, across = i - down * a.pitch, left = a.half == HALF_NONE ? tile.col : 2 * tile.col;
     // Without neighbours, what is read lies `stride` apart, and is all of the patch.
     const i32 apart = a.side == 1 ? a.stride : 1;
     const Place at = {a.stride * tile.row + apart * down - a.side / 2, a.stride * left + apart * across - a.side / 2};
-    return is_inside(a, at) ? at.row * a.in_width + at.col : -1;
+    const bool is_read = at.row <= a.stride * (a.end / a.out_width - 1) + a.side / 2;
+    return is_read && is_inside(a, at) ? at.row * a.in_width + at.col : -1;
 }
 
 // Element of the patch that the first tap of an output reads.

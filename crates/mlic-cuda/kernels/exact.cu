@@ -37,6 +37,7 @@ KERNEL(256) mlic_shuffle(const MoveArgs a) { shuffle(a); }
 KERNEL(256) mlic_add(const AddArgs a) { add(a); }
 KERNEL(256) mlic_parameters(const ParametersArgs a) { parameters(a); }
 KERNEL(256) mlic_squares(const SquaresArgs a) { squares(a); }
+KERNEL(256) mlic_place(const PlaceArgs a) { place(a); }
 KERNEL(256) mlic_fill(const FillArgs a) { fill(a); }
 KERNEL(256) mlic_norm(const NormArgs a) { norm(a); }
 KERNEL(64) mlic_attention_largest(const LinearArgs a) { attention_largest(a); }
@@ -48,4 +49,4 @@ KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
 // The layouts that args.rs declares too.
 static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 960 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
-static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32, "args.rs");
+static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32 && sizeof(PlaceArgs) == 40, "args.rs");

@@ -178,6 +178,19 @@ pub(crate) struct SquaresArgs {
     pub(crate) count: i64,
 }
 
+/// Channels of a map among those of a larger one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PlaceArgs {
+    pub(crate) input: u64,
+    pub(crate) out: u64,
+    pub(crate) count: i64,
+    pub(crate) channels: i32,
+    pub(crate) of: i32,
+    pub(crate) first: i32,
+    pub(crate) reserved: i32,
+}
+
 /// Words of one value.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -249,5 +262,5 @@ macro_rules! same_in_cpp {
 }
 same_in_cpp!(
     LayerArgs: 960, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
-    WindowArgs: 88, SquaresArgs: 32
+    WindowArgs: 88, SquaresArgs: 32, PlaceArgs: 40
 );

@@ -15,7 +15,8 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, QuantizeArgs, SquaresArgs, WindowArgs,
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SquaresArgs,
+    WindowArgs,
 };
 use crate::images;
 use crate::layer::Tile;
@@ -63,6 +64,7 @@ kernels! {
     22 ATTENTION_APPLY "mlic_attention_apply" LinearArgs,
     23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
     24 SQUARES "mlic_squares" SquaresArgs,
+    25 PLACE "mlic_place" PlaceArgs,
 }
 
 /// What the driver answered, in words.
@@ -239,14 +241,18 @@ impl Device {
         }
     }
 
-    /// Starts a kernel with a thread for each of `count` elements; nothing for none.
+    /// Starts a kernel with a thread for each of `count` elements; nothing for none. Kernels divide their indices in 32 bits.
     pub(crate) fn launch_elements<A: DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
         count: usize,
         argument: &A,
     ) -> Result<(), DriverError> {
-        if count == 0 { Ok(()) } else { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) }
+        match u32::try_from(count) {
+            Ok(0) => Ok(()),
+            Ok(_) => self.launch(kernel, [count.div_ceil(256), 1], 256, argument),
+            Err(_) => Err(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE)),
+        }
     }
 
     /// A property of the device.
@@ -316,9 +322,12 @@ fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) 
     let functions = ENTRIES.iter().map(|name| module.load_function(name)).collect::<Result<Vec<_>, _>>()?;
     // Without being told so, a block may have 48 KiB.
     let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    let carveout = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
     for (function, name) in functions.iter().zip(ENTRIES) {
         if name.starts_with("mlic_dense") {
             function.set_attribute(dynamic, shared_limit as i32)?;
+            // All of what the first cache can give: several blocks are to be on a multiprocessor.
+            function.set_attribute(carveout, 100)?;
         }
     }
     Ok(functions)

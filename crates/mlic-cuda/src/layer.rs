@@ -114,7 +114,7 @@ impl Plan {
             return Ok(());
         }
         let Some(dense) = self.dense else {
-            return device.launch_elements(&device::DEPTHWISE, positions * self.args.outputs as usize, &args);
+            return device.launch_elements(&device::DEPTHWISE, positions * (self.args.outputs as usize).div_ceil(8), &args);
         };
         let tile = self.tile(device, dense, region);
         (args.pitch, args.patch) = self.patch(tile, region);
@@ -181,13 +181,13 @@ impl Plan {
         if dense.is_single { copied.max(sums) } else { copied + sums }
     }
 
-    /// The warps of a block. Large blocks copy less for each product, but there must be blocks for all multiprocessors; where there
-    /// are not, warps share out the k axis, because then the time of one block is that of the layer.
+    /// The shape of the blocks. Large ones copy less for each product, but there must be blocks for all multiprocessors; where these have
+    /// few warps, more of them share out the k axis, because then the time of one warp is that of the layer.
     fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
         let across = self.args.columns as usize / BLOCK;
         let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
         let fits = |tile: &Tile| {
-            across % tile.width() == 0
+            across.is_multiple_of(tile.width())
                 && (tile.blocks == 1 || has_broad)
                 && tile.warps() <= MAX_WARPS
                 && self.shared(*tile, dense, region) <= device.shared_limit
@@ -198,17 +198,16 @@ impl Plan {
         }
         let of = |m, n, blocks| Tile { m, n, k: 1, blocks };
         let least = of(1, 1, 1);
-        // Words have four products for each value that is copied: there, small blocks, several of them on a multiprocessor.
+        // Words have four products for each value that is copied, and sums of identities none: there, small blocks, several of them on
+        // a multiprocessor.
         let words = [of(4, 1, 1), of(2, 1, 1)];
         let bytes = [of(4, 3, 2), of(4, 1, 2), of(4, 3, 1), of(4, 2, 1), of(4, 1, 1), of(2, 2, 1), of(2, 1, 1)];
-        let shapes: &[Tile] = if dense.planes == 1 { &bytes } else { &words };
-        let is_enough = |tile: &Tile| fits(tile) && number(*tile) * tile.warps() >= 8 * device.multiprocessors;
-        if let Some(tile) = shapes.iter().copied().find(is_enough) {
-            return tile;
-        }
+        let shapes: &[Tile] = if dense.planes == 1 && self.args.step_count > 0 { &bytes } else { &words };
+        let is_enough = |tile: &Tile| fits(tile) && number(*tile) >= 2 * device.multiprocessors;
+        let tile = shapes.iter().copied().find(is_enough).unwrap_or(least);
         let k = if self.args.side == 1 { self.args.groups } else { self.args.side } as usize;
-        let split = Tile { k, ..least };
-        if number(least) < 8 * device.multiprocessors && fits(&split) { split } else { least }
+        let split = Tile { k: k.max(1), ..tile };
+        if number(tile) * tile.warps() < 8 * device.multiprocessors && fits(&split) { split } else { tile }
     }
 
     /// Whether the inputs are as many as the terms.

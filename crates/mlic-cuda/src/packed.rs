@@ -78,6 +78,11 @@ const fn groups(side: usize, planes: usize) -> usize {
     if side == 1 { 4 / planes } else { side }
 }
 
+/// The most chunks of a term.
+fn chunks(terms: &[Option<(usize, bool)>]) -> usize {
+    terms.iter().flatten().map(|(channels, _)| channels.div_ceil(BLOCK)).max().unwrap_or(0)
+}
+
 /// The steps of terms (channels, and whether activations are beyond a byte; none for an identity), in the order of their weights.
 fn steps(terms: &[Option<(usize, bool)>], side: usize, groups: usize) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -132,17 +137,18 @@ impl Packer {
         // A layer of words is one in all of its terms.
         let planes = if weights.iter().any(|w| matches!(w, Weights::Words(_))) { 2 } else { 1 };
         let is_dense = matches!(spec.kernel, Kernel::Dense { .. });
-        let columns = if is_dense { spec.outputs.next_multiple_of(BLOCK) } else { spec.outputs };
+        let columns = spec.outputs.next_multiple_of(if is_dense { BLOCK } else { 8 });
         let inputs: Vec<Option<(usize, bool)>> =
             spec.terms.iter().zip(maxima).map(|(t, max)| (!t.identity).then_some((t.channels, *max > BYTE_MAX))).collect();
-        let groups = groups(side, planes);
-        let steps = if is_dense { steps(&inputs, side, groups) } else { Vec::new() };
+        // Of a layer without neighbours, a group is a chunk.
+        let groups = if side == 1 { groups(side, planes).min(chunks(&inputs)) } else { groups(side, planes) };
+        let steps = if is_dense && groups > 0 { steps(&inputs, side, groups) } else { Vec::new() };
         // Weights do not depend on the level.
         let own: Vec<u64> = weights
             .iter()
             .zip(&spec.terms)
             .map(|(own, term)| match spec.kernel {
-                Kernel::Depthwise { .. } => self.push(&depthwise(*own, taps, spec.outputs)),
+                Kernel::Depthwise { .. } => self.push(&depthwise(*own, taps, spec.outputs, columns)),
                 Kernel::Dense { .. } => self.push(&dense(*own, planes, taps, term.channels, spec.outputs, columns)),
             })
             .collect();
@@ -193,11 +199,15 @@ impl Packer {
                 warps_n: 0,
                 warps_k: 0,
                 step_count: narrow(steps.len()),
-                groups: narrow(groups),
+                groups: if steps.is_empty() { 0 } else { narrow(groups) },
                 pitch: 0,
                 patch: 0,
-                // One that is written ahead, where it takes as many steps to be read as copies run ahead.
-                patches: if side > 1 && taps.div_ceil(groups) >= STAGES - 1 { 2 } else { STAGES as i32 },
+                patches: match taps.div_ceil(groups.max(1)) {
+                    _ if steps.is_empty() => 0,
+                    // One is read and one written, where reading takes as many steps as copies run ahead.
+                    count if side > 1 && count >= STAGES - 1 => 2,
+                    _ => narrow(STAGES),
+                },
                 side_inverse: (1 << 16) / narrow(side) + 1,
                 reserved: 0,
                 strides: [0; MAX_TERMS],
@@ -263,9 +273,10 @@ fn planes(weights: Weights<'_>, count: usize) -> Vec<Vec<i8>> {
     (0..count).rev().map(|i| plane(8 * i)).collect()
 }
 
-/// `[output][tap]` to `[tap][output]`.
-fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize) -> Vec<i8> {
-    (0..taps * outputs).map(|i| weights.at(i % outputs * taps + i / outputs) as i8).collect()
+/// `[output][tap]` to `[tap][output]`, outputs padded with zeros.
+fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize, columns: usize) -> Vec<i8> {
+    let at = |tap: usize, output: usize| if output < outputs { weights.at(output * taps + tap) as i8 } else { 0 };
+    (0..taps).flat_map(|tap| (0..columns).map(move |output| at(tap, output))).collect()
 }
 
 /// `[output][tap][channel]` to `[chunk][tap][32 outputs][plane][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:

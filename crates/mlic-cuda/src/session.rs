@@ -9,9 +9,10 @@ use mlic_backend::{BackendError, EntropySession, PassParameters, Stage};
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::Map;
 
-use crate::args::ParametersArgs;
+use crate::args::{ParametersArgs, PlaceArgs};
 use crate::backend::{CudaBackend, device_error};
 use crate::device;
+use crate::layer::narrow;
 use crate::memory::Tensor;
 use crate::ops::{CudaOps, Latents};
 use crate::workspace::{Mode, Workspace};
@@ -186,14 +187,31 @@ impl EntropySession for Session<'_> {
         let config = self.lease.backend.model.config();
         let ([height, width], channels) = (self.size.y, config.slice_channels());
         let mut out = Map::zeros(height, width, config.latent)?;
-        let mut slice = Map::zeros(height, width, channels)?;
-        for (i, address) in self.slices().into_iter().enumerate() {
-            self.lease
-                .workspace
-                .device
-                .read(address, bytemuck::cast_slice_mut(&mut slice.data))
-                .map_err(|e| self.lease.failed(e))?;
-            out.set_channels(i * channels, &slice);
+        let workspace = &self.lease.workspace;
+        let slices = self.slices();
+        let mut gather = || {
+            let all = &workspace.y_hat;
+            for (i, input) in slices.iter().copied().enumerate() {
+                let count = height * width * channels;
+                let (first, of) = (narrow(i * channels), narrow(config.latent));
+                let args = PlaceArgs {
+                    input,
+                    out: all.address(),
+                    count: count as i64,
+                    channels: narrow(channels),
+                    of,
+                    first,
+                    reserved: 0,
+                };
+                workspace.device.launch_elements(&device::PLACE, count, &args)?;
+            }
+            workspace.device.read(all.address(), bytemuck::cast_slice_mut(&mut out.data))
+        };
+        gather().map_err(|e| self.lease.failed(e))?;
+        // Of slices that are not complete, nothing was written.
+        if slices.len() < config.slices {
+            let complete = slices.len() * channels;
+            out.data.chunks_exact_mut(config.latent).for_each(|position| position[complete..].fill(0));
         }
         Ok(out)
     }

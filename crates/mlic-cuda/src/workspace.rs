@@ -91,6 +91,8 @@ pub(crate) struct Workspace {
     pub(crate) pool: Arc<Pool>,
     /// z in latent fixed point.
     pub(crate) z: Tensor<i32>,
+    /// All slices side by side, on their way to the host. Not of the pool at that time: what recorded launches use looks free there.
+    pub(crate) y_hat: Tensor<i32>,
     host: Arc<Mutex<Host>>,
 }
 
@@ -100,10 +102,11 @@ impl Workspace {
         let device = Arc::new(device.fork()?);
         let pool = Pool::new(&device);
         let z = Tensor::new(&pool, [size.z[0], size.z[1], config.hyper])?;
+        let y_hat = Tensor::new(&pool, [size.y[0], size.y[1], config.latent])?;
         let (means, indices) = (Pinned::new(&device, count)?, Pinned::new(&device, count)?);
         let (seen, recorded) = (HashSet::new(), HashMap::new());
         let host = Host { symbols: Pinned::new(&device, count)?, means, indices, seen, recorded };
-        Ok(Self { size: size.y, device, pool, z, host: Arc::new(Mutex::new(host)) })
+        Ok(Self { size: size.y, device, pool, z, y_hat, host: Arc::new(Mutex::new(host)) })
     }
 
     pub(crate) fn host(&self) -> MutexGuard<'_, Host> {
