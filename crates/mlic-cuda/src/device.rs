@@ -316,7 +316,8 @@ impl Device {
 }
 
 fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
-    let mut bytes = image.bytes.to_vec();
+    let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_IMAGE);
+    let mut bytes = image.bytes().ok_or(invalid)?;
     bytes.push(0); // PTX is a C string
     let module = context.load_module(Ptx::from_binary(bytes))?;
     let functions = ENTRIES.iter().map(|name| module.load_function(name)).collect::<Result<Vec<_>, _>>()?;

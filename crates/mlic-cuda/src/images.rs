@@ -11,14 +11,22 @@ pub(crate) struct Image {
     most: (i32, i32),
     /// Whether dense layers run on `mma.m16n8k32`.
     pub(crate) has_mma: bool,
-    pub(crate) bytes: &'static [u8],
+    /// As `build.rs` packed it.
+    packed: &'static [u8],
+}
+
+impl Image {
+    /// What the driver takes.
+    pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
+        miniz_oxide::inflate::decompress_to_vec_zlib(self.packed).ok()
+    }
 }
 
 macro_rules! images {
     ($($name:literal $least:expr, $most:expr, $has_mma:literal);* $(;)?) => {
         &[$(Image {
             name: $name, least: $least, most: $most, has_mma: $has_mma,
-            bytes: include_bytes!(concat!("../images/", $name)),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)),
         }),*]
     };
 }
@@ -57,6 +65,14 @@ mod tests {
         }
         let made_of = include_str!("../images/sources.sha256").trim();
         assert_eq!(mlic_model::package::hex(&digest.finalize()), made_of, "run kernels/build.py");
+    }
+
+    #[test]
+    fn images_are_unpacked_as_they_were() {
+        for image in IMAGES {
+            let raw = std::fs::read(format!("{}/images/{}", env!("CARGO_MANIFEST_DIR"), image.name)).unwrap();
+            assert_eq!(image.bytes(), Some(raw), "{}", image.name);
+        }
     }
 
     #[test]

@@ -31,8 +31,8 @@ impl BackendChoice {
     /// Every choice.
     pub const ALL: [Self; 5] = [Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
 
-    /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name until it has passed the conformance suites
-    /// on silicon; an encoder that was wrong there would write streams that nothing else reads.
+    /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name: of its kernels only those for sm_90 have passed
+    /// the conformance suites on silicon, and an encoder that was wrong elsewhere would write streams that nothing else reads.
     #[must_use]
     pub const fn resolved(self) -> Self {
         match self {
