@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -20,6 +20,7 @@ use crate::args::{
 };
 use crate::images;
 use crate::layer::Tile;
+use crate::measure::Profile;
 
 /// The oldest driver: that of CUDA 11.4, JetPack 5.
 pub const OLDEST_DRIVER: i32 = 11_040;
@@ -91,28 +92,6 @@ pub(crate) struct Device {
     pub(crate) forced_tile: Option<Tile>,
     /// Where the time of each launch goes: for measurements.
     pub(crate) profile: Option<Arc<Profile>>,
-}
-
-/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that what is measured is not the time of its launch: the numbers that
-/// come of it are not those of the model.
-#[derive(Default)]
-pub(crate) struct Profile {
-    spans: Mutex<Vec<(String, [CudaEvent; 2])>>,
-    label: Mutex<String>,
-}
-
-/// Launches of one measurement.
-const REPEATS: u32 = 8;
-
-impl Profile {
-    /// Label and milliseconds of each launch since the last call.
-    pub(crate) fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
-        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
-        let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
-            Ok((label, f64::from(start.elapsed_ms(&end)?) / f64::from(REPEATS)))
-        };
-        spans.into_iter().map(time).collect()
-    }
 }
 
 fn unavailable(reason: impl Into<String>) -> BackendError {
@@ -225,19 +204,13 @@ impl Device {
         };
         let Some(profile) = &self.profile else { return start() };
         let mark = || self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
-        start()?;
-        let before = mark()?;
-        (0..REPEATS).try_for_each(|_| start())?;
-        let label = std::mem::take(&mut *profile.label.lock().unwrap_or_else(PoisonError::into_inner));
-        let span = (format!("{}{label}", kernel.name), [before, mark()?]);
-        profile.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
-        Ok(())
+        profile.launch(kernel.name, start, mark)
     }
 
     /// What the next launch is called beside its kernel's name, where times are taken.
     pub(crate) fn label(&self, text: impl FnOnce() -> String) {
         if let Some(profile) = &self.profile {
-            *profile.label.lock().unwrap_or_else(PoisonError::into_inner) = text();
+            profile.label(text());
         }
     }
 

@@ -1,9 +1,10 @@
 //! How fast dense layers run, against what the device could do.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use mlic_backend::{BackendError, Stage};
@@ -13,7 +14,7 @@ use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
 use crate::backend::{CudaBackend, Options, device_error};
-use crate::device::{Device, Profile};
+use crate::device::Device;
 use crate::layer::{Plan, Region, Tile};
 use crate::memory::{Pool, Tensor};
 use crate::packed::Packer;
@@ -62,6 +63,49 @@ fn opened(ordinal: usize, warps: Option<Warps>) -> Result<Device, BackendError> 
 /// As [`CudaBackend::new`].
 pub fn backend_with(model: Arc<Model>, warps: Option<Warps>) -> Result<CudaBackend, BackendError> {
     CudaBackend::on(Arc::new(opened(0, warps)?), model, Options::default())
+}
+
+/// Launches of one measurement.
+const REPEATS: u32 = 8;
+
+/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that what is measured is not the time of its launch: the numbers that
+/// come of it are not those of the model.
+#[derive(Default)]
+pub(crate) struct Profile {
+    spans: Mutex<Vec<(String, [CudaEvent; 2])>>,
+    label: Mutex<String>,
+}
+
+impl Profile {
+    /// What the next launch is called beside its kernel's name.
+    pub(crate) fn label(&self, text: String) {
+        *self.label.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// Starts a kernel, once more than is measured.
+    pub(crate) fn launch(
+        &self,
+        name: &str,
+        start: impl Fn() -> Result<(), DriverError>,
+        mark: impl Fn() -> Result<CudaEvent, DriverError>,
+    ) -> Result<(), DriverError> {
+        start()?;
+        let before = mark()?;
+        (0..REPEATS).try_for_each(|_| start())?;
+        let label = std::mem::take(&mut *self.label.lock().unwrap_or_else(PoisonError::into_inner));
+        let span = (format!("{name}{label}"), [before, mark()?]);
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        Ok(())
+    }
+
+    /// Label and milliseconds of each launch since the last call.
+    fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
+        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
+            Ok((label, f64::from(start.elapsed_ms(&end)?) / f64::from(REPEATS)))
+        };
+        spans.into_iter().map(time).collect()
+    }
 }
 
 /// Launches of one kernel on one shape.
