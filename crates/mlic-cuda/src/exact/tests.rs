@@ -125,15 +125,33 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
 
+/// None, said so, where there is none and none is required.
+fn device() -> Option<Arc<Device>> {
+    match Device::open(0, false) {
+        Ok(device) => Some(Arc::new(device)),
+        Err(error) if is_required("cuda") => panic!("{error}"),
+        Err(error) => {
+            eprintln!("not run: {error}");
+            None
+        }
+    }
+}
+
+/// The device with blocks as they are chosen, and with others wherever they are possible.
+fn with_tiles(device: &Device) -> impl Iterator<Item = Arc<Device>> {
+    let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
+    let tiles = [[1, 1, 1, 1], [1, 1, 4, 1], [2, 2, 2, 1], [4, 1, 3, 1], [2, 3, 1, 1], [2, 1, 2, 2]].map(tile);
+    std::iter::once(None).chain(tiles).map(|forced_tile| {
+        let mut device = device.clone();
+        device.forced_tile = forced_tile;
+        Arc::new(device)
+    })
+}
+
 #[test]
 fn strips_give_the_samples_of_the_definition() {
-    let device = match Device::open(0, false) {
-        Ok(device) => Arc::new(device),
-        Err(error) if is_required("cuda") => panic!("{error}"),
-        Err(error) => return eprintln!("not run: {error}"),
-    };
-    let functions = functions();
-    let fills = [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating];
+    let Some(device) = device() else { return };
+    let (functions, fills) = (functions(), [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating]);
     for (seed, [height, width, channels]) in [[1, 2, 4], [3, 1, 40], [2, 3, 9], [5, 1, 3], [1, 1, 33]].into_iter().enumerate() {
         let random = &mut Random(seed as u64);
         let widths = [[8, 12, 5], [33, 4, 8], [1, 2, 3], [16, 8, 8], [4, 40, 1]][seed];
@@ -142,16 +160,11 @@ fn strips_give_the_samples_of_the_definition() {
         let latent = Map { height, width, channels, data };
         let expected = reference::synthesis(&functions, &own, &latent).unwrap();
         let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
-        let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
-        let tiles = [[1, 1, 1, 1], [1, 1, 4, 1], [2, 2, 2, 1], [4, 1, 3, 1], [2, 3, 1, 1], [2, 1, 2, 2]].map(tile);
-        for (strip, forced_tile) in [1, 2, 7].into_iter().cycle().zip(std::iter::once(None).chain(tiles)) {
-            let mut device = (*device).clone();
-            device.forced_tile = forced_tile;
-            let device = Arc::new(device);
+        for (strip, device) in [1, 2, 7].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Map::zeros(expected.height, expected.width, expected.channels).unwrap();
             packed.run_in_strips(&device, &latent, strip, &mut got).unwrap();
             let differs = got.data.iter().zip(&expected.data).position(|(a, b)| a != b);
-            assert_eq!(differs, None, "seed {seed}, strips of {strip}, {forced_tile:?}");
+            assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
     }
 }
@@ -194,13 +207,8 @@ fn analysis(
 
 #[test]
 fn strips_give_the_latents_of_the_definition() {
-    let device = match Device::open(0, false) {
-        Ok(device) => Arc::new(device),
-        Err(error) if is_required("cuda") => panic!("{error}"),
-        Err(error) => return eprintln!("not run: {error}"),
-    };
-    let functions = functions();
-    let fills = [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating];
+    let Some(device) = device() else { return };
+    let (functions, fills) = (functions(), [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating]);
     for (seed, [height, width]) in [[50, 30], [7, 129], [1, 1], [100, 64]].into_iter().enumerate() {
         let random = &mut Random(seed as u64 + 7);
         let g_a = analysis(random, fills[seed], None, 3, [&[8, 12, 5], &[3, 4, 33], &[1, 2, 3], &[16, 8, 8]][seed], 4 + 3 * seed);
@@ -209,21 +217,21 @@ fn strips_give_the_latents_of_the_definition() {
         let padded = [height, width].map(|side| side.next_multiple_of(64));
         let y = reference::analysis(&functions, &g_a, &picture, padded).unwrap();
         let packed = PackedAnalysis::new(&device, &functions, &g_a).unwrap();
-        for strip in [1, 3] {
+        for (strip, device) in [1, 3].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Map::zeros(y.height, y.width, y.channels).unwrap();
             packed.analyze_in_strips(&device, &picture, strip, &mut got).unwrap();
             let differs = got.data.iter().zip(&y.data).position(|(a, b)| a != b);
-            assert_eq!(differs, None, "seed {seed}, strips of {strip}");
+            assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
         let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
         let h_a = analysis(random, fills[3 - seed], Some(quantizer), y.channels, &[6], 5);
         let z = reference::hyper_analysis(&functions, &h_a, &y).unwrap();
         let packed = PackedAnalysis::new(&device, &functions, &h_a).unwrap();
-        for strip in [1, 2] {
+        for (strip, device) in [1, 2].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Map::zeros(z.height, z.width, z.channels).unwrap();
             packed.hyper_analyze_in_strips(&device, &y, strip, &mut got).unwrap();
             let differs = got.data.iter().zip(&z.data).position(|(a, b)| a != b);
-            assert_eq!(differs, None, "h_a, seed {seed}, strips of {strip}");
+            assert_eq!(differs, None, "h_a, seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
     }
 }
