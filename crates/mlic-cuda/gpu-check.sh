@@ -56,10 +56,7 @@ check() {
     step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
     step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-contract" given_package
     # shellcheck disable=SC2086
-    step "conformance to level 3" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda --model "$package"
-    # shellcheck disable=SC2086
-    step "conformance, digests" 300 "$folder/mlic-conform" run $suites --level 3 --backend cuda --model "$package" --format json
-    step "conformance with pictures" 300 "$folder/mlic-conform" run smoke --backend cuda
+    step "conformance to exact pixels, with digests" 300 "$folder/mlic-conform" run $suites --level 4 --backend cuda --model "$package" --format json
     # shellcheck disable=SC2086
     step "times" 300 "$folder/gpu_bench" "$package" $sizes
     local sanitizer

@@ -65,16 +65,25 @@ impl PackedAnalysis {
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`].
     pub fn hyper_analyze(&self, model: &Model, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let transforms = self.transforms(model)?;
-        let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * model.config().latent;
-        let is_whole =
-            y.height.is_multiple_of(LATENT_SCALE) && y.width.is_multiple_of(LATENT_SCALE) && y.channels == model.config().latent;
-        if !is_whole || y.data.len() != need {
-            return Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need });
-        }
+        check_latent(model, y)?;
         let z = match transforms {
             Transforms::Reference([_, h_a]) => reference::hyper_analysis(&model.parameters().functions, h_a, y)?,
             Transforms::Fast([_, h_a], tables) => h_a.hyper_analyze(tables, y)?,
         };
         Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality)?, ..z })
     }
+}
+
+/// Whether z can be made of y: it has its channels, and whole rows and columns of z.
+///
+/// # Errors
+/// [`BackendError::Shape`].
+pub fn check_latent(model: &Model, y: &Map<i32>) -> Result<(), BackendError> {
+    let latent = model.config().latent;
+    let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * latent;
+    let is_whole = y.height.is_multiple_of(LATENT_SCALE) && y.width.is_multiple_of(LATENT_SCALE) && y.channels == latent;
+    if is_whole && y.data.len() == need {
+        return Ok(());
+    }
+    Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need })
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
+use mlic_backend::analysis::check_latent;
 use mlic_backend::cpu::{FloatTransforms, executor};
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::schedule::LatentSize;
@@ -152,14 +153,8 @@ impl Backend for CudaBackend {
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactHyperAnalysis;
         let [_, h_a] = self.integer_analysis(stage)?;
-        let [height, width] = [y.height, y.width].map(|side| side.div_ceil(LATENT_SCALE));
-        let need = height * width * LATENT_SCALE * LATENT_SCALE * self.model.config().latent;
-        if [y.height, y.width, y.channels] != [height * LATENT_SCALE, width * LATENT_SCALE, self.model.config().latent]
-            || y.data.len() != need
-        {
-            return Err(BackendError::Shape { stage, got: y.data.len(), need });
-        }
-        let mut z = Map::zeros(height, width, self.model.config().hyper)?;
+        check_latent(&self.model, y)?;
+        let mut z = Map::zeros(y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper)?;
         self.with_room(stage, || h_a.hyper_analyze(&self.device, y, &mut z).map_err(|e| device_error(stage, e)))?;
         Ok(Map { data: self.model.with_gain(Gain::Z, &z.data, quality)?, ..z })
     }

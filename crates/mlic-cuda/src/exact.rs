@@ -126,10 +126,9 @@ fn shuffled(layer: &Layer) -> Layer {
     Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
 }
 
-fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, stride: usize, maxima: &[i32]) {
+fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) {
     let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
     packer.layer(&layer.view().into_iter().collect::<Vec<_>>(), maxima, tables, layer.shuffle);
-    packer.at_every(stride);
 }
 
 /// Gammas times squares, whose high halves count 2^15.
@@ -292,9 +291,7 @@ impl Nodes {
         let nodes: Vec<Node<'a>> = nodes.collect();
         for node in &nodes {
             match node {
-                Node::Layer(layer, stride) => {
-                    pack_layer(&mut packer, tables, layer, *stride, &layer.inputs().map(max_of).collect::<Vec<_>>());
-                }
+                Node::Layer(layer, _) => pack_layer(&mut packer, tables, layer, &layer.inputs().map(max_of).collect::<Vec<_>>()),
                 Node::Gdn(gdn, quotient) => pack_gdn(&mut packer, tables, gdn, *quotient),
             }
         }

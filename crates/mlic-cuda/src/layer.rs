@@ -104,6 +104,7 @@ impl Plan {
             first: narrow(region.rows.start * region.columns()),
             end: narrow(region.rows.end * region.columns()),
             half: half(region.parity),
+            stride: narrow(region.stride),
             ..self.args
         };
         for ((stride, address), input) in args.strides.iter_mut().zip(&mut args.inputs).zip(inputs) {

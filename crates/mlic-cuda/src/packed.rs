@@ -189,7 +189,7 @@ impl Packer {
                 end: 0,
                 half: 0,
                 shuffle: shuffle.into(),
-                stride: 1,
+                stride: 0,
                 shift: view.level.shift as i32,
                 max: view.max,
                 epilogue,
@@ -224,13 +224,6 @@ impl Packer {
         let multipliers = self.push(multipliers);
         if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
             plan.args = LayerArgs { epilogue: quotient as i32, multipliers, output, ..plan.args };
-        }
-    }
-
-    /// Makes the layer that was appended last read every `stride`-th row and column.
-    pub(crate) fn at_every(&mut self, stride: usize) {
-        if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
-            plan.args.stride = narrow(stride);
         }
     }
 
