@@ -78,7 +78,7 @@ def as_bytes(weight):
     return weight + ((weight / scale).round() * scale - weight).detach()
 
 
-IN_BYTES = ("h_s.", "entropy_parameters_anchor.0.", "entropy_parameters_nonanchor.0.")     # where rounding weights costs bits
+IN_BYTES = re.compile(r"h_s\.|entropy_parameters_(non)?anchor\.0\.|g_s\.synthesis_transform\.\d\.(subpel_conv\.0|conv[12]?)\.")     # learn with weights of bytes
 LATENT = re.compile(r"g_a\.analysis_transform\.6|h_a\.reduction\.8|entropy_parameters_(non)?anchor\.\d+\.fusion\.6")   # give y, z, scales, means
 
 
@@ -92,13 +92,14 @@ def _conv(m, rounded, whole, x):
 
 def use(net, in_bytes=False):
     """Replaces slow forwards in `net` by the ones here, and functions of `mlicpp` for good. What a quantizer or a likelihood
-    sees is not rounded to bfloat16. in_bytes: the networks of IN_BYTES compute with weights of bytes, and learn what that needs."""
+    sees is not rounded to bfloat16. in_bytes: the layers of IN_BYTES compute with weights of bytes, and learn what that needs."""
     mlicpp.lower_bound, mlicpp.ck_mask = lower_bound, ck_mask
     for name, m in net.named_modules():
         if isinstance(m, LocalContext):
             m.forward = functools.partial(local_context, m)
         elif isinstance(m, torch.nn.Conv2d):
-            rounded, whole = in_bytes and name.startswith(IN_BYTES), bool(LATENT.fullmatch(name))
+            rounded, whole = in_bytes and bool(IN_BYTES.match(name + ".")), bool(LATENT.fullmatch(name))
+            m.in_bytes = rounded and not whole
             if rounded or whole:
                 m.forward = functools.partial(_conv, m, rounded, whole)
     return net
@@ -106,29 +107,33 @@ def use(net, in_bytes=False):
 
 class HalfWeights:
     """bfloat16 copies of the weights of convolutions and linear layers in place of those that autocast makes one at a time:
-    all are made by one kernel, and their gradients go back in one. Layers whose forward is replaced keep theirs."""
+    all are made by one kernel, after rounding where weights are bytes, and their gradients go back in one. Other layers whose
+    forward is replaced keep theirs."""
 
     def __init__(self, net):
-        self.whole, self.half = [], []
+        self.whole, self.half, self.rounded = [], [], []
         inside = {m.fusion for m in net.modules() if isinstance(m, LocalContext)}
         for m in net.modules():
-            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m not in inside and "forward" not in vars(m):
-                weight, bias = self._copy(m.weight), self._copy(m.bias)
+            in_bytes = getattr(m, "in_bytes", False)
+            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m not in inside and (in_bytes or "forward" not in vars(m)):
+                weight, bias = self._copy(m.weight, in_bytes), self._copy(m.bias)
                 m.forward = functools.partial(F.linear if isinstance(m, torch.nn.Linear) else m._conv_forward, weight=weight, bias=bias)
         for p in self.whole:
             p.grad = torch.zeros_like(p)
 
-    def _copy(self, p):
-        half = p.detach().to(torch.bfloat16)
+    def _copy(self, p, in_bytes=False):
+        half = (as_bytes(p) if in_bytes else p).detach().to(torch.bfloat16)
         if p.requires_grad:
             self.whole.append(p)
             self.half.append(half.requires_grad_())
+            self.rounded.append(in_bytes)
         return half
 
     def refresh(self):
         """Copies the weights; their gradients start anew."""
         with torch.no_grad():
-            torch._foreach_copy_([h.detach() for h in self.half], self.whole)
+            new = [as_bytes(p) if in_bytes else p for p, in_bytes in zip(self.whole, self.rounded)]
+            torch._foreach_copy_([h.detach() for h in self.half], new)
         for h in self.half:
             h.grad = None
 
@@ -139,7 +144,7 @@ class HalfWeights:
 
 def in_bytes(state):
     """A state dict with the weights that `use(net, in_bytes=True)` computes with."""
-    return {k: as_bytes(v.float()) if k.startswith(IN_BYTES) and v.dim() == 4 else v for k, v in state.items()}
+    return {k: as_bytes(v.float()) if IN_BYTES.match(k) and v.dim() == 4 else v for k, v in state.items()}
 
 
 def entropy_pass(net, y, q):
