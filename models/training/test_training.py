@@ -163,9 +163,10 @@ class Whole(unittest.TestCase):
         with tempfile.TemporaryDirectory() as out:
             self.run_training(out, "--roles", "entropy", "--bytes")
             state, _ = checkpoint.load(os.path.join(out, "mean.pt"))
-            for name, are in (("h_s.increase.0.weight", True), ("h_a.reduction.0.weight", False)):
+            for name, most, are in (("h_s.increase.0.weight", 127, True), ("h_a.reduction.0.weight", 127, False),
+                                    ("lrp_anchor.1.lrp_transform.0.weight", 31, True), ("global_intra_context.1.mlp.2.weight", 31, False)):
                 w = state[name].float().flatten(1)
-                steps = w / (w.abs().amax(1, keepdim=True) / 127)
+                steps = w / (w.abs().amax(1, keepdim=True) / most)
                 self.assertEqual((steps - steps.round()).abs().max().item() < 0.1, are, name)      # kept as float16
 
 
