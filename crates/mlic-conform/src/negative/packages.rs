@@ -476,6 +476,5 @@ pub static PACKAGES: &[PackageCase] = &[
     section("synthesis-scale", "config", "g_s makes a picture of half the size", SectionKind::Synthesis, |s| s[STRIDE_AT] = 2),
     section("analysis-scale", "config", "g_a gives twice the size of y", SectionKind::Analysis, |s| s[STRIDE_AT] = 8),
     section("hyper-analysis-scale", "config", "h_a gives half the size of z", SectionKind::HyperAnalysis, |s| s[STRIDE_AT] = 8),
-    section("synthesis-empty", "section", "neither g_s nor an exact one", SectionKind::Synthesis, Vec::clear),
     section("metadata", "json", "metadata that are no object", SectionKind::Metadata, |s| s[0] = b'['),
 ];
