@@ -19,8 +19,8 @@ pub(crate) type Term = (OwnedWeights, Vec<f64>);
 
 /// Largest whole number of a weight that takes more than a byte. More bits change no picture by a hundredth of a decibel, and are noise that no archive packs.
 const FINE_MAX: f64 = 4095.0;
-/// The same for what a byte leaves: four bits more.
-const REST_MAX: f64 = 15.0;
+/// The same for what a byte leaves: five bits more.
+const REST_MAX: f64 = 31.0;
 /// How far a weight that training has rounded may be from a whole number of steps: what storing it in half precision does, which is at most 1/16.
 const ROUNDED: f64 = 0.1;
 
