@@ -12,7 +12,7 @@ use mlic_kernels::cpu::Isa;
 use mlic_model::Model;
 
 use crate::source::Source;
-use crate::{exact, generate, real};
+use crate::{exact, generate};
 
 pub(crate) fn target(bytes: &[u8]) {
     let mut source = Source::new(bytes);
@@ -42,7 +42,6 @@ pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
         assert!(y_hat == expected, "y_hat on {} differs from the definition", isa.name());
     }
     exact::compare(model, &expected, quality, source.between(1, 3));
-    model.exact_synthesis().map(real::compare);
 }
 
 fn run(model: &Model, size: LatentSize, quality: u8, fill: Fill, seed: u8, kernels: Kernels) -> Run {
