@@ -21,8 +21,9 @@ pub(crate) type Term = (OwnedWeights, Vec<f64>);
 const FINE_MAX: f64 = 4095.0;
 /// The same for what a byte leaves: five bits more.
 const REST_MAX: f64 = 31.0;
-/// How far a weight that training has rounded may be from a whole number of steps: what storing it in half precision does, which is at most 1/16.
-const ROUNDED: f64 = 0.1;
+/// How far a weight that training has rounded may be from a whole number of steps. Half precision moves a weight by up to 1/16 of a step, and the
+/// step of the largest weights by as much.
+const ROUNDED: f64 = 0.125;
 
 /// The weights of one output at a time, `[row][column][input]`.
 fn rows(conv: &Conv2d) -> impl Iterator<Item = Vec<f64>> + '_ {

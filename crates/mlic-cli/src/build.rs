@@ -45,7 +45,7 @@ pub(crate) struct BuildArgs {
     /// Growth of bits that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.05)]
     budget: f64,
-    /// Weights of the integer synthesis, for exact pixels; float ones are then made with it too
+    /// Weights of the integer synthesis, for exact pixels; float ones are then made of it too
     #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
     exact_weights: ExactArg,
     /// Weights of the integer analysis, for streams that are the same whichever machine encodes; without --exact-weights none: int16

@@ -46,8 +46,6 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Info { package, json } => info::print(&describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
-            // Loading does not look at a float form that has no section of its own.
-            model.transform(SectionKind::Synthesis).map_err(|error| refused(&model, &error))?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]

@@ -249,7 +249,7 @@ impl Contents {
     }
 }
 
-/// The transforms fit the latent shape (SPEC 2.3, 2.10, 5.6).
+/// The transforms fit the latent shape (SPEC 2.1, 2.10, 5.6).
 fn check_transforms<'f>(
     config: &Config,
     section: impl Fn(SectionKind) -> &'f [u8],
