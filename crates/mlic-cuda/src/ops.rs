@@ -161,8 +161,8 @@ impl Ops for CudaOps<'_> {
         let parameters = self.find("quantizer", id.0, self.model().parameters().quantizers.get(id.0))?;
         let requant: RequantArg = (*self.find("quantizer", id.0, parameters.levels.get(self.level))?).into();
         let out: Activations = self.tensor([latent.height, latent.width, latent.channels])?;
-        let (count, max) = (latent.len() as i64, parameters.max);
-        let args = QuantizeArgs { input: latent.address(), out: out.address(), count, requant, max, reserved: 0 };
+        let (count, max, channels) = (latent.len() as i64, parameters.max, narrow(latent.channels));
+        let args = QuantizeArgs { input: latent.address(), out: out.address(), gains: 0, count, requant, max, channels };
         self.elements(&device::QUANTIZE, latent.len(), &args)?;
         Ok(out)
     }

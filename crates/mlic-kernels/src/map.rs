@@ -158,6 +158,12 @@ impl<'a> Picture<'a> {
         [self.height, self.width]
     }
 
+    /// Its samples, `[height][width][3]`.
+    #[must_use]
+    pub const fn rgb(&self) -> &'a [u8] {
+        self.rgb
+    }
+
     /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
     pub fn padded_row(&self, row: usize, to: &mut [i16]) {
         let row = &self.rgb[3 * self.width * row.min(self.height - 1)..][..3 * self.width];

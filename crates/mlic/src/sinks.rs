@@ -94,11 +94,17 @@ pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) whole_passes: usize,
     pub(crate) exhausted: bool,
     pub(crate) deadline: Deadline,
+    /// The observer reads the means.
+    pub(crate) with_means: bool,
     pub(crate) observer: &'b mut Observer<'b>,
 }
 
 impl PassSink for DecodeSink<'_, '_> {
     type Error = Error;
+
+    fn needs_means(&self) -> bool {
+        self.with_means
+    }
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         self.deadline.check(pass)?;
