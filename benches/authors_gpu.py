@@ -6,8 +6,8 @@ CHECKOUT is a clone of the authors' repository (its folder `MLIC++`), PACKAGES a
 layers and operators, which are Python, are used). Nothing but torch and numpy is needed beside them.
 
 What runs is their `decompress`. Its range coder is compiled code and is replaced by one that gives zeros: the times are without entropy coding, but
-with what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; the rest are left out once a size fails or
-takes longer than the limit. Times are medians after one run; memory is what PyTorch allocated at most, weights included.
+with what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; fp32 or fp16 is
+left out of the larger ones once it fails or takes longer than the limit. Times are medians after one run; memory is what PyTorch allocated at most, weights included.
 """
 import argparse
 import statistics
@@ -136,18 +136,19 @@ def main():
     count = sum(p.numel() for p in model.parameters())
     name = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     print(f"{name}, torch {torch.__version__}, {count / 1e6:.1f} M parameters with their g_a and h_a; decoding without entropy coding", flush=True)
-    for half in (False, True):
-        kind = ("fp16 autocast" if args.device == "cuda" else "bf16 autocast") if half else "fp32"
-        for size in args.sizes:
-            width, height = map(int, size.split("x"))
+    kinds = {"fp32": False, ("fp16" if args.device == "cuda" else "bf16") + " autocast": True}
+    for size in args.sizes:
+        width, height = map(int, size.split("x"))
+        for kind, half in list(kinds.items()):
             try:
                 seconds, peak = measure(model, args.device, width, height, args.runs, half, args.limit)
-            except (RuntimeError, torch.OutOfMemoryError) as error:
+            except RuntimeError as error:  # out of memory is one
                 print(f"{size} {kind}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
-                break
+                del kinds[kind]
+                continue
             print(f"{size} {kind}: {1e3 * seconds:.1f} ms, {peak / 2**20:.0f} MiB at most", flush=True)
             if seconds > args.limit:
-                break
+                del kinds[kind]
         if args.device == "cuda":
             torch.cuda.empty_cache()
 

@@ -76,14 +76,19 @@ impl CudaBackend {
         Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceLock::new(), threads, device })
     }
 
+    /// Frees what earlier pictures have left.
+    pub(crate) fn forget(&self) {
+        self.workspaces.clear();
+        self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
+        self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
+    }
+
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
     fn with_room<T>(&self, stage: Stage, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
         match step() {
             Err(error) if error.to_string() == full => {
-                self.workspaces.clear();
-                self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
-                self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
+                self.forget();
                 step()
             }
             result => result,

@@ -235,6 +235,12 @@ impl Device {
         self.stream.context().attribute(which)
     }
 
+    /// Bytes of its memory that are in use, by whomever.
+    pub(crate) fn used_memory(&self) -> Result<usize, DriverError> {
+        self.stream.context().bind_to_thread()?;
+        result::mem_get_info().map(|(free, total)| total.saturating_sub(free))
+    }
+
     /// A mark behind all work so far.
     pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
         self.stream.record_event(None)
