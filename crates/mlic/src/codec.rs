@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataKind;
 use crate::pixels;
-use crate::sinks::{DecodeSink, EncodeSink, Observer, code_z};
+use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -336,7 +336,8 @@ impl Codec {
         };
         let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
         let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?;
-        let mut sink = EncodeSink { model, y, dead_zone, encoder, cost, checksum, observer: &mut observe };
+        let mut sink =
+            EncodeSink { model, y, dead_zone, encoder, cost, checksum, coded: Coded::of(model), observer: &mut observe };
         sink.z(&mut z_symbols)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
@@ -421,8 +422,9 @@ impl Codec {
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
         let observer = &mut observe;
-        let (whole_passes, exhausted) = (0, false);
-        let mut sink = DecodeSink { model, decoder, checksum, cut, whole_passes, exhausted, deadline, with_means, observer };
+        let (whole_passes, exhausted, coded) = (0, false, Coded::of(model));
+        let mut sink =
+            DecodeSink { model, decoder, checksum, coded, cut, whole_passes, exhausted, deadline, with_means, observer };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
         if !exhausted {
