@@ -272,6 +272,8 @@ pub(crate) struct WindowArgs {
     pub(crate) heads: i32,
     pub(crate) window: i32,
     pub(crate) max: i32,
+    pub(crate) together: i32,
+    pub(crate) reserved: i32,
 }
 
 /// Declares that these have the layout of their namesakes: their sizes here, asserted in `exact.cu` too.
@@ -287,5 +289,5 @@ macro_rules! same_in_cpp {
 }
 same_in_cpp!(
     LayerArgs: 960, QuantizeArgs: 48, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
-    WindowArgs: 88, SquaresArgs: 32, PlaceArgs: 40, GainArgs: 32, SamplesArgs: 40
+    WindowArgs: 96, SquaresArgs: 32, PlaceArgs: 40, GainArgs: 32, SamplesArgs: 40
 );
