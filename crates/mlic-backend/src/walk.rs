@@ -21,6 +21,15 @@ pub trait PassSink {
     /// # Errors
     /// Whatever ends the walk.
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Self::Error>;
+
+    /// Whatever else is done with them: the device has them by now, and need not wait for it.
+    ///
+    /// # Errors
+    /// Whatever ends the walk.
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Self::Error> {
+        let _ = (pass, parameters, symbols);
+        Ok(())
+    }
 }
 
 /// Takes an entropy model through all passes.
@@ -37,6 +46,7 @@ pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, s
         symbols.resize(count, 0);
         sink.pass(pass, &parameters, &mut symbols)?;
         session.commit(pass, &symbols)?;
+        sink.record(pass, &parameters, &symbols)?;
     }
     Ok(())
 }

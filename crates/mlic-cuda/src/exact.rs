@@ -21,12 +21,12 @@ use crate::memory::{Buffer, Pool, Tensor};
 use crate::packed::{FunctionTables, Packer, Quotient};
 use crate::staging::{Fetched, Staging};
 
-/// Positions of y (of z in `h_a`) in a strip, at least about: enough for all multiprocessors, and not the memory of a whole picture.
-const STRIP_POSITIONS: usize = 2048;
+/// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for each 32 of them and 32 outputs.
+const STRIP_POSITIONS: usize = 32;
 
-/// Rows of a strip of maps so wide.
-fn strip_rows(width: usize) -> usize {
-    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+/// Rows of a strip of maps so wide, at least about: enough for all multiprocessors, and not the memory of a whole picture.
+fn strip_rows(device: &Device, width: usize) -> usize {
+    (STRIP_POSITIONS * device.multiprocessors).clamp(2048, 8192).div_ceil(width.max(1)).max(2)
 }
 
 /// The nodes of a transform on a device.
@@ -236,7 +236,7 @@ impl PackedSynthesis {
 
     /// `mlic_kernels::reference::synthesis`: adds its samples, for which there is room.
     pub(crate) fn run(&self, device: &Arc<Device>, latent: Latent<'_>, samples: &mut Vec<u8>) -> Result<(), DriverError> {
-        self.run_in_strips(device, latent, strip_rows(latent.width), samples)
+        self.run_in_strips(device, latent, strip_rows(device, latent.width), samples)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
@@ -274,7 +274,7 @@ impl PackedAnalysis {
         gains: &[u32],
         y: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        self.analyze_in_strips(device, picture, size, strip_rows(size[1]), gains, y)
+        self.analyze_in_strips(device, picture, size, strip_rows(device, size[1]), gains, y)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
@@ -319,7 +319,7 @@ impl PackedAnalysis {
         gains: &[u32],
         z: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        self.hyper_analyze_in_strips(device, y, strip_rows(y.width / LATENT_SCALE), gains, z)
+        self.hyper_analyze_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), gains, z)
     }
 
     /// The same, so many rows of z at a time: no result depends on it.

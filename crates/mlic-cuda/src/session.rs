@@ -67,6 +67,9 @@ impl Lease<'_> {
 #[derive(Default)]
 struct Turn {
     next: usize,
+    /// The parameters of the next pass are being computed, or have been.
+    is_ahead: bool,
+    /// They have been asked for.
     has_parameters: bool,
 }
 
@@ -155,7 +158,9 @@ impl Session<'_> {
             }
             Networks::Recorded(turn) if turn.next != pass.index() => Err(BackendError::Order { pass }),
             Networks::Recorded(turn) => {
-                lease.launch(step)?;
+                if !std::mem::replace(&mut turn.is_ahead, true) {
+                    lease.launch(step)?;
+                }
                 turn.has_parameters = true;
                 let missing = || BackendError::Operator { name: format!("recorded step {step}") };
                 lease.workspace.host().recorded(lease.level).gaussians.get(&step).copied().ok_or_else(missing)
@@ -220,6 +225,11 @@ impl EntropySession for Session<'_> {
                 }
                 lease.launch(step)?;
                 turn.next += 1;
+                // The device goes on while the host is busy with what it has decoded.
+                turn.is_ahead = step + 1 < steps(lease.backend.model.config().slices);
+                if turn.is_ahead {
+                    lease.launch(step + 1)?;
+                }
             }
         }
         Ok(())

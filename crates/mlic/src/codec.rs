@@ -336,8 +336,17 @@ impl Codec {
         };
         let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
         let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?;
-        let mut sink =
-            EncodeSink { model, y, dead_zone, encoder, cost, checksum, coded: Coded::of(model), observer: &mut observe };
+        let mut sink = EncodeSink {
+            model,
+            y,
+            half: Vec::new(),
+            dead_zone,
+            encoder,
+            cost,
+            checksum,
+            coded: Coded::of(model),
+            observer: &mut observe,
+        };
         sink.z(&mut z_symbols)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;

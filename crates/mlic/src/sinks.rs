@@ -80,6 +80,8 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) model: &'a Model,
     /// y after its gain.
     pub(crate) y: &'a Map<i32>,
+    /// What a pass codes of it; its memory stays for the next.
+    pub(crate) half: Vec<i32>,
     pub(crate) dead_zone: DeadZone,
     pub(crate) encoder: Encoder,
     pub(crate) cost: Cost,
@@ -105,8 +107,12 @@ impl PassSink for EncodeSink<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         let channels = self.model.config().slice_channels();
-        let y = self.y.select(pass.slice_index * channels, channels)?.pack(pass.parity)?;
-        choose_symbols(&y.data, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
+        self.y.select_half(pass.slice_index * channels, channels, pass.parity, &mut self.half)?;
+        choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
+        Ok(())
+    }
+
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(Some(pass), source);
         self.cost.begin_part();
         self.coded.gather(&parameters.scale_indices, symbols)?;
@@ -156,6 +162,10 @@ impl PassSink for DecodeSink<'_, '_> {
                 Err(source) => return Err(Error::payload(Some(pass), source)),
             }
         }
+        Ok(())
+    }
+
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         self.checksum.update(symbols);
         (self.observer)(pass, parameters, symbols);
         Ok(())
