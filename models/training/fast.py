@@ -72,19 +72,27 @@ def ck_mask(x, parity):
     return _ck_mask(*x.shape[-2:], parity, x.dtype, x.device)
 
 
-def as_bytes(weight):
-    """The weight as `mlic model build` rounds it: bytes with one scale per output; gradients pass."""
-    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12).div(127).view(-1, *[1] * (weight.dim() - 1))
+def whole(weight, most=127):
+    """The weight as whole numbers of at most `most` with one scale per output, as `mlic model build` rounds it to bytes; gradients pass."""
+    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12).div(most).view(-1, *[1] * (weight.dim() - 1))
     return weight + ((weight / scale).round() * scale - weight).detach()
 
 
-IN_BYTES = ("h_s.", "entropy_parameters_anchor.0.", "entropy_parameters_nonanchor.0.")     # where rounding weights costs bits
+IN_BYTES = re.compile(r"h_s\.|entropy_parameters_(non)?anchor\.0\.|g_s\.synthesis_transform\.\d\.(subpel_conv\.0|conv[12]?)\.")     # learn with weights of bytes
+IN_SIX_BITS = re.compile(r"(lrp_(non)?anchor|channel_context|global_int(er|ra)_context)\.")     # two thirds of the entropy networks: a smaller package
 LATENT = re.compile(r"g_a\.analysis_transform\.6|h_a\.reduction\.8|entropy_parameters_(non)?anchor\.\d+\.fusion\.6")   # give y, z, scales, means
 
 
-def _conv(m, rounded, whole, x):
-    weight = as_bytes(m.weight) if rounded else m.weight
-    if not whole:
+def most(name, weight):
+    """The largest whole number that a weight of this name may be; 0 where weights are not rounded."""
+    if weight.dim() != 4 or weight.shape[1] == 1:
+        return 0
+    return 127 if IN_BYTES.match(name) else 31 if IN_SIX_BITS.match(name) else 0
+
+
+def _conv(m, most, in_full, x):
+    weight = whole(m.weight, most) if most else m.weight
+    if not in_full:
         return m._conv_forward(x, weight, m.bias)
     with torch.autocast(x.device.type, enabled=False):
         return m._conv_forward(x.float(), weight, m.bias)
@@ -92,43 +100,48 @@ def _conv(m, rounded, whole, x):
 
 def use(net, in_bytes=False):
     """Replaces slow forwards in `net` by the ones here, and functions of `mlicpp` for good. What a quantizer or a likelihood
-    sees is not rounded to bfloat16. in_bytes: the networks of IN_BYTES compute with weights of bytes, and learn what that needs."""
+    sees is not rounded to bfloat16. in_bytes: the layers of IN_BYTES and IN_SIX_BITS compute with such weights, and learn what that needs."""
     mlicpp.lower_bound, mlicpp.ck_mask = lower_bound, ck_mask
     for name, m in net.named_modules():
         if isinstance(m, LocalContext):
             m.forward = functools.partial(local_context, m)
         elif isinstance(m, torch.nn.Conv2d):
-            rounded, whole = in_bytes and name.startswith(IN_BYTES), bool(LATENT.fullmatch(name))
-            if rounded or whole:
-                m.forward = functools.partial(_conv, m, rounded, whole)
+            rounded, in_full = most(name + ".", m.weight) if in_bytes else 0, bool(LATENT.fullmatch(name))
+            m.most = 0 if in_full else rounded
+            if rounded or in_full:
+                m.forward = functools.partial(_conv, m, rounded, in_full)
     return net
 
 
 class HalfWeights:
     """bfloat16 copies of the weights of convolutions and linear layers in place of those that autocast makes one at a time:
-    all are made by one kernel, and their gradients go back in one. Layers whose forward is replaced keep theirs."""
+    all are made by one kernel, after rounding where weights are whole numbers, and their gradients go back in one. Other layers whose
+    forward is replaced keep theirs."""
 
     def __init__(self, net):
-        self.whole, self.half = [], []
+        self.whole, self.half, self.most = [], [], []
         inside = {m.fusion for m in net.modules() if isinstance(m, LocalContext)}
         for m in net.modules():
-            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m not in inside and "forward" not in vars(m):
-                weight, bias = self._copy(m.weight), self._copy(m.bias)
+            most = getattr(m, "most", 0)
+            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m not in inside and (most or "forward" not in vars(m)):
+                weight, bias = self._copy(m.weight, most), self._copy(m.bias)
                 m.forward = functools.partial(F.linear if isinstance(m, torch.nn.Linear) else m._conv_forward, weight=weight, bias=bias)
         for p in self.whole:
             p.grad = torch.zeros_like(p)
 
-    def _copy(self, p):
-        half = p.detach().to(torch.bfloat16)
+    def _copy(self, p, most=0):
+        half = (whole(p, most) if most else p).detach().to(torch.bfloat16)
         if p.requires_grad:
             self.whole.append(p)
             self.half.append(half.requires_grad_())
+            self.most.append(most)
         return half
 
     def refresh(self):
         """Copies the weights; their gradients start anew."""
         with torch.no_grad():
-            torch._foreach_copy_([h.detach() for h in self.half], self.whole)
+            new = [whole(p, most) if most else p for p, most in zip(self.whole, self.most)]
+            torch._foreach_copy_([h.detach() for h in self.half], new)
         for h in self.half:
             h.grad = None
 
@@ -139,7 +152,7 @@ class HalfWeights:
 
 def in_bytes(state):
     """A state dict with the weights that `use(net, in_bytes=True)` computes with."""
-    return {k: as_bytes(v.float()) if k.startswith(IN_BYTES) and v.dim() == 4 else v for k, v in state.items()}
+    return {k: whole(v.float(), n) if (n := most(k, v)) else v for k, v in state.items()}
 
 
 def entropy_pass(net, y, q):

@@ -44,6 +44,23 @@ class Fast(unittest.TestCase):
                 for p in (*plain.parameters(), *halved.parameters()):
                     p.mul_(1.5)
 
+    def test_half_weights_round_as_the_package_does(self):
+        plain, halved = (fast.use(mlicpp.MLICPlusPlus(mlicpp.EDGE), in_bytes=True).g_s for _ in range(2))
+        halved.load_state_dict(plain.state_dict())
+        half = fast.HalfWeights(halved)
+        block, other = plain.synthesis_transform[6], halved.synthesis_transform[6]
+        half.refresh()
+        x = torch.randn(1, 64, 8, 8)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            a, b = block(x), other(x)
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+        for y in (a, b):
+            y.float().square().sum().backward()
+        grads = {id(w): h.grad for w, h in zip(half.whole, half.half)}
+        torch.testing.assert_close(grads[id(other.conv1.weight)].float(), block.conv1.weight.grad, rtol=0.02, atol=0.1)
+        steps = block.conv1.weight / (block.conv1.weight.abs().flatten(1).amax(1) / 127).view(-1, 1, 1, 1)
+        self.assertGreater((steps - steps.round()).abs().max().item(), 0.4)      # the weights themselves are not rounded
+
     def test_a_step_that_is_not_finite_changes_nothing(self):
         a = train.arguments(["--tiles", "synthetic:8", "--out", "", "--batch", "2", "--size", "64", "--warmup", "1"])
         net = fast.use(mlicpp.MLICPlusPlus(mlicpp.EDGE))
@@ -106,6 +123,15 @@ class Start(unittest.TestCase):
             left = (b - a * (a @ b) / (a @ a)).square().sum() / b.square().sum()
             self.assertLess(left.item(), most, f"channel {c}")
 
+    def test_detail_is_drawn_more_often(self):
+        data = torch.zeros(3, 8, 8, 3, dtype=torch.uint8)
+        data[1, :, ::2] = 100
+        data[2, ::2] = 50
+        got = tiles.weights(data, torch.arange(3), 0.6)
+        torch.testing.assert_close(got, torch.tensor([0.4 / 3, 0.4 / 3 + 0.4, 0.4 / 3 + 0.2]))
+        x = tiles.crops(data, torch.arange(3), 50, 8, probability=torch.tensor([0.0, 1.0, 0.0]))
+        self.assertGreater(x.amax((1, 2, 3)).min().item(), 0.39)
+
     def test_photographs_are_held_out_whole(self):
         learn, held = tiles.split(torch.arange(3200).numpy())
         self.assertEqual(len(held), len(tiles.HELD_OUT))
@@ -137,9 +163,10 @@ class Whole(unittest.TestCase):
         with tempfile.TemporaryDirectory() as out:
             self.run_training(out, "--roles", "entropy", "--bytes")
             state, _ = checkpoint.load(os.path.join(out, "mean.pt"))
-            for name, are in (("h_s.increase.0.weight", True), ("h_a.reduction.0.weight", False)):
+            for name, most, are in (("h_s.increase.0.weight", 127, True), ("h_a.reduction.0.weight", 127, False),
+                                    ("lrp_anchor.1.lrp_transform.0.weight", 31, True), ("global_intra_context.1.mlp.2.weight", 31, False)):
                 w = state[name].float().flatten(1)
-                steps = w / (w.abs().amax(1, keepdim=True) / 127)
+                steps = w / (w.abs().amax(1, keepdim=True) / most)
                 self.assertEqual((steps - steps.round()).abs().max().item() < 0.1, are, name)      # kept as float16
 
 

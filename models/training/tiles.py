@@ -41,9 +41,18 @@ def split(numbers):
     return torch.from_numpy(np.flatnonzero(~near)), torch.from_numpy(np.flatnonzero(held))
 
 
-def crops(tiles, index, n, size, shrink=0.0):
+def weights(tiles, index, detail):
+    """Probability of each tile: `detail` of it goes by the mean difference of neighbouring samples, the rest is the same for all. Where
+    a picture is smooth there is little to learn, and most tiles are."""
+    step = lambda t: sum((t.narrow(d, 1, t.shape[d] - 1) - t.narrow(d, 0, t.shape[d] - 1)).abs().mean((1, 2, 3)) for d in (1, 2))
+    e = torch.cat([step(tiles[i].float()) for i in index.split(64)])
+    return detail * e / e.sum() + (1 - detail) / len(e)
+
+
+def crops(tiles, index, n, size, shrink=0.0, probability=None):
     """(n, 3, size, size) float crops in [0, 1], channels last, flipped and transposed at random, with probability
-    `shrink` the whole batch at 3/4 scale, or as near to it as tiles are large. tiles: (t, h, w, 3) uint8 on any device; index: the tiles to draw from."""
+    `shrink` the whole batch at 3/4 scale, or as near to it as tiles are large. tiles: (t, h, w, 3) uint8 on any device; index: the tiles to
+    draw from, all alike or with the `probability` of each."""
     dev, (h, w) = tiles.device, tiles.shape[1:3]
     take = min(size * 4 // 3, h, w) if torch.rand(()) < shrink else size
     ints = lambda hi: torch.randint(hi, (n, 1), device=dev)
@@ -51,7 +60,7 @@ def crops(tiles, index, n, size, shrink=0.0):
     r = torch.arange(take, device=dev)[None]
     rows = torch.where(coin(), r, take - 1 - r) + ints(h - take + 1)
     cols = torch.where(coin(), r, take - 1 - r) + ints(w - take + 1)
-    pick = index[ints(len(index)).squeeze(1)]
+    pick = index[ints(len(index)).squeeze(1) if probability is None else torch.multinomial(probability, n, replacement=True)]
     x = tiles[pick[:, None, None], rows[:, :, None], cols[:, None, :]]
     x = torch.where(coin()[:, :, None, None], x, x.transpose(1, 2))
     x = x.permute(0, 3, 1, 2).float() / 255

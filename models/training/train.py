@@ -42,7 +42,7 @@ def arguments(argv=None):
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
                    help="split: worker 0 trains the entropy networks, the others the transforms; entropy: all train the entropy networks")
-    a.add_argument("--bytes", action="store_true", help="h_s and the first slice's entropy parameters learn with weights of bytes, and are saved with them at the end")
+    a.add_argument("--bytes", action="store_true", help="layers that are bytes in the package learn with such weights where it matters (fast.IN_BYTES), and are saved with them at the end")
     a.add_argument("--batch", type=int, default=8)
     a.add_argument("--batch-transforms", type=int, help="of workers that train transforms only [default: --batch]")
     a.add_argument("--size", type=int, default=192)
@@ -51,10 +51,12 @@ def arguments(argv=None):
     a.add_argument("--last-size", type=int, default=320)
     a.add_argument("--last-batch", type=int, default=4)
     a.add_argument("--shrink", type=float, default=0.0, help="probability of a batch at 3/4 scale")
+    a.add_argument("--detail", type=float, default=0.0, help="part of the draws that prefers tiles with much detail")
     a.add_argument("--lr", type=float, default=3e-4, help="of the entropy networks")
     a.add_argument("--lr-hyper", type=float, default=1e-4, help="of h_a, h_s and their gains; five times that for the prior of z")
     a.add_argument("--lr-gains", type=float, default=1e-3)
     a.add_argument("--lr-transforms", type=float, default=6e-5)
+    a.add_argument("--lr-branches", type=float, default=2e-4, help="of the residual branches of the transforms, which bear more")
     a.add_argument("--final", type=float, default=0.02, help="last learning rate as a part of the first")
     a.add_argument("--flat", type=float, default=0.5, help="part of the time before the rate decays (cosine)")
     a.add_argument("--warmup", type=int, default=100)
@@ -140,6 +142,7 @@ def worker(rank, a, shared, start_step, t0, parent):
     mix = a.mix if a.workers > 1 and a.roles != "split" else 1.0
     data, numbers = tile_set.load(a.tiles)
     data, index = data.to(a.device), tile_set.split(numbers)[0].to(a.device)
+    probability = tile_set.weights(data, index, a.detail) if a.detail else None
     net = MLICPlusPlus(EDGE).to(a.device)
     base = shared.now.clone()
     params = list(net.parameters())
@@ -153,7 +156,7 @@ def worker(rank, a, shared, start_step, t0, parent):
             n, size = (a.last_batch, a.last_size) if stage else (role == "transforms" and a.batch_transforms or a.batch, a.size)
             one, best = Step(net, rd.MEASURES[role], role, a, n, size, one), math.inf
         one.set_rate(rate(a, f, step))
-        one(tile_set.crops(data, index, n, size, a.shrink))
+        one(tile_set.crops(data, index, n, size, a.shrink, probability))
         step += 1
         if step % a.exchange == 0:
             shared.exchange(params, base, mix, a.exchange, rank, a.horizon)

@@ -117,7 +117,9 @@ def load(data):
     config = configuration.parse(sections[CONFIGURATION])
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
-    transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
+    # Empty if the exact synthesis has its place (2.1).
+    if sections[SYNTHESIS] or EXACT_SYNTHESIS not in sections:
+        transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
     # A decoder need not read these sections; integer ones are not read here.
     if not sections[ANALYSIS].startswith(INTEGER_ANALYSIS):
         transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))

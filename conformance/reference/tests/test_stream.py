@@ -1,5 +1,6 @@
 """rANS, container and package (SPEC 2, 6), and the order of errors."""
 
+import json
 import random
 import struct
 import unittest
@@ -180,6 +181,22 @@ class Package(unittest.TestCase):
         self.refused(4, graph(convolution(768, kernel=2), shuffle), "even kernel")
         self.refused(4, graph(convolution(768, weight=float("nan")), shuffle), "not finite")
         self.refused(4, graph(shuffle), "no earlier node")
+
+    def test_an_empty_synthesis_needs_an_exact_one(self):
+        contents = packages.sections()
+        contents[3] = b""
+        model = package.load(packages.assemble(contents))
+        self.assertNotEqual(model.id, packages.tiny().id)
+        suite = packages.CONFORMANCE / "smoke"
+        stream = (suite / "noise-2x3-q100.mlic").read_bytes()
+        self.assertEqual(decoder.decode(stream, model).refusal.code, "wrong-model")
+        vectors = json.loads((suite / "manifest.json").read_text())["vectors"]
+        expected = next(v for v in vectors if v["name"] == "noise-2x3-q100")["expect"]["decodes"]
+        model.id = packages.tiny().id
+        digests = decoder.decode(stream, model).digests()
+        self.assertEqual((digests["y_hat"], digests["pixels"]), (expected["y_hat"], expected["pixels"]))
+        with self.assertRaisesRegex(PackageRefusal, "transform"):
+            package.load(packages.assemble(contents[:7]))
 
     def test_proof_obligation_of_a_layer(self):
         _, parameters, *_ = packages.sections()

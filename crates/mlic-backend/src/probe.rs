@@ -1,5 +1,5 @@
-//! Integer analyses that mean nothing, for tests: a package gets one without being trained for it, with every kind of node and both widths of
-//! weights, from a seed, in integer arithmetic.
+//! Packages in other forms, for tests. Integer analyses that mean nothing: a package gets one without being trained for it, with every kind of
+//! node and both widths of weights, from a seed, in integer arithmetic.
 
 use mlic_model::analysis::{Analysis, Input, Node};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
@@ -24,11 +24,23 @@ pub fn with_integer_analysis(model: &Model) -> Result<Vec<u8>, ModelError> {
     let quantizer = QuantizerParameters { max: MAX, levels: vec![Requant { multiplier: 1 << 10, shift: 15 }] };
     let made = [g_a(latent)?, Analysis::new(Input::Latent(quantizer), latent, hyper, h_a(latent, hyper))?];
     let [g_a, h_a] = made.map(|own| own.write());
+    with_sections(model, &[(SectionKind::Analysis, g_a), (SectionKind::HyperAnalysis, h_a)])
+}
+
+/// The package of a model without its float synthesis: what it has in float is then the integer one in real numbers. The model id is another.
+///
+/// # Errors
+/// None, with a model that was loaded.
+pub fn with_one_synthesis(model: &Model) -> Result<Vec<u8>, ModelError> {
+    with_sections(model, &[(SectionKind::Synthesis, Vec::new())])
+}
+
+/// The package of a model with these sections instead of its own.
+fn with_sections(model: &Model, others: &[(SectionKind, Vec<u8>)]) -> Result<Vec<u8>, ModelError> {
     let sections = package::parse(model.as_bytes())?;
-    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| match kind {
-        SectionKind::Analysis => (kind, g_a.clone()),
-        SectionKind::HyperAnalysis => (kind, h_a.clone()),
-        _ => (kind, model.as_bytes().get(range).unwrap_or_default().to_vec()),
+    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
+        let own = || model.as_bytes().get(range).unwrap_or_default().to_vec();
+        (kind, others.iter().find(|(other, _)| *other == kind).map_or_else(own, |(_, bytes)| bytes.clone()))
     };
     Ok(package::write(&sections.sections().map(section).collect::<Vec<_>>()))
 }

@@ -39,7 +39,7 @@ pub struct BuildOptions {
     pub activations: Activations,
     /// Growth of the bits, as a fraction, that [`Activations::Auto`] may spend on int8.
     pub budget: f64,
-    /// Width of the weights of the integer synthesis; none leaves it out.
+    /// Width of the weights of the integer synthesis, which then is the only one; none keeps the float one instead.
     pub exact_weights: Option<WeightWidth>,
     /// Width of the weights of the integer analysis; none keeps the float one.
     pub analysis_weights: Option<WeightWidth>,
@@ -195,8 +195,13 @@ fn integer_synthesis(
     let inputs = latents.iter().flat_map(|y| rounded_latents(&export.config, gains, y));
     let observed = Observed::new(&export.g_s, inputs, options.threads)?;
     let synthesis = synthesis::quantize(&export.g_s, &observed, width)?;
-    log(&format!("integer synthesis of {} nodes", synthesis.nodes().len()));
+    log(&format!("integer synthesis of {} nodes: {}", synthesis.nodes().len(), layers_of_bytes(&synthesis)));
     Ok(Some(synthesis))
+}
+
+fn layers_of_bytes(synthesis: &Synthesis) -> String {
+    let of_bytes = synthesis.weighted_layers().filter(|layer| layer.is_of_bytes()).count();
+    format!("weights of {of_bytes} of {} layers are bytes", synthesis.weighted_layers().count())
 }
 
 /// Sections of `g_a` and `h_a`: in integers, if they are to be, for pictures like these and what y becomes at every quality.
@@ -265,7 +270,9 @@ impl<'a> Session<'a> {
         }
         let exact_synthesis = integer_synthesis(export, &gains, &latents, options, log)?;
         let [g_a, h_a] = analysis_sections(export, &gains, (images, &latents), options, log)?;
-        let transforms = [export.g_s.write(options.transform_dtype), g_a, h_a];
+        // The integer synthesis is the float one too, in real numbers.
+        let g_s = if exact_synthesis.is_some() { Vec::new() } else { export.g_s.write(options.transform_dtype) };
+        let transforms = [g_s, g_a, h_a];
         Ok(Self { export, float, records, trials, transforms, exact_synthesis })
     }
 
@@ -282,6 +289,7 @@ impl<'a> Session<'a> {
         let mut provenance = options.provenance.clone();
         let narrow = widths.values().filter(|max| **max <= NARROW_MAX).count();
         provenance.insert("activations".into(), format!("{narrow} of {} tensors int8, the others int16", widths.len()));
+        provenance.extend(self.exact_synthesis.iter().map(|own| ("exact g_s".into(), layers_of_bytes(own))));
         let package = self.parts(widths, provenance)?.to_package()?;
         Model::from_bytes(package.clone())?;
         Ok(package)

@@ -15,6 +15,7 @@ pub mod onnx;
 pub mod quantize;
 pub mod synthesis;
 pub mod tables;
+mod weights;
 
 pub use build::{BuildOptions, build};
 pub use error::BuildError;

@@ -188,9 +188,15 @@ pub(crate) fn layer_level(
         return Err(BuildError::Scale { operator: spec.name.clone(), value: largest });
     }
     let factor = f64::from(shift).exp2();
-    let multipliers = ratios.iter().map(|r| r.iter().map(|r| (r * factor).round() as i32).collect()).collect();
-    let bias = layer_bias.iter().map(|b| (f64::from(*b) / unit * factor).round() as i64).collect();
+    let multipliers = ratios.iter().map(|r| r.iter().map(|r| significant(r * factor) as i32).collect()).collect();
+    let bias = layer_bias.iter().map(|b| significant(f64::from(*b) / unit * factor) as i64).collect();
     Ok(LayerLevel { shift: shift as u32, multipliers, bias, output })
+}
+
+/// A number rounded to 18 binary digits: far more than weights and activations have, and zeros after them, which archives pack.
+fn significant(v: f64) -> f64 {
+    let digit = (v.abs().max(1.0).log2().floor() - 17.0).max(0.0).exp2();
+    (v / digit).round() * digit
 }
 
 /// Everything integer of a model.

@@ -6,6 +6,8 @@
 //!
 //! An analysis needs more: of a smooth picture everything but the mean is small, and what weights lack reaches it in proportion to the mean. Its
 //! activations have 16 bits, and its 16-bit weights are two terms of 8 bits, the second for what the first leaves: sums of each fit 32 bits.
+//!
+//! A layer whose weights training has rounded to bytes is stored in bytes: they are just those weights.
 
 use mlic_backend::Planes;
 use mlic_model::analysis::{self, Analysis, Input};
@@ -16,7 +18,9 @@ use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeig
 use mlic_tract::Transform;
 
 use crate::error::BuildError;
-use crate::quantize::{WIDE_MAX, best_step, layer_level, requant};
+use crate::quantize::{WIDE_MAX, layer_level, requant};
+use crate::weights;
+pub use crate::weights::WeightWidth;
 
 /// Room above the largest activation that calibration saw.
 const HEADROOM: f64 = 1.5;
@@ -61,15 +65,6 @@ impl Observed {
         let largest = self.channels(id).iter().fold(0.0_f32, |m, v| m.max(*v));
         f64::from(largest).max(1e-3) * HEADROOM / f64::from(max)
     }
-}
-
-/// How many bits weights have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightWidth {
-    /// 8.
-    Bytes,
-    /// Up to 16.
-    Words,
 }
 
 /// Largest magnitude of an activation of an analysis: the largest that is two signed bytes (`256 a + b`) on every processor.
@@ -239,8 +234,8 @@ impl<'a> Converter<'a> {
         }
         let from = self.input(input)?;
         let terms = match (self.target, self.width) {
-            (Target::Latents, WeightWidth::Words) => split_weights(conv, from.max),
-            _ => vec![self.weights(conv, from.max)],
+            (Target::Latents, WeightWidth::Words) => weights::split(conv, from.max),
+            _ => vec![weights::single(conv, self.width, from.max)],
         };
         let (weights, steps): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
         let term = TermSpec::node(from.at, conv.input as usize, false);
@@ -261,30 +256,6 @@ impl<'a> Converter<'a> {
 
     fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
         LayerSpec { name: format!("g_s.{}", id.0), terms, kernel, outputs, epilogue: Epilogue::Linear }
-    }
-
-    /// Weights `[output][row][col][input]` with a step per output, for activations of at most `max`.
-    fn weights(&self, conv: &Conv2d, max: i32) -> (OwnedWeights, Vec<f64>) {
-        let (inputs, taps) = (conv.input as usize, (conv.kernel * conv.kernel) as usize);
-        let rows = conv.weight.chunks_exact(inputs * taps);
-        let (mut bytes, mut words, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-        for row in rows {
-            let order = (0..taps).flat_map(|tap| (0..inputs).map(move |c| f64::from(row[c * taps + tap])));
-            let step = match self.width {
-                WeightWidth::Bytes => best_step(row),
-                WeightWidth::Words => fitting_step(row.iter().copied().map(f64::from), i16::MAX.into(), max),
-            };
-            match self.width {
-                WeightWidth::Bytes => bytes.extend(order.map(|w| (w / step).round().clamp(-127.0, 127.0) as i8)),
-                WeightWidth::Words => words.extend(order.map(|w| (w / step).round() as i16)),
-            }
-            steps.push(step);
-        }
-        let weights = match self.width {
-            WeightWidth::Bytes => OwnedWeights::Bytes(bytes),
-            WeightWidth::Words => OwnedWeights::Words(words),
-        };
-        (weights, steps)
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that a layer consists of")]
@@ -371,36 +342,6 @@ impl<'a> Converter<'a> {
         self.nodes.push(node);
         self.made[id.0 as usize] = Some(Made { at: NodeIndex(self.nodes.len()), step, max });
     }
-}
-
-/// Weights `[output][row][col][input]` as two terms of bytes with a step per output, for activations of at most `max`: the second for what the
-/// first leaves.
-fn split_weights(conv: &Conv2d, max: i32) -> Vec<(OwnedWeights, Vec<f64>)> {
-    let (inputs, taps) = (conv.input as usize, (conv.kernel * conv.kernel) as usize);
-    let mut terms = vec![(Vec::with_capacity(conv.weight.len()), Vec::new()); 2];
-    for row in conv.weight.chunks_exact(inputs * taps) {
-        let order = (0..taps).flat_map(|tap| (0..inputs).map(move |c| f64::from(row[c * taps + tap])));
-        let mut rest: Vec<f64> = order.collect();
-        for (weights, steps) in &mut terms {
-            let step = fitting_step(rest.iter().copied(), i8::MAX.into(), max);
-            for w in &mut rest {
-                let whole = (*w / step).round();
-                weights.push(whole as i8);
-                *w -= whole * step;
-            }
-            steps.push(step);
-        }
-    }
-    terms.into_iter().map(|(weights, steps)| (OwnedWeights::Bytes(weights), steps)).collect()
-}
-
-/// The smallest step with which the weights of one output are at most `most` and, with activations of at most `max`, have a 32-bit sum.
-fn fitting_step(row: impl Iterator<Item = f64> + Clone, most: f64, max: i32) -> f64 {
-    let largest = row.clone().fold(0.0_f64, |m, w| m.max(w.abs()));
-    let (sum, count) = row.fold((0.0, 0.0), |(sum, count), w| (sum + w.abs(), count + 1.0));
-    // Rounding may add half a step to each weight.
-    let room = f64::from(i32::MAX) / f64::from(max) - count / 2.0 - 1.0;
-    (largest / most).max(sum / room).max(1e-12)
 }
 
 /// The largest factor with which the gammas of one channel, rounded, are in range; infinite if all are zero.

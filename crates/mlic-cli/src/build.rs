@@ -45,13 +45,13 @@ pub(crate) struct BuildArgs {
     /// Growth of bits that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.05)]
     budget: f64,
-    /// Weights of the integer synthesis, for exact pixels
+    /// Weights of the integer synthesis, for exact pixels; float ones are then made with it too
     #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
     exact_weights: ExactArg,
     /// Weights of the integer analysis, for streams that are the same whichever machine encodes; without --exact-weights none: int16
     #[arg(long, value_enum)]
     analysis: Option<AnalysisArg>,
-    /// Element type of the float transforms
+    /// Element type of float transforms
     #[arg(long, value_enum, default_value_t = TransformsArg::F16)]
     transforms: TransformsArg,
 }
@@ -68,11 +68,11 @@ enum ActivationsArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExactArg {
-    /// Up to 16 bits
+    /// Up to 16 bits; 8 in layers whose weights a training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, with noise that is seen at high quality
     Int8,
-    /// No integer synthesis: pixels are never exact
+    /// No integer synthesis but the float one: pixels are never exact
     None,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use mlic::Model;
+use mlic_model::ModelError;
 use mlic_model::package::{SectionKind, hex};
 use serde_json::{Value, json};
 
@@ -45,7 +46,9 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Info { package, json } => info::print(&describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
-            console::stdout(&format!("ok: {} {}\n", model.name(), model.id()))
+            // Loading does not look at a float form that has no section of its own.
+            model.transform(SectionKind::Synthesis).map_err(|error| refused(&model, &error))?;
+            console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]
         ModelCommand::Build(args) => crate::build::build(args, global),
@@ -54,26 +57,48 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
     }
 }
 
+fn refused(model: &Model, error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Model, "cannot use", model.name(), error)
+}
+
+/// What makes float pixels.
+fn synthesis_form(model: &Model) -> &'static str {
+    if model.has_float_synthesis() { "float" } else { "of the integer synthesis" }
+}
+
+/// Size and form of each transform; of the integer synthesis also how many of its layers have weights of one byte.
+fn transforms(model: &Model) -> Result<serde_json::Map<String, Value>, ModelError> {
+    let mut all = serde_json::Map::new();
+    let mut insert = |kind: SectionKind, transform: Value| drop(all.insert(kind.name().into(), transform));
+    let transform = |parameters: u64, form: &str| json!({ "parameters": parameters, "form": form });
+    let float = |kind| Ok::<_, ModelError>(transform(model.transform(kind)?.parameter_count(), "float"));
+    let analysis = [SectionKind::Analysis, SectionKind::HyperAnalysis];
+    match model.exact_analysis()? {
+        Some(exact) => analysis.into_iter().zip(&exact).for_each(|(kind, own)| {
+            insert(kind, transform(own.parameter_count(), "integer"));
+        }),
+        None => analysis.into_iter().try_for_each(|kind| float(kind).map(|own| insert(kind, own)))?,
+    }
+    if let Some(own) = model.exact_synthesis() {
+        let mut exact = transform(own.parameter_count(), "integer");
+        exact["layers"] = own.weighted_layers().count().into();
+        exact["layers_of_bytes"] = own.weighted_layers().filter(|layer| layer.is_of_bytes()).count().into();
+        insert(SectionKind::ExactSynthesis, exact);
+    }
+    insert(
+        SectionKind::Synthesis,
+        match model.exact_synthesis() {
+            Some(own) if !model.has_float_synthesis() => transform(own.parameter_count(), synthesis_form(model)),
+            _ => float(SectionKind::Synthesis)?,
+        },
+    );
+    Ok(all)
+}
+
 /// What a model says about itself.
 pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
-    let refuse = |error: &dyn std::error::Error| Failure::new(Exit::Model, "cannot describe", model.name(), error);
-    let config = serde_json::to_value(model.config()).map_err(|error| refuse(&error))?;
-    let mut transforms = serde_json::Map::new();
-    let mut insert = |kind: SectionKind, parameters: u64, form: &str| {
-        transforms.insert(kind.name().into(), json!({ "parameters": parameters, "form": form }));
-    };
-    let analysis = [SectionKind::Analysis, SectionKind::HyperAnalysis];
-    let float = match model.exact_analysis().map_err(|error| refuse(&error))? {
-        Some(exact) => {
-            analysis.into_iter().zip(&exact).for_each(|(kind, own)| insert(kind, own.parameter_count(), "integer"));
-            &[][..]
-        }
-        None => &analysis,
-    };
-    for kind in float.iter().chain(&[SectionKind::Synthesis]) {
-        let graph = model.transform(*kind).map_err(|error| refuse(&error))?;
-        insert(*kind, graph.parameter_count(), "float");
-    }
+    let config = serde_json::to_value(model.config()).map_err(|error| refused(model, &error))?;
+    let transforms = transforms(model).map_err(|error| refused(model, &error))?;
     let layout = model.layout();
     let weights: usize = layout.layers.iter().map(mlic_model::layout::LayerSpec::macs_per_position).sum();
     let narrow = model.parameters().layers.iter().filter(|l| l.max <= 127).count();

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Place, pgm, png_size, png_with, ppm};
+use mlic_model::package::{self, SectionKind};
 
 #[test]
 fn names_follow_the_input_and_pictures_keep_their_size() {
@@ -102,6 +103,33 @@ fn info_names_the_header_and_the_model() {
     let model = place.ok(&["model", "info", "--json"]).json();
     assert_eq!(model["id"], json["model"]);
     assert!(place.ok(&["model", "verify"]).text().starts_with("ok: "));
+}
+
+#[test]
+fn the_float_synthesis_may_be_the_integer_one() {
+    let place = Place::new();
+    let model = mlic::Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap();
+    let parsed = package::parse(model.as_bytes()).unwrap();
+    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
+        (kind, if kind == SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
+    };
+    place.put("one", &package::write(&parsed.sections().map(section).collect::<Vec<_>>()));
+    place.put("both", model.as_bytes());
+    for (name, form) in [("one", "of the integer synthesis"), ("both", "float")] {
+        let info = place.ok(&["model", "info", name, "--json"]).json();
+        assert_eq!(info["transforms"]["g_s"]["form"], form);
+        assert_eq!(info["transforms"]["exact g_s"]["layers_of_bytes"], 0);
+        assert!(place.ok(&["model", "verify", name]).text().ends_with(&format!("g_s {form}\n")));
+        place.ok(&["encode", "in.ppm", "-o", "in.mlic", "--force", "--model", name]);
+        for pixels in ["exact", "float"] {
+            let out = format!("{name}-{pixels}.ppm");
+            place.ok(&["decode", "in.mlic", "-o", &out, "--model", name, "--pixels", pixels]);
+        }
+    }
+    assert_eq!(place.get("one-exact.ppm"), place.get("both-exact.ppm"));
+    let (one, both) = (place.get("one-float.ppm"), place.get("both-float.ppm"));
+    let differences = one.iter().zip(&both).map(|(a, b)| a.abs_diff(*b));
+    assert!(one != place.get("one-exact.ppm") && differences.max() <= Some(1), "the same picture, about");
 }
 
 #[test]

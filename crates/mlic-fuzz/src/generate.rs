@@ -21,10 +21,11 @@ pub(crate) fn parts(source: &mut Source<'_>) -> Parts {
     let weights = source.integers(weights_len(&layout), -127, 127).into_iter().map(|w| w as i8).collect();
     let (m, n) = (config.latent as u32, config.hyper as u32);
     let exact_synthesis = exact::synthesis(source, config.latent);
+    let is_only = exact_synthesis.is_some() && source.below(4) == 0;
     Parts {
         parameters,
         weights,
-        synthesis: upsampling(m, 16),
+        synthesis: if is_only { Vec::new() } else { upsampling(m, 16) },
         analysis: downsampling(3, m, 16),
         hyper_analysis: downsampling(m, n, 4),
         metadata: Metadata { name: "generated".into(), ..Metadata::default() },

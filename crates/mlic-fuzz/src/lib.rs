@@ -17,6 +17,8 @@ mod generate;
 mod image;
 mod package;
 mod rans;
+#[cfg(test)]
+mod real;
 pub mod seal;
 pub mod seeds;
 mod source;

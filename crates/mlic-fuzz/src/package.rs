@@ -3,6 +3,7 @@
 use mlic_model::Model;
 use mlic_model::graph::{Dtype, Graph};
 use mlic_model::model::Gain;
+use mlic_model::package::SectionKind;
 use mlic_model::synthesis::Synthesis;
 
 use crate::exact;
@@ -31,6 +32,10 @@ pub(crate) fn accepted(model: &Model) {
         assert_eq!((own.shapes().len(), last.channels, last.scale, last.max), (own.nodes().len() + 1, 3, 16, 255));
         let again = Synthesis::read(&own.write(), model.config().latent);
         assert_eq!(again.ok().as_ref(), Some(own), "what is written reads");
+    }
+    match model.transform(SectionKind::Synthesis) {
+        Ok(graph) => assert_eq!(graph.output_channels(), 3),
+        Err(error) => assert!(!model.has_float_synthesis() && error.code() == "graph", "{error}"),
     }
     for quality in 0..=model.quality_steps() {
         assert!(model.config().scale_level(quality) < model.config().scale_levels);

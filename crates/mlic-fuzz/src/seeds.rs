@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use mlic_core::container::parse;
+use mlic_model::model::Parts;
 
 use crate::generate;
 use crate::source::Source;
@@ -15,6 +16,13 @@ pub(crate) const TINY_PACKAGE: &[u8] = include_bytes!("../../../conformance/mode
 #[must_use]
 pub fn small_package() -> Vec<u8> {
     generate::parts(&mut Source::new(&SMALL)).to_package().unwrap()
+}
+
+/// The same with an integer synthesis alone.
+#[must_use]
+pub fn one_synthesis() -> Vec<u8> {
+    let parts = generate::parts(&mut Source::new(&SMALL));
+    Parts { synthesis: Vec::new(), ..parts }.to_package().unwrap()
 }
 
 /// Decisions that make a small package which is accepted (`tests/regressions.rs` holds it to that).
@@ -53,7 +61,8 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
             let package = small_package();
             let parts = crate::seal::package_sections(&package);
             let sections = parts.into_iter().map(|(kind, bytes)| named(kind.name(), bytes));
-            sections.chain([named("package", package.clone())]).collect()
+            let whole = [named("package", package.clone()), named("package-of-one-synthesis", one_synthesis())];
+            sections.chain(whole).collect()
         }
         "differential" => (0..32).map(|i| named(&format!("decisions-{i}"), decisions(i))).collect(),
         "image" => pictures(),

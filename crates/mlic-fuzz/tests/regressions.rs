@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mlic_fuzz::seeds::{seeds, small_package};
+use mlic_fuzz::seeds::{one_synthesis, seeds, small_package};
 use mlic_fuzz::{TARGETS, target};
 
 fn repository() -> PathBuf {
@@ -55,6 +55,8 @@ fn the_small_package_is_accepted() {
     assert!(package.len() < 1 << 16, "{} bytes", package.len());
     let model = mlic_model::Model::from_bytes(package).unwrap();
     assert!(model.exact_synthesis().is_some_and(|own| own.nodes().len() > 5), "with an integer synthesis");
+    let only = mlic_model::Model::from_bytes(one_synthesis()).unwrap();
+    assert!(only.exact_synthesis() == model.exact_synthesis() && !only.has_float_synthesis());
 }
 
 /// Every target has its program under `fuzz/`, and no program is without its target.

@@ -161,8 +161,8 @@ impl Analysis {
     #[must_use]
     pub fn parameter_count(&self) -> u64 {
         let count = |node: &Node| match node {
-            Node::Layer { layer, .. } => layer.spec.weight_count() + layer.spec.outputs as u64,
-            Node::Gdn(gdn) => (gdn.gamma.len() + gdn.beta.len()) as u64,
+            Node::Layer { layer, .. } => layer.parameter_count(),
+            Node::Gdn(gdn) => gdn.parameter_count(),
         };
         self.nodes.iter().map(count).sum()
     }

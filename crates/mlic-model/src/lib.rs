@@ -14,6 +14,7 @@ pub mod model;
 pub mod package;
 pub mod parameters;
 pub mod proof;
+pub mod real;
 pub mod synthesis;
 mod wire;
 

@@ -19,6 +19,7 @@ use crate::map::Bytes;
 use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
+use crate::real;
 use crate::synthesis::Synthesis;
 
 /// What a package says about itself that no result depends on.
@@ -116,7 +117,7 @@ pub struct Parts {
     pub parameters: Parameters,
     /// Weights in layout order.
     pub weights: Vec<i8>,
-    /// Serialized synthesis transform.
+    /// Serialized synthesis transform; empty where the integer one, in real numbers, takes its place.
     pub synthesis: Vec<u8>,
     /// Serialized analysis transform, float or integer.
     pub analysis: Vec<u8>,
@@ -248,8 +249,12 @@ impl Contents {
     }
 }
 
-/// The transforms fit the latent shape (SPEC 2.10, 5.6).
-fn check_transforms<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<(), ModelError> {
+/// The transforms fit the latent shape (SPEC 2.3, 2.10, 5.6).
+fn check_transforms<'f>(
+    config: &Config,
+    section: impl Fn(SectionKind) -> &'f [u8],
+    has_exact_synthesis: bool,
+) -> Result<(), ModelError> {
     let (m, n) = (config.latent, config.hyper);
     exact_analysis(config, &section)?;
     let expected = [
@@ -258,6 +263,10 @@ fn check_transforms<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u
         (SectionKind::Synthesis, [m, 3], [16, 1]),
     ];
     for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
+        if kind == SectionKind::Synthesis && section(kind).is_empty() {
+            let problem = "empty, and there is no exact g_s";
+            return if has_exact_synthesis { Ok(()) } else { Err(ModelError::Section { kind: kind as u32, problem }) };
+        }
         let check = Graph::check(section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })?;
         let Outline { input_channels: input, output_channels: output, scale: Scale { numerator, denominator } } = check;
         if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
@@ -336,9 +345,11 @@ impl Model {
             Err(error) => return unhashed.verify(file).and(Err(error)),
         };
         // The hash and the transforms take as long as everything else. Errors count in the order of a single thread.
-        let (verified, contents) = beside(&|| (unhashed.verify(file), check_transforms(&config, section)), || {
-            Contents::read(&config, section, unhashed.section(file, SectionKind::ExactSynthesis))
-        });
+        let exact_synthesis = unhashed.section(file, SectionKind::ExactSynthesis);
+        let (verified, contents) =
+            beside(&|| (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())), || {
+                Contents::read(&config, section, exact_synthesis)
+            });
         let (parsed, contents) = (verified.0?, contents?);
         verified.1?;
         let Contents { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis } = contents;
@@ -471,12 +482,24 @@ impl Model {
         memory::collect(z.len(), z.chunks(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)))
     }
 
-    /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`].
+    /// Whether the package has a float `g_s` of its own; else it is the integer one in real numbers (SPEC 5.6).
+    #[must_use]
+    pub fn has_float_synthesis(&self) -> bool {
+        !self.section(SectionKind::Synthesis).is_empty()
+    }
+
+    /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`]. It is made anew each time: whoever
+    /// needs no float pays nothing for it.
     ///
     /// # Errors
-    /// [`ModelError::Graph`] when it cannot be parsed: also when the package has it in integers.
+    /// [`ModelError::Graph`] when it cannot be parsed, or made of the integer synthesis: also when the package has an analysis in integers.
     pub fn transform(&self, kind: SectionKind) -> Result<Graph, ModelError> {
-        graph(kind, self.section(kind))
+        match &self.exact_synthesis {
+            Some(own) if kind == SectionKind::Synthesis && !self.has_float_synthesis() => {
+                real::graph(own).map_err(|source| ModelError::Graph { name: kind.name(), source })
+            }
+            _ => graph(kind, self.section(kind)),
+        }
     }
 
     /// A layer of the entropy networks at one level of activation scales; none when there is no such layer or level.

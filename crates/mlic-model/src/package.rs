@@ -45,7 +45,7 @@ pub enum SectionKind {
     Parameters = 2,
     /// Weights of the entropy networks, int8. Normative.
     Weights = 3,
-    /// Synthesis transform. Part of the id: the picture depends on it.
+    /// Synthesis transform. Part of the id: the picture depends on it. Empty where the integer one in real numbers takes its place.
     Synthesis = 4,
     /// Analysis transform.
     Analysis = 5,

@@ -85,6 +85,24 @@ impl Layer {
         self.spec.terms.iter().filter_map(|term| if let Source::Node(at) = term.source { Some(at) } else { None })
     }
 
+    /// Whether it has weights: whether not all its terms are identity terms.
+    #[must_use]
+    pub fn has_weights(&self) -> bool {
+        self.weights.iter().any(|weights| !weights.view().is_empty())
+    }
+
+    /// Whether all its weights are of one byte.
+    #[must_use]
+    pub fn is_of_bytes(&self) -> bool {
+        self.weights.iter().all(|weights| matches!(weights, OwnedWeights::Bytes(_)))
+    }
+
+    /// Weights and biases.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        self.spec.weight_count() + self.spec.outputs as u64
+    }
+
     /// What an executor needs; none for a layer without a level.
     #[must_use]
     pub fn view(&self) -> Option<LayerView<'_>> {
@@ -118,6 +136,12 @@ impl Gdn {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.beta.len()
+    }
+
+    /// Gammas and betas.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        (self.gamma.len() + self.beta.len()) as u64
     }
 }
 
@@ -254,6 +278,22 @@ impl Synthesis {
     #[must_use]
     pub fn shapes(&self) -> &[NodeShape] {
         &self.shapes
+    }
+
+    /// Numbers that were trained: weights, biases, gammas and betas.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        let count = |node: &Node| match node {
+            Node::Layer(layer) => layer.parameter_count(),
+            Node::InverseGdn(gdn) => gdn.parameter_count(),
+        };
+        self.nodes.iter().map(count).sum()
+    }
+
+    /// The layers that have weights.
+    pub fn weighted_layers(&self) -> impl Iterator<Item = &Layer> {
+        let layers = self.nodes.iter().filter_map(|node| if let Node::Layer(layer) = node { Some(layer) } else { None });
+        layers.filter(|layer| layer.has_weights())
     }
 
     /// Multiply-adds for one position of y.

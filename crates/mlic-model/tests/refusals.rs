@@ -170,6 +170,35 @@ fn with_section(kind: SectionKind, contents: impl FnOnce(Vec<u8>) -> Vec<u8>) ->
     write(&sections)
 }
 
+#[test]
+fn an_empty_synthesis_needs_the_integer_one() {
+    let whole = Model::from_bytes(package()).unwrap();
+    let model = Model::from_bytes(with_section(SectionKind::Synthesis, |_| Vec::new())).unwrap();
+    assert!(whole.has_float_synthesis() && !model.has_float_synthesis());
+    assert_eq!(model.exact_synthesis(), whole.exact_synthesis());
+    assert_ne!(model.id(), whole.id(), "the id covers the section, empty or not");
+    let graph = model.transform(SectionKind::Synthesis).unwrap();
+    assert_eq!((graph.input_channels() as usize, graph.output_channels()), (model.config().latent, 3));
+
+    let original = package();
+    let parsed = parse(&original).unwrap();
+    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| match kind {
+        SectionKind::Synthesis => (kind, Vec::new()),
+        _ => (kind, original[range].to_vec()),
+    };
+    let mut sections: Vec<_> = parsed.sections().map(section).collect();
+    assert_eq!(sections.pop().unwrap().0, SectionKind::ExactSynthesis);
+    let error = refused(write(&sections));
+    assert!(matches!(error, ModelError::Section { kind: 4, .. }), "{error}");
+}
+
+#[test]
+fn other_sections_are_not_empty() {
+    for kind in SectionKind::ALL.into_iter().filter(|kind| *kind != SectionKind::Synthesis) {
+        refused(with_section(kind, |_| Vec::new()));
+    }
+}
+
 /// White space takes no room when it is parsed, a list of lists takes many times its text: only the length of the text is looked at.
 #[test]
 fn json_beyond_its_limit_is_refused_unparsed() {

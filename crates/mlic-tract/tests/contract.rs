@@ -45,6 +45,14 @@ fn integer(kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError>
 backend_contract!(integer_analysis, "scalar", integer(Kernels::Fast(Isa::Scalar), 1), integer(Kernels::Reference, 1));
 backend_contract!(best_integer_analysis, "threads", integer(Kernels::Fast(Isa::best()), 3), integer(Kernels::Reference, 1));
 
+/// The tiny model whose float synthesis is the integer one.
+fn one_synthesis(kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError> {
+    let package = mlic_backend::probe::with_one_synthesis(model()?.as_ref())?;
+    mlic_tract::backend(Arc::new(Model::from_bytes(package)?), kernels, threads)
+}
+
+backend_contract!(one_g_s, "threads", one_synthesis(Kernels::Fast(Isa::best()), 3), one_synthesis(Kernels::Reference, 1));
+
 #[test]
 fn a_backend_reports_what_runs_it() {
     use mlic_backend::Stage;

@@ -160,19 +160,35 @@ fn sample(r: &mut Random) -> Graph {
     Graph::new(nodes, last).unwrap()
 }
 
-#[test]
-fn agrees_with_the_definition_at_every_size() {
-    let mut r = Random(88_172_645_463_325_252);
-    let graph = sample(&mut r);
+fn assert_close(graph: &Graph, r: &mut Random, sizes: &[(usize, usize)]) {
     let transform = Transform::new(graph.clone()).unwrap();
-    for (h, w) in [(16, 24), (1, 1), (2, 1), (7, 13), (33, 6), (16, 24)] {
-        let input = r.vec(3 * h * w, 2.0);
-        let want = evaluate(&graph, Planes { c: 3, h, w, v: input.iter().map(|v| f64::from(*v)).collect() });
-        let got = transform.run(&input, 3, h, w, 1).unwrap();
+    let c = graph.input_channels() as usize;
+    for &(h, w) in sizes {
+        let input = r.vec(c * h * w, 2.0);
+        let want = evaluate(graph, Planes { c, h, w, v: input.iter().map(|v| f64::from(*v)).collect() });
+        let got = transform.run(&input, c, h, w, 1).unwrap();
         assert_eq!(got.len(), want.v.len(), "{h}x{w}");
         let largest = want.v.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let error = got.iter().zip(&want.v).fold(0.0f64, |m, (a, b)| m.max((f64::from(*a) - b).abs()));
         assert!(error <= 1e-5 * largest, "{h}x{w}: off by {error:e} of {largest}");
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_at_every_size() {
+    let mut r = Random(88_172_645_463_325_252);
+    let graph = sample(&mut r);
+    assert_close(&graph, &mut r, &[(16, 24), (1, 1), (2, 1), (7, 13), (33, 6), (16, 24)]);
+}
+
+/// Multiplications per channel and roots that are zero, besides what trained ones have.
+#[test]
+fn integer_syntheses_in_real_numbers_run_as_any_graph() {
+    for name in ["tiny", "edge-cases", "edge-cases-scales", "edge-cases-fixed"] {
+        let path = format!("{}/../../conformance/models/{name}.mlicpkg", env!("CARGO_MANIFEST_DIR"));
+        let model = mlic_model::Model::open(path).unwrap();
+        let graph = mlic_model::real::graph(model.exact_synthesis().unwrap()).unwrap();
+        assert_close(&graph, &mut Random(3), &[(1, 1), (5, 3)]);
     }
 }
 

@@ -1,0 +1,98 @@
+//! A package whose float synthesis is the integer one in real numbers: its pictures against those of the package with both.
+#![cfg(feature = "tract")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mlic::image::{Image, ReadOptions, read_image};
+use mlic::metrics::psnr;
+use mlic::{BackendChoice, Codec, DecodeLimits, Error, Model, PixelMode};
+use mlic_backend::probe::with_one_synthesis;
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
+}
+
+fn picture() -> Image {
+    let whole = read_image(&std::fs::read(file("models/edge/crops.jpg")).unwrap(), &ReadOptions::default()).unwrap();
+    let (left, top, width, height) = (30, 40, 200, 150);
+    let row = |y: u32| &whole.rgb[3 * (y * whole.width + left) as usize..][..3 * width as usize];
+    Image::from_rgb(width, height, (top..top + height).flat_map(row).copied().collect()).unwrap()
+}
+
+/// With both syntheses, if it has both, and with the integer one alone.
+fn models(name: &str) -> [Arc<Model>; 2] {
+    let both = Model::open(file(name)).unwrap();
+    let one = Model::from_bytes(with_one_synthesis(&both).unwrap()).unwrap();
+    assert!(!one.has_float_synthesis() && one.exact_synthesis() == both.exact_synthesis());
+    [both, one].map(Arc::new)
+}
+
+fn codec(model: &Arc<Model>, choice: BackendChoice, pixels: PixelMode) -> Codec {
+    Codec::with_backend(mlic::backend(Arc::clone(model), choice, 2).unwrap()).pixel_mode(pixels)
+}
+
+/// Pictures of the same latents, float and exact.
+fn pictures(model: &Arc<Model>, original: &Image, quality: u8) -> [Image; 2] {
+    let stream = codec(model, BackendChoice::Tract, PixelMode::Auto).encode(original, quality, &|_| ()).unwrap().stream;
+    let decode = |choice, pixels| codec(model, choice, pixels).decode(&stream, &|_| ()).unwrap().image;
+    [decode(BackendChoice::Tract, PixelMode::Float), decode(BackendChoice::Integer, PixelMode::Exact)]
+}
+
+/// `least`: between float and exact pictures, in dB.
+fn compare(name: &str, least: f64) {
+    let original = picture();
+    let [both, one] = models(name);
+    for quality in [0, 100, 200] {
+        let ([float, exact], [derived, same]) = (pictures(&both, &original, quality), pictures(&one, &original, quality));
+        let near = [psnr(&float, &exact), psnr(&derived, &exact), psnr(&derived, &float)].map(Result::unwrap);
+        let quality_of = [&float, &derived].map(|image| psnr(&original, image).unwrap());
+        println!(
+            "{name} at {quality}: float to exact, derived to exact and to float {near:.2?} dB; float, derived {quality_of:.4?} dB"
+        );
+        assert!(same.rgb == exact.rgb, "exact pixels do not depend on the float ones");
+        assert!(near.iter().all(|db| *db >= least), "{near:?}");
+        assert!(quality_of[1] >= quality_of[0] - 0.01, "{quality_of:?}");
+    }
+}
+
+#[test]
+fn edge_pictures_are_those_of_its_float_synthesis() {
+    compare("models/edge/edge.mlicpkg", 55.0);
+}
+
+#[test]
+fn tiny_pictures_are_those_of_its_float_synthesis() {
+    compare("conformance/models/tiny.mlicpkg", 48.0);
+}
+
+#[test]
+fn its_memory_is_asked_for_all_the_same() {
+    let [_, one] = models("conformance/models/tiny.mlicpkg");
+    let codec = codec(&one, BackendChoice::Tract, PixelMode::Float);
+    let stream = codec.encode(&picture(), 0, &|_| ()).unwrap().stream;
+    let needed = |codec: Codec, limit: u64| {
+        let mut limits = DecodeLimits::default();
+        limits.max_memory_bytes = limit;
+        match codec.decode_limits(limits).decode(&stream, &|_| ()) {
+            Err(Error::Memory { needed_bytes, .. }) => Some(needed_bytes),
+            other => other.map(|_| None).unwrap(),
+        }
+    };
+    let again = || self::codec(&one, BackendChoice::Tract, PixelMode::Float);
+    let latents = needed(again(), 1 << 16).unwrap();
+    let pixels = needed(again(), latents).unwrap();
+    assert!(pixels > latents && needed(codec, pixels).is_none());
+}
+
+#[test]
+fn every_backend_decodes_it() {
+    let original = picture();
+    let [both, one] = models("conformance/models/tiny.mlicpkg");
+    let stream = codec(&one, BackendChoice::Tract, PixelMode::Auto).encode(&original, 100, &|_| ()).unwrap().stream;
+    let decode = |choice| codec(&one, choice, PixelMode::Exact).decode(&stream, &|_| ()).unwrap().image.rgb;
+    assert!(decode(BackendChoice::Integer) == decode(BackendChoice::Reference));
+    let error = codec(&both, BackendChoice::Integer, PixelMode::Exact).decode(&stream, &|_| ()).unwrap_err();
+    assert_eq!(error.code(), "wrong-model", "a stream names the sections its picture is made with");
+}
