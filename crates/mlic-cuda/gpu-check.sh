@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # gpu-check.sh prepare        builds what the check needs into target/gpu-check: no compiler and no network are needed there
 # gpu-check.sh run [LOG]      on a machine with a GPU, from the root of the repository: every check, in minutes; the log ends with PASS or FAIL
+# gpu-check.sh quick [LOG]    the same without layers and blocks one by one, each step with a limit: about a minute
 #
-# MLIC_GPU_SUITES, MLIC_GPU_SIZES, MLIC_GPU_PACKAGE and MLIC_SKIP_RATES make it small enough for the emulated driver.
+# MLIC_GPU_FOLDER is where `prepare` has put its files, if not target/gpu-check. MLIC_GPU_SUITES, MLIC_GPU_SIZES and MLIC_GPU_PACKAGE make the
+# check small enough for the emulated driver. MLIC_AUTHORS names a folder with `checkout` and `packages` for benches/authors_gpu.py.
 # The log names device and driver and has the digests of the conformance runs: it is for benches/record/.
 set -uo pipefail
 here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
-folder=$root/target/gpu-check
+folder=${MLIC_GPU_FOLDER:-$root/target/gpu-check}
+sizes=${MLIC_GPU_SIZES:-768x512 1920x1080 3840x2160}
+package=${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}
+suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed negative}
+sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 
 prepare() {
     set -e
@@ -16,7 +22,8 @@ prepare() {
     mkdir -p "$folder"
     cargo build --release --locked -p mlic-conform --no-default-features --features cuda
     cargo build --release --locked -p mlic-cuda --example gpu_bench
-    cp target/release/mlic-conform target/release/examples/gpu_bench "$folder"
+    cargo build --release --locked -p mlic --no-default-features --features cuda --example gpu_pictures --example gpu_full
+    cp target/release/mlic-conform target/release/examples/gpu_{bench,pictures,full} "$folder"
     cargo test --release --locked -p mlic-cuda --lib --tests --no-run --message-format=json |
         sed -n 's/.*"name":"\([a-z_-]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' |
         while read -r name file; do cp "$file" "$folder/test-$name"; done
@@ -47,28 +54,24 @@ tests() {
     return $status
 }
 
-check() {
+begin() {
     export MLIC_REQUIRE=cuda MLIC_CONFORMANCE=$root/conformance
-    local sizes=${MLIC_GPU_SIZES:-768x512 1920x1080 3840x2160} package=${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}
-    local suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed negative}
     date -u +%Y-%m-%dT%H:%M:%SZ
-    command -v nvidia-smi > /dev/null && step "device" 60 nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm --format=csv
-    step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
-    step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-contract" given_package
-    # shellcheck disable=SC2086
-    step "conformance to exact pixels, with digests" 300 "$folder/mlic-conform" run $suites --level 4 --backend cuda --model "$package" --format json
-    # shellcheck disable=SC2086
-    step "times" 300 "$folder/gpu_bench" "$package" $sizes
-    local sanitizer
-    sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+    command -v nvidia-smi > /dev/null && step "device" 20 nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm --format=csv
+}
+
+# sanitize TOOL SECONDS TEST FILTER...: alone on the GPU, or the tool loses track of launches.
+sanitize() {
+    local tool=$1 seconds=$2 test=$3
+    shift 3
     if [ -x "$sanitizer" ]; then
-        for tool in memcheck racecheck; do
-            step "compute-sanitizer $tool" 300 "$sanitizer" --tool "$tool" --error-exitcode 9 "$folder/test-contract" edge_cases_fixed edge_cases_scales
-            step "compute-sanitizer $tool, exact pixels" 300 "$sanitizer" --tool "$tool" --error-exitcode 9 "$folder/test-mlic_cuda" strips_give
-        done
+        step "compute-sanitizer $tool, $*" "$seconds" "$sanitizer" --tool "$tool" --error-exitcode 9 "$folder/$test" --test-threads 1 "$@"
     else
         printf '\nnot run: no compute-sanitizer here\n'
     fi
+}
+
+end() {
     if [ ${#failed[@]} -eq 0 ]; then
         printf '\nPASS\n'
     else
@@ -77,12 +80,50 @@ check() {
     fi
 }
 
+check() {
+    begin
+    step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
+    step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-contract" given_package
+    # shellcheck disable=SC2086
+    step "conformance to exact pixels, with digests" 300 "$folder/mlic-conform" run $suites --level 4 --backend cuda --model "$package" --format json
+    # shellcheck disable=SC2086
+    step "whole pictures" 300 "$folder/gpu_pictures" "$package" $sizes
+    # shellcheck disable=SC2086
+    step "stages, kernels, layers" 300 "$folder/gpu_bench" "$package" --kernels --rates $sizes
+    # shellcheck disable=SC2086
+    step "the published shape" 300 "$folder/gpu_full" "$root/conformance" $sizes 7680x4320
+    local tool
+    for tool in memcheck racecheck; do
+        sanitize $tool 300 test-contract edge_cases_fixed edge_cases_scales
+        sanitize $tool 300 test-mlic_cuda strips_give
+    done
+    end
+}
+
+quick() {
+    begin
+    # shellcheck disable=SC2086
+    step "whole pictures" 15 "$folder/gpu_pictures" "$package" $sizes
+    step "tests, MLIC_REQUIRE=cuda" 20 "$here/gpu-check.sh" tests
+    # shellcheck disable=SC2086
+    step "conformance to exact pixels" 15 "$folder/mlic-conform" run $suites --level 4 --backend cuda --model "$package"
+    # shellcheck disable=SC2086
+    step "stages and kernels" 10 "$folder/gpu_bench" "$package" --kernels $sizes
+    # shellcheck disable=SC2086
+    step "the published shape" 12 "$folder/gpu_full" "$root/conformance" $sizes 7680x4320
+    sanitize memcheck 15 test-mlic_cuda strips_give_the_samples
+    sanitize racecheck 15 test-mlic_cuda strips_give_the_samples
+    # shellcheck disable=SC2086
+    [ -z "${MLIC_AUTHORS:-}" ] || step "the authors' networks" 30 python3 "$root/benches/authors_gpu.py" "$MLIC_AUTHORS/checkout" "$MLIC_AUTHORS/packages" --sizes $sizes
+    end
+}
+
 case ${1:-} in
 prepare) prepare ;;
 tests) tests ;;
-run)
+run | quick)
     log=${2:-$root/target/gpu-check.log}
-    check > >(tee "$log") 2>&1
+    if [ "$1" = run ]; then check; else quick; fi > >(tee "$log") 2>&1
     ;;
 *)
     sed -n 's/^# \{0,1\}//p' "$0" >&2

@@ -122,7 +122,7 @@ pub struct Planes {
 
 /// What the entropy model predicts for one pass: the Gaussian of each symbol, in coding order
 /// (row, packed column, channel).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassParameters {
     /// Means in latent fixed point.
     pub means: Vec<i32>,
@@ -138,7 +138,17 @@ pub trait EntropySession {
     /// [`BackendError::Order`] when it is not this pass's turn, or what the device says.
     fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError>;
 
-    /// Takes the symbols of the pass (as many as [`PassParameters::means`], in the same order), reconstructs this half of the
+    /// The same into memory that is there already. Where means are not wanted, there may be none.
+    ///
+    /// # Errors
+    /// As [`Self::parameters`].
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
+        let _ = with_means;
+        *to = self.parameters(pass)?;
+        Ok(())
+    }
+
+    /// Takes the symbols of the pass (as many as [`PassParameters::scale_indices`], in the same order), reconstructs this half of the
     /// latent slice and adds the latent residual prediction.
     ///
     /// # Errors
@@ -150,6 +160,26 @@ pub trait EntropySession {
     /// # Errors
     /// What the device says.
     fn y_hat(&self) -> Result<Map<i32>, BackendError>;
+
+    /// What [`Backend::exact_synthesis`] makes of [`Self::y_hat`] when all slices are complete, where the device can make it without `y_hat` going
+    /// through the host; none where it cannot: see [`exact_samples`].
+    ///
+    /// # Errors
+    /// As [`Backend::exact_synthesis`].
+    fn exact_samples(&self) -> Result<Option<Map<u8>>, BackendError> {
+        Ok(None)
+    }
+}
+
+/// Exact synthesis of what a session of this backend has come to.
+///
+/// # Errors
+/// As [`Backend::exact_synthesis`].
+pub fn exact_samples(backend: &dyn Backend, session: &dyn EntropySession, quality: u8) -> Result<Map<u8>, BackendError> {
+    match session.exact_samples()? {
+        Some(samples) => Ok(samples),
+        None => backend.exact_synthesis(quality, &session.y_hat()?),
+    }
 }
 
 /// A device with a model on it.

@@ -11,7 +11,7 @@ use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
-use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, exact_samples};
 
 /// Largest difference of float stages, relative to the largest magnitude of the expected tensor.
 pub const FLOAT_TOLERANCE: f64 = 2e-3;
@@ -252,7 +252,25 @@ fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Resul
         other.commit(pass, &symbols).map_err(failed(case, against))?;
         check_y_hat(case, pass, one.as_ref(), other.as_ref(), [backend, against])?;
     }
-    Ok(())
+    check_samples(case, one.as_ref(), other.as_ref(), [backend, against])
+}
+
+/// Exact pixels of what a session has come to are those of its `y_hat`.
+fn check_samples(
+    case: Case,
+    got: &dyn EntropySession,
+    expected: &dyn EntropySession,
+    [backend, against]: [&dyn Backend; 2],
+) -> Result<(), ContractError> {
+    if backend.model().exact_synthesis().is_none() {
+        return Ok(());
+    }
+    let got = exact_samples(backend, got, case.quality).map_err(failed(case, backend))?;
+    let y_hat = expected.y_hat().map_err(failed(case, against))?;
+    let expected = against.exact_synthesis(case.quality, &y_hat).map_err(failed(case, against))?;
+    let shape = |map: &Map<u8>| [map.height, map.width, map.channels].map(|n| n as i64);
+    equal(&|| format!("{case}: exact pixels: shape"), &shape(&got), &shape(&expected))?;
+    equal(&|| format!("{case}: exact pixels"), &got.data, &expected.data)
 }
 
 fn check_parameters(case: Case, pass: Pass, got: &PassParameters, expected: &PassParameters) -> Result<(), ContractError> {

@@ -14,9 +14,10 @@ impl Digest {
     #[must_use]
     pub fn of_i32(values: &[i32]) -> Self {
         let mut hash = Sha256::new();
-        for part in values.chunks(1024) {
-            let bytes: Vec<u8> = part.iter().flat_map(|v| v.to_le_bytes()).collect();
-            hash.update(&bytes);
+        let mut bytes = [[0; 4]; 256];
+        for part in values.chunks(bytes.len()) {
+            bytes.iter_mut().zip(part).for_each(|(to, v)| *to = v.to_le_bytes());
+            hash.update(bytes[..part.len()].as_flattened());
         }
         Self::finish(hash)
     }

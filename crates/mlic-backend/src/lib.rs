@@ -19,5 +19,5 @@ pub mod probe;
 pub mod strips;
 pub mod walk;
 
-pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, exact_samples};
 pub use walk::{PassSink, walk};

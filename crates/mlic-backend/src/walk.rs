@@ -11,11 +11,25 @@ pub trait PassSink {
     /// Why it may stop.
     type Error: From<BackendError>;
 
+    /// Whether it reads the means.
+    fn needs_means(&self) -> bool {
+        true
+    }
+
     /// Fills in the symbols of one pass (they come as zeros), in coding order: row, packed column, channel.
     ///
     /// # Errors
     /// Whatever ends the walk.
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Self::Error>;
+
+    /// Whatever else is done with them: the device has them by now, and need not wait for it.
+    ///
+    /// # Errors
+    /// Whatever ends the walk.
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Self::Error> {
+        let _ = (pass, parameters, symbols);
+        Ok(())
+    }
 }
 
 /// Takes an entropy model through all passes.
@@ -23,11 +37,16 @@ pub trait PassSink {
 /// # Errors
 /// The first error of the model or of the sink.
 pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, sink: &mut S) -> Result<(), S::Error> {
+    let (mut parameters, mut symbols) = (PassParameters::default(), Vec::new());
     for pass in passes(slice_count) {
-        let parameters = session.parameters(pass)?;
-        let mut symbols = memory::zeros(parameters.means.len()).map_err(BackendError::from)?;
+        session.parameters_into(pass, sink.needs_means(), &mut parameters)?;
+        let count = parameters.scale_indices.len();
+        symbols.clear();
+        memory::reserve(&mut symbols, count).map_err(BackendError::from)?;
+        symbols.resize(count, 0);
         sink.pass(pass, &parameters, &mut symbols)?;
         session.commit(pass, &symbols)?;
+        sink.record(pass, &parameters, &symbols)?;
     }
     Ok(())
 }

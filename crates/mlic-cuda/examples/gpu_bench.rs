@@ -1,20 +1,21 @@
-//! `gpu_bench PACKAGE [WIDTHxHEIGHT...]`: time of the exact part on a GPU, its longest kernels, and dense layers against the rate of the
-//! device, with several shapes of blocks. MLIC_SKIP_RATES=1 leaves the pictures alone.
+//! `gpu_bench PACKAGE [--kernels] [--rates] [WIDTHxHEIGHT...]`: time of the exact part on a GPU by stage, without entropy coding; with `--kernels`
+//! the longest kernels of the first and the last size, with `--rates` dense layers against the rate of the device, and with several shapes of
+//! blocks. Whole pictures are timed by the example `gpu_pictures` of `mlic`.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends the program")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlic_backend::contract::{Fill, Random, z_count};
-use mlic_backend::{Backend, BackendError, Stage};
+use mlic_backend::{Backend, BackendError, PassParameters, Stage, exact_samples};
 use mlic_core::schedule::{LatentSize, passes};
 use mlic_cuda::measure::{Shape, Warps, backend_with, dense_rate, kernel_times};
 use mlic_cuda::{CudaBackend, Options};
 use mlic_kernels::Picture;
 use mlic_model::Model;
 
-/// Times of one picture: hyper synthesis, parameters, commits, `y_hat` to the host, exact synthesis if the model has one.
-type Times = [Duration; 5];
+/// Times of one picture: hyper synthesis, parameters, commits, exact pixels to the host if the model has them.
+type Times = [Duration; 4];
 
 fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendError> {
     let (model, mut random) = (backend.model(), Random(1));
@@ -24,22 +25,20 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendErro
     let start = Instant::now();
     let mut session = backend.entropy(size, quality, &z)?;
     times[0] = start.elapsed();
+    let mut parameters = PassParameters::default();
     for pass in passes(model.config().slices) {
         let start = Instant::now();
-        let parameters = session.parameters(pass)?;
+        session.parameters_into(pass, false, &mut parameters)?;
         times[1] += start.elapsed();
-        let symbols = Fill::Small.symbols(&mut random, parameters.means.len());
+        let symbols = Fill::Small.symbols(&mut random, parameters.scale_indices.len());
         let start = Instant::now();
         session.commit(pass, &symbols)?;
         times[2] += start.elapsed();
     }
-    let start = Instant::now();
-    let y_hat = session.y_hat()?;
-    times[3] = start.elapsed();
     if model.exact_synthesis().is_some() {
         let start = Instant::now();
-        backend.exact_synthesis(quality, &y_hat)?;
-        times[4] = start.elapsed();
+        exact_samples(backend, session.as_ref(), quality)?;
+        times[3] = start.elapsed();
     }
     Ok(times)
 }
@@ -49,10 +48,7 @@ fn pictures(backend: &CudaBackend, width: u32, height: u32, rounds: usize) -> Re
     // The first allocates, the second may record what later ones repeat.
     for round in 0..rounds {
         let milliseconds = picture(backend, size)?.map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
-        println!(
-            "{width}x{height} picture {round}: h_s, parameters, commits, y_hat, exact g_s in ms: {}",
-            milliseconds.join(" ")
-        );
+        println!("{width}x{height} picture {round}: h_s, parameters, commits, exact g_s in ms: {}", milliseconds.join(" "));
     }
     Ok(())
 }
@@ -126,6 +122,8 @@ fn analyses(backend: &CudaBackend, width: u32, height: u32) -> Result<(), Backen
 
 fn main() -> Result<(), BackendError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (options, arguments): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|a| a.starts_with("--"));
+    let with = |option: &str| options.iter().any(|o| o == option);
     let (package, sizes) = arguments.split_first().unwrap();
     let model = Arc::new(Model::open(package)?);
     let sizes: Vec<(u32, u32)> =
@@ -138,11 +136,13 @@ fn main() -> Result<(), BackendError> {
             analyses(&backend, *width, *height)?;
         }
     }
-    if std::env::var_os("MLIC_SKIP_RATES").is_some() {
-        return Ok(());
+    if with("--kernels") {
+        for (width, height) in sizes.first().into_iter().chain(sizes.last().filter(|_| sizes.len() > 1)) {
+            table(&model, *width, *height)?;
+        }
     }
-    for (width, height) in sizes.first().into_iter().chain(sizes.last().filter(|_| sizes.len() > 1)) {
-        table(&model, *width, *height)?;
+    if !with("--rates") {
+        return Ok(());
     }
     rates()?;
     // Whole pictures with other blocks than those that are chosen for each layer.

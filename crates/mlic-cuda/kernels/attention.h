@@ -4,7 +4,6 @@
 #include "layer.h"
 
 #define MAX_HEAD 64    // channels of a head
-#define MAX_WINDOW 49  // positions of a window
 #define APPLY 1024     // weights of a block of attention_apply
 
 struct LinearArgs {
@@ -117,74 +116,122 @@ struct WindowArgs {
     ExpTables exp;
     Requant requant;
     i32 height, width, channels, heads, window, max;
+    i32 together, reserved; // heads of a block
 };
 
-// Queries, keys and values of a head around a non-anchor; zeros outside the map.
+// Quotients by a number of at most 64, of dividends that are at most 64 times it and below 2^12.
+struct Divisor {
+    u32 by, inverse;
+};
+DEVICE Divisor divisor(i32 by) { return {(u32)by, (1u << 20) / (u32)by + 1}; }
+DEVICE i32 quotient(Divisor d, i32 of) { return (i32)((u32)of * d.inverse >> 20); }
+
+// Queries, keys and values of some heads around a non-anchor, in shared memory; zeros outside the map. `window_bytes` of ops.rs is its size.
 struct Neighbourhood {
-    i16 queries[MAX_WINDOW * MAX_HEAD], keys[MAX_WINDOW * MAX_HEAD], values[MAX_WINDOW * MAX_HEAD];
-    i32 weights[MAX_WINDOW * MAX_WINDOW]; // [query][key]; first logits
-    bool anchors[MAX_WINDOW];
+    i32 *weights; // [head][query][key]; first logits
+    i16 *queries, *keys, *values; // [head][position][pitch]
+    i32 *relative;                // of each position: where biases of its row and column are
+    u8 *anchors;
+    i32 heads, pitch; // of a position: an odd number of words, so that positions side by side are in different banks
 };
 
-DEVICE void window_load(const WindowArgs &a, Place center, i32 head, Neighbourhood &to) {
-    const i32 w = a.window, n = a.channels / a.heads;
-    for (i32 i = threadIdx.x; i < w * w * n; i += blockDim.x) {
-        const i32 b = i / n, row = center.row + b / w - w / 2, col = center.col + b % w - w / 2;
-        const bool inside = (u32)row < (u32)a.height && (u32)col < (u32)a.width;
-        const i64 from = inside ? ((i64)row * a.width + col) * a.channels + head * n + i - b * n : 0;
-        to.queries[i] = inside ? a.queries[from] : (i16)0;
-        to.keys[i] = inside ? a.keys[from] : (i16)0;
-        to.values[i] = inside ? a.values[from] : (i16)0;
-        if (i == b * n) to.anchors[b] = inside && ((row + col) & 1) != 0;
-    }
+DEVICE Neighbourhood neighbourhood(const WindowArgs &a, void *shared) {
+    const i32 area = a.window * a.window, n = a.channels / a.heads;
+    Neighbourhood of;
+    of.heads = a.together;
+    of.pitch = 2 * (((n + 1) / 2) | 1);
+    of.weights = (i32 *)shared;
+    of.relative = of.weights + of.heads * area * area;
+    of.queries = (i16 *)(of.relative + area);
+    of.keys = of.queries + of.heads * area * of.pitch;
+    of.values = of.keys + of.heads * area * of.pitch;
+    of.anchors = (u8 *)(of.values + of.heads * area * of.pitch);
+    return of;
 }
 
-DEVICE void window_logits(const WindowArgs &a, i32 head, Neighbourhood &of) {
-    const i32 w = a.window, area = w * w, n = a.channels / a.heads, side = 2 * w - 1;
-    for (i32 i = threadIdx.x; i < area * area; i += blockDim.x) {
-        const i32 q = i / area, k = i - q * area;
-        i32 dot = 0;
-        for (i32 c = 0; c < n; ++c) dot += of.queries[q * n + c] * of.keys[k * n + c];
-        const i32 relative = (q / w - k / w + w - 1) * side + (q % w - k % w + w - 1);
-        of.weights[i] = saturate(requant(a.requant, dot) + a.bias[head * side * side + relative], LOGIT_MAX);
+DEVICE void window_load(const WindowArgs &a, Place center, i32 first_head, const Neighbourhood &to) {
+    const i32 w = a.window, area = w * w, n = a.channels / a.heads;
+    const Divisor by_head = divisor(n), by_row = divisor(w);
+    for (i32 head = 0; head < to.heads; ++head)
+        for (i32 i = threadIdx.x; i < area * n; i += blockDim.x) {
+            const i32 b = quotient(by_head, i), down = quotient(by_row, b), channel = i - b * n;
+            const i32 row = center.row + down - w / 2, col = center.col + b - down * w - w / 2;
+            const bool inside = (u32)row < (u32)a.height && (u32)col < (u32)a.width;
+            const i64 from = inside ? ((i64)row * a.width + col) * a.channels + (first_head + head) * n + channel : 0;
+            const i32 at = (head * area + b) * to.pitch + channel;
+            to.queries[at] = inside ? a.queries[from] : (i16)0;
+            to.keys[at] = inside ? a.keys[from] : (i16)0;
+            to.values[at] = inside ? a.values[from] : (i16)0;
+            // Pairs of channels are read together.
+            if (channel == n - 1 && (n & 1)) to.queries[at + 1] = to.keys[at + 1] = 0;
+            if (channel == 0 && head == 0) {
+                to.anchors[b] = inside && ((row + col) & 1) != 0;
+                to.relative[b] = down * (2 * w - 1) + (b - down * w);
+            }
+        }
+}
+
+DEVICE void window_logits(const WindowArgs &a, i32 first_head, const Neighbourhood &of) {
+    const i32 w = a.window, area = w * w, pairs = (a.channels / a.heads + 1) / 2, side = 2 * w - 1;
+    const Divisor by_area = divisor(area);
+    for (i32 head = 0; head < of.heads; ++head) {
+        // Of a position to itself.
+        const i32 *const bias = a.bias + (first_head + head) * side * side + (w - 1) * (side + 1);
+        for (i32 i = threadIdx.x; i < area * area; i += blockDim.x) {
+            const i32 q = quotient(by_area, i), k = i - q * area;
+            const i32 *const query = (const i32 *)(of.queries + (head * area + q) * of.pitch);
+            const i32 *const key = (const i32 *)(of.keys + (head * area + k) * of.pitch);
+            i32 dot = 0;
+            for (i32 c = 0; c < pairs; ++c) {
+                const i32 x = query[c], y = key[c];
+                dot += (i16)x * (i16)y + (x >> 16) * (y >> 16);
+            }
+            const i64 logit = requant(a.requant, dot) + bias[of.relative[q] - of.relative[k]];
+            of.weights[head * area * area + i] = saturate(logit, LOGIT_MAX);
+        }
     }
 }
 
 // Logits of one query to weights. Anchors attend to anchors alone.
-DEVICE void window_softmax(const WindowArgs &a, i32 query, Neighbourhood &of) {
+DEVICE void window_softmax(const WindowArgs &a, bool only_anchors, i32 *row, const u8 *anchors) {
     const i32 area = a.window * a.window;
-    const bool only_anchors = of.anchors[query];
-    i32 *row = of.weights + query * area, largest = -LOGIT_MAX;
+    i32 largest = -LOGIT_MAX;
     i64 sum = 0;
     for (i32 k = 0; k < area; ++k)
-        if (!only_anchors || of.anchors[k]) largest = row[k] > largest ? row[k] : largest;
+        if (!only_anchors || anchors[k]) largest = row[k] > largest ? row[k] : largest;
     for (i32 k = 0; k < area; ++k) {
-        row[k] = !only_anchors || of.anchors[k] ? exp_neg(a.exp, (i64)largest - row[k]) : 0;
+        row[k] = !only_anchors || anchors[k] ? exp_neg(a.exp, (i64)largest - row[k]) : 0;
         sum += row[k];
     }
     const i64 r = reciprocal(sum);
     for (i32 k = 0; k < area; ++k) row[k] = weight(row[k], r);
 }
 
-DEVICE void window_apply(const WindowArgs &a, i64 position, i32 head, const Neighbourhood &of) {
+DEVICE void window_apply(const WindowArgs &a, i64 position, i32 first_head, const Neighbourhood &of) {
     const i32 area = a.window * a.window, n = a.channels / a.heads;
-    for (i32 i = threadIdx.x; i < area * n; i += blockDim.x) {
-        const i32 q = i / n, c = i - q * n;
-        i64 sum = 0;
-        for (i32 k = 0; k < area; ++k) sum += (i64)of.weights[q * area + k] * of.values[k * n + c];
-        a.out[(position * area + q) * a.channels + head * n + c] = (i16)saturate(round_shift(sum, 15), a.max);
-    }
+    const Divisor by_head = divisor(n);
+    for (i32 head = 0; head < of.heads; ++head)
+        for (i32 i = threadIdx.x; i < area * n; i += blockDim.x) {
+            const i32 q = quotient(by_head, i), c = i - q * n;
+            const i32 *const weights = of.weights + (head * area + q) * area;
+            const i16 *const values = of.values + head * area * of.pitch + c;
+            i64 sum = 0;
+            for (i32 k = 0; k < area; ++k) sum += (i64)weights[k] * values[k * of.pitch];
+            a.out[(position * area + q) * a.channels + (first_head + head) * n + c] = (i16)saturate(round_shift(sum, 15), a.max);
+        }
 }
 
-// A block for each non-anchor (x) and head (y).
-DEVICE void window_attention(const WindowArgs &a) {
-    SHARED Neighbourhood around;
-    const i32 head = blockIdx.y, row = blockIdx.x / (a.width / 2), packed = blockIdx.x - row * (a.width / 2);
+// A block for each non-anchor (x) and so many heads (y).
+DEVICE void window_attention(const WindowArgs &a, void *shared) {
+    const Neighbourhood around = neighbourhood(a, shared);
+    const i32 head = blockIdx.y * a.together, row = blockIdx.x / (a.width / 2), packed = blockIdx.x - row * (a.width / 2);
+    const i32 area = a.window * a.window;
     window_load(a, {row, column_of(HALF_NON_ANCHOR, row, packed)}, head, around);
     __syncthreads();
     window_logits(a, head, around);
     __syncthreads();
-    for (i32 q = threadIdx.x; q < a.window * a.window; q += blockDim.x) window_softmax(a, q, around);
+    for (i32 i = threadIdx.x; i < a.together * area; i += blockDim.x)
+        window_softmax(a, around.anchors[i % area] != 0, around.weights + i * area, around.anchors);
     __syncthreads();
     window_apply(a, blockIdx.x, head, around);
 }

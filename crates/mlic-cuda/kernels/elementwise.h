@@ -5,17 +5,55 @@
 // Index of this thread's element.
 DEVICE i64 element() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
+// SPEC 4.8: a latent value after the gain of its channel.
+DEVICE i32 with_gain(i32 value, const u32 *gains, i64 i, i32 channels) {
+    const i64 gain = gains[(u32)i % (u32)channels];
+    return saturate(round_shift((i64)value * gain, 16), LATENT_MAX);
+}
+
 struct QuantizeArgs {
     const i32 *in;
     i16 *out;
+    const u32 *gains; // of each channel, or none
     i64 count;
     Requant requant;
-    i32 max, reserved;
+    i32 max, channels;
 };
-// SPEC 4.1.
+// SPEC 4.1, of a latent after its gain where there is one (SPEC 5.7).
 DEVICE void quantize(const QuantizeArgs &a) {
     const i64 i = element();
-    if (i < a.count) a.out[i] = (i16)saturate(requant(a.requant, a.in[i]), a.max);
+    if (i >= a.count) return;
+    const i32 value = a.gains ? with_gain(a.in[i], a.gains, i, a.channels) : a.in[i];
+    a.out[i] = (i16)saturate(requant(a.requant, value), a.max);
+}
+
+struct GainArgs {
+    i32 *values;
+    const u32 *gains;
+    i64 count;
+    i32 channels, reserved;
+};
+// SPEC 5.8: latents after their gain, in place.
+DEVICE void gain(const GainArgs &a) {
+    const i64 i = element();
+    if (i < a.count) a.values[i] = with_gain(a.values[i], a.gains, i, a.channels);
+}
+
+struct SamplesArgs {
+    const u8 *in; // the whole picture
+    i16 *out;     // rows from `first` on
+    i64 count;
+    i32 height, width; // of the picture
+    i32 out_width, first;
+};
+// SPEC 5.8: samples as activations, the last row and column repeated.
+DEVICE void samples(const SamplesArgs &a) {
+    const i64 i = element();
+    if (i >= a.count) return;
+    const u32 position = (u32)i / 3, channel = (u32)i - 3 * position, down = position / (u32)a.out_width;
+    const i32 row = a.first + (i32)down, col = (i32)(position - down * (u32)a.out_width);
+    const i64 from = (i64)(row < a.height ? row : a.height - 1) * a.width + (col < a.width ? col : a.width - 1);
+    a.out[i] = a.in[3 * from + channel];
 }
 
 // A map, or a half of it, to another arrangement of the same positions.
@@ -91,7 +129,7 @@ DEVICE void add(const AddArgs &a) {
 
 struct ParametersArgs {
     const i32 *scale, *mean, *thresholds; // 63 thresholds
-    i32 *means;                           // memory of the host, as that of the next
+    i32 *means;                           // memory of the host, as that of the next; or none
     u8 *indices;
     i64 count;
 };
@@ -104,7 +142,7 @@ DEVICE void parameters(const ParametersArgs &a) {
     for (i32 step = 32; step > 0; step >>= 1)
         if (a.thresholds[index + step - 1] < scale) index += step;
     a.indices[i] = (u8)index;
-    a.means[i] = a.mean[i];
+    if (a.means) a.means[i] = a.mean[i];
 }
 
 struct SquaresArgs {

@@ -30,6 +30,8 @@ KERNEL(384) mlic_dense_dot_words(const LayerArgs a) { DOT_LAYER(2, false) }
 KERNEL(384) mlic_dense_dot_words_single(const LayerArgs a) { DOT_LAYER(2, true) }
 KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }
 KERNEL(256) mlic_quantize(const QuantizeArgs a) { quantize(a); }
+KERNEL(256) mlic_gain(const GainArgs a) { gain(a); }
+KERNEL(256) mlic_samples(const SamplesArgs a) { samples(a); }
 KERNEL(256) mlic_pack(const MoveArgs a) { pack(a); }
 KERNEL(256) mlic_unpack(const MoveArgs a) { unpack(a); }
 KERNEL(256) mlic_merge(const MoveArgs a) { merge(a); }
@@ -44,9 +46,13 @@ KERNEL(64) mlic_attention_largest(const LinearArgs a) { attention_largest(a); }
 KERNEL(256) mlic_attention_sum(const LinearArgs a) { attention_sum(a); }
 KERNEL(256) mlic_attention_divide(const LinearArgs a) { attention_divide(a); }
 KERNEL(256) mlic_attention_apply(const LinearArgs a) { attention_apply(a); }
-KERNEL(128) mlic_window_attention(const WindowArgs a) { window_attention(a); }
+KERNEL(128) mlic_window_attention(const WindowArgs a) {
+    DYNAMIC_SHARED(shared);
+    window_attention(a, shared);
+}
 
 // The layouts that args.rs declares too.
-static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 960 && sizeof(QuantizeArgs) == 40 && sizeof(MoveArgs) == 48, "args.rs");
+static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 960 && sizeof(QuantizeArgs) == 48 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
-static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 88 && sizeof(SquaresArgs) == 32 && sizeof(PlaceArgs) == 40, "args.rs");
+static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 96 && sizeof(SquaresArgs) == 32 && sizeof(PlaceArgs) == 40, "args.rs");
+static_assert(sizeof(GainArgs) == 32 && sizeof(SamplesArgs) == 40, "args.rs");

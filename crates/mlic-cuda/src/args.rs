@@ -118,16 +118,41 @@ pub(crate) struct LayerArgs {
     pub(crate) inputs: [u64; MAX_TERMS],
 }
 
-/// Latent values to activations.
+/// Latent values to activations, after gains where there are any.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct QuantizeArgs {
     pub(crate) input: u64,
     pub(crate) out: u64,
+    pub(crate) gains: u64,
     pub(crate) count: i64,
     pub(crate) requant: RequantArg,
     pub(crate) max: i32,
+    pub(crate) channels: i32,
+}
+
+/// Latent values after gains, in place.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct GainArgs {
+    pub(crate) values: u64,
+    pub(crate) gains: u64,
+    pub(crate) count: i64,
+    pub(crate) channels: i32,
     pub(crate) reserved: i32,
+}
+
+/// Samples to activations.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SamplesArgs {
+    pub(crate) input: u64,
+    pub(crate) out: u64,
+    pub(crate) count: i64,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) out_width: i32,
+    pub(crate) first: i32,
 }
 
 /// Positions to other places.
@@ -247,6 +272,8 @@ pub(crate) struct WindowArgs {
     pub(crate) heads: i32,
     pub(crate) window: i32,
     pub(crate) max: i32,
+    pub(crate) together: i32,
+    pub(crate) reserved: i32,
 }
 
 /// Declares that these have the layout of their namesakes: their sizes here, asserted in `exact.cu` too.
@@ -261,6 +288,6 @@ macro_rules! same_in_cpp {
     };
 }
 same_in_cpp!(
-    LayerArgs: 960, QuantizeArgs: 40, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
-    WindowArgs: 88, SquaresArgs: 32, PlaceArgs: 40
+    LayerArgs: 960, QuantizeArgs: 48, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
+    WindowArgs: 96, SquaresArgs: 32, PlaceArgs: 40, GainArgs: 32, SamplesArgs: 40
 );

@@ -7,6 +7,7 @@ use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
 use mlic_backend::cpu::{FloatTransforms, executor};
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
+use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
@@ -15,7 +16,7 @@ use mlic_model::model::Gain;
 use mlic_model::synthesis::SCALE;
 
 use crate::device::{self, Device};
-use crate::exact::{PackedAnalysis, PackedSynthesis};
+use crate::exact::{Latent, PackedAnalysis, PackedSynthesis};
 use crate::packed::PackedModel;
 use crate::session::Session;
 use crate::workspace::Workspaces;
@@ -75,14 +76,19 @@ impl CudaBackend {
         Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceLock::new(), threads, device })
     }
 
+    /// Frees what earlier pictures have left.
+    pub(crate) fn forget(&self) {
+        self.workspaces.clear();
+        self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
+        self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
+    }
+
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
     fn with_room<T>(&self, stage: Stage, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
         match step() {
             Err(error) if error.to_string() == full => {
-                self.workspaces.clear();
-                self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
-                self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
+                self.forget();
                 step()
             }
             result => result,
@@ -100,6 +106,31 @@ impl CudaBackend {
         let packed = |own| PackedAnalysis::new(&self.device, functions, own).map_err(|e| device_error(stage, e));
         let made = [packed(&g_a)?, packed(&h_a)?];
         Ok(self.analysis.get_or_init(|| made))
+    }
+
+    /// A map of this shape that `work` makes from nothing.
+    fn filled<T: bytemuck::Zeroable + Copy>(
+        &self,
+        stage: Stage,
+        [height, width, channels]: [usize; 3],
+        mut work: impl FnMut(&mut Vec<T>) -> Result<(), DriverError>,
+    ) -> Result<Map<T>, BackendError> {
+        let (mut data, need) = (Vec::new(), height * width * channels);
+        memory::reserve(&mut data, need)?;
+        self.with_room(stage, || {
+            data.clear();
+            work(&mut data).map_err(|e| device_error(stage, e))
+        })?;
+        let got = data.len();
+        Map::from_vec(height, width, channels, data).ok_or(BackendError::Shape { stage, got, need })
+    }
+
+    /// Exact pixels of a latent, whose shape is right, by a stream of this device.
+    pub(crate) fn pixels(&self, device: &Arc<Device>, latent: Latent<'_>) -> Result<Map<u8>, BackendError> {
+        let not_exact = || BackendError::NotExact { model: self.model.name().to_owned() };
+        let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
+        let shape = [SCALE * latent.height, SCALE * latent.width, 3];
+        self.filled(Stage::ExactSynthesis, shape, |samples| packed.run(device, latent, samples))
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
@@ -144,19 +175,20 @@ impl Backend for CudaBackend {
         let stage = Stage::ExactAnalysis;
         let [g_a, _] = self.integer_analysis(stage)?;
         // Sides are multiples of 64, so that z has whole rows too.
-        let [height, width] = picture.size().map(|side| side.next_multiple_of(SAMPLES_SCALE * LATENT_SCALE) / SAMPLES_SCALE);
-        let mut y = Map::zeros(height, width, self.model.config().latent)?;
-        self.with_room(stage, || g_a.analyze(&self.device, picture, &mut y).map_err(|e| device_error(stage, e)))?;
-        Ok(Map { data: self.model.with_gain(Gain::Y, &y.data, quality)?, ..y })
+        let size = picture.size().map(|side| side.next_multiple_of(SAMPLES_SCALE * LATENT_SCALE) / SAMPLES_SCALE);
+        let gains = self.model.gain(Gain::Y, quality);
+        self.filled(stage, [size[0], size[1], self.model.config().latent], |y| {
+            g_a.analyze(&self.device, picture, size, &gains, y)
+        })
     }
 
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactHyperAnalysis;
         let [_, h_a] = self.integer_analysis(stage)?;
         check_latent(&self.model, y)?;
-        let mut z = Map::zeros(y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper)?;
-        self.with_room(stage, || h_a.hyper_analyze(&self.device, y, &mut z).map_err(|e| device_error(stage, e)))?;
-        Ok(Map { data: self.model.with_gain(Gain::Z, &z.data, quality)?, ..z })
+        let shape = [y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper];
+        let gains = self.model.gain(Gain::Z, quality);
+        self.filled(stage, shape, |z| h_a.hyper_analyze(&self.device, y, &gains, z))
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
@@ -164,16 +196,12 @@ impl Backend for CudaBackend {
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
-        let stage = Stage::ExactSynthesis;
-        let not_exact = || BackendError::NotExact { model: self.model.name().to_owned() };
-        let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
-        let Map { height, width, ref data, .. } = *y_hat;
-        let (got, need) = (data.len(), height * width * self.model.config().latent);
-        let latent = Map::from_vec(height, width, self.model.config().latent, self.model.synthesis_latent(data, quality)?);
-        let latent = latent.ok_or(BackendError::Shape { stage, got, need })?;
-        let mut samples = Map::zeros(SCALE * height, SCALE * width, 3)?;
-        self.with_room(stage, || packed.run(&self.device, &latent, &mut samples).map_err(|e| device_error(stage, e)))?;
-        Ok(samples)
+        let (got, need) = (y_hat.data.len(), y_hat.height * y_hat.width * self.model.config().latent);
+        let is_whole = got == need && y_hat.channels == self.model.config().latent;
+        if self.packed.synthesis.is_some() && !is_whole {
+            return Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need });
+        }
+        self.pixels(&self.device, Latent::of(y_hat, &self.model.gain(Gain::InverseY, quality)))
     }
 
     fn entropy<'a>(

@@ -15,8 +15,8 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SquaresArgs,
-    WindowArgs,
+    AddArgs, FillArgs, GainArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SamplesArgs,
+    SquaresArgs, WindowArgs,
 };
 use crate::images;
 use crate::layer::Tile;
@@ -66,6 +66,8 @@ kernels! {
     23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
     24 SQUARES "mlic_squares" SquaresArgs,
     25 PLACE "mlic_place" PlaceArgs,
+    26 GAIN "mlic_gain" GainArgs,
+    27 SAMPLES "mlic_samples" SamplesArgs,
 }
 
 /// What the driver answered, in words.
@@ -233,6 +235,12 @@ impl Device {
         self.stream.context().attribute(which)
     }
 
+    /// Bytes of its memory that are in use, by whomever.
+    pub(crate) fn used_memory(&self) -> Result<usize, DriverError> {
+        self.stream.context().bind_to_thread()?;
+        result::mem_get_info().map(|(free, total)| total.saturating_sub(free))
+    }
+
     /// A mark behind all work so far.
     pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
         self.stream.record_event(None)
@@ -272,19 +280,28 @@ impl Device {
         self.synchronize()
     }
 
+    /// Queues a copy of the first bytes of pinned memory to the device, after all work before. They stay as they are until it is done.
+    pub(crate) fn send<T: bytemuck::Pod>(&self, from: &Pinned<T>, bytes: usize, address: u64) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        let all: &[u8] = bytemuck::cast_slice(from.as_slice());
+        let bytes = all.get(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        // SAFETY: callers have device memory of at least this size at the address, and keep `from` until a mark behind this is reached.
+        unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }
+    }
+
+    /// Queues a copy from the device to the first bytes of pinned memory, after all work before. Nothing reads them until it is done.
+    pub(crate) fn fetch(&self, address: u64, bytes: usize, to: &mut Pinned<u8>) -> Result<(), DriverError> {
+        self.stream.context().bind_to_thread()?;
+        let to = to.as_mut_slice().get_mut(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        // SAFETY: as above.
+        unsafe { result::memcpy_dtoh_async(to, address, self.stream.cu_stream()) }
+    }
+
     /// Copies within device memory, after all work before.
     pub(crate) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
         // SAFETY: as above, for both; they do not overlap.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
-    }
-
-    /// Copies from device memory, after all work before, and waits.
-    pub(crate) fn read(&self, address: u64, to: &mut [u8]) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
-        // SAFETY: as above; `to` is not used before the copy is done.
-        unsafe { result::memcpy_dtoh_async(to, address, self.stream.cu_stream()) }?;
-        self.synchronize()
     }
 }
 

@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
 use mlic_kernels::{Map, Picture};
 use mlic_model::analysis::{self, Analysis, LATENT_SCALE, SAMPLES_SCALE};
@@ -15,18 +14,19 @@ use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 use mlic_model::synthesis::{self, Gdn, Layer, NodeShape, OwnedWeights, SCALE, Synthesis};
 
-use crate::args::{QuantizeArgs, RequantArg, SquaresArgs};
+use crate::args::{GainArgs, QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
 use crate::device::{self, Device, Memory};
-use crate::layer::{Input, Plan, Region};
+use crate::layer::{Input, Plan, Region, narrow};
 use crate::memory::{Buffer, Pool, Tensor};
 use crate::packed::{FunctionTables, Packer, Quotient};
+use crate::staging::{Fetched, Staging};
 
-/// Positions of y (of z in `h_a`) in a strip, at least about: enough for all multiprocessors, and not the memory of a whole picture.
-const STRIP_POSITIONS: usize = 2048;
+/// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for each 32 of them and 32 outputs.
+const STRIP_POSITIONS: usize = 32;
 
-/// Rows of a strip of maps so wide.
-fn strip_rows(width: usize) -> usize {
-    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+/// Rows of a strip of maps so wide, at least about: enough for all multiprocessors, and not the memory of a whole picture.
+fn strip_rows(device: &Device, width: usize) -> usize {
+    (STRIP_POSITIONS * device.multiprocessors).clamp(2048, 8192).div_ceil(width.max(1)).max(2)
 }
 
 /// The nodes of a transform on a device.
@@ -57,18 +57,51 @@ pub(crate) struct PackedAnalysis {
 struct Kept {
     size: [usize; 2],
     pool: Arc<Pool>,
-    /// The same device with a stream for what comes from the host and goes there, beside the one that computes.
-    copier: Device,
+    staging: Staging,
 }
 
-/// Rows of the last node that are being computed, or wait to be read.
+/// Rows of the last node that are being computed, or on their way to the host.
 struct Pending {
-    /// Where they go.
-    bytes: Range<usize>,
-    address: u64,
-    computed: CudaEvent,
-    // What the address points into.
+    fetched: Fetched,
+    // What they are read from.
     _buffer: Option<Arc<Buffer>>,
+}
+
+/// Latents that a transform begins with, `[height][width][channels]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Latent<'a> {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+    pub(crate) values: Values<'a>,
+    /// Of each channel (SPEC 4.8); none where there is nothing to do.
+    pub(crate) gains: &'a [u32],
+}
+
+/// Where they are.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    Host(&'a [i32]),
+    /// Their address, where work of the device that runs the transform has put them.
+    Device(u64),
+}
+
+impl<'a> Latent<'a> {
+    /// Of the host.
+    pub(crate) fn of(map: &'a Map<i32>, gains: &'a [u32]) -> Self {
+        let Map { height, width, channels, ref data } = *map;
+        Self { height, width, channels, values: Values::Host(data), gains }
+    }
+}
+
+/// Gains on the device; none without.
+fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option<Tensor<u32>>, DriverError> {
+    if gains.is_empty() {
+        return Ok(None);
+    }
+    let there = Tensor::new(&kept.pool, [1, 1, gains.len()])?;
+    kept.staging.send(device, bytemuck::cast_slice(gains), there.address())?;
+    Ok(Some(there))
 }
 
 struct PackedNode {
@@ -190,8 +223,8 @@ impl Window {
     }
 }
 
-/// Fills rows of node 0, which the window has room for. What the copier brings comes while the strip before is computed.
-type Fill<'a> = dyn FnMut(&Kept, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
+/// Fills rows of node 0, which the window has room for. What comes from the host does so while the strip before is computed.
+type Fill<'a> = dyn FnMut(&mut Kept, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
 
 impl PackedSynthesis {
     /// Packs the weights.
@@ -201,21 +234,21 @@ impl PackedSynthesis {
         Ok(Self { requant, nodes })
     }
 
-    /// `mlic_kernels::reference::synthesis`, to a map of its size.
-    pub(crate) fn run(&self, device: &Arc<Device>, latent: &Map<i32>, samples: &mut Map<u8>) -> Result<(), DriverError> {
-        self.run_in_strips(device, latent, strip_rows(latent.width), samples)
+    /// `mlic_kernels::reference::synthesis`: adds its samples, for which there is room.
+    pub(crate) fn run(&self, device: &Arc<Device>, latent: Latent<'_>, samples: &mut Vec<u8>) -> Result<(), DriverError> {
+        self.run_in_strips(device, latent, strip_rows(device, latent.width), samples)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
     fn run_in_strips(
         &self,
         device: &Arc<Device>,
-        latent: &Map<i32>,
+        latent: Latent<'_>,
         strip: usize,
-        samples: &mut Map<u8>,
+        samples: &mut Vec<u8>,
     ) -> Result<(), DriverError> {
-        let Map { height, width, .. } = *latent;
-        self.nodes.run_on_latent(device, latent, self.requant, [height, width], SCALE * strip.max(1), &mut samples.data)
+        let size = [latent.height, latent.width];
+        self.nodes.run_on_latent(device, latent, self.requant, size, SCALE * strip.max(1), &[], samples)
     }
 
     /// Frees the memory of the picture before.
@@ -231,9 +264,17 @@ impl PackedAnalysis {
         Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.level().into()), nodes })
     }
 
-    /// `mlic_kernels::reference::analysis`, of a picture with its sides padded to multiples of 16.
-    pub(crate) fn analyze(&self, device: &Arc<Device>, picture: &Picture<'_>, y: &mut Map<i32>) -> Result<(), DriverError> {
-        self.analyze_in_strips(device, picture, strip_rows(y.width), y)
+    /// `mlic_kernels::reference::analysis`, of a picture with its sides padded to `size` rows and columns of y, and the gains of its channels: adds
+    /// y, for which there is room.
+    pub(crate) fn analyze(
+        &self,
+        device: &Arc<Device>,
+        picture: &Picture<'_>,
+        size: [usize; 2],
+        gains: &[u32],
+        y: &mut Vec<i32>,
+    ) -> Result<(), DriverError> {
+        self.analyze_in_strips(device, picture, size, strip_rows(device, size[1]), gains, y)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
@@ -241,21 +282,44 @@ impl PackedAnalysis {
         &self,
         device: &Arc<Device>,
         picture: &Picture<'_>,
+        size: [usize; 2],
         strip: usize,
-        y: &mut Map<i32>,
+        gains: &[u32],
+        y: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        let (size, row_len) = ([y.height, y.width], SAMPLES_SCALE * y.width * 3);
-        let mut samples = Vec::new();
-        self.nodes.run(device, size, strip.max(1), bytemuck::cast_slice_mut(&mut y.data), &mut |_, window, rows| {
-            samples.resize(rows.len() * row_len, 0_i16);
-            rows.clone().zip(samples.chunks_exact_mut(row_len)).for_each(|(row, to)| picture.padded_row(row, to));
-            device.write(window.at(rows.start), bytemuck::cast_slice(&samples))
+        let ([height, width], out_width) = (picture.size(), SAMPLES_SCALE * size[1]);
+        let mut whole = None;
+        self.nodes.run(device, size, strip.max(1), gains, y, &mut |Kept { pool, staging, .. }, window, rows| {
+            if whole.is_none() {
+                whole = Some(Tensor::<u8>::new(pool, [height, width, 3])?);
+            }
+            let input = whole.as_ref().map_or(0, Tensor::address);
+            let bytes = 3 * width * rows.start.min(height)..3 * width * rows.end.min(height);
+            let samples = picture.rgb().get(bytes.clone()).unwrap_or_default();
+            staging.send(device, samples, input + bytes.start as u64)?;
+            let count = rows.len() * out_width * 3;
+            let args = SamplesArgs {
+                input,
+                out: window.at(rows.start),
+                count: count as i64,
+                height: narrow(height),
+                width: narrow(width),
+                out_width: narrow(out_width),
+                first: narrow(rows.start),
+            };
+            device.launch_elements(&device::SAMPLES, count, &args)
         })
     }
 
-    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4.
-    pub(crate) fn hyper_analyze(&self, device: &Arc<Device>, y: &Map<i32>, z: &mut Map<i32>) -> Result<(), DriverError> {
-        self.hyper_analyze_in_strips(device, y, strip_rows(z.width), z)
+    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4, and the gains of its channels: adds z, for which there is room.
+    pub(crate) fn hyper_analyze(
+        &self,
+        device: &Arc<Device>,
+        y: &Map<i32>,
+        gains: &[u32],
+        z: &mut Vec<i32>,
+    ) -> Result<(), DriverError> {
+        self.hyper_analyze_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), gains, z)
     }
 
     /// The same, so many rows of z at a time: no result depends on it.
@@ -264,11 +328,12 @@ impl PackedAnalysis {
         device: &Arc<Device>,
         y: &Map<i32>,
         strip: usize,
-        z: &mut Map<i32>,
+        gains: &[u32],
+        z: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
         let requant = self.requant.unwrap_or_default();
         let size = [y.height / LATENT_SCALE, y.width / LATENT_SCALE];
-        self.nodes.run_on_latent(device, y, requant, size, strip.max(1), bytemuck::cast_slice_mut(&mut z.data))
+        self.nodes.run_on_latent(device, Latent::of(y, &[]), requant, size, strip.max(1), gains, z)
     }
 
     /// Frees the memory of the picture before.
@@ -311,74 +376,91 @@ impl Nodes {
         Ok(Self { shapes: shapes.to_vec(), nodes, last_bytes, kept: Mutex::default(), _parts: parts })
     }
 
-    /// A transform whose node 0 is a latent in activations.
-    fn run_on_latent(
+    /// A transform whose node 0 is a latent in activations. `gains` are those of what it gives.
+    #[expect(clippy::too_many_arguments, reason = "where it begins and where it ends")]
+    fn run_on_latent<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
-        latent: &Map<i32>,
+        latent: Latent<'_>,
         requant: RequantArg,
         size: [usize; 2],
         strip: usize,
-        out: &mut [u8],
+        gains: &[u32],
+        out: &mut Vec<T>,
     ) -> Result<(), DriverError> {
-        let mut whole = None;
-        self.run(device, size, strip, out, &mut |Kept { pool, copier, .. }, window, rows| {
-            if whole.is_none() {
-                whole = Some(Tensor::<i32>::new(pool, [latent.height, latent.width, latent.channels])?);
+        let (mut whole, mut own_gains) = (None, None);
+        let len = latent.width * latent.channels;
+        self.run(device, size, strip, gains, out, &mut |kept, window, rows| {
+            if own_gains.is_none() {
+                own_gains = gains_there(device, kept, latent.gains)?;
             }
-            let len = latent.width * latent.channels;
-            let input = whole.as_ref().map_or(0, Tensor::address) + (rows.start * len * size_of::<i32>()) as u64;
-            if let Some(values) = latent.data.get(rows.start * len..rows.end * len) {
-                copier.write(input, bytemuck::cast_slice(values))?;
-            }
+            let offset = (rows.start * len * size_of::<i32>()) as u64;
+            let input = match latent.values {
+                Values::Device(address) => address + offset,
+                Values::Host(values) => {
+                    if whole.is_none() {
+                        whole = Some(Tensor::<i32>::new(&kept.pool, [latent.height, latent.width, latent.channels])?);
+                    }
+                    let input = whole.as_ref().map_or(0, Tensor::address) + offset;
+                    let values = values.get(rows.start * len..rows.end * len).unwrap_or_default();
+                    kept.staging.send(device, bytemuck::cast_slice(values), input)?;
+                    input
+                }
+            };
             let args = QuantizeArgs {
                 input,
                 out: window.at(rows.start),
+                gains: own_gains.as_ref().map_or(0, Tensor::address),
                 count: (rows.len() * len) as i64,
                 requant,
                 max: self.shapes.first().map_or(0, |shape| shape.max),
-                reserved: 0,
+                channels: narrow(latent.channels),
             };
             device.launch_elements(&device::QUANTIZE, rows.len() * len, &args)
         })
     }
 
-    /// The last node, to host memory of its size. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
-    fn run(
+    /// Adds the last node, after its gains where there are any. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
+    fn run<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
         size: [usize; 2],
         strip: usize,
-        out: &mut [u8],
+        gains: &[u32],
+        out: &mut Vec<T>,
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
         let kept = self.kept().take().filter(|kept| kept.size == size);
-        let kept = kept.map_or_else(|| device.fork().map(|copier| Kept { size, pool: Pool::new(device), copier }), Ok)?;
-        let copier = &kept.copier;
+        let fresh = || Staging::new(device).map(|staging| Kept { size, pool: Pool::new(device), staging });
+        let mut kept = kept.map_or_else(fresh, Ok)?;
+        let gains = gains_there(device, &mut kept, gains)?;
         let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
         let window =
             |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
-        let mut read = |strip: Pending| {
-            copier.wait(&strip.computed)?;
-            out.get_mut(strip.bytes).map_or(Ok(()), |to| copier.read(strip.address, to))
-        };
         let mut pending: Option<Pending> = None;
         let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
         let height = self.shapes.last().map_or(0, |last| size[0] * last.scale);
         for start in (0..height).step_by(strip) {
             let end = (start + strip).min(height);
-            self.strip(device, &kept, end, &mut windows, fill)?;
+            self.strip(device, &mut kept, end, &mut windows, fill)?;
             let Some(last) = windows.last() else { continue };
-            let bytes = start * last.row_len..end * last.row_len;
-            let strip = Pending { bytes, address: last.at(start), computed: device.mark()?, _buffer: last.buffer.clone() };
-            // The strip before is read while this one is computed.
+            let (address, bytes) = (last.at(start), (end - start) * last.row_len);
+            if let Some(gains) = &gains {
+                let count = bytes / size_of::<i32>();
+                let channels = narrow(gains.channels);
+                let args = GainArgs { values: address, gains: gains.address(), count: count as i64, channels, reserved: 0 };
+                device.launch_elements(&device::GAIN, count, &args)?;
+            }
+            let strip = Pending { fetched: kept.staging.fetch(device, address, bytes)?, _buffer: last.buffer.clone() };
+            // The host takes the strip before while this one is computed.
             if let Some(before) = pending.replace(strip) {
-                read(before)?;
+                kept.staging.take(&before.fetched, out)?;
             }
         }
         if let Some(last) = pending {
-            read(last)?;
+            kept.staging.take(&last.fetched, out)?;
         }
+        drop((windows, gains));
         *self.kept() = Some(kept);
         Ok(())
     }
@@ -413,22 +495,22 @@ impl Nodes {
     fn strip(
         &self,
         device: &Device,
-        kept: &Kept,
+        kept: &mut Kept,
         end: usize,
         windows: &mut [Window],
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
-        let Kept { size, pool, .. } = kept;
+        let (size, pool) = (kept.size, Arc::clone(&kept.pool));
         let ends = self.ends(size[0], end);
         for (i, end) in ends.iter().enumerate() {
             let node = i.checked_sub(1).and_then(|at| self.nodes.get(at));
             let first = self.first_read(i, windows);
             // A shuffled row comes with its neighbour.
             let end = end.next_multiple_of(node.map_or(1, |node| node.factor));
-            let rows = windows[i].extend(pool, device, first, end)?;
+            let rows = windows[i].extend(&pool, device, first, end)?;
             match node {
                 None => fill(kept, &windows[0], rows)?,
-                Some(node) => self.node(device, pool, node, i, windows, &rows, *size)?,
+                Some(node) => self.node(device, &pool, node, i, windows, &rows, size)?,
             }
         }
         Ok(())

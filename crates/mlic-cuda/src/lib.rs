@@ -27,6 +27,7 @@ mod memory;
 mod ops;
 mod packed;
 mod session;
+mod staging;
 mod workspace;
 
 pub use backend::{CudaBackend, Options};

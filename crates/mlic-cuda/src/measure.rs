@@ -65,6 +65,19 @@ pub fn backend_with(model: Arc<Model>, warps: Option<Warps>) -> Result<CudaBacke
     CudaBackend::on(Arc::new(opened(0, warps)?), model, Options::default())
 }
 
+/// Bytes of a device's memory that are in use, by whomever.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`], or what the device says.
+pub fn used_memory(ordinal: usize) -> Result<usize, BackendError> {
+    opened(ordinal, None)?.used_memory().map_err(|e| device_error(Stage::Passes, e))
+}
+
+/// Frees what pictures have left for others of their size.
+pub fn forget(backend: &CudaBackend) {
+    backend.forget();
+}
+
 /// Launches of one measurement.
 const REPEATS: u32 = 8;
 

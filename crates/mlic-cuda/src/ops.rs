@@ -5,8 +5,8 @@ use mlic_backend::ops::Ops;
 use mlic_backend::{BackendError, Stage};
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::LATENT_FRAC_BITS;
-use mlic_model::Model;
 use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
+use mlic_model::{Config, Model};
 
 use crate::args::{AddArgs, FillArgs, LinearArgs, MoveArgs, NormArgs, QuantizeArgs, RequantArg, WindowArgs, half};
 use crate::backend::{CudaBackend, device_error};
@@ -27,6 +27,13 @@ fn chunk(positions: usize) -> usize {
 }
 /// Weights that a block of the attention's last step has.
 const APPLY: usize = 1024;
+
+/// Bytes of shared memory of a window attention's block with so many heads, which `neighbourhood` of `attention.h` divides: at most 39 KiB.
+fn window_bytes(config: &Config, together: usize) -> usize {
+    let (area, channels) = (config.window * config.window, config.slice_channels() / config.heads);
+    let pitch = 2 * (channels.div_ceil(2) | 1);
+    together * area * (4 * area + 3 * 2 * pitch) + 4 * area + area
+}
 
 /// Twice the least activation.
 const LEAST_KEYS: u64 = 0xffff_8000_ffff_8000;
@@ -161,8 +168,8 @@ impl Ops for CudaOps<'_> {
         let parameters = self.find("quantizer", id.0, self.model().parameters().quantizers.get(id.0))?;
         let requant: RequantArg = (*self.find("quantizer", id.0, parameters.levels.get(self.level))?).into();
         let out: Activations = self.tensor([latent.height, latent.width, latent.channels])?;
-        let (count, max) = (latent.len() as i64, parameters.max);
-        let args = QuantizeArgs { input: latent.address(), out: out.address(), count, requant, max, reserved: 0 };
+        let (count, max, channels) = (latent.len() as i64, parameters.max, narrow(latent.channels));
+        let args = QuantizeArgs { input: latent.address(), out: out.address(), gains: 0, count, requant, max, channels };
         self.elements(&device::QUANTIZE, latent.len(), &args)?;
         Ok(out)
     }
@@ -254,6 +261,8 @@ impl Ops for CudaOps<'_> {
         let config = self.model().config();
         let [height, width, channels] = [qkv[0].height, qkv[0].width, qkv[0].channels];
         self.same_positions(qkv, config.slice_channels())?;
+        // Two have enough queries for a block, and fit with any window.
+        let together = if config.heads.is_multiple_of(2) { 2 } else { 1 };
         let out: Activations = self.tensor([height, width / 2, config.window * config.window * channels])?;
         let args = WindowArgs {
             qkv: qkv.map(Tensor::address),
@@ -267,9 +276,12 @@ impl Ops for CudaOps<'_> {
             heads: narrow(config.heads),
             window: narrow(config.window),
             max,
+            together: narrow(together),
+            reserved: 0,
         };
         if out.positions() > 0 {
-            self.checked(self.device().launch(&device::WINDOW_ATTENTION, [out.positions(), config.heads], 128, &args))?;
+            let (grid, shared) = ([out.positions(), config.heads / together], window_bytes(config, together));
+            self.checked(self.device().launch_shared(&device::WINDOW_ATTENTION, grid, 128, shared, &args))?;
         }
         Ok(out)
     }

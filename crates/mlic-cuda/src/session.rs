@@ -6,12 +6,15 @@
 use cudarc::driver::result::DriverError;
 use mlic_backend::entropy::EntropyModel;
 use mlic_backend::{BackendError, EntropySession, PassParameters, Stage};
+use mlic_core::memory;
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::Map;
+use mlic_model::model::Gain;
 
 use crate::args::{ParametersArgs, PlaceArgs};
 use crate::backend::{CudaBackend, device_error};
 use crate::device;
+use crate::exact::{Latent, Values};
 use crate::layer::narrow;
 use crate::memory::Tensor;
 use crate::ops::{CudaOps, Latents};
@@ -64,6 +67,9 @@ impl Lease<'_> {
 #[derive(Default)]
 struct Turn {
     next: usize,
+    /// The parameters of the next pass are being computed, or have been.
+    is_ahead: bool,
+    /// They have been asked for.
     has_parameters: bool,
 }
 
@@ -79,6 +85,7 @@ pub(crate) struct Session<'a> {
     networks: Networks<'a>,
     lease: Lease<'a>,
     size: LatentSize,
+    quality: u8,
 }
 
 /// Graphs of an image: hyper synthesis, then two for each pass.
@@ -97,12 +104,13 @@ impl<'a> Session<'a> {
         let mode = workspace.host().mode(level, steps(config.slices));
         let lease = Lease { backend, workspace, level, mode };
         let latent = &lease.workspace.z;
-        if !latent.write(z).map_err(failed)? {
+        if z.len() != latent.len() || lease.workspace.host().write_symbols(z).is_none() {
             return Err(BackendError::Shape { stage, got: z.len(), need: latent.len() });
         }
+        lease.workspace.host().send_symbols(&lease.workspace.device, z.len(), latent.address()).map_err(failed)?;
         if mode == Mode::Replay {
             lease.launch(0)?;
-            return Ok(Self { networks: Networks::Recorded(Turn::default()), lease, size });
+            return Ok(Self { networks: Networks::Recorded(Turn::default()), lease, size, quality });
         }
         let mut started = None;
         lease.run(0, || {
@@ -112,7 +120,7 @@ impl<'a> Session<'a> {
         })?;
         let mut model = started.ok_or_else(|| BackendError::Operator { name: "hyper synthesis".into() })?;
         model.ops_mut().stage = Stage::Passes;
-        Ok(Self { networks: Networks::Model(Box::new(model)), lease, size })
+        Ok(Self { networks: Networks::Model(Box::new(model)), lease, size, quality })
     }
 
     /// Symbols of a pass.
@@ -131,30 +139,69 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Runs the networks up to the parameters of a pass, and brings these to the host's memory.
-fn parameters(lease: &Lease<'_>, model: &mut EntropyModel<'_, CudaOps<'_>>, pass: Pass) -> Result<(), BackendError> {
-    let gaussian = model.parameters(pass)?;
-    let [means, indices] = lease.workspace.host().addresses();
-    let (thresholds, count) = (lease.backend.packed.thresholds, gaussian.mean.len());
-    let (scale, mean) = (gaussian.scale.address(), gaussian.mean.address());
-    let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
-    lease.workspace.device.launch_elements(&device::PARAMETERS, count, &args).map_err(|e| lease.failed(e))
+impl Session<'_> {
+    /// Runs the networks up to the parameters of a pass: the addresses of scales and means, which hold until the next step.
+    fn gaussians(&mut self, pass: Pass) -> Result<[u64; 2], BackendError> {
+        let (lease, step) = (&self.lease, 1 + 2 * pass.index());
+        match &mut self.networks {
+            Networks::Model(model) => {
+                let mut addresses = [0; 2];
+                lease.run(step, || {
+                    let gaussian = model.parameters(pass)?;
+                    addresses = [gaussian.scale.address(), gaussian.mean.address()];
+                    Ok(())
+                })?;
+                if lease.mode == Mode::Record {
+                    lease.workspace.host().recorded(lease.level).gaussians.insert(step, addresses);
+                }
+                Ok(addresses)
+            }
+            Networks::Recorded(turn) if turn.next != pass.index() => Err(BackendError::Order { pass }),
+            Networks::Recorded(turn) => {
+                if !std::mem::replace(&mut turn.is_ahead, true) {
+                    lease.launch(step)?;
+                }
+                turn.has_parameters = true;
+                let missing = || BackendError::Operator { name: format!("recorded step {step}") };
+                lease.workspace.host().recorded(lease.level).gaussians.get(&step).copied().ok_or_else(missing)
+            }
+        }
+    }
+
+    /// Puts the complete slices side by side.
+    fn gather(&self) -> Result<usize, DriverError> {
+        let config = self.lease.backend.model.config();
+        let channels = config.slice_channels();
+        let count = self.size.y[0] * self.size.y[1] * channels;
+        let workspace = &self.lease.workspace;
+        let slices = self.slices();
+        for (i, input) in slices.iter().copied().enumerate() {
+            let (first, of) = (narrow(i * channels), narrow(config.latent));
+            let (out, channels) = (workspace.y_hat.address(), narrow(channels));
+            let args = PlaceArgs { input, out, count: count as i64, channels, of, first, reserved: 0 };
+            workspace.device.launch_elements(&device::PLACE, count, &args)?;
+        }
+        Ok(slices.len())
+    }
 }
 
 impl EntropySession for Session<'_> {
     fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
-        let (lease, step) = (&self.lease, 1 + 2 * pass.index());
-        match &mut self.networks {
-            Networks::Model(model) => lease.run(step, || parameters(lease, model, pass))?,
-            Networks::Recorded(turn) if turn.next != pass.index() => return Err(BackendError::Order { pass }),
-            Networks::Recorded(turn) => {
-                lease.launch(step)?;
-                turn.has_parameters = true;
-            }
-        }
-        lease.workspace.device.synchronize().map_err(|e| lease.failed(e))?;
-        let (means, scale_indices) = lease.workspace.host().read(self.count());
-        Ok(PassParameters { means, scale_indices })
+        let mut parameters = PassParameters::default();
+        self.parameters_into(pass, true, &mut parameters)?;
+        Ok(parameters)
+    }
+
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
+        let [scale, mean] = self.gaussians(pass)?;
+        let (lease, count) = (&self.lease, self.count());
+        let workspace = &lease.workspace;
+        let [means, indices] = workspace.host().addresses();
+        let (thresholds, means) = (lease.backend.packed.thresholds, if with_means { means } else { 0 });
+        let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
+        workspace.device.launch_elements(&device::PARAMETERS, count, &args).map_err(|e| lease.failed(e))?;
+        workspace.device.synchronize().map_err(|e| lease.failed(e))?;
+        Ok(workspace.host().read(count, with_means, to)?)
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
@@ -178,6 +225,11 @@ impl EntropySession for Session<'_> {
                 }
                 lease.launch(step)?;
                 turn.next += 1;
+                // The device goes on while the host is busy with what it has decoded.
+                turn.is_ahead = step + 1 < steps(lease.backend.model.config().slices);
+                if turn.is_ahead {
+                    lease.launch(step + 1)?;
+                }
             }
         }
         Ok(())
@@ -185,34 +237,33 @@ impl EntropySession for Session<'_> {
 
     fn y_hat(&self) -> Result<Map<i32>, BackendError> {
         let config = self.lease.backend.model.config();
-        let ([height, width], channels) = (self.size.y, config.slice_channels());
-        let mut out = Map::zeros(height, width, config.latent)?;
+        let ([height, width], stage) = (self.size.y, Stage::Passes);
+        let complete = self.gather().map_err(|e| self.lease.failed(e))? * config.slice_channels();
         let workspace = &self.lease.workspace;
-        let slices = self.slices();
-        let mut gather = || {
-            let all = &workspace.y_hat;
-            for (i, input) in slices.iter().copied().enumerate() {
-                let count = height * width * channels;
-                let (first, of) = (narrow(i * channels), narrow(config.latent));
-                let args = PlaceArgs {
-                    input,
-                    out: all.address(),
-                    count: count as i64,
-                    channels: narrow(channels),
-                    of,
-                    first,
-                    reserved: 0,
-                };
-                workspace.device.launch_elements(&device::PLACE, count, &args)?;
-            }
-            workspace.device.read(all.address(), bytemuck::cast_slice_mut(&mut out.data))
-        };
-        gather().map_err(|e| self.lease.failed(e))?;
+        let (all, need) = (&workspace.y_hat, height * width * config.latent);
+        let mut data = Vec::new();
+        memory::reserve(&mut data, need)?;
+        let mut host = workspace.host();
+        let staging = host.staging(&workspace.device).map_err(|e| self.lease.failed(e))?;
+        let taken = staging.take_all(&workspace.device, all.address(), need * size_of::<i32>(), &mut data);
+        taken.map_err(|e| self.lease.failed(e))?;
         // Of slices that are not complete, nothing was written.
-        if slices.len() < config.slices {
-            let complete = slices.len() * channels;
-            out.data.chunks_exact_mut(config.latent).for_each(|position| position[complete..].fill(0));
+        if complete < config.latent {
+            data.chunks_exact_mut(config.latent).for_each(|position| position[complete..].fill(0));
         }
-        Ok(out)
+        let got = data.len();
+        Map::from_vec(height, width, config.latent, data).ok_or(BackendError::Shape { stage, got, need })
+    }
+
+    fn exact_samples(&self) -> Result<Option<Map<u8>>, BackendError> {
+        let Lease { backend, workspace, .. } = &self.lease;
+        let config = backend.model.config();
+        if self.gather().map_err(|e| self.lease.failed(e))? < config.slices {
+            return Ok(None);
+        }
+        let ([height, width], channels) = (self.size.y, config.latent);
+        let gains = backend.model.gain(Gain::InverseY, self.quality);
+        let values = Values::Device(workspace.y_hat.address());
+        backend.pixels(&workspace.device, Latent { height, width, channels, values, gains: &gains }).map(Some)
     }
 }

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
+use mlic_backend::PassParameters;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
 use mlic_model::Config;
 
 use crate::device::{Device, Graph, Pinned};
 use crate::memory::{Pool, Tensor};
+use crate::staging::Staging;
 
 /// Workspaces that are kept for the next image of their size.
 const KEPT: usize = 4;
@@ -22,6 +25,8 @@ pub(crate) struct Host {
     seen: HashSet<usize>,
     /// What sessions at a level have recorded.
     recorded: HashMap<usize, Recorded>,
+    /// For what is larger than a pass; none before its first use.
+    staging: Option<Staging>,
 }
 
 /// The launches of an image as graphs, complete or not yet.
@@ -29,6 +34,8 @@ pub(crate) struct Host {
 pub(crate) struct Recorded {
     /// By step: 0 is the hyper synthesis, then parameters and commit of each pass.
     pub(crate) graphs: HashMap<usize, Graph>,
+    /// Addresses of scales and means, by step.
+    pub(crate) gaussians: HashMap<usize, [u64; 2]>,
     /// Addresses of the latent slices of `y_hat`.
     pub(crate) y_hat: Vec<u64>,
 }
@@ -65,6 +72,19 @@ impl Host {
         Some(self.symbols.address)
     }
 
+    /// Queues the copy of what [`Self::write_symbols`] took to device memory. Nothing else is written before the device is waited for.
+    pub(crate) fn send_symbols(&self, device: &Device, count: usize, address: u64) -> Result<(), DriverError> {
+        device.send(&self.symbols, count * size_of::<i32>(), address)
+    }
+
+    /// Pinned memory for what is larger than a pass.
+    pub(crate) fn staging(&mut self, device: &Device) -> Result<&mut Staging, DriverError> {
+        match &mut self.staging {
+            Some(staging) => Ok(staging),
+            none => Ok(none.insert(Staging::new(device)?)),
+        }
+    }
+
     /// The most symbols of a pass.
     pub(crate) fn capacity(&self) -> usize {
         self.symbols.as_slice().len()
@@ -75,12 +95,19 @@ impl Host {
         [self.means.address, self.indices.address]
     }
 
-    /// Means and scale indices of a pass, once the device is done.
-    pub(crate) fn read(&self, count: usize) -> (Vec<i32>, Vec<u8>) {
-        let first = |n: usize| n.min(count);
-        let (means, indices) = (self.means.as_slice(), self.indices.as_slice());
-        (means[..first(means.len())].to_vec(), indices[..first(indices.len())].to_vec())
+    /// Means, if they were wanted, and scale indices of a pass, once the device is done.
+    pub(crate) fn read(&self, count: usize, with_means: bool, to: &mut PassParameters) -> Result<(), OutOfMemory> {
+        copy_to(&mut to.means, self.means.as_slice(), if with_means { count } else { 0 })?;
+        copy_to(&mut to.scale_indices, self.indices.as_slice(), count)
     }
+}
+
+/// Makes a vector of the first so many elements.
+fn copy_to<T: Copy>(to: &mut Vec<T>, from: &[T], count: usize) -> Result<(), OutOfMemory> {
+    to.clear();
+    memory::reserve(to, count)?;
+    to.extend_from_slice(from.get(..count).unwrap_or(from));
+    Ok(())
 }
 
 /// Memory of one image size, for one session at a time.
@@ -105,7 +132,7 @@ impl Workspace {
         let y_hat = Tensor::new(&pool, [size.y[0], size.y[1], config.latent])?;
         let (means, indices) = (Pinned::new(&device, count)?, Pinned::new(&device, count)?);
         let (seen, recorded) = (HashSet::new(), HashMap::new());
-        let host = Host { symbols: Pinned::new(&device, count)?, means, indices, seen, recorded };
+        let host = Host { symbols: Pinned::new(&device, count)?, means, indices, seen, recorded, staging: None };
         Ok(Self { size: size.y, device, pool, z, y_hat, host: Arc::new(Mutex::new(host)) })
     }
 

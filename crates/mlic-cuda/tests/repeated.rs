@@ -5,13 +5,13 @@ mod common;
 
 use common::package;
 use mlic_backend::contract::{Fill, Random, is_required, z_count};
-use mlic_backend::{Backend, BackendError, PassParameters};
+use mlic_backend::{Backend, BackendError, PassParameters, exact_samples};
 use mlic_core::schedule::{LatentSize, passes};
 use mlic_cuda::{CudaBackend, Options};
 use mlic_kernels::Map;
 
 /// Everything that a decoding of crafted symbols shows.
-fn decode(backend: &CudaBackend, size: LatentSize, quality: u8, seed: u64) -> (Vec<PassParameters>, Map<i32>) {
+fn decode(backend: &CudaBackend, size: LatentSize, quality: u8, seed: u64) -> (Vec<PassParameters>, Map<i32>, Map<u8>) {
     let (model, mut random) = (backend.model(), Random(seed));
     let z = Fill::Lengths.symbols(&mut random, z_count(model, &size));
     let mut session = backend.entropy(size, quality, &z).unwrap();
@@ -20,12 +20,17 @@ fn decode(backend: &CudaBackend, size: LatentSize, quality: u8, seed: u64) -> (V
         assert_eq!(session.parameters(pass).unwrap(), parameters, "asked again");
         let short = session.commit(pass, &[]);
         assert!(matches!(short, Err(BackendError::Shape { .. })));
-        session.parameters(pass).unwrap();
+        let mut without_means = PassParameters::default();
+        session.parameters_into(pass, false, &mut without_means).unwrap();
+        assert_eq!(without_means.scale_indices, parameters.scale_indices);
         session.commit(pass, &Fill::Small.symbols(&mut random, parameters.means.len())).unwrap();
         parameters
     };
     let parameters = passes(model.config().slices).map(step).collect();
-    (parameters, session.y_hat().unwrap())
+    let samples = exact_samples(backend, session.as_ref(), quality).unwrap();
+    let y_hat = session.y_hat().unwrap();
+    assert!(samples == backend.exact_synthesis(quality, &y_hat).unwrap(), "pixels of a session are those of its y_hat");
+    (parameters, y_hat, samples)
 }
 
 #[test]

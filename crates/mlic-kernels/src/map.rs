@@ -127,6 +127,20 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(Self { height: self.height, width: self.width, channels: count, data })
     }
 
+    /// The same of one checkerboard half, packed, in memory that is there already.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn select_half(&self, first: usize, count: usize, parity: Parity, to: &mut Vec<T>) -> Result<(), OutOfMemory> {
+        to.clear();
+        memory::reserve(to, self.height * (self.width / 2) * count)?;
+        for (row, line) in self.data.chunks_exact((self.width * self.channels).max(1)).enumerate() {
+            let positions = line.chunks_exact(self.channels).skip(parity.first_col(row)).step_by(2);
+            positions.for_each(|at| to.extend_from_slice(&at[first..first + count]));
+        }
+        Ok(())
+    }
+
     /// Replaces the channels from `first` on by those of a map of the same positions: the inverse of [`Self::select`].
     pub fn set_channels(&mut self, first: usize, values: &Self) {
         let places = self.data.chunks_exact_mut(self.channels.max(1));
@@ -156,6 +170,12 @@ impl<'a> Picture<'a> {
     #[must_use]
     pub const fn size(&self) -> [usize; 2] {
         [self.height, self.width]
+    }
+
+    /// Its samples, `[height][width][3]`.
+    #[must_use]
+    pub const fn rgb(&self) -> &'a [u8] {
+        self.rgb
     }
 
     /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
@@ -216,6 +236,16 @@ mod tests {
         let mut out = Map::zeros(1, 2, 3).unwrap();
         [(0, 1), (1, 2)].into_iter().for_each(|(first, count)| out.set_channels(first, &map.select(first, count).unwrap()));
         assert_eq!(out, map);
+    }
+
+    #[test]
+    fn a_half_of_some_channels_is_that_of_all_of_them() {
+        let map = Map { height: 3, width: 4, channels: 3, data: (0..36).collect::<Vec<i32>>() };
+        let mut half = vec![7; 99];
+        for parity in Parity::BOTH {
+            map.select_half(1, 2, parity, &mut half).unwrap();
+            assert_eq!(half, map.select(1, 2).unwrap().pack(parity).unwrap().data);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
-use mlic_backend::{Backend, PassParameters, Stage, walk};
+use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
 use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
 use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
 use mlic_core::memory;
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataKind;
 use crate::pixels;
-use crate::sinks::{DecodeSink, EncodeSink, Observer, code_z};
+use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -336,7 +336,17 @@ impl Codec {
         };
         let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
         let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?;
-        let mut sink = EncodeSink { model, y, dead_zone, encoder, cost, checksum, observer: &mut observe };
+        let mut sink = EncodeSink {
+            model,
+            y,
+            half: Vec::new(),
+            dead_zone,
+            encoder,
+            cost,
+            checksum,
+            coded: Coded::of(model),
+            observer: &mut observe,
+        };
         sink.z(&mut z_symbols)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
         watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
@@ -355,7 +365,7 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut |_, _, _| ()).map(|(latents, _)| latents)
+        self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, None)?.latents()
     }
 
     /// Digests of every pass of a stream.
@@ -367,19 +377,21 @@ impl Codec {
         let mut passes = Vec::new();
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
-        let (latents, _) = self.latents(stream, Goal::Latents, self.limits.deadline(), &mut watch, &mut observe)?;
+        let latents =
+            self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, Some(&mut observe))?.latents()?;
         let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
         Ok((trace, latents))
     }
 
-    fn latents<'s>(
-        &self,
-        stream: &'s [u8],
+    /// Takes a stream through its passes. Without an observer nothing reads the means.
+    fn walk_stream<'a>(
+        &'a self,
+        stream: &'a [u8],
         goal: Goal,
         deadline: Deadline,
         watch: &mut Stopwatch<'_>,
-        observer: &mut Observer<'_>,
-    ) -> Result<(Latents, container::Stream<'s>), Error> {
+        mut observer: Option<&mut Observer<'_>>,
+    ) -> Result<Walked<'a>, Error> {
         let parsed = container::parse(stream)?;
         let (header, model) = (parsed.header, self.model());
         if header.model_id != model.id() {
@@ -411,12 +423,17 @@ impl Codec {
         checksum.update(&z_symbols);
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(size, header.quality, &z_symbols))?;
         let (slice_count, progress) = (model.config().slices, watch.progress);
+        let with_means = observer.is_some();
         let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            observer(pass, parameters, symbols);
+            if let Some(observer) = &mut observer {
+                observer(pass, parameters, symbols);
+            }
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
+        let observer = &mut observe;
+        let (whole_passes, exhausted, coded) = (0, false, Coded::of(model));
         let mut sink =
-            DecodeSink { model, decoder, checksum, cut, whole_passes: 0, exhausted: false, deadline, observer: &mut observe };
+            DecodeSink { model, decoder, checksum, coded, cut, whole_passes, exhausted, deadline, with_means, observer };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
         if !exhausted {
@@ -430,8 +447,7 @@ impl Codec {
         }
         let truncation =
             truncated.map(|(have_bytes, need_bytes)| Truncation { whole_slices, slice_count, have_bytes, need_bytes });
-        let y_hat = session.y_hat()?;
-        Ok((Latents { header, z_symbols, y_hat, truncation }, parsed))
+        Ok(Walked { header, z_symbols, session, truncation, sections: parsed.sections })
     }
 
     /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
@@ -441,20 +457,28 @@ impl Codec {
     /// What the backend says.
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
-        self.picture(&latents.header, &latents.y_hat, &mut watch)
+        let (header, y_hat) = (&latents.header, &latents.y_hat);
+        if self.is_exact() {
+            return exact_image(header, self.backend.exact_synthesis(header.quality, y_hat)?);
+        }
+        self.float_image(header, y_hat, &mut watch)
     }
 
-    fn picture(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        let mut image = if self.is_exact() {
-            let samples = watch.time(Stage::ExactSynthesis, || self.backend.exact_synthesis(header.quality, y_hat))?;
-            pixels::image_of_samples(samples, header.width, header.height)?
-        } else {
-            let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
-            let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
-            pixels::image_of(&x_hat, header.width, header.height)?
-        };
-        image.gray = header.gray;
-        Ok(image)
+    /// The picture of what a walk has come to. `y_hat` of exact pixels need not leave the device.
+    fn picture(&self, walked: &Walked<'_>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
+        let Walked { header, session, .. } = walked;
+        if self.is_exact() {
+            let samples = || exact_samples(self.backend(), session.as_ref(), header.quality);
+            return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
+        }
+        self.float_image(header, &session.y_hat()?, watch)
+    }
+
+    fn float_image(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
+        let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
+        let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
+        let image = pixels::image_of(&x_hat, header.width, header.height)?;
+        Ok(Image { gray: header.gray, ..image })
     }
 
     /// Decodes a stream.
@@ -464,10 +488,10 @@ impl Codec {
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let deadline = self.limits.deadline();
-        let (latents, parsed) = self.latents(stream, Goal::Picture, deadline, &mut watch, &mut |_, _, _| ())?;
+        let walked = self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
         deadline.check("the synthesis")?;
-        let mut image = self.picture(&latents.header, &latents.y_hat, &mut watch)?;
-        for section in parsed.sections {
+        let mut image = self.picture(&walked, &mut watch)?;
+        for section in walked.sections.iter().copied() {
             let kind = match section.kind {
                 SectionKind::ICC => MetadataKind::Icc,
                 SectionKind::EXIF => MetadataKind::Exif,
@@ -477,7 +501,28 @@ impl Codec {
             image.metadata.set(kind, Some(memory::copy(section.bytes)?));
         }
         let report = Report { bits: Vec::new(), stages: watch.stages };
-        Ok(Decoded { image, truncation: latents.truncation, report })
+        Ok(Decoded { image, truncation: walked.truncation, report })
+    }
+}
+
+fn exact_image(header: &Header, samples: Map<u8>) -> Result<Image, Error> {
+    let image = pixels::image_of_samples(samples, header.width, header.height)?;
+    Ok(Image { gray: header.gray, ..image })
+}
+
+/// A stream whose passes are done.
+struct Walked<'a> {
+    header: Header,
+    z_symbols: Vec<i32>,
+    session: Box<dyn EntropySession + 'a>,
+    truncation: Option<Truncation>,
+    sections: Vec<Section<'a>>,
+}
+
+impl Walked<'_> {
+    fn latents(self) -> Result<Latents, Error> {
+        let Self { header, z_symbols, session, truncation, .. } = self;
+        Ok(Latents { header, z_symbols, y_hat: session.y_hat()?, truncation })
     }
 }
 

@@ -4,7 +4,7 @@ use mlic_backend::dead_zone::DeadZone;
 use mlic_backend::walk::choose_symbols;
 use mlic_backend::{PassParameters, PassSink};
 use mlic_core::container::SymbolChecksum;
-use mlic_core::memory;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::rans::{Cost, Decoder, Encoder, RansError, SymbolCoder};
 use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
@@ -26,21 +26,53 @@ pub(crate) fn code_z(model: &Model, coder: &mut impl SymbolCoder, symbols: &mut 
     Ok(())
 }
 
-/// Codes symbols of y with the tables of their scale indices; those below the skip threshold stay as they are.
-fn code_y(model: &Model, coder: &mut impl SymbolCoder, indices: &[u8], symbols: &mut [i32]) -> Result<(), RansError> {
-    let skip_below = model.config().skip_below;
-    if skip_below == 0 {
-        return coder.code_all(model.y_cdfs(), indices, symbols);
+/// The symbols of a pass that are coded, those whose scale index is not below the skip threshold, side by side. Its memory stays for the next pass.
+#[derive(Default)]
+pub(crate) struct Coded {
+    skip_below: u8,
+    indices: Vec<u8>,
+    symbols: Vec<i32>,
+}
+
+impl Coded {
+    /// Of a model's passes.
+    pub(crate) fn of(model: &Model) -> Self {
+        Self { skip_below: model.config().skip_below, ..Self::default() }
     }
-    let is_coded = |index: &u8| *index >= skip_below;
-    let coded_indices = memory::collect(indices.len(), indices.iter().copied().filter(is_coded))?;
-    let coded = || indices.iter().map(is_coded);
-    let chosen = symbols.iter().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(*symbol));
-    let mut coded_symbols = memory::collect(coded_indices.len(), chosen)?;
-    coder.code_all(model.y_cdfs(), &coded_indices, &mut coded_symbols)?;
-    let places = symbols.iter_mut().zip(coded()).filter_map(|(symbol, coded)| coded.then_some(symbol));
-    places.zip(coded_symbols).for_each(|(to, symbol)| *to = symbol);
-    Ok(())
+
+    /// Takes the symbols that are coded. Every one is written, and kept if it is one: which are is too irregular to be predicted.
+    fn gather(&mut self, indices: &[u8], symbols: &[i32]) -> Result<(), OutOfMemory> {
+        let room = indices.len().saturating_sub(self.indices.len());
+        memory::reserve(&mut self.indices, room)?;
+        memory::reserve(&mut self.symbols, room)?;
+        self.indices.resize(indices.len(), 0);
+        self.symbols.resize(indices.len(), 0);
+        let mut count = 0;
+        for (index, symbol) in indices.iter().zip(symbols) {
+            if let (Some(to), Some(coded)) = (self.indices.get_mut(count), self.symbols.get_mut(count)) {
+                (*to, *coded) = (*index, *symbol);
+            }
+            count += usize::from(*index >= self.skip_below);
+        }
+        self.indices.truncate(count);
+        self.symbols.truncate(count);
+        Ok(())
+    }
+
+    /// Codes those that were taken with the tables of their scale indices.
+    fn code(&mut self, model: &Model, coder: &mut impl SymbolCoder) -> Result<(), RansError> {
+        coder.code_all(model.y_cdfs(), &self.indices, &mut self.symbols)
+    }
+
+    /// Puts them back where they came from; the others stay as they are.
+    fn scatter(&self, indices: &[u8], symbols: &mut [i32]) {
+        let mut count = 0;
+        for (index, symbol) in indices.iter().zip(symbols) {
+            let (is_coded, next) = (*index >= self.skip_below, self.symbols.get(count).copied().unwrap_or(0));
+            *symbol = if is_coded { next } else { *symbol };
+            count += usize::from(is_coded);
+        }
+    }
 }
 
 /// Chooses symbols, records them for the entropy coder and measures them.
@@ -48,10 +80,13 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) model: &'a Model,
     /// y after its gain.
     pub(crate) y: &'a Map<i32>,
+    /// What a pass codes of it; its memory stays for the next.
+    pub(crate) half: Vec<i32>,
     pub(crate) dead_zone: DeadZone,
     pub(crate) encoder: Encoder,
     pub(crate) cost: Cost,
     pub(crate) checksum: SymbolChecksum,
+    pub(crate) coded: Coded,
     pub(crate) observer: &'a mut Observer<'a>,
 }
 
@@ -72,12 +107,17 @@ impl PassSink for EncodeSink<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         let channels = self.model.config().slice_channels();
-        let y = self.y.select(pass.slice_index * channels, channels)?.pack(pass.parity)?;
-        choose_symbols(&y.data, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
+        self.y.select_half(pass.slice_index * channels, channels, pass.parity, &mut self.half)?;
+        choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
+        Ok(())
+    }
+
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(Some(pass), source);
         self.cost.begin_part();
-        code_y(self.model, &mut self.encoder, &parameters.scale_indices, symbols).map_err(failed)?;
-        code_y(self.model, &mut self.cost, &parameters.scale_indices, symbols).map_err(failed)?;
+        self.coded.gather(&parameters.scale_indices, symbols)?;
+        self.coded.code(self.model, &mut self.encoder).map_err(failed)?;
+        self.coded.code(self.model, &mut self.cost).map_err(failed)?;
         self.checksum.update(symbols);
         (self.observer)(pass, parameters, symbols);
         Ok(())
@@ -89,29 +129,43 @@ pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) model: &'a Model,
     pub(crate) decoder: Decoder<'a>,
     pub(crate) checksum: SymbolChecksum,
+    pub(crate) coded: Coded,
     /// The payload is known to be cut.
     pub(crate) cut: bool,
     pub(crate) whole_passes: usize,
     pub(crate) exhausted: bool,
     pub(crate) deadline: Deadline,
+    /// The observer reads the means.
+    pub(crate) with_means: bool,
     pub(crate) observer: &'b mut Observer<'b>,
 }
 
 impl PassSink for DecodeSink<'_, '_> {
     type Error = Error;
 
+    fn needs_means(&self) -> bool {
+        self.with_means
+    }
+
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         self.deadline.check(pass)?;
         if !self.exhausted {
-            match code_y(self.model, &mut self.decoder, &parameters.scale_indices, symbols) {
-                Ok(()) => self.whole_passes += 1,
+            self.coded.gather(&parameters.scale_indices, symbols)?;
+            match self.coded.code(self.model, &mut self.decoder) {
+                Ok(()) => {
+                    self.coded.scatter(&parameters.scale_indices, symbols);
+                    self.whole_passes += 1;
+                }
                 Err(RansError::Exhausted { .. }) if self.cut => {
                     self.exhausted = true;
-                    symbols.fill(0);
                 }
                 Err(source) => return Err(Error::payload(Some(pass), source)),
             }
         }
+        Ok(())
+    }
+
+    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         self.checksum.update(symbols);
         (self.observer)(pass, parameters, symbols);
         Ok(())

@@ -1,0 +1,124 @@
+//! The way between memory of the caller and the device: through pinned memory, which is allocated once for a size. What is pinned crosses the
+//! bus while both sides work; what is not, the driver copies piece by piece while both wait.
+
+use cudarc::driver::CudaEvent;
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys::CUresult;
+
+use crate::device::{Device, Pinned};
+
+/// Bytes of a piece of what is not cut into strips.
+const PIECE: usize = 2 << 20;
+
+/// Pinned memory and the mark behind the copy that uses it.
+struct Block {
+    memory: Pinned<u8>,
+    done: CudaEvent,
+}
+
+/// Two blocks that are used in turn, and the stream of their copies.
+struct Ring {
+    stream: Device,
+    blocks: [Option<Block>; 2],
+    next: usize,
+}
+
+impl Ring {
+    /// Memory of at least these bytes that no copy uses any more, and the number of its place.
+    fn take(&mut self, bytes: usize) -> Result<(usize, Pinned<u8>), DriverError> {
+        let at = self.next;
+        self.next = (at + 1) % self.blocks.len();
+        if let Some(Block { memory, done }) = self.blocks.get_mut(at).and_then(Option::take) {
+            done.synchronize()?;
+            if memory.as_slice().len() >= bytes {
+                return Ok((at, memory));
+            }
+        }
+        Ok((at, Pinned::new(&self.stream, bytes)?))
+    }
+
+    fn put(&mut self, at: usize, memory: Pinned<u8>) -> Result<(), DriverError> {
+        let done = self.stream.mark()?;
+        if let Some(place) = self.blocks.get_mut(at) {
+            *place = Some(Block { memory, done });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Copies end before their memory goes; of a device that failed, none is under way.
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// Both ways.
+pub(crate) struct Staging {
+    up: Ring,
+    down: Ring,
+}
+
+/// What a copy from the device fills, until it is taken.
+pub(crate) struct Fetched {
+    at: usize,
+    bytes: usize,
+}
+
+impl Staging {
+    /// With streams of its own beside that of the device; memory comes with its first use.
+    pub(crate) fn new(device: &Device) -> Result<Self, DriverError> {
+        let ring = || Ok(Ring { stream: device.fork()?, blocks: [None, None], next: 0 });
+        Ok(Self { up: ring()?, down: ring()? })
+    }
+
+    /// Queues copies to device memory which no work under way uses; later work of `device` waits for them. The bytes may change afterwards.
+    pub(crate) fn send(&mut self, device: &Device, bytes: &[u8], address: u64) -> Result<(), DriverError> {
+        for (piece, at) in bytes.chunks(PIECE).zip((address..).step_by(PIECE)) {
+            let (place, mut memory) = self.up.take(piece.len())?;
+            if let Some(to) = memory.as_mut_slice().get_mut(..piece.len()) {
+                to.copy_from_slice(piece);
+            }
+            let queued = self.up.stream.send(&memory, piece.len(), at);
+            self.up.put(place, memory)?;
+            queued?;
+        }
+        device.wait(&self.up.stream.mark()?)
+    }
+
+    /// Queues a copy from device memory behind the work that `device` has so far. At most two are on their way.
+    pub(crate) fn fetch(&mut self, device: &Device, address: u64, bytes: usize) -> Result<Fetched, DriverError> {
+        self.down.stream.wait(&device.mark()?)?;
+        let (at, mut memory) = self.down.take(bytes)?;
+        let queued = self.down.stream.fetch(address, bytes, &mut memory);
+        self.down.put(at, memory)?;
+        queued.map(|()| Fetched { at, bytes })
+    }
+
+    /// Waits for a copy from the device, and adds what it brought.
+    pub(crate) fn take<T: bytemuck::Pod>(&self, fetched: &Fetched, to: &mut Vec<T>) -> Result<(), DriverError> {
+        let block = self.down.blocks.get(fetched.at).and_then(Option::as_ref);
+        let block = block.ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        block.done.synchronize()?;
+        to.extend_from_slice(bytemuck::cast_slice(block.memory.as_slice().get(..fetched.bytes).unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Adds all of a piece of device memory, while its next part comes.
+    pub(crate) fn take_all<T: bytemuck::Pod>(
+        &mut self,
+        device: &Device,
+        address: u64,
+        bytes: usize,
+        to: &mut Vec<T>,
+    ) -> Result<(), DriverError> {
+        let mut before = None;
+        for start in (0..bytes).step_by(PIECE) {
+            let fetched = self.fetch(device, address + start as u64, PIECE.min(bytes - start))?;
+            if let Some(before) = before.replace(fetched) {
+                self.take(&before, to)?;
+            }
+        }
+        before.map_or(Ok(()), |last| self.take(&last, to))
+    }
+}
