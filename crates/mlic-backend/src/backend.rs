@@ -171,15 +171,17 @@ pub trait EntropySession {
     }
 }
 
-/// Exact synthesis of what a session of this backend has come to.
+/// Exact synthesis of what a session of this backend has come to. Where `y_hat` goes through the host, the session ends before, with all of its memory.
 ///
 /// # Errors
 /// As [`Backend::exact_synthesis`].
-pub fn exact_samples(backend: &dyn Backend, session: &dyn EntropySession, quality: u8) -> Result<Map<u8>, BackendError> {
-    match session.exact_samples()? {
-        Some(samples) => Ok(samples),
-        None => backend.exact_synthesis(quality, &session.y_hat()?),
+pub fn exact_samples(backend: &dyn Backend, session: Box<dyn EntropySession + '_>, quality: u8) -> Result<Map<u8>, BackendError> {
+    if let Some(samples) = session.exact_samples()? {
+        return Ok(samples);
     }
+    let y_hat = session.y_hat()?;
+    drop(session);
+    backend.exact_synthesis(quality, &y_hat)
 }
 
 /// A device with a model on it.

@@ -37,7 +37,7 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendErro
     }
     if model.exact_synthesis().is_some() {
         let start = Instant::now();
-        exact_samples(backend, session.as_ref(), quality)?;
+        exact_samples(backend, session, quality)?;
         times[3] = start.elapsed();
     }
     Ok(times)

@@ -27,8 +27,8 @@ fn decode(backend: &CudaBackend, size: LatentSize, quality: u8, seed: u64) -> (V
         parameters
     };
     let parameters = passes(model.config().slices).map(step).collect();
-    let samples = exact_samples(backend, session.as_ref(), quality).unwrap();
     let y_hat = session.y_hat().unwrap();
+    let samples = exact_samples(backend, session, quality).unwrap();
     assert!(samples == backend.exact_synthesis(quality, &y_hat).unwrap(), "pixels of a session are those of its y_hat");
     (parameters, y_hat, samples)
 }

@@ -7,6 +7,8 @@
 
 use std::ops::RangeInclusive;
 
+use mlic_core::memory;
+
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use crate::model::{LayerView, Weights};
@@ -384,7 +386,7 @@ pub(crate) fn read_layer(r: &mut Reader<'_>, channels: &[usize], form: &Form) ->
     let weights = many(spec.terms.len(), |term| {
         let len = spec.weights_per_output(term).saturating_mul(spec.outputs);
         Ok(match width {
-            1 => OwnedWeights::Bytes(bytemuck::cast_slice(r.take(len)?).to_vec()),
+            1 => OwnedWeights::Bytes(memory::copy(bytemuck::cast_slice(r.take(len)?))?),
             _ => OwnedWeights::Words(r.i16s(len)?),
         })
     })?;

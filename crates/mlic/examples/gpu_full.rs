@@ -137,7 +137,7 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<[f64; 3], BackendE
     }
     let passes_ms = start.elapsed().as_secs_f64() * 1e3;
     let middle = Instant::now();
-    let samples = exact_samples(backend, session.as_ref(), 0)?;
+    let samples = exact_samples(backend, session, 0)?;
     assert_eq!(samples.data.len(), 3 * 256 * size.y[0] * size.y[1]);
     Ok([start.elapsed().as_secs_f64() * 1e3, passes_ms, middle.elapsed().as_secs_f64() * 1e3])
 }

@@ -464,14 +464,15 @@ impl Codec {
         self.float_image(header, y_hat, &mut watch)
     }
 
-    /// The picture of what a walk has come to. `y_hat` of exact pixels need not leave the device.
-    fn picture(&self, walked: &Walked<'_>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        let Walked { header, session, .. } = walked;
+    /// The picture of what a session has come to, whose memory is free by then. `y_hat` of exact pixels need not leave the device.
+    fn picture(&self, header: &Header, session: Box<dyn EntropySession + '_>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
         if self.is_exact() {
-            let samples = || exact_samples(self.backend(), session.as_ref(), header.quality);
+            let samples = || exact_samples(self.backend(), session, header.quality);
             return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
         }
-        self.float_image(header, &session.y_hat()?, watch)
+        let y_hat = session.y_hat()?;
+        drop(session);
+        self.float_image(header, &y_hat, watch)
     }
 
     fn float_image(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
@@ -488,10 +489,11 @@ impl Codec {
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let deadline = self.limits.deadline();
-        let walked = self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
+        let Walked { header, session, truncation, sections, .. } =
+            self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
         deadline.check("the synthesis")?;
-        let mut image = self.picture(&walked, &mut watch)?;
-        for section in walked.sections.iter().copied() {
+        let mut image = self.picture(&header, session, &mut watch)?;
+        for section in sections {
             let kind = match section.kind {
                 SectionKind::ICC => MetadataKind::Icc,
                 SectionKind::EXIF => MetadataKind::Exif,
@@ -501,7 +503,7 @@ impl Codec {
             image.metadata.set(kind, Some(memory::copy(section.bytes)?));
         }
         let report = Report { bits: Vec::new(), stages: watch.stages };
-        Ok(Decoded { image, truncation: walked.truncation, report })
+        Ok(Decoded { image, truncation, report })
     }
 }
 

@@ -21,7 +21,7 @@ struct Refusing;
 /// What is allocated beside tensors, whatever the picture is, takes less: jobs of the thread pool, names, one part of a digest.
 const PICTURE: usize = 6 << 10;
 /// What is allocated beside weights, whatever the package is, takes less: a configuration, the look-up of one table of symbols.
-const PACKAGE: usize = 1 << 20;
+const PACKAGE: usize = 512 << 10;
 
 static LARGE: AtomicUsize = AtomicUsize::new(usize::MAX);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
