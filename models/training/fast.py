@@ -83,7 +83,7 @@ IN_SIX_BITS = re.compile(r"(lrp_(non)?anchor|channel_context|global_int(er|ra)_c
 LATENT = re.compile(r"g_a\.analysis_transform\.6|h_a\.reduction\.8|entropy_parameters_(non)?anchor\.\d+\.fusion\.6")   # give y, z, scales, means
 
 
-def most(name, weight):
+def largest(name, weight):
     """The largest whole number that a weight of this name may be; 0 where weights are not rounded."""
     if weight.dim() != 4 or weight.shape[1] == 1:
         return 0
@@ -106,7 +106,7 @@ def use(net, in_bytes=False):
         if isinstance(m, LocalContext):
             m.forward = functools.partial(local_context, m)
         elif isinstance(m, torch.nn.Conv2d):
-            rounded, in_full = most(name + ".", m.weight) if in_bytes else 0, bool(LATENT.fullmatch(name))
+            rounded, in_full = largest(name + ".", m.weight) if in_bytes else 0, bool(LATENT.fullmatch(name))
             m.most = 0 if in_full else rounded
             if rounded or in_full:
                 m.forward = functools.partial(_conv, m, rounded, in_full)
@@ -152,7 +152,7 @@ class HalfWeights:
 
 def in_bytes(state):
     """A state dict with the weights that `use(net, in_bytes=True)` computes with."""
-    return {k: whole(v.float(), n) if (n := most(k, v)) else v for k, v in state.items()}
+    return {k: whole(v.float(), n) if (n := largest(k, v)) else v for k, v in state.items()}
 
 
 def entropy_pass(net, y, q):

@@ -42,7 +42,7 @@ def arguments(argv=None):
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
                    help="split: worker 0 trains the entropy networks, the others the transforms; entropy: all train the entropy networks")
-    a.add_argument("--bytes", action="store_true", help="layers that are bytes in the package learn with such weights where it matters (fast.IN_BYTES), and are saved with them at the end")
+    a.add_argument("--bytes", action="store_true", help="layers that are bytes in the package learn with such weights where that matters, and two thirds of the entropy networks with six bits (fast.IN_BYTES, IN_SIX_BITS); saved so at the end")
     a.add_argument("--batch", type=int, default=8)
     a.add_argument("--batch-transforms", type=int, help="of workers that train transforms only [default: --batch]")
     a.add_argument("--size", type=int, default=192)
