@@ -99,7 +99,10 @@ fn write_png(image: &Image, samples: &[u8]) -> Result<Vec<u8>, ImageError> {
     }
     let mut out = Vec::new();
     let write = || -> Result<(), png::EncodingError> {
-        let mut writer = png::Encoder::with_info(&mut out, info)?.write_header()?;
+        let mut encoder = png::Encoder::with_info(&mut out, info)?;
+        // The default takes a fifth of the time of a whole decoding, for files that are a tenth smaller.
+        encoder.set_compression(png::Compression::Fast);
+        let mut writer = encoder.write_header()?;
         writer.write_image_data(samples)?;
         writer.finish()
     };
