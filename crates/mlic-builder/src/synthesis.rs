@@ -5,7 +5,7 @@
 //! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB; of an analysis, noise in y.
 //!
 //! An analysis needs more: of a smooth picture everything but the mean is small, and what weights lack reaches it in proportion to the mean. Its
-//! activations have 16 bits, and its 16-bit weights are two terms of 8 bits, the second for what the first leaves: sums of each fit 32 bits.
+//! activations have 16 bits, and its weights of more than a byte are two terms of bytes, the second for what the first leaves: sums of each fit 32 bits.
 //!
 //! A layer whose weights training has rounded to bytes is stored in bytes: they are just those weights.
 

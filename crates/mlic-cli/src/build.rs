@@ -68,7 +68,7 @@ enum ActivationsArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExactArg {
-    /// Up to 16 bits; 8 in layers whose weights a training has rounded to bytes
+    /// Up to 13 bits in int16; 8 in layers whose weights a training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, with noise that is seen at high quality
     Int8,
@@ -78,7 +78,7 @@ enum ExactArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AnalysisArg {
-    /// Up to 16 bits
+    /// 13 bits, in two terms of bytes; one in layers whose weights a training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, but far from the float analysis at high quality
     Int8,
