@@ -178,6 +178,16 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, v: __m256i, counts: __m256i) -> __m256i {
+        op!(_mm256_srav_epi32(v, counts))
+    }
+
+    #[inline(always)]
+    fn shift_left_each(self, v: __m256i, counts: __m256i) -> __m256i {
+        op!(_mm256_sllv_epi32(v, counts))
+    }
+
+    #[inline(always)]
     fn splat_wide(self, v: i64) -> __m256i {
         op!(_mm256_set1_epi64x(v))
     }
@@ -228,6 +238,11 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
             let count = _mm_cvtsi32_si128(count as i32);
             _mm256_sub_epi64(_mm256_srl_epi64(_mm256_xor_si256(v, sign), count), _mm256_srl_epi64(sign, count))
         })
+    }
+
+    #[inline(always)]
+    fn upper(self, even: __m256i, odd: __m256i) -> __m256i {
+        op!(_mm256_blend_epi32::<0b1010_1010>(_mm256_shuffle_epi32::<0b11_11_01_01>(even), odd))
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! AVX-512 with its dot product instructions: sixteen lanes, 32 registers.
 //!
 //! SAFETY of every intrinsic here: a value of [`Avx512Vnni`] exists, and only [`Avx512Vnni::detect`] makes one, after the
-//! processor said that it has F, BW, DQ, VL and VNNI. Loads and stores are of slices whose length has been asserted.
+//! processor said that it has F, BW, CD, DQ, VL and VNNI. Loads and stores are of slices whose length has been asserted.
 //! Written without intrinsics the same loops reach a tenth of the speed.
 #![allow(unsafe_code, reason = "vector instructions that were detected")]
 
@@ -22,7 +22,7 @@ impl Avx512Vnni {
 
     /// Runs a job: 12 x 2 accumulators, 2 vectors of weights, 1 of activations.
     pub(super) fn run<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
         fn enabled<J: Job>(simd: Avx512Vnni, job: J) -> J::Output {
             job.run::<Avx512Vnni, 12, 2>(simd)
         }
@@ -159,19 +159,18 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn root(self, v: __m512i) -> __m512i {
-        let (mut rest, mut root) = (v, self.splat(0));
-        for digit in (0..16).rev() {
-            let bit = self.splat(1 << (2 * digit));
-            let trial = self.or(root, bit);
-            op!({
-                let is_set = _mm512_cmpge_epi32_mask(rest, trial);
-                rest = _mm512_mask_sub_epi32(rest, is_set, rest, trial);
-                root = self.shift_right::<1>(root);
-                root = _mm512_mask_or_epi32(root, is_set, root, bit);
-            });
-        }
-        root
+    fn shift_right_each(self, v: __m512i, counts: __m512i) -> __m512i {
+        op!(_mm512_srav_epi32(v, counts))
+    }
+
+    #[inline(always)]
+    fn shift_left_each(self, v: __m512i, counts: __m512i) -> __m512i {
+        op!(_mm512_sllv_epi32(v, counts))
+    }
+
+    #[inline(always)]
+    fn even_shift(self, v: __m512i) -> __m512i {
+        self.and(self.sub(op!(_mm512_lzcnt_epi32(v)), self.splat(1)), self.splat(!1))
     }
 
     #[inline(always)]
@@ -220,6 +219,11 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn shift_right_wide(self, v: __m512i, count: u32) -> __m512i {
         op!(_mm512_srav_epi64(v, _mm512_set1_epi64(count.into())))
+    }
+
+    #[inline(always)]
+    fn upper(self, even: __m512i, odd: __m512i) -> __m512i {
+        op!(_mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0x5555, even))
     }
 
     #[inline(always)]

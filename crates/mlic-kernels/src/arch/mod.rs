@@ -139,24 +139,23 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn shift_right<const N: i32>(self, v: Self::I32) -> Self::I32;
     /// Shift, 0 to 31.
     fn shift_left<const N: i32>(self, v: Self::I32) -> Self::I32;
+    /// Arithmetic shift of each lane by its own count, 0 to 31.
+    fn shift_right_each(self, v: Self::I32, counts: Self::I32) -> Self::I32;
+    /// Shift of each lane by its own count, 0 to 31.
+    fn shift_left_each(self, v: Self::I32, counts: Self::I32) -> Self::I32;
     /// `table[index mod N]`. N is a power of two.
     fn gather<const N: usize>(self, table: &[i32; N], index: Self::I32) -> Self::I32;
 
-    /// Integer square root of lanes that are not negative.
-    ///
-    /// Digit by digit: after each step `root` holds the digits found, shifted as far left as digits are still to come.
+    /// The largest even count by which lanes that are not negative can be shifted to the left and stay so; 30 of zero.
     #[inline(always)]
-    fn root(self, v: Self::I32) -> Self::I32 {
-        let (mut rest, mut root) = (v, self.splat(0));
-        for digit in (0..16).rev() {
-            let bit = self.splat(1 << (2 * digit));
-            let trial = self.add(root, bit);
-            let too_large = self.less(rest, trial);
-            // Where the trial is not too large it is taken away and the digit is set.
-            rest = self.sub(rest, self.sub(trial, self.and(trial, too_large)));
-            root = self.add(self.shift_right::<1>(root), self.sub(bit, self.and(bit, too_large)));
+    fn even_shift(self, v: Self::I32) -> Self::I32 {
+        let (mut rest, mut counts) = (v, self.splat(0));
+        for count in [16, 8, 4, 2] {
+            let more = self.and(self.less(rest, self.splat(1 << (31 - count))), self.splat(count));
+            rest = self.shift_left_each(rest, more);
+            counts = self.add(counts, more);
         }
-        root
+        counts
     }
 
     /// The same number in all lanes.
@@ -177,6 +176,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add_wide(self, a: Self::I64, b: Self::I64) -> Self::I64;
     /// Arithmetic shift, 0 to 62.
     fn shift_right_wide(self, v: Self::I64, count: u32) -> Self::I64;
+    /// The upper halves, in the lanes that [`Self::even`] and [`Self::odd`] take.
+    fn upper(self, even: Self::I64, odd: Self::I64) -> Self::I32;
     /// Undoes [`Self::even`] and [`Self::odd`], each number limited to ±max.
     fn saturate(self, even: Self::I64, odd: Self::I64, max: i32) -> Self::I32;
 }
@@ -305,6 +306,10 @@ mod tests {
                 s.mul(a, s.shift_left::<5>(b)),
                 s.saturate(wide, s.add_wide(wide, wide), 1 << 29),
                 s.gather(&[3, -7, 1 << 30, i32::MIN], a),
+                s.shift_right_each(a, s.and(b, s.splat(31))),
+                s.shift_left_each(a, s.and(b, s.splat(31))),
+                s.even_shift(s.and(a, s.splat(i32::MAX))),
+                s.upper(s.mul_wide(s.even(a), s.even(b)), s.mul_wide(s.odd(a), s.odd(b))),
             ];
             let mut lanes = vec![[0; MAX_LANES]; results.len()];
             lanes.iter_mut().zip(results).for_each(|(to, v)| s.store(v, to));
@@ -325,7 +330,21 @@ mod tests {
             let wide = if i % 2 == 0 { odd } else { 2 * odd };
             let saturated = wide.clamp(-(1 << 29), 1 << 29) as i32;
             let gathered = [3, -7, 1 << 30, i32::MIN][x as usize & 3];
-            let expected = [pairs, quads, -i32::from(x < y), x.max(y).min(x >> 3), x.wrapping_mul(y << 5), saturated, gathered];
+            let counts = [x >> (y & 31), x << (y & 31), ((x & i32::MAX).leading_zeros() as i32 - 1) & !1];
+            let upper = ((i64::from(x) * i64::from(y)) >> 32) as i32;
+            let expected = [
+                pairs,
+                quads,
+                -i32::from(x < y),
+                x.max(y).min(x >> 3),
+                x.wrapping_mul(y << 5),
+                saturated,
+                gathered,
+                counts[0],
+                counts[1],
+                counts[2],
+                upper,
+            ];
             assert_eq!(got.iter().map(|v| v[i]).collect::<Vec<_>>(), expected, "{} lane {i}: {x} {y}", isa.name());
         }
     }

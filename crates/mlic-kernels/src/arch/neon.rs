@@ -256,6 +256,21 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, v: int32x4_t, counts: int32x4_t) -> int32x4_t {
+        op!(vshlq_s32(v, vnegq_s32(counts)))
+    }
+
+    #[inline(always)]
+    fn shift_left_each(self, v: int32x4_t, counts: int32x4_t) -> int32x4_t {
+        op!(vshlq_s32(v, counts))
+    }
+
+    #[inline(always)]
+    fn even_shift(self, v: int32x4_t) -> int32x4_t {
+        self.and(self.sub(op!(vclzq_s32(v)), self.splat(1)), self.splat(!1))
+    }
+
+    #[inline(always)]
     fn splat_wide(self, v: i64) -> int64x2_t {
         op!(vdupq_n_s64(v))
     }
@@ -300,6 +315,11 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     #[inline(always)]
     fn shift_right_wide(self, v: int64x2_t, count: u32) -> int64x2_t {
         op!(vshlq_s64(v, vdupq_n_s64(-i64::from(count))))
+    }
+
+    #[inline(always)]
+    fn upper(self, even: int64x2_t, odd: int64x2_t) -> int32x4_t {
+        op!(vtrn2q_s32(vreinterpretq_s32_s64(even), vreinterpretq_s32_s64(odd)))
     }
 
     /// Narrowed with saturation first.

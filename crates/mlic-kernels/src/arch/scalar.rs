@@ -177,6 +177,21 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, v: I32, counts: I32) -> I32 {
+        zip(v, counts, |v, count| v >> count)
+    }
+
+    #[inline(always)]
+    fn shift_left_each(self, v: I32, counts: I32) -> I32 {
+        zip(v, counts, |v, count| v << count)
+    }
+
+    #[inline(always)]
+    fn even_shift(self, v: I32) -> I32 {
+        v.map(|v| (v.leading_zeros() as i32 - 1) & !1)
+    }
+
+    #[inline(always)]
     fn splat_wide(self, v: i64) -> I64 {
         [v; LANES / 2]
     }
@@ -221,6 +236,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn shift_right_wide(self, v: I64, count: u32) -> I64 {
         v.map(|v| v >> count)
+    }
+
+    #[inline(always)]
+    fn upper(self, even: I64, odd: I64) -> I32 {
+        std::array::from_fn(|i| (if i % 2 == 0 { even[i / 2] } else { odd[i / 2] } >> 32) as i32)
     }
 
     #[inline(always)]

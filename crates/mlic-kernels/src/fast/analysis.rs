@@ -30,7 +30,7 @@ impl Analysis {
         let shapes = own.shapes().to_vec();
         let node = |node: &Node| match node {
             Node::Layer { layer, stride } => PackedNode::layer(isa, layer, *stride, &shapes),
-            Node::Gdn(gdn) => Ok(PackedNode::normalization(gdn.input, PackedGdn::divisive(isa, gdn)?)),
+            Node::Gdn(gdn) => Ok(PackedNode::normalization(gdn.input, PackedGdn::divisive(isa, gdn, shapes[gdn.input.0].max)?)),
         };
         let nodes = own.nodes().iter().map(node).collect::<Result<_, _>>()?;
         let requant = own.quantizer().map_or(Requant { multiplier: 0, shift: 0 }, |quantizer| quantizer.level());

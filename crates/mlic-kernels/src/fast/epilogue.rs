@@ -3,6 +3,10 @@
 use bytemuck::Zeroable;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
 
+use super::constants::{Rounding, Total};
+use super::gdn::SquareSums;
+use super::root::isqrt;
+use super::square::Sums;
 use super::tables::{Requantizer, Tables};
 use crate::arch::{MAX_LANES, Simd};
 
@@ -11,11 +15,32 @@ pub(super) trait Epilogue: Copy + Send + Sync {
     /// Elements of the output.
     type Out: Copy + Default + Zeroable + Send;
 
-    /// `even` and `odd` are the lanes of one vector of sums.
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32;
+    /// The rounded sums of a vector of outputs. `constants` are those of the vector, `at` is its number.
+    #[inline(always)]
+    fn round<S: Simd>(&self, s: S, rounding: Rounding, constants: &[i64], _at: usize, sums: Sums<'_>) -> S::I32 {
+        let mut total = Total::<S>::new(s, constants);
+        // With a single term, as most layers have, nothing is left of the loop.
+        if let [place] = sums.places {
+            total.add(s, place.load(s, sums), &constants[S::LANES..]);
+        } else {
+            for (place, multipliers) in sums.places.iter().zip(constants[S::LANES..].chunks_exact(S::LANES)) {
+                total.add(s, place.load(s, sums), multipliers);
+            }
+        }
+        rounding.apply(s, total.even, total.odd)
+    }
+
+    /// What becomes of them.
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32;
 
     /// Stores a vector of results.
     fn store<S: Simd>(s: S, v: S::I32, to: &mut [Self::Out]);
+}
+
+/// Each lane limited to ±max.
+#[inline(always)]
+pub(super) fn clamp<S: Simd>(s: S, v: S::I32, max: i32) -> S::I32 {
+    s.max(s.min(v, s.splat(max)), s.splat(-max))
 }
 
 /// Stores as much of a vector, from element `first` on, as there is room for.
@@ -41,8 +66,8 @@ impl Epilogue for Linear {
     type Out = i16;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        s.saturate(even, odd, self.max)
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        clamp(s, v, self.max)
     }
 
     #[inline(always)]
@@ -62,8 +87,8 @@ impl Epilogue for Gelu<'_> {
     type Out = i16;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        let x = s.saturate(even, odd, PREACT_MAX);
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        let x = clamp(s, v, PREACT_MAX);
         self.output.apply(s, self.tables.gelu(s, x))
     }
 
@@ -81,8 +106,8 @@ impl Epilogue for Latent {
     type Out = i32;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        s.saturate(even, odd, LATENT_MAX)
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        clamp(s, v, LATENT_MAX)
     }
 
     #[inline(always)]
@@ -101,8 +126,8 @@ impl Epilogue for HalfTanh<'_> {
     type Out = i32;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        self.tables.half_tanh(s, s.saturate(even, odd, PREACT_MAX))
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        self.tables.half_tanh(s, clamp(s, v, PREACT_MAX))
     }
 
     #[inline(always)]
@@ -121,8 +146,8 @@ impl Epilogue for Samples {
     type Out = i16;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        s.max(s.saturate(even, odd, self.max), s.splat(0))
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        s.min(s.max(v, s.splat(0)), s.splat(self.max))
     }
 
     #[inline(always)]
@@ -131,16 +156,27 @@ impl Epilogue for Samples {
     }
 }
 
-/// The integer square root of sums that are not negative, limited to 2^31 - 1.
+/// The integer square root of sums of squares.
 #[derive(Clone, Copy)]
-pub(super) struct Root;
+pub(super) struct Root<'a> {
+    /// How to make them in 32 bits, where that is possible.
+    pub(super) sums: Option<&'a SquareSums>,
+}
 
-impl Epilogue for Root {
+impl Epilogue for Root<'_> {
     type Out = i32;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
-        s.root(s.saturate(even, odd, i32::MAX))
+    fn round<S: Simd>(&self, s: S, rounding: Rounding, constants: &[i64], at: usize, sums: Sums<'_>) -> S::I32 {
+        match self.sums {
+            Some(own) => own.value(s, at, sums),
+            None => Linear { max: i32::MAX }.round(s, rounding, constants, at, sums),
+        }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        isqrt(s, v)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use mlic_core::memory::OutOfMemory;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::analysis::RECIPROCAL;
 use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
@@ -13,9 +13,11 @@ use mlic_model::proof::MAX_ACTIVATION;
 use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
-use super::epilogue::Root;
+use super::constants::Rounding;
+use super::epilogue::{Root, clamp};
 use super::layer::{Order, Part, Positions, band_rows, reserve_all};
 use super::pack::Layer;
+use super::square::Sums;
 use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
@@ -23,6 +25,7 @@ use crate::map::Rows;
 
 /// Bits of the lower part of a square.
 const LOW_BITS: u32 = 15;
+const LOW_MASK: i64 = (1 << LOW_BITS) - 1;
 
 /// A normalization with its gammas packed.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(super) struct PackedGdn {
     layer: Layer,
     spec: LayerSpec,
     level: LayerLevel,
+    /// Where they fit 32 bits.
+    sums: Option<SquareSums>,
     /// Up to whole vectors, zeros beyond the channels.
     multipliers: Vec<i32>,
     output_shift: u32,
@@ -48,8 +53,8 @@ fn reciprocals() -> &'static Reciprocals {
 }
 
 impl PackedGdn {
-    /// The inverse one.
-    pub(super) fn new(isa: Isa, gdn: &Gdn) -> Result<Self, OutOfMemory> {
+    /// The inverse one, of inputs of at most this magnitude.
+    pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
         let channels = gdn.channels();
         let term = TermSpec::node(NodeIndex(0), channels, false);
         let kernel = Kernel::Dense { size: 1 };
@@ -65,12 +70,13 @@ impl PackedGdn {
         };
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(channels.next_multiple_of(MAX_LANES), 0);
-        Ok(Self { isa, layer, spec, level, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None })
+        let sums = SquareSums::new(gdn, max)?;
+        Ok(Self { isa, layer, spec, level, sums, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None })
     }
 
     /// The one that divides.
-    pub(super) fn divisive(isa: Isa, gdn: &Gdn) -> Result<Self, OutOfMemory> {
-        Ok(Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn)? })
+    pub(super) fn divisive(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
+        Ok(Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn, max)? })
     }
 
     /// The rows of the output.
@@ -98,9 +104,55 @@ impl PackedGdn {
         let inputs = [rows(upper), rows(lower)];
         let view = LayerView { spec: &self.spec, max: MAX_ACTIVATION, level: &self.level, weights: Vec::new() };
         let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1 };
-        part.run(Root, Order::Plain, roots)?;
+        part.run(Root { sums: self.sums.as_ref() }, Order::Plain, roots)?;
         run(self.isa, Scale { gdn: self, x, roots, out });
         Ok(())
+    }
+}
+
+/// Rounded sums of squares in 32 bits: what the upper halves of the squares give needs no rounding where the shift is at most theirs.
+#[derive(Debug, Clone)]
+pub(super) struct SquareSums {
+    /// Bits by which the sums of the upper halves are shifted to the left, and those of the lower ones to the right.
+    shifts: [i32; 2],
+    /// Upper and lower bits of beta and of what rounding adds, up to whole vectors.
+    upper: Vec<i32>,
+    lower: Vec<i32>,
+}
+
+impl SquareSums {
+    /// None where a sum may have more than 32 bits.
+    fn new(gdn: &Gdn, max: i32) -> Result<Option<Self>, OutOfMemory> {
+        let channels = gdn.channels();
+        let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half(gdn.shift));
+        let largest = |(c, gammas): (usize, &[i16])| {
+            let gammas: i64 = gammas.iter().map(|g| i64::from(*g)).sum();
+            i128::from(beta(c)) + i128::from(gammas) * i128::from(max).pow(2)
+        };
+        let fits = |sum: i128| (0..1 << 32).contains(&(sum >> gdn.shift));
+        if gdn.shift > LOW_BITS || !gdn.gamma.chunks_exact(channels.max(1)).enumerate().map(largest).all(fits) {
+            return Ok(None);
+        }
+        let padded = channels.next_multiple_of(2 * MAX_LANES);
+        Ok(Some(Self {
+            shifts: [(LOW_BITS - gdn.shift) as i32, gdn.shift as i32],
+            upper: memory::collect(padded, (0..padded).map(|c| (beta(c) >> LOW_BITS) as i32))?,
+            lower: memory::collect(padded, (0..padded).map(|c| (beta(c) & LOW_MASK) as i32))?,
+        }))
+    }
+
+    /// Those of vector number `at` of the channels, limited to 2^31 - 1.
+    ///
+    /// A sum of lower halves, of at most 2^16 gammas in all, leaves room for the lower bits of beta.
+    #[inline(always)]
+    pub(super) fn value<S: Simd>(&self, s: S, at: usize, sums: Sums<'_>) -> S::I32 {
+        let &[upper, lower] = sums.places else { return s.splat(0) };
+        let upper = s.add(upper.load(s, sums), s.load(&self.upper[at * S::LANES..]));
+        let lower = s.add(lower.load(s, sums), s.load(&self.lower[at * S::LANES..]));
+        let [left, right] = self.shifts.map(|shift| s.splat(shift));
+        let sum = s.add(s.shift_left_each(upper, left), s.shift_right_each(lower, right));
+        // A sum of 32 bits looks negative.
+        s.and(s.or(sum, s.less(sum, s.splat(0))), s.splat(i32::MAX))
     }
 }
 
@@ -176,7 +228,7 @@ impl PackedGdn {
         let half = s.splat_wide(half(self.output_shift));
         let even = s.add_wide(s.mul_wide(s.even(product), s.even(m)), half);
         let odd = s.add_wide(s.mul_wide(s.odd(product), s.odd(m)), half);
-        let (even, odd) = (s.shift_right_wide(even, self.output_shift), s.shift_right_wide(odd, self.output_shift));
-        s.store_i16(s.saturate(even, odd, self.max), out);
+        let v = Rounding::of_shift(self.output_shift).apply(s, even, odd);
+        s.store_i16(clamp(s, v, self.max), out);
     }
 }

@@ -1,7 +1,9 @@
 //! Linear layers: bands of rows in parallel; in a band, tiles of positions and outputs that stay in registers from the first product to
 //! the stored result.
 
+use std::iter::Zip;
 use std::ops::Range;
+use std::slice::{ChunksMut, Iter};
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::memory::{self, OutOfMemory};
@@ -9,11 +11,12 @@ use mlic_model::layout::Epilogue as Kind;
 use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
+use super::constants::{Constants, Rounding};
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
 use super::pack::{Layer, Term, Weights};
-use super::square::{self, Chunks, Operands, Place, Square};
+use super::square::{self, Chunks, Operands, Place, Square, Sums};
 use super::stage::{Buffer, Data, Staged, stage};
-use super::tables::{Requantizer, Tables, half};
+use super::tables::{Requantizer, Tables};
 use super::tile::accumulate;
 use crate::arch::{Beside, Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
@@ -75,8 +78,6 @@ impl Positions {
 struct Scratch {
     inputs: Vec<Buffer>,
     places: Vec<[usize; 2]>,
-    bias: Vec<i64>,
-    multipliers: Vec<i32>,
     chunks: Chunks,
     squares: Vec<Square>,
     sums: Vec<Place>,
@@ -85,7 +86,7 @@ struct Scratch {
 /// A band of rows of a layer.
 struct Band<'a, E: Epilogue> {
     layer: &'a Layer,
-    view: &'a LayerView<'a>,
+    constants: &'a Constants,
     inputs: &'a [Rows<'a>],
     at: Positions,
     rows: Range<usize>,
@@ -95,39 +96,9 @@ struct Band<'a, E: Epilogue> {
     out: &'a mut [E::Out],
 }
 
-/// Bias and multipliers of the outputs of a block.
-#[derive(Clone, Copy)]
-struct Constants<'a> {
-    /// In the order even lanes, odd lanes of each vector, with what rounding adds.
-    bias: &'a [i64],
-    /// `[term][output]`
-    multipliers: &'a [i32],
-}
-
 impl Scratch {
-    /// Bias and multipliers of all blocks, zeros where there are no outputs.
-    fn set_constants(&mut self, layer: &Layer, view: &LayerView<'_>, lanes: usize) {
-        let level = view.level;
-        let or_zero = |values: &[i32], o: usize| values.get(o).copied().unwrap_or(0);
-        self.bias.clear();
-        self.multipliers.clear();
-        for first in (0..layer.outputs).step_by(layer.block) {
-            let outputs = first..first + layer.block;
-            for multipliers in &level.multipliers {
-                self.multipliers.extend(outputs.clone().map(|o| or_zero(multipliers, o)));
-            }
-            for first in outputs.step_by(lanes) {
-                let order = (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2));
-                self.bias.extend(order.map(|o| level.bias.get(o).map_or(0, |b| b + half(level.shift))));
-            }
-        }
-    }
-
     /// Makes itself ready for bands of so many rows of a layer, so that nothing is allocated within one.
     fn reserve(&mut self, layer: &Layer, at: Positions, rows: usize, width: usize) -> Result<(), OutOfMemory> {
-        let outputs = layer.outputs.next_multiple_of(layer.block);
-        reserve_all(&mut self.bias, outputs)?;
-        reserve_all(&mut self.multipliers, layer.terms.len() * outputs)?;
         if layer.only_adds(at) {
             return Ok(());
         }
@@ -142,25 +113,19 @@ impl Scratch {
         self.squares.resize(squares_len, [0; SIDE * SIDE]);
         if is_matrix { self.chunks.reserve(rows, width, layer.size) } else { reserve_all(&mut self.places, rows * width) }
     }
-
-    fn constants(&self, layer: &Layer, block: usize) -> Constants<'_> {
-        let terms_len = layer.terms.len() * layer.block;
-        Constants {
-            bias: &self.bias[block * layer.block..][..layer.block],
-            multipliers: &self.multipliers[block * terms_len..][..terms_len],
-        }
-    }
 }
 
-impl<E: Epilogue> Job for Band<'_, E> {
+impl<'a, E: Epilogue> Job for Band<'a, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
-        let Self { layer, view, inputs, at, rows, epilogue, scratch, out } = self;
+        let Self { layer, constants, inputs, at, rows, epilogue, scratch, out } = self;
         if layer.only_adds(at) {
-            scratch.set_constants(layer, view, S::LANES);
-            Sum { layer, shift: view.level.shift, inputs, rows, epilogue }.run::<S, V>(s, scratch, out);
+            if let [a, b] = inputs {
+                let part = |input: &Rows<'a>| &input.data[(rows.start - input.first) * input.width * layer.outputs..];
+                constants.sums(s, epilogue, [part(a), part(b)], layer.outputs, out);
+            }
             return;
         }
         let mut buffers = std::mem::take(&mut scratch.inputs);
@@ -169,8 +134,7 @@ impl<E: Epilogue> Job for Band<'_, E> {
             staged.push(stage(s, buffer, *input, term, layer.size, at.middles(&rows)));
         }
         let width = inputs.first().map_or(0, |m| m.width);
-        scratch.set_constants(layer, view, S::LANES);
-        let band = Stages { layer, view, staged: &staged, epilogue };
+        let band = Stages { layer, constants, staged: &staged, epilogue };
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
                 scratch.chunks.cut(at, rows, width, layer.size);
@@ -187,46 +151,10 @@ impl<E: Epilogue> Job for Band<'_, E> {
     }
 }
 
-/// A band of a layer that only adds its inputs: nothing is staged.
-struct Sum<'a, E: Epilogue> {
-    layer: &'a Layer,
-    shift: u32,
-    inputs: &'a [Rows<'a>],
-    rows: Range<usize>,
-    epilogue: E,
-}
-
-impl<E: Epilogue> Sum<'_, E> {
-    #[inline(always)]
-    fn run<S: Simd, const V: usize>(&self, s: S, scratch: &Scratch, out: &mut [E::Out]) {
-        let (outputs, blocks) = (self.layer.outputs, self.layer.outputs.div_ceil(self.layer.block));
-        let start = |input: &Rows<'_>| (self.rows.start - input.first) * input.width * outputs;
-        for (i, out) in out.chunks_exact_mut(outputs).enumerate() {
-            for (block, v) in (0..blocks).flat_map(|block| (0..V).map(move |v| (block, v))) {
-                let first = block * self.layer.block + v * S::LANES;
-                if first >= outputs {
-                    break;
-                }
-                let Constants { bias, multipliers } = scratch.constants(self.layer, block);
-                let bias = &bias[v * S::LANES..];
-                let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
-                for (input, multipliers) in self.inputs.iter().zip(multipliers[v * S::LANES..].chunks(V * S::LANES)) {
-                    let x = s.load_i16(&input.data[start(input) + i * outputs + first..]);
-                    let m = s.load(multipliers);
-                    even = s.add_wide(even, s.mul_wide(s.even(x), s.even(m)));
-                    odd = s.add_wide(odd, s.mul_wide(s.odd(x), s.odd(m)));
-                }
-                let (even, odd) = (s.shift_right_wide(even, self.shift), s.shift_right_wide(odd, self.shift));
-                E::store(s, self.epilogue.apply(s, even, odd), &mut out[first..]);
-            }
-        }
-    }
-}
-
 /// A band with its inputs staged.
 struct Stages<'a, E: Epilogue> {
     layer: &'a Layer,
-    view: &'a LayerView<'a>,
+    constants: &'a Constants,
     staged: &'a [Staged<'a>],
     epilogue: E,
 }
@@ -295,7 +223,7 @@ impl<E: Epilogue> Stages<'_, E> {
     /// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
     #[inline(always)]
     fn unfinished<'s, S: Simd, const V: usize>(
-        &self,
+        &'s self,
         s: S,
         scratch: &'s Scratch,
         squares: &'s [Square],
@@ -303,21 +231,19 @@ impl<E: Epilogue> Stages<'_, E> {
         out: &'s mut [E::Out],
         block: usize,
     ) -> Unfinished<'s, S, E, V> {
-        let constants = scratch.constants(self.layer, block);
-        let width = (self.layer.outputs - block * self.layer.block).min(self.layer.block);
+        let first = block * self.layer.block;
+        let positions = out.get_mut(first..).unwrap_or_default().chunks_mut(self.layer.outputs);
         Unfinished {
             s,
             epilogue: self.epilogue,
-            shift: self.view.level.shift,
-            constants,
-            sums: &scratch.sums,
+            rounding: self.constants.rounding,
+            constants: self.constants.block(block, S::LANES, V),
+            first_vector: block * V,
+            places: &scratch.sums,
             squares,
-            slots,
-            out: out.get_mut(block * self.layer.block..).unwrap_or_default(),
-            outputs: self.layer.outputs,
-            width,
+            rest: slots.iter().zip(positions),
+            width: (self.layer.outputs - first).min(self.layer.block),
             per_step: 1,
-            done: 0,
         }
     }
 }
@@ -326,71 +252,59 @@ impl<E: Epilogue> Stages<'_, E> {
 struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
     s: S,
     epilogue: E,
-    shift: u32,
-    constants: Constants<'a>,
-    /// Of all terms.
-    sums: &'a [Place],
+    rounding: Rounding,
+    /// Of the block.
+    constants: &'a [i64],
+    /// Number of the first vector of the block.
+    first_vector: usize,
+    /// Of the sums of all terms.
+    places: &'a [Place],
     squares: &'a [Square],
-    /// The positions of the squares that are wanted.
-    slots: &'a [usize],
-    /// `[slot][output]`, from the first output of the block on.
-    out: &'a mut [E::Out],
-    outputs: usize,
+    /// The positions of the squares that are wanted, each with its outputs from the first one of the block on.
+    rest: Zip<Iter<'a, usize>, ChunksMut<'a, E::Out>>,
     /// Outputs of the block.
     width: usize,
     /// Slots of a step.
     per_step: usize,
-    done: usize,
 }
 
 impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
     /// The same, to be finished in so many steps at most.
     #[inline(always)]
     fn in_steps(self, steps: usize) -> Self {
-        Self { per_step: self.slots.len().div_ceil(steps.max(1)), ..self }
+        Self { per_step: self.rest.len().div_ceil(steps.max(1)), ..self }
     }
 
-    /// The next slot.
+    /// So many of the slots that are left.
     #[inline(always)]
-    fn one(&mut self) {
-        let s = self.s;
-        let slot = self.slots[self.done];
-        let out = &mut self.out[self.done * self.outputs..][..self.width];
-        self.done += 1;
-        for v in 0..V {
-            if v * S::LANES >= self.width {
-                break;
+    fn finish(&mut self, count: usize) {
+        let Self { s, epilogue, rounding, constants, first_vector, places, squares, width, .. } = *self;
+        let vector_len = (1 + places.len()) * S::LANES;
+        for (slot, out) in self.rest.by_ref().take(count) {
+            let out = &mut out[..width];
+            for v in 0..V {
+                if v * S::LANES >= width {
+                    break;
+                }
+                let constants = &constants[v * vector_len..][..vector_len];
+                let sums = Sums { places, squares, slot: *slot, output: v * S::LANES };
+                let value = epilogue.round(s, rounding, constants, first_vector + v, sums);
+                put::<S, E>(s, epilogue.apply(s, value), out, v * S::LANES);
             }
-            let bias = &self.constants.bias[v * S::LANES..][..S::LANES];
-            let (mut even, mut odd) = (s.load_wide(bias), s.load_wide(&bias[S::LANES / 2..]));
-            let multipliers = &self.constants.multipliers[..self.sums.len() * V * S::LANES];
-            for (place, multipliers) in self.sums.iter().zip(multipliers.chunks_exact(V * S::LANES)) {
-                let (sum, m) = (place.load(s, self.squares, slot, v * S::LANES), s.load(&multipliers[v * S::LANES..]));
-                even = s.add_wide(even, s.mul_wide(s.even(sum), s.even(m)));
-                odd = s.add_wide(odd, s.mul_wide(s.odd(sum), s.odd(m)));
-            }
-            let (even, odd) = (s.shift_right_wide(even, self.shift), s.shift_right_wide(odd, self.shift));
-            put::<S, E>(s, self.epilogue.apply(s, even, odd), out, v * S::LANES);
         }
     }
 
     /// All that are left.
     #[inline(always)]
     fn all(&mut self) {
-        while self.done < self.slots.len() {
-            self.one();
-        }
+        self.finish(usize::MAX);
     }
 }
 
 impl<S: Simd, E: Epilogue, const V: usize> Beside for Unfinished<'_, S, E, V> {
     #[inline(always)]
     fn some(&mut self) {
-        for _ in 0..self.per_step {
-            if self.done < self.slots.len() {
-                self.one();
-            }
-        }
+        self.finish(self.per_step);
     }
 }
 
@@ -446,6 +360,7 @@ impl Part<'_> {
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
         let rows_len = band_rows(rows.len(), width, position_len);
+        let constants = &Constants::new(layer, view, at)?;
         let len = (rows_len * width * layer.outputs).max(1);
         out.par_chunks_mut(len).enumerate().try_for_each_init(
             Default::default,
@@ -454,7 +369,7 @@ impl Part<'_> {
                 scratch.reserve(layer, at, rows_len, inputs.first().map_or(0, |m| m.width))?;
                 let band = |scratch, out| Band {
                     layer,
-                    view,
+                    constants,
                     inputs,
                     at,
                     rows: first..(first + rows_len).min(rows.end),

@@ -3,12 +3,14 @@
 
 mod aligned;
 mod analysis;
+mod constants;
 mod epilogue;
 mod gdn;
 mod layer;
 mod linear;
 mod pack;
 mod quantize;
+mod root;
 mod softmax;
 mod square;
 mod stage;

@@ -97,12 +97,13 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima })
     }
 
-    /// Whether every output at all positions is a sum of one element of each input, whole inputs and whole vectors of any instruction set: then
-    /// nothing has to be staged.
+    /// Whether every output at all positions is a sum of one element of each of two inputs, whole inputs and whole vectors of any instruction set:
+    /// then nothing has to be staged.
     pub(super) fn only_adds(&self, at: Positions) -> bool {
         let is_whole =
             |term: &Term| matches!(term.weights, Weights::Identity) && term.first == 0 && term.channels == self.outputs;
-        at == Positions::All && self.size == 1 && self.outputs.is_multiple_of(MAX_LANES) && self.terms.iter().all(is_whole)
+        let is_pair = at == Positions::All && self.size == 1 && self.terms.len() == 2;
+        is_pair && self.outputs.is_multiple_of(MAX_LANES) && self.terms.iter().all(is_whole)
     }
 
     /// The matrix unit that multiplies all its dense terms, if one does.

@@ -73,6 +73,17 @@ impl Chunks {
 /// Sums of a chunk for 32 outputs, `[position][output]`, or four quarters of 16 positions x 16 outputs that make some of them.
 pub(super) type Square = [i32; SIDE * SIDE];
 
+/// The sums of all terms for one position and a vector of outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Sums<'a> {
+    pub(super) places: &'a [Place],
+    pub(super) squares: &'a [Square],
+    /// The position, of those of the squares.
+    pub(super) slot: usize,
+    /// The first output, of those of the squares.
+    pub(super) output: usize,
+}
+
 /// Where the sums of a term for a chunk and 32 outputs are.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -110,9 +121,9 @@ impl Place {
         first
     }
 
-    /// The sums of one position from an output on.
+    /// The sums of this term.
     #[inline(always)]
-    pub(super) fn load<S: Simd>(self, s: S, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+    pub(super) fn load<S: Simd>(self, s: S, Sums { squares, slot, output, .. }: Sums<'_>) -> S::I32 {
         let squares = &squares[self.first..];
         const HALF: usize = SIDE / 2;
         let row = slot % HALF * SIDE;

@@ -55,19 +55,19 @@ pub(super) struct PackedNode {
 enum Operator {
     /// With its outputs in the order of [`Order::Shuffled`] where it is shuffled.
     Layer(Box<synthesis::Layer>, Layer),
-    Gdn(PackedGdn),
+    Gdn(Box<PackedGdn>),
 }
 
 impl PackedNode {
     fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
         match node {
-            Node::InverseGdn(gdn) => Ok(Self::normalization(gdn.input, PackedGdn::new(isa, gdn)?)),
+            Node::InverseGdn(gdn) => Ok(Self::normalization(gdn.input, PackedGdn::new(isa, gdn, shapes[gdn.input.0].max)?)),
             Node::Layer(layer) => Self::layer(isa, layer, 1, shapes),
         }
     }
 
     pub(super) fn normalization(input: NodeIndex, gdn: PackedGdn) -> Self {
-        Self { inputs: vec![input], halo: 0, stride: 1, operator: Operator::Gdn(gdn) }
+        Self { inputs: vec![input], halo: 0, stride: 1, operator: Operator::Gdn(Box::new(gdn)) }
     }
 
     pub(super) fn layer(isa: Isa, layer: &synthesis::Layer, stride: usize, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {

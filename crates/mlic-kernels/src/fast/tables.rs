@@ -3,6 +3,8 @@
 use mlic_core::fixed::PREACT_FRAC_BITS;
 use mlic_model::parameters::Functions;
 
+use super::constants::Rounding;
+use super::epilogue::clamp;
 use crate::arch::Simd;
 
 /// Tables of GELU and tanh hold intervals of 1/64 up to 8.
@@ -89,25 +91,25 @@ fn interpolate<S: Simd>(s: S, table: &[i32; INTERVALS], magnitude: S::I32) -> S:
 pub(super) struct Requantizer {
     multiplier: i32,
     half: i64,
-    shift: u32,
+    rounding: Rounding,
     max: i32,
 }
 
 impl Requantizer {
     pub(super) const fn new(requant: mlic_model::parameters::Requant, max: i32) -> Self {
-        Self { multiplier: requant.multiplier, half: half(requant.shift), shift: requant.shift, max }
+        let (half, rounding) = (half(requant.shift), Rounding::of_shift(requant.shift));
+        Self { multiplier: requant.multiplier, half, rounding, max }
     }
 
     #[inline(always)]
     pub(super) fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
-        s.saturate(self.scale(s, s.even(v)), self.scale(s, s.odd(v)), self.max)
+        clamp(s, self.rounding.apply(s, self.scale(s, s.even(v)), self.scale(s, s.odd(v))), self.max)
     }
 
     #[inline(always)]
     fn scale<S: Simd>(&self, s: S, v: S::I64) -> S::I64 {
         // Of 32 bits for the compiler to see: products of 64 bits take three times as long.
-        let product = s.mul_wide(v, s.even(s.splat(self.multiplier)));
-        s.shift_right_wide(s.add_wide(product, s.splat_wide(self.half)), self.shift)
+        s.add_wide(s.mul_wide(v, s.even(s.splat(self.multiplier))), s.splat_wide(self.half))
     }
 }
 

@@ -1,0 +1,148 @@
+//! What stands between the accumulators of a layer and its epilogue: multipliers, bias and the one rounding (SPEC 4.2), in the order in which
+//! vectors read them.
+
+use mlic_core::memory::{self, OutOfMemory};
+use mlic_model::model::LayerView;
+
+use super::epilogue::Epilogue;
+use super::layer::Positions;
+use super::pack::Layer;
+use super::tables::half;
+use crate::arch::{Job, Simd, run};
+
+/// How 64-bit sums, which include what rounding adds, become 32-bit values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// By this shift of their upper halves. Any result fits: nothing is saturated in 64 bits.
+    Upper(u32),
+    /// By this shift, with saturation.
+    Whole(u32),
+}
+
+impl Rounding {
+    /// The rounding of sums that are to be shifted by so many bits.
+    pub(super) const fn of_shift(shift: u32) -> Self {
+        if shift >= 32 { Self::Upper(shift - 32) } else { Self::Whole(shift) }
+    }
+
+    #[inline(always)]
+    pub(super) fn apply<S: Simd>(self, s: S, even: S::I64, odd: S::I64) -> S::I32 {
+        match self {
+            Self::Upper(shift) => s.shift_right_each(s.upper(even, odd), s.splat(shift as i32)),
+            Self::Whole(shift) => s.saturate(s.shift_right_wide(even, shift), s.shift_right_wide(odd, shift), i32::MAX),
+        }
+    }
+}
+
+/// Of all outputs of a layer, at one level of activation scales; zeros beyond the last one.
+#[derive(Debug, Clone)]
+pub(super) struct Constants {
+    pub(super) rounding: Rounding,
+    /// Bits by which accumulators are shifted to the left before.
+    spare: u32,
+    terms: usize,
+    /// `[vector][bias with what rounding adds, then the multipliers of each term][even lanes, odd lanes]`; multipliers in the lower halves.
+    values: Vec<i64>,
+}
+
+/// Lanes of a vector in the order even, odd.
+fn in_halves(first: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone {
+    (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2))
+}
+
+impl Constants {
+    /// Those of a layer that is used at these positions.
+    pub(super) fn new(layer: &Layer, view: &LayerView<'_>, at: Positions) -> Result<Self, OutOfMemory> {
+        run(layer.isa, Prepare { layer, view, is_sum: layer.only_adds(at) })
+    }
+
+    /// Its own rounding, and the bits by which multipliers and bias are shifted to the left for it: such that the upper halves of the sums can be taken, if that
+    /// is possible. `spare` bits of the shift are then those of the accumulators.
+    fn choose(view: &LayerView<'_>, spare: u32) -> Option<(Rounding, u32)> {
+        let level = view.level;
+        let shift = level.shift + spare;
+        let more = 32_u32.saturating_sub(shift);
+        let largest = |values: &[i32]| values.iter().map(|m| i128::from(m.unsigned_abs()) << more).max().unwrap_or(0);
+        let multipliers = level.multipliers.iter().map(|m| largest(m));
+        let bias = level.bias.iter().map(|b| i128::from(b.unsigned_abs())).max().unwrap_or(0) + i128::from(half(level.shift));
+        let fits = multipliers.clone().all(|m| m <= i32::MAX.into());
+        let sum = (bias << (spare + more)) + multipliers.map(|m| m << 31).sum::<i128>();
+        (fits && sum <= i64::MAX.into()).then_some((Rounding::of_shift(shift + more), more))
+    }
+
+    /// Those of a block of `vectors` vectors of outputs.
+    pub(super) fn block(&self, block: usize, vector_len: usize, vectors: usize) -> &[i64] {
+        let len = (1 + self.terms) * vector_len * vectors;
+        &self.values[block * len..][..len]
+    }
+
+    /// The output of a layer that adds two inputs, element by element.
+    #[inline(always)]
+    pub(super) fn sums<S: Simd, E: Epilogue>(&self, s: S, epilogue: E, inputs: [&[i16]; 2], outputs: usize, out: &mut [E::Out]) {
+        let spare = s.splat(self.spare as i32);
+        let input = |from: &[i16]| s.shift_left_each(s.load_i16(from), spare);
+        let [a, b] = inputs.map(|input| input.chunks_exact(outputs));
+        for ((a, b), out) in a.zip(b).zip(out.chunks_exact_mut(outputs)) {
+            let [a, b] = [a, b].map(|input| input.chunks_exact(S::LANES));
+            let out = out.chunks_exact_mut(S::LANES);
+            for (((a, b), out), constants) in a.zip(b).zip(out).zip(self.values.chunks_exact(3 * S::LANES)) {
+                let mut total = Total::<S>::new(s, constants);
+                total.add(s, input(a), &constants[S::LANES..]);
+                total.add(s, input(b), &constants[2 * S::LANES..]);
+                E::store(s, epilogue.apply(s, self.rounding.apply(s, total.even, total.odd)), out);
+            }
+        }
+    }
+}
+
+/// The 64-bit sums of a vector of outputs.
+pub(super) struct Total<S: Simd> {
+    pub(super) even: S::I64,
+    pub(super) odd: S::I64,
+}
+
+impl<S: Simd> Total<S> {
+    /// The bias.
+    #[inline(always)]
+    pub(super) fn new(s: S, bias: &[i64]) -> Self {
+        Self { even: s.load_wide(bias), odd: s.load_wide(&bias[S::LANES / 2..]) }
+    }
+
+    /// Adds the products of accumulators and multipliers.
+    #[inline(always)]
+    pub(super) fn add(&mut self, s: S, sums: S::I32, multipliers: &[i64]) {
+        self.even = s.add_wide(self.even, s.mul_wide(s.even(sums), s.load_wide(multipliers)));
+        self.odd = s.add_wide(self.odd, s.mul_wide(s.odd(sums), s.load_wide(&multipliers[S::LANES / 2..])));
+    }
+}
+
+struct Prepare<'a> {
+    layer: &'a Layer,
+    view: &'a LayerView<'a>,
+    is_sum: bool,
+}
+
+impl Job for Prepare<'_> {
+    type Output = Result<Constants, OutOfMemory>;
+
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Self::Output {
+        let Self { layer, view, is_sum } = self;
+        let level = view.level;
+        // An input of 16 bits leaves room for as many.
+        let with_spare = if is_sum { Constants::choose(view, 16).map(|chosen| (chosen, 16)) } else { None };
+        let chosen = with_spare.or_else(|| Constants::choose(view, 0).map(|chosen| (chosen, 0)));
+        let ((rounding, more), spare) = chosen.unwrap_or(((Rounding::Whole(level.shift), 0), 0));
+        let outputs = layer.outputs.next_multiple_of(layer.block);
+        let bias = |o: usize| level.bias.get(o).map_or(0, |b| (b + half(level.shift)) << (spare + more));
+        let multiplier = |m: &[i32], o: usize| m.get(o).map_or(0, |m| i64::from(*m) << more);
+        let terms = level.multipliers.len();
+        let mut values = Vec::new();
+        memory::reserve(&mut values, outputs * (1 + terms))?;
+        for first in (0..outputs).step_by(S::LANES) {
+            let lanes = in_halves(first, S::LANES);
+            values.extend(lanes.clone().map(bias));
+            level.multipliers.iter().for_each(|m| values.extend(lanes.clone().map(|o| multiplier(m, o))));
+        }
+        Ok(Constants { rounding, spare, terms, values })
+    }
+}
