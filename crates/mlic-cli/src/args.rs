@@ -97,7 +97,7 @@ pub(crate) struct EncodeArgs {
     /// Stream, `-` for standard output [default: IN with the extension .mlic; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
-    /// Quality, 0 to 100 [default: 50]
+    /// Quality, 0 to 100 in steps of 0.5 [default: 50]
     #[arg(short, long, value_name = "Q", value_parser = percent)]
     pub(crate) quality: Option<f32>,
     #[command(flatten)]
@@ -176,7 +176,7 @@ pub(crate) struct EvalArgs {
     /// Pictures, and directories of pictures
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Qualities, 0 to 100, with commas between
+    /// Qualities, 0 to 100 in steps of 0.5, with commas between
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = percent, default_value = "0,20,40,60,80,100")]
     pub(crate) qualities: Vec<f32>,
     /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}

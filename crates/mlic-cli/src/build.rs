@@ -102,7 +102,7 @@ pub(crate) struct CostArgs {
     /// Pictures, and directories of pictures
     #[arg(value_name = "PATH", required = true)]
     images: Vec<PathBuf>,
-    /// Qualities, 0 to 100, with commas between
+    /// Qualities, 0 to 100 in steps of 0.5, with commas between
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,25,50,75,100")]
     qualities: Vec<f32>,
     /// Print JSON

@@ -9,6 +9,7 @@ use crate::console;
 use crate::exit::Failure;
 use crate::files;
 use crate::progress::Progress;
+use crate::quality;
 
 const DEFAULT_QUALITY: f32 = 50.0;
 
@@ -32,7 +33,8 @@ pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     files::write(&output, &encoded.stream)?;
     let bpp = 8.0 * encoded.stream.len() as f64 / image.pixels() as f64;
     let (len, seconds) = (encoded.stream.len(), start.elapsed().as_secs_f64());
-    console::verbose(global, format_args!("{name}: {}x{}, quality {quality} of {steps}", image.width, image.height));
+    let (width, height, quality) = (image.width, image.height, quality::describe(quality, Some(steps)));
+    console::verbose(global, format_args!("{name}: {width}x{height}, quality {quality}"));
     console::verbose(global, format_args!("{}: {len} bytes, {bpp:.4} bpp, {seconds:.3} s", output.destination()));
     for time in &encoded.report.stages {
         console::verbose(global, format_args!("{}: {:.3} s on {}", time.stage, time.seconds, time.device));

@@ -1,19 +1,4 @@
 //! Exit codes, and the one form of an error message.
-//!
-//! | code | when |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | any other failure |
-//! | 2 | wrong usage |
-//! | 3 | the input cannot be read, or is not a picture that can be coded |
-//! | 4 | not a stream, or one of a version that is not supported |
-//! | 5 | damaged stream: a checksum, a forbidden value, a desync |
-//! | 6 | truncated stream; the picture of its whole slices is written, if there is any |
-//! | 7 | stream for another model |
-//! | 8 | model package refused |
-//! | 9 | output cannot be written, or exists |
-//! | 10 | backend not available |
-//! | 11 | the stream needs more pixels or memory than allowed |
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -21,18 +6,18 @@ use std::process::ExitCode;
 
 use mlic::ErrorKind;
 
-/// The table of this module for `--help`.
+/// What the codes of [`Exit`] mean, for help and manual pages.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
    0  done
    1  any other failure
    2  wrong usage
-   3  the input cannot be read, or is not a picture that can be coded
+   3  a file cannot be read, or is not a picture that can be coded
    4  not a stream, or one of a version that is not supported
    5  damaged stream: a checksum, a forbidden value, a desync
    6  truncated stream; the picture of its whole slices is written, if there is any
    7  stream for another model
-   8  model package refused
+   8  what a model package, or an export to build one of, holds is refused
    9  output cannot be written, or exists
   10  backend not available
   11  the stream needs more pixels, memory or time than allowed, or more memory than there is";

@@ -9,7 +9,8 @@ use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output};
-use mlic::{Codec, CodecOptions, DecodeLimits, Model};
+use mlic::{Codec, CodecOptions, DecodeLimits, Model, ModelError};
+use mlic_model::package::{self, MAX_PACKAGE_LEN};
 
 use crate::args::Global;
 use crate::console;
@@ -38,6 +39,20 @@ pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
     read_bytes(path, MAX_STREAM_LEN)
 }
 
+/// The bytes of a stream, or those of a package.
+pub(crate) enum Content {
+    Stream(Vec<u8>),
+    Package(Vec<u8>),
+}
+
+/// A stream or a package, by its first bytes, each up to its own limit.
+pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
+    let is_package = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().zip(&package::MAGIC).all(|(a, b)| a == b);
+    let limit = |head: &[u8]| if is_package(head) { MAX_PACKAGE_LEN } else { MAX_STREAM_LEN };
+    let bytes = read_limited(path, package::MAGIC.len() as u64, limit)?;
+    Ok(if is_package(&bytes) { Content::Package(bytes) } else { Content::Stream(bytes) })
+}
+
 /// A picture; what reading changed is noted.
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
@@ -60,14 +75,21 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) 
 
 /// Any file, up to `limit` bytes.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if is_dash(path) {
-        io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)
-    } else {
-        File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
-    };
+    read_limited(path, 0, |_| limit)
+}
+
+/// Any file, up to the bytes that `limit` allows, once it has seen the first `head` of them.
+fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> u64) -> Result<Vec<u8>, Failure> {
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", input_name(path), cause);
-    read.map_err(|e| failure(&e))?;
+    let mut bytes = Vec::new();
+    let mut read = || -> io::Result<u64> {
+        let mut file: Box<dyn Read> = if is_dash(path) { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };
+        file.by_ref().take(head).read_to_end(&mut bytes)?;
+        let limit = limit(&bytes);
+        file.take((limit + 1).saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
+        Ok(limit)
+    };
+    let limit = read().map_err(|e| failure(&e))?;
     if bytes.len() as u64 > limit { Err(failure(&format_args!("more than {limit} bytes"))) } else { Ok(bytes) }
 }
 
@@ -118,10 +140,18 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
 
 /// A model package, or the model of this program.
 pub(crate) fn model(package: Option<&Path>) -> Result<Model, Failure> {
-    let what = "cannot use model";
-    match package {
-        Some(path) => Model::open(path).map_err(|error| Failure::from_error(Exit::Model, what, path.display(), &error)),
-        None => mlic::default_model()
-            .map_err(|error| Failure::from_error(Exit::Model, what, "of this program", &error).hint("--model PACKAGE")),
-    }
+    let Some(path) = package else {
+        return mlic::default_model().map_err(|error| model_failure("of this program", &error).hint("--model PACKAGE"));
+    };
+    // What is no file (a pipe) cannot be mapped.
+    let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
+    model.map_err(|error| match error {
+        ModelError::Io { source, .. } => Failure::new(Exit::Input, "cannot read", path.display(), source),
+        error => model_failure(path.display(), &error),
+    })
+}
+
+fn model_failure(place: impl Display, error: &ModelError) -> Failure {
+    let exit = if matches!(error, ModelError::Io { .. }) { Exit::Input } else { Exit::Model };
+    Failure::from_error(exit, "cannot use model", place, error)
 }

@@ -1,27 +1,53 @@
 //! `mlic info`: the header of a stream, or a model package.
 
+use mlic::Model;
 use mlic::container::{self, ContainerError, SectionKind, Stream};
 use serde_json::{Value, json};
 
-use crate::args::InfoArgs;
+use crate::args::{Global, InfoArgs};
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::files::{self, Content};
 use crate::model;
+use crate::quality;
 
-pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
+const WHAT: &str = "cannot inspect";
+
+pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
     let name = files::input_name(&args.file);
-    let bytes = files::read_stream(&args.file)?;
-    let (value, damage) = match container::parse(&bytes) {
-        Ok(stream) => (describe(&stream, bytes.len()), stream.damage),
-        Err(ContainerError::NotAStream) if !files::is_dash(&args.file) => match files::model(Some(&args.file)) {
-            Ok(model) => (model::describe(&model)?, None),
-            Err(_) => return Err(Failure::new(Exit::NotAStream, "cannot inspect", name, "neither a stream nor a model package")),
-        },
-        Err(error) => return Err(Failure::from_codec("cannot inspect", name, &error.into())),
+    match files::read_stream_or_package(&args.file)? {
+        Content::Stream(bytes) => stream(&bytes, &name, args.json, global),
+        Content::Package(bytes) => {
+            let model = Model::from_bytes(bytes).map_err(|error| Failure::from_error(Exit::Model, WHAT, name, &error))?;
+            print(&model::describe(&model)?, args.json)
+        }
+    }
+}
+
+fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<(), Failure> {
+    let stream = container::parse(bytes).map_err(|error| match error {
+        ContainerError::NotAStream => Failure::new(Exit::NotAStream, WHAT, name, "neither a stream nor a model package"),
+        error => Failure::from_codec(WHAT, name, &error.into()),
+    })?;
+    let steps = steps_of(&stream, global)?;
+    let mut value = describe(&stream, bytes.len(), steps);
+    if !json {
+        value["quality"] = quality::describe(stream.header.quality, steps).into();
+        value.as_object_mut().and_then(|fields| fields.remove("quality_percent"));
+    }
+    print(&value, json)?;
+    let Some(damage) = stream.damage else { return Ok(()) };
+    let is_cut = matches!(damage, ContainerError::Truncated { .. });
+    Err(Failure::from_codec(if is_cut { "incomplete stream" } else { "damaged stream" }, name, &damage.into()))
+}
+
+/// Steps of quality of the stream's model, if that is the model in use.
+fn steps_of(stream: &Stream<'_>, global: &Global) -> Result<Option<u8>, Failure> {
+    let model = match &global.model {
+        Some(package) => Some(files::model(Some(package))?),
+        None => files::model(None).ok(),
     };
-    print(&value, args.json)?;
-    damage.map_or(Ok(()), |damage| Err(Failure::from_codec("incomplete stream", name, &damage.into())))
+    Ok(model.filter(|model| model.id() == stream.header.model_id).map(|model| model.quality_steps()))
 }
 
 /// Prints an object: as JSON, or one line for each of its values.
@@ -41,7 +67,7 @@ fn lines(prefix: &str, value: &Value) -> String {
     }
 }
 
-fn describe(stream: &Stream<'_>, len: usize) -> Value {
+fn describe(stream: &Stream<'_>, len: usize, steps: Option<u8>) -> Value {
     let header = &stream.header;
     let sections: serde_json::Map<_, _> = stream.sections.iter().map(|s| (section_name(s.kind), s.bytes.len().into())).collect();
     let pixels = f64::from(header.width) * f64::from(header.height);
@@ -53,6 +79,7 @@ fn describe(stream: &Stream<'_>, len: usize) -> Value {
         "height": header.height,
         "gray": header.gray,
         "quality": header.quality,
+        "quality_percent": steps.and_then(|steps| quality::percent(header.quality, steps)),
         "lanes": 1u32 << header.lanes_log2,
         "symbol_checksum": format!("{:08x}", header.symbol_checksum),
         "bytes": len,

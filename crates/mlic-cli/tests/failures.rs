@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, is_file, png_with, ppm};
+use common::{Place, TINY, is_file, png_with, ppm};
 use mlic_core::container::{self, ModelId, Section};
 use mlic_model::package::{self, SectionKind};
 
@@ -82,6 +82,7 @@ fn a_damaged_stream_is_5_wherever_it_is_damaged() {
         place.fails(&["decode", "bad.mlic"], 5, &["cannot decode: bad.mlic: ", "checksum"]);
         assert_eq!(place.run(&["info", "bad.mlic"]).code, 5, "{name}");
     }
+    place.run(&["info", "bad.mlic"]).has_error(&["damaged stream: bad.mlic: payload checksum"]);
     place.put("bad.mlic", &[stream.as_slice(), b"more"].concat());
     place.fails(&["decode", "bad.mlic"], 5, &["4 bytes follow the end"]);
 }
@@ -97,7 +98,9 @@ fn a_truncated_stream_gives_a_picture_and_6() {
     assert_eq!(common::png_size(&place.get("cut.png")), (48, 40, 2));
     let piped = place.run_with(&["decode", "-"], &stream[..stream.len() - 5]);
     assert_eq!((piped.code, &piped.stdout), (6, &place.get("cut.png")));
-    assert_eq!(place.run(&["info", "cut.mlic"]).code, 6);
+    let info = place.run(&["info", "cut.mlic"]);
+    assert_eq!(info.code, 6);
+    info.has_error(&["incomplete stream: cut.mlic: "]);
 }
 
 #[test]
@@ -138,15 +141,35 @@ fn a_model_package_that_is_none_is_8() {
     let place = Place::new();
     place.put("model", b"not a package");
     place.fails(&["encode", "in.ppm", "--model", "model"], 8, &["cannot use model: model: "]);
-    place.fails(&["encode", "in.ppm", "--model", "absent"], 8, &["cannot use model: absent: "]);
     place.fails(&["model", "verify", "model"], 8, &["cannot use model: model: "]);
     place.fails(&["--version", "--model", "model"], 8, &["cannot use model: model: "]);
+    let package = std::fs::read(TINY).unwrap();
+    place.put("cut.mlicpkg", &package[..package.len() / 2]);
+    place.fails(&["info", "cut.mlicpkg"], 8, &["cannot inspect: cut.mlicpkg: model package truncated"]);
+    let mut damaged = package.clone();
+    damaged[package.len() / 2] ^= 1;
+    place.put("bad.mlicpkg", &damaged);
+    place.fails(&["info", "bad.mlicpkg"], 8, &["cannot inspect: bad.mlicpkg: model package "]);
+    let piped = place.run_with(&["info", "-"], &package[..7]);
+    assert_eq!(piped.code, 8, "{}", piped.stderr);
+}
+
+#[test]
+fn a_model_package_that_cannot_be_read_is_3_and_named_once() {
+    let place = Place::new();
+    for command in [["encode", "in.ppm", "--model", "absent"].as_slice(), &["model", "verify", "absent"], &["info", "absent"]] {
+        let ended = place.run(command);
+        assert_eq!(ended.code, 3, "{}", ended.stderr);
+        assert_eq!(ended.stderr, "mlic: error: cannot read: absent: No such file or directory (os error 2)\n");
+    }
+    std::fs::create_dir(place.path("folder")).unwrap();
+    place.fails(&["encode", "in.ppm", "--model", "folder"], 3, &["cannot read: folder: Is a directory"]);
 }
 
 #[test]
 fn exact_pixels_of_a_model_without_them_are_8() {
     let place = Place::new();
-    let whole = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap();
+    let whole = std::fs::read(TINY).unwrap();
     let parsed = package::parse(&whole).unwrap();
     let without = parsed.sections().filter(|(kind, _)| *kind != SectionKind::ExactSynthesis);
     let without: Vec<_> = without.map(|(kind, range)| (kind, whole[range].to_vec())).collect();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, pgm, png_size, png_with, ppm};
+use common::{Place, TINY, pgm, png_size, png_with, ppm};
 use mlic_model::package::{self, SectionKind};
 
 #[test]
@@ -98,17 +98,31 @@ fn info_names_the_header_and_the_model() {
     let version = place.ok(&["--version"]);
     assert!(version.text().starts_with("mlic "));
     assert!(version.text().contains(json["model"].as_str().unwrap()), "{}", version.text());
+    assert_eq!((&json["quality"], &json["quality_percent"]), (&100.into(), &50.0.into()));
     let text = place.ok(&["info", "in.mlic"]);
     assert!(text.text().contains("\nwidth: 48\n"), "{}", text.text());
+    assert!(text.text().contains("\nquality: 50 (index 100 of 200)\n"), "{}", text.text());
+    let elsewhere = place.ok(&["info", "--json", "in.mlic", "--model", TINY]).json();
+    assert_eq!((&elsewhere["quality"], &elsewhere["quality_percent"]), (&100.into(), &serde_json::Value::Null));
     let model = place.ok(&["model", "info", "--json"]).json();
     assert_eq!(model["id"], json["model"]);
     assert!(place.ok(&["model", "verify"]).text().starts_with("ok: "));
 }
 
 #[test]
+fn info_reads_packages_from_files_and_pipes() {
+    let place = Place::new();
+    let package = std::fs::read(TINY).unwrap();
+    let known = place.ok(&["model", "info", TINY, "--json"]);
+    assert_eq!(place.ok(&["info", TINY, "--json"]).json(), known.json());
+    assert_eq!(place.run_with(&["info", "-"], &package).stdout, place.ok(&["info", TINY]).stdout);
+    assert!(place.run_with(&["model", "verify", "-"], &package).text().starts_with("ok: tiny "));
+}
+
+#[test]
 fn the_float_synthesis_may_be_the_integer_one() {
     let place = Place::new();
-    let model = mlic::Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap();
+    let model = mlic::Model::open(TINY).unwrap();
     let parsed = package::parse(model.as_bytes()).unwrap();
     let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
         (kind, if kind == SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
@@ -137,7 +151,7 @@ fn verbose_tells_sizes_and_times_on_standard_error() {
     let place = Place::new();
     let ended = place.ok(&["-v", "encode", "in.ppm"]);
     assert!(ended.stdout.is_empty());
-    assert!(ended.stderr.contains("in.ppm: 48x40, quality "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("in.ppm: 48x40, quality 50 (index 100 of 200)\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains(" bpp, "), "{}", ended.stderr);
 }
 

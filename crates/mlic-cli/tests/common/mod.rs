@@ -6,6 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// A small model package.
+pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
+
 /// A directory with what the program reads and writes.
 pub struct Place(tempfile::TempDir);
 

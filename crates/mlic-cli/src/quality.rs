@@ -1,0 +1,29 @@
+//! Qualities as users give them, 0 to 100, beside those of streams: an index into the steps of a model.
+
+/// The quality that an index of a model stands for; none where the model has one quality only, or no such index.
+pub(crate) fn percent(index: u8, steps: u8) -> Option<f32> {
+    (steps > 0 && index <= steps).then(|| 100.0 * f32::from(index) / f32::from(steps))
+}
+
+/// A quality for people; `steps` is none where the model is not at hand.
+pub(crate) fn describe(index: u8, steps: Option<u8>) -> String {
+    match (steps, steps.and_then(|steps| percent(index, steps))) {
+        (Some(0), _) => "the only one of this model".into(),
+        (Some(steps), Some(percent)) => format!("{percent} (index {index} of {steps})"),
+        _ => format!("index {index} of a model that is not at hand"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_of_the_user_comes_first() {
+        assert_eq!(describe(100, Some(200)), "50 (index 100 of 200)");
+        assert_eq!(describe(1, Some(200)), "0.5 (index 1 of 200)");
+        assert_eq!(describe(0, Some(0)), "the only one of this model");
+        assert_eq!(describe(7, None), "index 7 of a model that is not at hand");
+        assert_eq!(percent(201, 200), None);
+    }
+}
