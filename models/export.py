@@ -1,10 +1,11 @@
 """Write a trained MLIC++ checkpoint as the files that `mlic-builder` reads.
 
-    python export.py CHECKPOINT.pt OUT_DIR [--name NAME]
+    python export.py CHECKPOINT.pt OUT_DIR [--name NAME] [--force]
 
-Every width comes from the shapes of the checkpoint's tensors. OUT_DIR receives config.json, g_a.onnx, h_a.onnx, g_s.onnx
+A checkpoint in parts, CHECKPOINT.pt.0 and so on, is named without their numbers. Every width comes from the shapes of the checkpoint's tensors. OUT_DIR receives config.json, g_a.onnx, h_a.onnx, g_s.onnx
 (float transforms, dynamic height and width, GDN's reparametrization folded) and entropy.safetensors (all other tensors,
 under their checkpoint names). Anything missing, unknown or of the wrong shape is named, and the exit status is 1.
+An OUT_DIR that has anything in it is left as it is unless --force is given.
 """
 import argparse
 import copy
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 
 from mlicpp import GDN, Config, MLICPlusPlus
+from training import checkpoint
 
 OPSET = 17
 TRANSFORMS = {"g_a": ("x", 3, 16), "h_a": ("y", None, 4), "g_s": ("y_hat", None, 1)}
@@ -39,7 +41,7 @@ class ExportError(Exception):
 
 def load(path):
     """The checkpoint's state dict in f32: no "module." prefix, one spelling of the factorized prior, no derived buffers."""
-    data = torch.load(path, map_location="cpu", weights_only=True)
+    data = checkpoint.read(path)
     state = data.get("state_dict", data) if isinstance(data, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ExportError(f"{path}: neither a state dict nor a dict with one under 'state_dict'")
@@ -204,11 +206,14 @@ def main():
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", help="model name; the checkpoint's file name if not given")
+    parser.add_argument("--force", action="store_true", help="overwrite an export that is in OUT")
     args = parser.parse_args()
     name = args.name or args.checkpoint.name.split(".")[0]
     try:
+        if not args.force and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+            raise ExportError(f"{args.out} is there and not empty, and left as it is: --force overwrites an export in it")
         cfg, model = export(load(args.checkpoint), args.out, name)
-    except (ExportError, OSError, RuntimeError) as e:
+    except (ExportError, OSError, RuntimeError, ValueError) as e:
         print(f"export: {e}", file=sys.stderr)
         return 1
     print(json.dumps(describe(cfg, name)), f"{sum(p.numel() for p in model.parameters()):,} parameters")

@@ -3,6 +3,7 @@ import glob
 import io
 import os
 import pathlib
+import pickle
 
 import torch
 
@@ -15,12 +16,23 @@ def save(path, state, step, half=False):
     os.replace(path + ".tmp", path)
 
 
-def load(path):
-    """(state with float32 tensors, step). A path whose parts PATH.0, PATH.1, ... lie beside it is put together."""
+def read(path):
+    """What a file of `torch.save` holds. A path whose parts PATH.0, PATH.1, ... lie beside it is put together."""
+    path = str(path)
     parts = [path] if os.path.exists(path) else sorted(glob.glob(glob.escape(path) + ".[0-9]"))
     if not parts:
         raise FileNotFoundError(f"{path}: neither a checkpoint nor parts of one")
-    ck = torch.load(io.BytesIO(b"".join(pathlib.Path(p).read_bytes() for p in parts)), map_location="cpu")
+    data = b"".join(pathlib.Path(p).read_bytes() for p in parts)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+        # What the unpickler says of a text, an ONNX file or half a checkpoint fills a screen and names none of them.
+        raise ValueError(f"{path}: not a whole checkpoint of PyTorch") from e
+
+
+def load(path):
+    """(state with float32 tensors, step), of a path that `read` takes."""
+    ck = read(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in ck["state_dict"].items()}, ck.get("step", 0)
 
 

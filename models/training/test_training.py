@@ -1,16 +1,20 @@
 """python -m unittest discover models/training: seconds on a processor, no tiles needed."""
+import contextlib
+import io
 import json
 import os
 import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
 import checkpoint
+import export
 import fast
 import hyper
 import klt
@@ -168,6 +172,36 @@ class Whole(unittest.TestCase):
                 w = state[name].float().flatten(1)
                 steps = w / (w.abs().amax(1, keepdim=True) / most)
                 self.assertEqual((steps - steps.round()).abs().max().item() < 0.1, are, name)      # kept as float16
+
+
+class Export(unittest.TestCase):
+    def test_checkpoints_are_read_whole_or_in_parts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "mean.pt")
+            checkpoint.save(path, {"module.gain": torch.arange(9.0)}, 3, half=True)
+            checkpoint.cut(path, 500)
+            self.assertGreater(len(os.listdir(folder)), 1)
+            self.assertEqual(export.load(path)["gain"].tolist(), list(range(9)))
+
+    def test_what_is_no_checkpoint_is_said_in_a_sentence(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.pt")
+            for data in (b"", b"hello\n", b"\x08\x07\x12\x07pytorch\x1a\x05", b"PK\x03\x04"):
+                pathlib.Path(path).write_bytes(data)
+                with self.assertRaisesRegex(ValueError, "not a whole checkpoint of PyTorch$"):
+                    export.load(path)
+            torch.save([1, 2], path)
+            with self.assertRaisesRegex(export.ExportError, "neither a state dict"):
+                export.load(path)
+
+    def test_an_export_that_is_there_is_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            kept = pathlib.Path(folder, "config.json")
+            kept.write_text("{}")
+            with unittest.mock.patch("sys.argv", ["export.py", "absent.pt", folder]), contextlib.redirect_stderr(io.StringIO()) as said:
+                self.assertEqual(export.main(), 1)
+            self.assertIn("--force overwrites", said.getvalue())
+            self.assertEqual(kept.read_text(), "{}")
 
 
 class Levels(unittest.TestCase):

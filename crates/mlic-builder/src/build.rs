@@ -51,6 +51,15 @@ pub struct BuildOptions {
     pub provenance: BTreeMap<String, String>,
 }
 
+/// What [`build`] made.
+#[derive(Debug)]
+pub struct Built {
+    /// The package ([`Model::as_bytes`]), verified.
+    pub model: Model,
+    /// Growth of the bits, as a fraction, that int8 activations cost on the images; none where no choice was to be made.
+    pub growth: Option<f64>,
+}
+
 /// The float stages before the entropy model.
 pub struct Encoder {
     g_a: PlaneTransform,
@@ -156,19 +165,39 @@ pub fn level_of(config: &Config, quality: u8) -> f64 {
 ///
 /// # Errors
 /// Any [`BuildError`].
-pub fn build(
-    export: &Export,
-    images: &[Planes],
-    options: &BuildOptions,
-    log: &mut dyn FnMut(&str),
-) -> Result<Vec<u8>, BuildError> {
+pub fn build(export: &Export, images: &[Planes], options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
     if images.is_empty() {
         return Err(BuildError::NoImages);
     }
     let float = FloatModel::load(export)?;
+    if let Activations::NarrowIn(names) = &options.activations {
+        sources_of(names, &float)?;
+    }
     let session = Session::new(export, &float, images, options, log)?;
-    let widths = session.widths(options, log)?;
-    session.package(&widths, options)
+    let (widths, growth) = session.widths(options, log)?;
+    Ok(Built { model: session.package(&widths, options)?, growth })
+}
+
+/// Every tensor of the float networks with this width.
+fn uniform(float: &FloatModel, max: i32) -> Widths {
+    quantize::tensors(&float.layout, float.config.slices).into_iter().map(|source| (source, max)).collect()
+}
+
+/// Tensors by the name that `group` gives them.
+fn grouped(float: &FloatModel, widths: &Widths, group: impl Fn(&str) -> String) -> BTreeMap<String, Vec<Source>> {
+    let mut groups: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+    for source in widths.keys() {
+        groups.entry(group(&quantize::family(&float.layout, *source))).or_default().push(*source);
+    }
+    groups
+}
+
+/// The tensors of the networks of these names.
+fn sources_of(names: &[String], float: &FloatModel) -> Result<Vec<Source>, BuildError> {
+    let networks = grouped(float, &uniform(float, WIDE_MAX), network);
+    let known = || networks.keys().cloned().collect::<Vec<_>>().join(", ");
+    let of = |name: &String| networks.get(name).ok_or_else(|| BuildError::Network { name: name.clone(), known: known() });
+    Ok(names.iter().map(of).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().copied().collect())
 }
 
 /// Latents as the synthesis gets them, about: y with its gain, rounded, less its gain; at the lowest, a middle and the highest level.
@@ -285,19 +314,12 @@ impl<'a> Session<'a> {
     }
 
     /// The package, verified by loading it.
-    fn package(&self, widths: &Widths, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+    fn package(&self, widths: &Widths, options: &BuildOptions) -> Result<Model, BuildError> {
         let mut provenance = options.provenance.clone();
         let narrow = widths.values().filter(|max| **max <= NARROW_MAX).count();
         provenance.insert("activations".into(), format!("{narrow} of {} tensors int8, the others int16", widths.len()));
         provenance.extend(self.exact_synthesis.iter().map(|own| ("exact g_s".into(), layers_of_bytes(own))));
-        let package = self.parts(widths, provenance)?.to_package()?;
-        Model::from_bytes(package.clone())?;
-        Ok(package)
-    }
-
-    fn uniform(&self, max: i32) -> Widths {
-        let all = quantize::tensors(&self.float.layout, self.float.config.slices);
-        all.into_iter().map(|source| (source, max)).collect()
+        Ok(Model::from_bytes(self.parts(widths, provenance)?.to_package()?)?)
     }
 
     /// Bits of the trials with these widths.
@@ -308,46 +330,31 @@ impl<'a> Session<'a> {
         Ok(self.trials.iter().map(of).sum::<Result<f64, _>>()?)
     }
 
-    fn widths(&self, options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
+    /// The widths, and what a choice among them costs.
+    fn widths(&self, options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<(Widths, Option<f64>), BuildError> {
         match &options.activations {
-            Activations::Narrow => Ok(self.uniform(NARROW_MAX)),
-            Activations::Wide => Ok(self.uniform(WIDE_MAX)),
-            Activations::NarrowIn(names) => self.narrow_in(names),
-            Activations::Auto => self.choose_widths(options.budget, log),
+            Activations::Narrow => Ok((uniform(self.float, NARROW_MAX), None)),
+            Activations::Wide => Ok((uniform(self.float, WIDE_MAX), None)),
+            Activations::NarrowIn(names) => {
+                let mut widths = uniform(self.float, WIDE_MAX);
+                widths.extend(sources_of(names, self.float)?.into_iter().map(|s| (s, NARROW_MAX)));
+                Ok((widths, None))
+            }
+            Activations::Auto => self.choose_widths(options.budget, log).map(|(widths, growth)| (widths, Some(growth))),
         }
-    }
-
-    /// Tensors by the name that `group` gives them.
-    fn grouped(&self, widths: &Widths, group: impl Fn(&str) -> String) -> BTreeMap<String, Vec<Source>> {
-        let mut groups: BTreeMap<String, Vec<Source>> = BTreeMap::new();
-        for source in widths.keys() {
-            groups.entry(group(&quantize::family(&self.float.layout, *source))).or_default().push(*source);
-        }
-        groups
-    }
-
-    fn narrow_in(&self, names: &[String]) -> Result<Widths, BuildError> {
-        let mut widths = self.uniform(WIDE_MAX);
-        let networks = self.grouped(&widths, network);
-        for name in names {
-            let known = || networks.keys().cloned().collect::<Vec<_>>().join(", ");
-            let sources = networks.get(name).ok_or_else(|| BuildError::Network { name: name.clone(), known: known() })?;
-            widths.extend(sources.iter().map(|s| (*s, NARROW_MAX)));
-        }
-        Ok(widths)
     }
 
     /// int8 for one network after the other, cheapest first, as long as the budget lasts; of a network that costs more, for
-    /// those of its layers that do not.
-    fn choose_widths(&self, budget: f64, log: &mut dyn FnMut(&str)) -> Result<Widths, BuildError> {
-        let wide = self.uniform(WIDE_MAX);
+    /// those of its layers that do not. With the growth that came of it.
+    fn choose_widths(&self, budget: f64, log: &mut dyn FnMut(&str)) -> Result<(Widths, f64), BuildError> {
+        let wide = uniform(self.float, WIDE_MAX);
         let base = self.bits(&wide)?;
         let with = |widths: &Widths, sources: &[Source]| {
             let mut widths = widths.clone();
             widths.extend(sources.iter().map(|s| (*s, NARROW_MAX)));
             widths
         };
-        let networks = self.grouped(&wide, network);
+        let networks = grouped(self.float, &wide, network);
         let mut costs = Vec::with_capacity(networks.len());
         for (name, sources) in &networks {
             let growth = self.bits(&with(&wide, sources))? / base - 1.0;
@@ -355,27 +362,27 @@ impl<'a> Session<'a> {
             costs.push((growth, name));
         }
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut widths = wide;
+        let (mut widths, mut growth) = (wide, 0.0);
         let mut refused = Vec::new();
         for (_, name) in costs {
             let tried = with(&widths, &networks[name]);
             let total = self.bits(&tried)? / base - 1.0;
             log(&format!("with {name}: {:+.4} % bits", 100.0 * total));
             if total <= budget {
-                widths = tried;
+                (widths, growth) = (tried, total);
             } else {
                 refused.extend(networks[name].iter().map(|s| (*s, WIDE_MAX)));
             }
         }
-        for (name, sources) in self.grouped(&refused.into_iter().collect(), str::to_owned) {
+        for (name, sources) in grouped(self.float, &refused.into_iter().collect(), str::to_owned) {
             let tried = with(&widths, &sources);
             let total = self.bits(&tried)? / base - 1.0;
             log(&format!("with {name}: {:+.4} % bits", 100.0 * total));
             if total <= budget {
-                widths = tried;
+                (widths, growth) = (tried, total);
             }
         }
-        Ok(widths)
+        Ok((widths, growth))
     }
 }
 

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// What was given as an export is none.
+    #[error("not a folder written by models/export.py: run that on the checkpoint first")]
+    NotAnExport,
     /// A file of the export cannot be read.
     #[error("{path}: {source}")]
     Io {

@@ -65,6 +65,10 @@ impl Export {
             std::fs::read(&path).map_err(|source| BuildError::Io { path, source })
         };
         let format = |name: &str, message: String| BuildError::Format { path: folder.join(name), message };
+        // A checkpoint or an ONNX file, most likely, or the folder of one. What is not there is named by its own error.
+        if folder.exists() && !folder.join("config.json").exists() {
+            return Err(BuildError::NotAnExport);
+        }
         let shape: Shape = serde_json::from_slice(&read("config.json")?).map_err(|e| format("config.json", e.to_string()))?;
         let name = shape.name.clone();
         let config = shape.into_config();

@@ -103,7 +103,7 @@ fn package(export: &Export, exact_weights: Option<WeightWidth>) -> Model {
     };
     let data = (0..3 * 64 * 64).map(|i| 0.2 + 0.5 * (i / 64 % 64) as f32 / 64.0 + (i * i % 23) as f32 / 100.0).collect();
     let image = Planes { channels: 3, height: 64, width: 64, data };
-    Model::from_bytes(build(export, &[image], &options, &mut |_| ()).unwrap()).unwrap()
+    build(export, &[image], &options, &mut |_| ()).unwrap().model
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use mlic::{BackendChoice, PixelMode};
 
 use crate::exit::EXIT_CODES;
 use crate::model::ModelCommand;
+
+/// More threads than any machine has cores for, and few enough to be started.
+const MAX_THREADS: i64 = 256;
 
 /// Encode, decode, inspect and measure MLIC++ streams.
 ///
@@ -32,8 +36,8 @@ pub(crate) struct Arguments {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Threads, 0 for one per core
-    #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, global = true)]
+    /// Threads, at most 256; 0 for one per core
+    #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, value_parser = thread_count(), global = true)]
     pub(crate) threads: usize,
     /// Model package to use instead of the one that comes with the program
     #[arg(long, value_name = "PACKAGE", global = true)]
@@ -44,9 +48,9 @@ pub(crate) struct Global {
     /// Refuse pictures and streams of more pixels
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS, global = true)]
     pub(crate) max_pixels: u64,
-    /// Refuse streams that need more MiB of memory to decode
-    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MAX_MEMORY_BYTES >> 20, global = true)]
-    pub(crate) max_memory: u64,
+    /// Refuse streams that need more memory to decode: MiB, or a number with K, M, G or T after it
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size, global = true)]
+    pub(crate) max_memory: Size,
     /// Refuse streams that take more seconds to decode; looked at before each pass and before the picture
     #[arg(long, value_name = "S", value_parser = seconds, global = true)]
     pub(crate) max_seconds: Option<Duration>,
@@ -59,6 +63,16 @@ pub(crate) struct Global {
     /// Overwrite the output file if it exists
     #[arg(long, global = true)]
     pub(crate) force: bool,
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}M", self.0 >> 20)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -247,12 +261,33 @@ fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
     PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
 }
 
+fn thread_count() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(..=MAX_THREADS).map(usize::from)
+}
+
+/// A number of MiB, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
+fn size(text: &str) -> Result<Size, String> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim().to_ascii_uppercase().as_str() {
+        "K" | "KB" | "KIB" => Some(10),
+        "" | "M" | "MB" | "MIB" => Some(20),
+        "G" | "GB" | "GIB" => Some(30),
+        "T" | "TB" | "TIB" => Some(40),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok().zip(shift);
+    let bytes = number.map(|(number, shift): (u64, u32)| number.saturating_mul(1 << shift));
+    bytes.map(Size).ok_or_else(|| "a number of MiB is needed, or one with K, M, G or T after it, as in 512M".into())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim().parse::<f64>().map_err(|_| "a number of seconds is needed".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-fn percent(text: &str) -> Result<f32, String> {
+/// A quality on the user's scale.
+pub(crate) fn percent(text: &str) -> Result<f32, String> {
     let value = text.trim().parse::<f32>().ok().filter(|value| (0.0..=100.0).contains(value));
     value.ok_or_else(|| "a number from 0 to 100 is needed".into())
 }
@@ -262,4 +297,21 @@ fn color(text: &str) -> Result<[u8; 3], String> {
     let value = if digits.len() == 6 { u32::from_str_radix(digits, 16).ok() } else { None };
     let [_, r, g, b] = value.ok_or("six hexadecimal digits are needed")?.to_be_bytes();
     Ok([r, g, b])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_mebibytes_or_have_a_unit() {
+        for (text, bytes) in [("512", 512 << 20), ("512M", 512 << 20), ("64k", 64 << 10), ("2 GiB", 2 << 30), ("1T", 1 << 40)] {
+            assert_eq!(size(text), Ok(Size(bytes)), "{text}");
+        }
+        assert_eq!(size("99999999999999999999T").ok(), None);
+        assert_eq!(size("99999999999T"), Ok(Size(u64::MAX)));
+        for text in ["", "M", "-1", "1.5G", "512X"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -20,9 +20,11 @@ pub(crate) fn stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints the error of the program.
+/// Prints an error, unless nothing is to be said of it.
 pub(crate) fn error(failure: &Failure) {
-    line("error", failure);
+    if !failure.is_silent() {
+        line("error", failure);
+    }
 }
 
 /// Prints what was changed or left out, unless the user wants quiet.

@@ -18,7 +18,7 @@ Exit codes:
    6  truncated stream; the picture of its whole slices is written, if there is any
    7  stream for another model
    8  what a model package, or an export to build one of, holds is refused
-   9  output cannot be written, or exists
+   9  output cannot be written, or exists; nothing is said of a pipe that its reader has closed
   10  backend not available
   11  the stream needs more pixels, memory or time than allowed, or more memory than there is";
 
@@ -69,12 +69,14 @@ pub(crate) struct Failure {
     place: String,
     cause: String,
     hint: Option<String>,
+    /// Nothing is to be said of it.
+    silent: bool,
 }
 
 impl Failure {
     /// `what` could not be done with `place`.
     pub(crate) fn new(exit: Exit, what: &'static str, place: impl fmt::Display, cause: impl fmt::Display) -> Self {
-        Self { exit, what, place: place.to_string(), cause: cause.to_string(), hint: None }
+        Self { exit, what, place: place.to_string(), cause: cause.to_string(), hint: None, silent: false }
     }
 
     /// The same, with an error and all its sources.
@@ -88,7 +90,7 @@ impl Failure {
         match error {
             mlic::Error::WrongModel { .. } => failure.hint("give that model with --model PACKAGE"),
             mlic::Error::Pixels { .. } => failure.hint("--max-pixels N allows more"),
-            mlic::Error::Memory { .. } => failure.hint("--max-memory MIB allows more"),
+            mlic::Error::Memory { .. } => failure.hint("--max-memory SIZE allows more"),
             mlic::Error::Time { .. } => failure.hint("--max-seconds S allows more"),
             _ => failure,
         }
@@ -103,6 +105,15 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Of which nothing is to be said: it was said, or nobody listens.
+    pub(crate) fn silent(self) -> Self {
+        Self { silent: true, ..self }
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     pub(crate) fn exit(&self) -> Exit {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
-use mlic::output::{Destination, Output};
+use mlic::output::{Destination, Output, OutputError};
 use mlic::{Codec, CodecOptions, DecodeLimits, Model, ModelError};
 use mlic_model::package::{self, MAX_PACKAGE_LEN};
 
@@ -82,7 +82,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
 fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> u64) -> Result<Vec<u8>, Failure> {
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", input_name(path), cause);
     let mut bytes = Vec::new();
-    let mut read = || -> io::Result<u64> {
+    let read = || -> io::Result<u64> {
         let mut file: Box<dyn Read> = if is_dash(path) { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };
         file.by_ref().take(head).read_to_end(&mut bytes)?;
         let limit = limit(&bytes);
@@ -104,8 +104,13 @@ pub(crate) fn output(input: &Path, named: Option<&Path>, extension: &str, global
         return Err(Failure::usage(path.display(), "it is the input too"));
     }
     let output = Output::new(Destination::from_argument(&path), global.force);
-    output.check().map_err(|error| output_failure(&output, &error))?;
+    check(&output)?;
     Ok(output)
+}
+
+/// Finds what can be known to fail before there is something to write.
+pub(crate) fn check(output: &Output) -> Result<(), Failure> {
+    output.check().map_err(|error| output_failure(output, &error))
 }
 
 /// Writes all of it or, to a file, nothing.
@@ -113,10 +118,11 @@ pub(crate) fn write(output: &Output, bytes: &[u8]) -> Result<(), Failure> {
     output.write(bytes).map_err(|error| output_failure(output, &error))
 }
 
-fn output_failure(output: &Output, error: &mlic::output::OutputError) -> Failure {
+fn output_failure(output: &Output, error: &OutputError) -> Failure {
     let failure = Failure::from_error(Exit::Output, "cannot write", output.destination(), error);
     match error {
-        mlic::output::OutputError::Exists => failure.hint("--force overwrites it"),
+        OutputError::Exists => failure.hint("--force overwrites it"),
+        OutputError::Io { source } if source.kind() == io::ErrorKind::BrokenPipe => failure.silent(),
         _ => failure,
     }
 }
@@ -131,7 +137,7 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     let options = CodecOptions { backend: global.backend, threads: global.threads, ..CodecOptions::default() };
     let mut limits = DecodeLimits::default();
     limits.max_pixels = global.max_pixels;
-    limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);
+    limits.max_memory_bytes = global.max_memory.0;
     limits.max_time = global.max_seconds;
     Codec::new(model(global.model.as_deref())?, options)
         .map(|codec| codec.decode_limits(limits))

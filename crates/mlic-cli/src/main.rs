@@ -4,6 +4,8 @@ mod args;
 #[cfg(feature = "builder")]
 mod build;
 mod console;
+#[cfg(feature = "builder")]
+mod cost;
 mod decode;
 mod encode;
 mod eval;

@@ -1,4 +1,4 @@
-//! `mlic model`: what a package is, whether it is sound; building one and what its integers cost are in [`crate::build`].
+//! `mlic model`: what a package is, whether it is sound; building one is in `build`, what its integers cost in `cost`.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use crate::args::Global;
 #[cfg(feature = "builder")]
-use crate::build::{BuildArgs, CostArgs};
+use crate::build::BuildArgs;
 use crate::console;
+#[cfg(feature = "builder")]
+use crate::cost::CostArgs;
 use crate::exit::{Exit, Failure};
 use crate::{files, info};
 
@@ -51,7 +53,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         #[cfg(feature = "builder")]
         ModelCommand::Build(args) => crate::build::build(args, global),
         #[cfg(feature = "builder")]
-        ModelCommand::Cost(args) => crate::build::cost(args, global),
+        ModelCommand::Cost(args) => crate::cost::run(args, global),
     }
 }
 
