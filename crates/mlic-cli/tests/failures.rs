@@ -17,6 +17,8 @@ fn wrong_usage_is_2() {
         &["encode", "in.ppm", "-q", "nan"],
         &["encode", "in.ppm", "--background", "red"],
         &["encode", "in.ppm", "--quiet", "-v"],
+        &["encode", "in.ppm", "-j", "257"],
+        &["encode", "in.ppm", "--max-memory", "512X"],
         &["eval", "in.ppm", "--anchor-codec", "x"],
         &["decode", "in.ppm", "--backend", "abacus"],
     ] {
@@ -128,7 +130,12 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     place.put("s.mlic", &place.stream());
     let hint = "(--max-pixels N allows more)";
     place.fails(&["decode", "s.mlic", "--max-pixels", "1919"], 11, &["cannot decode: s.mlic: ", "at most 1919 pixels", hint]);
-    place.fails(&["decode", "s.mlic", "--max-memory", "0"], 11, &["cannot decode: s.mlic: ", "(--max-memory MIB allows more)"]);
+    place.ok(&["decode", "s.mlic", "-o", "within.ppm", "--max-memory", "512M"]);
+    place.fails(
+        &["decode", "s.mlic", "--max-memory", "64K"],
+        11,
+        &["cannot decode: s.mlic: ", "(--max-memory SIZE allows more)"],
+    );
     let hint_of_time = ["longer than 0.000001 s", "before slice 0 anchor", "(--max-seconds S allows more)"];
     place.fails(&["decode", "s.mlic", "--max-seconds", "1e-6"], 11, &hint_of_time);
     assert_eq!(place.run(&["decode", "s.mlic", "--max-seconds=-1"]).code, 2);

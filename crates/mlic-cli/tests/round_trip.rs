@@ -176,6 +176,7 @@ fn a_closed_standard_output_is_no_panic() {
         let output = place.command(arguments).stdout(writer).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!stderr.contains("panick"), "{stderr}");
+        assert!(!stderr.contains("error"), "{stderr}");
         let code = if arguments[0] == "decode" { 9 } else { 0 };
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     }
