@@ -77,7 +77,7 @@ impl fmt::Display for Size {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Encode a PNG, JPEG, WebP, PPM or PGM picture
+    /// Encode a PNG, JPEG, WebP, PPM, PGM, PBM or PAM picture
     Encode(EncodeArgs),
     /// Decode a stream to PNG, PPM or PGM
     Decode(DecodeArgs),
@@ -117,6 +117,8 @@ pub(crate) struct EncodeArgs {
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     /// What becomes of ICC profile, EXIF and XMP
+    ///
+    /// Nothing else is ever kept: not text, comments, IPTC, nor the density of pixels. Notes name what a file had of it.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use mlic::Truncation;
 use mlic::image::{Image, OutputFormat, write_image};
+use mlic::metadata::MetadataKind;
 use mlic::output::Output;
 
 use crate::args::{DecodeArgs, Global};
@@ -59,7 +60,9 @@ fn write_picture(
     global: &Global,
 ) -> Result<(), Failure> {
     for kind in format.cannot_keep(&image.metadata) {
-        console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it"));
+        let turned = kind == MetadataKind::Exif && image.metadata.is_turned();
+        let then = if turned { "; it has the orientation: the picture may lie on its side" } else { "" };
+        console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
         image.metadata.set(kind, None);
     }
     let is_pgm = path.and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("pgm"));

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use report::{Evaluation, ImageResult, Mean};
 
 /// Extensions of the files that are taken from a directory. A file named on the command line is taken in any case.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pnm", "pam"];
+const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
 
 /// A quality as the user gives it and as the stream has it.
 #[derive(Clone, Copy, Debug)]

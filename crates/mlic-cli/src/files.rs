@@ -66,6 +66,7 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) 
             E::PixelLimit { limit, .. } if limit < MAX_PIXELS => failure.hint("--max-pixels N allows more"),
             E::DepthUnsupported { .. } => failure.hint("--reduce-depth"),
             E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => failure.hint("--metadata fit leaves it out"),
+            E::ColorSpaceUnsupported { .. } => failure.hint("--metadata fit takes them for those of sRGB"),
             _ => failure,
         }
     })?;

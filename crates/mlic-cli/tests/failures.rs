@@ -38,7 +38,7 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["encode", "absent.png"], 3, &["cannot read: absent.png: ", "No such file"]);
     place.fails(&["decode", "absent.mlic"], 3, &["cannot read: absent.mlic: ", "No such file"]);
     place.put("text.png", b"hello");
-    place.fails(&["encode", "text.png"], 3, &["cannot read: text.png: not a PNG, JPEG, WebP, PPM or PGM file"]);
+    place.fails(&["encode", "text.png"], 3, &["cannot read: text.png: not a PNG, JPEG, WebP, PPM, PGM, PBM or PAM file"]);
     place.put("half.ppm", &ppm(48, 40)[..1000]);
     place.fails(&["encode", "half.ppm"], 3, &["half.ppm: truncated PNM file: 1000 bytes"]);
     place.put("big.ppm", b"P6 70000 1 255\n");
@@ -55,6 +55,8 @@ fn input_that_is_no_usable_picture_is_3() {
         3,
         &["the ICC profile is there and cannot be read", "(--metadata fit leaves it out)"],
     );
+    place.put("wide.png", &png_with(2, 8, &[1, 2, 3], Some((b"cICP", &[9, 16, 0, 1]))));
+    place.fails(&["encode", "wide.png"], 3, &["wide.png: the colours are not those of sRGB, by cICP", "(--metadata fit takes"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     place.fails(&["eval", "empty"], 3, &["cannot read: empty: no file ends in png"]);
     place.put("anchor.json", b"{}");

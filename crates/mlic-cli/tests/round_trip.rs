@@ -71,6 +71,11 @@ fn exif_travels_through_the_stream() {
     assert!(place.get("out.png").windows(19).any(|w| w == b"eXIfII*\0turned left"));
     let ended = place.ok(&["decode", "in.mlic", "-o", "out.ppm"]);
     assert_eq!(ended.stderr, "mlic: note: out.ppm: EXIF left out: ppm cannot carry it\n");
+    let turned = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    place.put("turned.png", &png_with(2, 8, &[9, 8, 7], Some((b"eXIf", turned))));
+    place.ok(&["encode", "turned.png"]);
+    let ended = place.ok(&["decode", "turned.mlic", "--format", "ppm"]);
+    assert!(ended.stderr.ends_with("cannot carry it; it has the orientation: the picture may lie on its side\n"));
     let ended = place.ok(&["encode", "in.png", "-o", "bare.mlic", "--metadata", "strip"]);
     assert_eq!(ended.stderr, "");
     assert_eq!(place.ok(&["info", "--json", "bare.mlic"]).json()["sections"], serde_json::json!({}));

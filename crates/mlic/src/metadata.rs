@@ -62,6 +62,13 @@ impl Metadata {
         }
     }
 
+    /// Whether EXIF says that the picture is to be turned or mirrored before it is shown.
+    pub fn is_turned(&self) -> bool {
+        use image::metadata::Orientation;
+        let orientation = self.exif.as_deref().and_then(Orientation::from_exif_chunk);
+        orientation.is_some_and(|orientation| orientation != Orientation::NoTransforms)
+    }
+
     /// Sets or clears the part of that kind.
     pub fn set(&mut self, kind: MetadataKind, bytes: Option<Vec<u8>>) {
         let part = match kind {
@@ -80,5 +87,21 @@ impl Metadata {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.parts().next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_orientation_is_found_in_exif() {
+        let exif = |orientation: u8| {
+            let tag = [0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+            Some([b"II*\0\x08\0\0\0\x01\0".as_slice(), &tag, &[0; 4]].concat())
+        };
+        let turned = |exif| Metadata { exif, ..Metadata::default() }.is_turned();
+        assert!(turned(exif(6)) && turned(exif(2)));
+        assert!(!turned(exif(1)) && !turned(None) && !turned(Some(b"II*\0turned left".to_vec())));
     }
 }

@@ -12,10 +12,10 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum ImageError {
     /// The content is none of the formats.
-    #[error("not a PNG, JPEG, WebP, PPM or PGM file")]
+    #[error("not a PNG, JPEG, WebP, PPM, PGM, PBM or PAM file")]
     NotAnImage,
     /// A picture format, but none that is read here, or a variant of one that is not.
-    #[error("{format} is not supported: convert it to PNG, JPEG, WebP, PPM or PGM")]
+    #[error("{format} is not supported: convert it to PNG, JPEG, WebP, PPM, PGM, PBM or PAM")]
     FormatUnsupported {
         /// Name of the format, or of the feature.
         format: String,
@@ -101,6 +101,14 @@ pub enum ImageError {
         /// Name of the format.
         format: &'static str,
     },
+    /// Chunks say that the colours are not those of sRGB, and no stream carries them.
+    #[error(
+        "the colours are not those of sRGB, by {chunks}, which a stream cannot carry: convert the picture, or give it an ICC profile"
+    )]
+    ColorSpaceUnsupported {
+        /// The chunks that say so.
+        chunks: String,
+    },
     /// Metadata that does not fit a section of a stream.
     #[error("{kind} of {len_bytes} bytes, a section holds at most {limit_bytes}")]
     MetadataLimit {
@@ -138,9 +146,12 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// The error of `format`'s parser in the `image` crate, in our terms.
-    pub(super) fn from_decoder(format: &'static str, error: ::image::ImageError) -> Self {
+    /// The error of `format`'s parser in the `image` crate, in our terms, for a file of so many bytes.
+    pub(super) fn from_decoder(format: &'static str, have_bytes: usize, error: ::image::ImageError) -> Self {
         match error {
+            ::image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Self::Truncated { format, have_bytes: have_bytes as u64 }
+            }
             ::image::ImageError::Unsupported(e) => Self::FormatUnsupported { format: e.to_string() },
             e => Self::Damaged { format, source: Box::new(e) },
         }

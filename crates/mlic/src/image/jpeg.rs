@@ -25,7 +25,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     if !markers.complete {
         return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
     }
-    let wrap = |e| ImageError::from_decoder(FORMAT, e);
+    let wrap = |e| ImageError::from_decoder(FORMAT, bytes.len(), e);
     let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(wrap)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > PIXELS_PER_BYTE * bytes.len() as u64 {
@@ -34,7 +34,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     let icc = decoder.icc_profile().map_err(wrap)?;
     let exif = decoder.exif_metadata().map_err(wrap)?;
     let xmp = decoder.xmp_metadata().map_err(wrap)?;
-    let mut raw = Raw::from_decoder(FORMAT, decoder, options)?;
+    let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
     raw.attach(MetadataKind::Icc, Found::new(icc, markers.icc), options.metadata)?;
     raw.attach_exif(Found::new(exif, false), options.metadata)?;
     raw.attach(MetadataKind::Xmp, Found::new(xmp, false), options.metadata)?;
@@ -82,6 +82,8 @@ impl Markers {
                 self.bits = segment.first().copied();
                 self.components = segment.get(5).copied();
             }
+            // Units, unless it is an aspect ratio alone, and the density in both directions.
+            0xe0 if segment.starts_with(b"JFIF\0") && !matches!(segment.get(7), None | Some(0)) => self.note("density (JFIF)"),
             0xe1 if segment.starts_with(b"http://ns.adobe.com/xmp/extension/\0") => self.note("extended XMP"),
             0xe2 if segment.starts_with(b"ICC_PROFILE\0") => self.icc = true,
             0xe2 if segment.starts_with(b"MPF\0") => self.note("further pictures (MPF)"),

@@ -20,20 +20,15 @@ const MAX_NAMED: usize = 8;
 /// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
-const SILENT: [&[u8; 4]; 13] =
-    [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf", b"sRGB", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
-/// What gAMA and cHRM say of a picture that is sRGB, as one without them is taken to be.
-const SRGB_GAMMA: [u8; 4] = 45_455u32.to_be_bytes();
-const SRGB_PRIMARIES: [[u8; 4]; 8] = [
-    31_270u32.to_be_bytes(),
-    32_900u32.to_be_bytes(),
-    64_000u32.to_be_bytes(),
-    33_000u32.to_be_bytes(),
-    30_000u32.to_be_bytes(),
-    60_000u32.to_be_bytes(),
-    15_000u32.to_be_bytes(),
-    6_000u32.to_be_bytes(),
-];
+const SILENT: [&[u8; 4]; 12] =
+    [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
+/// What gAMA and cHRM say of a picture that is sRGB, as one without them is taken to be, in units of 1e-5.
+const SRGB_GAMMA: [u32; 1] = [45_455];
+const SRGB_PRIMARIES: [u32; 8] = [31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000];
+/// How far they may be from that: writers round them, and nobody sees it.
+const SRGB_TOLERANCE: u32 = 500;
+/// What cICP says of it: primaries and transfer function of sRGB, RGB, full range.
+const SRGB_CODES: [u8; 4] = [1, 13, 0, 1];
 
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: WORK_BYTES });
@@ -66,6 +61,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     raw.attach(MetadataKind::Icc, Found::new(owned(&info.icc_profile), chunks.icc), options.metadata)?;
     raw.attach_exif(Found::new(owned(&info.exif_metadata), chunks.exif), options.metadata)?;
     raw.attach(MetadataKind::Xmp, xmp(info, chunks.xmp), options.metadata)?;
+    raw.check_colors(&chunks.colors(), options.metadata)?;
     raw.note_not_kept(&chunks.not_kept, options.metadata);
     Ok(raw)
 }
@@ -98,6 +94,12 @@ struct Chunks {
     exif: bool,
     xmp: bool,
     animation: bool,
+    /// A chunk says sRGB: gAMA and cHRM have no say beside it.
+    srgb: bool,
+    /// Chunks by which the colours are others than sRGB's.
+    other_code: bool,
+    other_gamma: bool,
+    other_primaries: bool,
     /// Types of chunks whose content gets lost, each once; [`MAX_NAMED`] of them, then `others`.
     not_kept: Vec<String>,
 }
@@ -115,14 +117,23 @@ impl Chunks {
         found
     }
 
+    /// The chunks by which the colours are not sRGB's: cICP before all others, then a profile, then sRGB, then the rest.
+    fn colors(&self) -> Vec<&'static str> {
+        let rest = !(self.icc || self.srgb);
+        let all = [(self.other_code, "cICP"), (rest && self.other_gamma, "gAMA"), (rest && self.other_primaries, "cHRM")];
+        all.into_iter().filter_map(|(is_other, chunk)| is_other.then_some(chunk)).collect()
+    }
+
     fn chunk(&mut self, kind: &[u8; 4], body: &[u8]) {
         match kind {
             b"iCCP" => self.icc = true,
             b"eXIf" => self.exif = true,
             b"acTL" => self.animation = true,
             b"iTXt" if body.strip_prefix(XMP_KEYWORD.as_bytes()).is_some_and(|rest| rest.starts_with(b"\0")) => self.xmp = true,
-            b"gAMA" if body == SRGB_GAMMA => {}
-            b"cHRM" if body == SRGB_PRIMARIES.as_flattened() => {}
+            b"sRGB" => self.srgb = true,
+            b"cICP" => self.other_code = body != SRGB_CODES,
+            b"gAMA" => self.other_gamma = !is_about(body, &SRGB_GAMMA),
+            b"cHRM" => self.other_primaries = !is_about(body, &SRGB_PRIMARIES),
             _ if SILENT.contains(&kind) => {}
             _ => {
                 let name = if self.not_kept.len() < MAX_NAMED { kind.escape_ascii().to_string() } else { "others".into() };
@@ -132,4 +143,11 @@ impl Chunks {
             }
         }
     }
+}
+
+/// Whether a chunk holds these numbers, about.
+fn is_about(body: &[u8], numbers: &[u32]) -> bool {
+    let (found, rest) = body.as_chunks::<4>();
+    let near = |(found, number): (&[u8; 4], &u32)| u32::from_be_bytes(*found).abs_diff(*number) <= SRGB_TOLERANCE;
+    rest.is_empty() && found.len() == numbers.len() && found.iter().zip(numbers).all(near)
 }

@@ -11,7 +11,7 @@ use super::{ImageError, ReadOptions, check_size};
 const FORMAT: &str = "PNM";
 
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
-    let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(|e| ImageError::from_decoder(FORMAT, e))?;
+    let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(|e| ImageError::from_decoder(FORMAT, bytes.len(), e))?;
     let (width, height) = decoder.dimensions();
     let pixels = check_size(width, height, options.max_pixels)?;
     let samples = decoder.total_bytes();
@@ -27,7 +27,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
         return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
     }
     let maximum = header_maximum(bytes);
-    let mut raw = Raw::from_decoder(FORMAT, decoder, options)?;
+    let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
     if let Some(maximum) = maximum.filter(|m| ![1, 255, 65535].contains(m)) {
         let full = if raw.wide { 65535 } else { 255 };
         raw.notes.push(format!("samples scaled from 0..={maximum} to 0..={full}"));

@@ -43,13 +43,14 @@ impl Found {
 }
 
 impl Raw {
-    /// The pixels of `decoder`, whose size is held against the limits first.
+    /// The pixels of `decoder`, whose size is held against the limits first, from a file of `have_bytes`.
     pub(super) fn from_decoder<D: ImageDecoder>(
         format: &'static str,
+        have_bytes: usize,
         mut decoder: D,
         options: &ReadOptions,
     ) -> Result<Self, ImageError> {
-        let wrap = |e| ImageError::from_decoder(format, e);
+        let wrap = |e| ImageError::from_decoder(format, have_bytes, e);
         let (width, height) = decoder.dimensions();
         check_size(width, height, options.max_pixels)?;
         let (channels, wide) = match decoder.color_type() {
@@ -101,6 +102,19 @@ impl Raw {
             let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
             self.notes.push(format!("not kept from the file: {}", names.join(", ")));
         }
+    }
+
+    /// Refuses colours that a stream cannot tell from those of sRGB, or notes them, as the caller wants.
+    pub(super) fn check_colors(&mut self, chunks: &[&str], policy: MetadataPolicy) -> Result<(), ImageError> {
+        if chunks.is_empty() || policy == MetadataPolicy::Strip {
+            return Ok(());
+        }
+        let chunks = chunks.join(" and ");
+        if policy == MetadataPolicy::Keep {
+            return Err(ImageError::ColorSpaceUnsupported { chunks });
+        }
+        self.notes.push(format!("left out: {chunks}, so that the colours will be taken for those of sRGB"));
+        Ok(())
     }
 
     /// Attaches EXIF without the `Exif\0\0` that JPEG and some WebP files put before the TIFF header.

@@ -119,10 +119,33 @@ fn metadata_that_cannot_be_kept_is_an_error_or_a_note() {
 
 #[test]
 fn chunks_that_get_lost_are_noted() {
-    let with = |gamma: u32| with_chunk(&wide_file([0; 4]), b"gAMA", &gamma.to_be_bytes(), true);
-    let lost = with_chunk(&with(100_000), b"tEXt", b"Title\0x", false);
-    assert!(read(&lost).unwrap().notes.contains(&"not kept from the file: gAMA, tEXt".to_string()));
-    assert_eq!(read(&with(45_455)).unwrap().notes.len(), 1, "the gamma of sRGB is what a picture without has");
+    let lost = with_chunk(&with_chunk(&wide_file([0; 4]), b"tEXt", b"Title\0x", false), b"pHYs", &[0; 9], true);
+    assert!(read(&lost).unwrap().notes.contains(&"not kept from the file: pHYs, tEXt".to_string()));
+}
+
+#[test]
+fn colours_that_are_not_those_of_srgb_are_refused_or_noted() {
+    let bytes = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
+    let with = |kind: &[u8; 4], body: &[u8]| with_chunk(&rgba_file(255), kind, body, true);
+    let srgb = bytes(&[31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000]);
+    let rounded = bytes(&[31_269, 32_899, 63_999, 33_001, 30_000, 60_000, 15_000, 5_999]);
+    let adobe = bytes(&[31_270, 32_900, 64_000, 33_000, 21_000, 71_000, 15_000, 6_000]);
+    for file in [with(b"gAMA", &bytes(&[45_455])), with(b"cHRM", &srgb), with(b"cHRM", &rounded), with(b"cICP", &[1, 13, 0, 1])] {
+        assert_eq!(read(&file).unwrap().notes, ["the alpha channel is opaque everywhere: left out"]);
+    }
+    let fit = ReadOptions { metadata: MetadataPolicy::Fit, ..ReadOptions::default() };
+    let strip = ReadOptions { metadata: MetadataPolicy::Strip, ..ReadOptions::default() };
+    for (kind, body) in [(b"gAMA", bytes(&[100_000])), (b"cHRM", adobe), (b"cICP", vec![9, 16, 0, 1]), (b"gAMA", vec![])] {
+        let (file, name) = (with(kind, &body), kind.escape_ascii().to_string());
+        assert!(matches!(read(&file), Err(ImageError::ColorSpaceUnsupported { chunks }) if chunks == name), "{name}");
+        let notes = read_image(&file, &fit).unwrap().notes;
+        assert!(notes.iter().any(|note| note.starts_with(&format!("left out: {name}, so that"))), "{notes:?}");
+        assert_eq!(read_image(&file, &strip).unwrap().notes.len(), 1);
+    }
+    // A profile, or sRGB, is heard before gAMA; cICP before both.
+    let gamma = with(b"gAMA", &bytes(&[100_000]));
+    assert!(read(&with_chunk(&gamma, b"sRGB", &[0], true)).is_ok());
+    assert!(read(&with_chunk(&with(b"cICP", &[9, 16, 0, 1]), b"sRGB", &[0], true)).is_err());
 }
 
 #[test]
@@ -191,6 +214,10 @@ fn jpeg_is_read_with_its_metadata() {
     assert!(image.rgb.iter().all(|&v| v.abs_diff(90) <= 1));
     assert_eq!(image.metadata.icc.unwrap(), vec![5; 70_000]);
     assert_eq!(image.metadata.exif.unwrap(), b"II*\0stuff");
+    assert_eq!(image.notes, [""; 0]);
+    let density = ::image::codecs::jpeg::PixelDensity::dpi(300);
+    let dense = read(&jpeg(ExtendedColorType::Rgb8, |encoder| encoder.set_pixel_density(density))).unwrap();
+    assert_eq!(dense.notes, ["not kept from the file: density (JFIF)"]);
     let gray = read(&jpeg(ExtendedColorType::L8, |_| {})).unwrap();
     assert!(gray.gray && gray.rgb.len() == 16 * 8 * 3);
 }
@@ -283,7 +310,7 @@ fn sizes_are_limited_before_pixels_are_read() {
 
 #[test]
 fn pnm_is_read_whole_scaled_and_noted() {
-    assert!(matches!(read(b"P5 2 2 255\n\x01\x02\x03"), Err(ImageError::Truncated { .. } | ImageError::Damaged { .. })));
+    assert!(matches!(read(b"P5 2 2 255\n\x01\x02\x03"), Err(ImageError::Truncated { format: "PNM", have_bytes: 14 })));
     let scaled = read(b"P5 2 1 15\n\x00\x0f").unwrap();
     assert_eq!(scaled.rgb, [0, 0, 0, 255, 255, 255]);
     assert_eq!(scaled.notes, ["samples scaled from 0..=15 to 0..=255"]);

@@ -13,7 +13,7 @@ const FORMAT: &str = "WebP";
 
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
     check_chunks(bytes)?;
-    let wrap = |e| ImageError::from_decoder(FORMAT, e);
+    let wrap = |e| ImageError::from_decoder(FORMAT, bytes.len(), e);
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(wrap)?;
     if decoder.has_animation() {
         return Err(ImageError::AnimationUnsupported { format: FORMAT });
@@ -21,7 +21,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     let icc = decoder.icc_profile().map_err(wrap)?;
     let exif = decoder.exif_metadata().map_err(wrap)?;
     let xmp = decoder.xmp_metadata().map_err(wrap)?;
-    let mut raw = Raw::from_decoder(FORMAT, decoder, options)?;
+    let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
     raw.attach(MetadataKind::Icc, Found::new(icc, false), options.metadata)?;
     raw.attach_exif(Found::new(exif, false), options.metadata)?;
     raw.attach(MetadataKind::Xmp, Found::new(xmp, false), options.metadata)?;
