@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
 use mlic::{BackendChoice, PixelMode};
 
-use crate::exit::EXIT_CODES;
+use crate::exit;
 use crate::model::ModelCommand;
 
 /// More threads than any machine has cores for, and few enough to be started.
@@ -22,7 +22,7 @@ const MAX_THREADS: i64 = 256;
 ///
 /// A stream decodes to the same symbols on every machine, with the model that wrote it.
 #[derive(Debug, Parser)]
-#[command(name = "mlic", after_help = EXIT_CODES, disable_version_flag = true, infer_subcommands = false)]
+#[command(name = "mlic", disable_version_flag = true, infer_subcommands = false)]
 pub(crate) struct Arguments {
     /// Print the version, and the name and id of the model
     #[arg(short = 'V', long)]
@@ -30,11 +30,21 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Task>,
+}
+
+/// The definition of the command line, with the exit codes in the help of every command.
+pub(crate) fn definition() -> Command {
+    fn with_exit_codes(command: Command) -> Command {
+        let short = "Exit codes are in --help.";
+        command.after_help(short).after_long_help(exit::table()).mut_subcommands(with_exit_codes)
+    }
+    with_exit_codes(Arguments::command())
 }
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Global {
     /// Threads, at most 256; 0 for one per core
     #[arg(short = 'j', long = "threads", value_name = "N", default_value_t = 0, value_parser = thread_count(), global = true)]
@@ -65,21 +75,29 @@ pub(crate) struct Global {
     pub(crate) force: bool,
 }
 
+impl Global {
+    /// How many threads that is.
+    pub(crate) fn thread_count(&self) -> usize {
+        if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}M", self.0 >> 20)
+        let gibibytes = self.0 >> 30;
+        if gibibytes << 30 == self.0 { write!(f, "{gibibytes}G") } else { write!(f, "{}M", self.0 >> 20) }
     }
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Encode a PNG, JPEG, WebP, PPM, PGM, PBM or PAM picture
+pub(crate) enum Task {
+    /// Encode PNG, JPEG, WebP, PPM, PGM, PBM or PAM pictures
     Encode(EncodeArgs),
-    /// Decode a stream to PNG, PPM or PGM
+    /// Decode streams to PNG, PPM or PGM
     Decode(DecodeArgs),
     /// Print the header of a stream, or what a model package holds
     Info(InfoArgs),
@@ -105,10 +123,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// Picture, `-` for standard input
-    #[arg(value_name = "IN")]
-    pub(crate) input: PathBuf,
-    /// Stream, `-` for standard output [default: IN with the extension .mlic; - if IN is -]
+    /// Pictures, `-` for standard input
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Stream, or a folder for streams named like IN; `-` for standard output [default: IN with the extension .mlic; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     /// Quality, 0 to 100 in steps of 0.5 [default: 50]
@@ -136,10 +154,10 @@ pub(crate) struct ReadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DecodeArgs {
-    /// Stream, `-` for standard input
-    #[arg(value_name = "IN")]
-    pub(crate) input: PathBuf,
-    /// Picture, `-` for standard output [default: IN with the extension of the format; - if IN is -]
+    /// Streams, `-` for standard input
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Picture, or a folder for pictures named like IN; `-` for standard output [default: IN with the extension of the format; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     /// Format of the picture where OUT's extension does not say [default: png]

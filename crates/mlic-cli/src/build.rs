@@ -146,11 +146,6 @@ pub(crate) fn planes(path: &Path, image: &Image) -> Result<Planes, Failure> {
     planes_of(image).map_err(|error| Failure::from_codec("cannot use", path.display(), &error))
 }
 
-/// Threads that the global options ask for.
-pub(crate) fn threads(global: &Global) -> usize {
-    if global.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { global.threads }
-}
-
 /// Builds a package.
 pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
     let output = Output::new(Destination::from_argument(&args.output), global.force);
@@ -185,7 +180,7 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
             TransformsArg::F16 => Dtype::F16,
             TransformsArg::F32 => Dtype::F32,
         },
-        threads: threads(global),
+        threads: global.thread_count(),
         provenance,
     };
     let mut log = |line: &str| console::verbose(global, format_args!("{}: {line}", args.export.display()));

@@ -13,10 +13,10 @@ use mlic_model::model::Gain;
 use serde_json::{Value, json};
 
 use crate::args::{Global, percent};
-use crate::build::{failed, pictures, planes, threads};
+use crate::build::{failed, pictures, planes};
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::{files, info};
 
 #[derive(Debug, Args)]
 pub(crate) struct CostArgs {
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let model = files::model(global.model.as_deref())?;
     check_pair(args, &export, &model)?;
     let float = FloatModel::load(&export).map_err(wrong)?;
-    let bench = Bench::new(&export, &model, &float, threads(global)).map_err(wrong)?;
+    let bench = Bench::new(&export, &model, &float, global.thread_count()).map_err(wrong)?;
     let mut rows = Vec::new();
     for (path, image) in pictures(&args.images, usize::MAX, global)? {
         let y = bench.encoder.analysis(&planes(&path, &image)?).map_err(wrong)?;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
         console::note(global, path.display(), "measured");
     }
     let mut report = summary(&args.qualities, &rows);
-    report["format"] = 1.into();
+    report["format"] = info::FORMAT.into();
     report["package"] = json!({ "name": model.name(), "id": model.id().to_string() });
     report["export"] = json!({ "name": export.name, "folder": args.export.display().to_string() });
     if args.json { console::stdout(&format!("{report:#}\n")) } else { console::stdout(&table(&report)) }

@@ -3,30 +3,42 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mlic::Truncation;
 use mlic::image::{Image, OutputFormat, write_image};
 use mlic::metadata::MetadataKind;
 use mlic::output::Output;
+use mlic::{Codec, Truncation};
 
 use crate::args::{DecodeArgs, Global};
+use crate::batch::{self, Batch};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
-    let name = files::input_name(&args.input);
     let format = output_format(args)?;
-    let output = files::output(&args.input, args.output.as_deref(), format.extension(), global)?;
-    let stream = files::read_stream(&args.input)?;
+    let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
     let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
+    let mut batch = Batch::default();
+    for (input, output) in pairs {
+        if let Err(failure) = decode(&codec, format, (input, &output), global) {
+            batch.failed(failure);
+        }
+    }
+    batch.end()
+}
+
+fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), global: &Global) -> Result<(), Failure> {
+    let name = files::input_name(input);
+    let output = files::output(input, path, global)?;
+    let stream = files::read_stream(input)?;
     let start = Instant::now();
     let progress = Progress::new(global);
     let decoded =
         codec.decode(&stream, &|event| progress.event(event)).map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
     drop(progress);
     let (width, height) = (decoded.image.width, decoded.image.height);
-    write_picture(decoded.image, format, &output, args.output.as_deref(), global)?;
+    write_picture(decoded.image, format, &output, path, global)?;
     console::verbose(
         global,
         format_args!("{name}: {width}x{height}, {} bytes, {:.3} s", stream.len(), start.elapsed().as_secs_f64()),
@@ -40,7 +52,7 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
 /// The format by the extension of the output, by `--format`, or PNG; the two must not contradict each other.
 fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     let asked = args.format.map(OutputFormat::from);
-    let Some(path) = args.output.as_deref().filter(|path| path.extension().is_some()) else {
+    let Some(path) = args.output.as_deref().filter(|path| path.extension().is_some() && !path.is_dir()) else {
         return Ok(asked.unwrap_or(OutputFormat::Png));
     };
     match (OutputFormat::from_path(path), asked) {
@@ -52,20 +64,14 @@ fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     }
 }
 
-fn write_picture(
-    mut image: Image,
-    format: OutputFormat,
-    output: &Output,
-    path: Option<&Path>,
-    global: &Global,
-) -> Result<(), Failure> {
+fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: &Path, global: &Global) -> Result<(), Failure> {
     for kind in format.cannot_keep(&image.metadata) {
         let turned = kind == MetadataKind::Exif && image.metadata.is_turned();
         let then = if turned { "; it has the orientation: the picture may lie on its side" } else { "" };
         console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
         image.metadata.set(kind, None);
     }
-    let is_pgm = path.and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("pgm"));
+    let is_pgm = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pgm"));
     if is_pgm && !image.gray {
         console::note(global, output.destination(), "the picture has colours: this is a PPM file");
     }

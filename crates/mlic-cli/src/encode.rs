@@ -1,10 +1,12 @@
 //! `mlic encode`.
 
+use std::path::Path;
 use std::time::Instant;
 
-use mlic::quality_from_percent;
+use mlic::{Codec, quality_from_percent};
 
 use crate::args::{EncodeArgs, Global};
+use crate::batch::{self, Batch};
 use crate::console;
 use crate::exit::Failure;
 use crate::files;
@@ -14,9 +16,7 @@ use crate::quality;
 const DEFAULT_QUALITY: f32 = 50.0;
 
 pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
-    let name = files::input_name(&args.input);
-    let output = files::output(&args.input, args.output.as_deref(), "mlic", global)?;
-    let image = files::read_picture(&args.input, &args.read.options(args.metadata.into()), global)?;
+    let pairs = batch::pairs(&args.inputs, args.output.as_deref(), "mlic")?;
     let codec = files::codec(global)?;
     let steps = codec.model().quality_steps();
     let percent = args.quality.unwrap_or(DEFAULT_QUALITY);
@@ -24,6 +24,26 @@ pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     if steps == 0 && args.quality.is_some() {
         console::note(global, "-q", "this model has one quality only");
     }
+    let mut batch = Batch::default();
+    for (input, output) in pairs {
+        if let Err(failure) = encode(&codec, quality, (input, &output), args, global) {
+            batch.failed(failure);
+        }
+    }
+    batch.end()
+}
+
+fn encode(
+    codec: &Codec,
+    quality: u8,
+    (input, output): (&Path, &Path),
+    args: &EncodeArgs,
+    global: &Global,
+) -> Result<(), Failure> {
+    let name = files::input_name(input);
+    let output = files::output(input, output, global)?;
+    let image = files::read_picture(input, &args.read.options(args.metadata.into()), global)?;
+    let steps = codec.model().quality_steps();
     let start = Instant::now();
     let progress = Progress::new(global);
     let encoded = codec

@@ -11,11 +11,12 @@ use mlic::metadata::MetadataPolicy;
 use mlic::quality_from_percent;
 
 use crate::args::{EvalArgs, Global};
+use crate::batch::Batch;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::progress::Progress;
-use report::{Evaluation, ImageResult, Mean};
+use report::{Evaluation, Failed, ImageResult, Mean};
 
 /// Extensions of the files that are taken from a directory. A file named on the command line is taken in any case.
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
@@ -35,8 +36,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     // Metadata would count as bits of the picture.
     let options = args.read.options(MetadataPolicy::Strip);
     let progress = Progress::new(global);
-    let mut images = Vec::new();
-    for (index, path) in paths.iter().enumerate() {
+    let measure = |index: usize, path: &Path| {
         let image = files::read_picture(path, &options, global)?;
         let mut points = Vec::new();
         for (at, &quality) in qualities.iter().enumerate() {
@@ -44,14 +44,25 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
             progress.message(format!("{} at {}", path.display(), quality.percent));
             points.push(measure::point(&codec, &image, quality, path)?);
         }
-        images.push(ImageResult::new(path, &image, points));
+        Ok(ImageResult::new(path, &image, points))
+    };
+    let (mut images, mut failed, mut batch) = (Vec::new(), Vec::new(), Batch::default());
+    for (index, path) in paths.iter().enumerate() {
+        match measure(index, path) {
+            Ok(image) => images.push(image),
+            Err(failure) => failed.push(Failed { path: path.display().to_string(), error: batch.failed(failure) }),
+        }
     }
     drop(progress);
+    if images.is_empty() {
+        return batch.end();
+    }
     let means = Mean::over(&images, &qualities);
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
-    let evaluation = Evaluation::new(codec.model(), global.backend, global.threads, images, means, bd_rates);
+    let evaluation = Evaluation::new(&codec, global.thread_count(), (images, failed), means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };
-    console::stdout(&text)
+    console::stdout(&text)?;
+    batch.end()
 }
 
 /// Files as named, and the pictures of named directories in order of their names.

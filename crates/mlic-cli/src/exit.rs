@@ -6,21 +6,29 @@ use std::process::ExitCode;
 
 use mlic::ErrorKind;
 
-/// What the codes of [`Exit`] mean, for help and manual pages.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-   0  done
-   1  any other failure
-   2  wrong usage
-   3  a file cannot be read, or is not a picture that can be coded
-   4  not a stream, or one of a version that is not supported
-   5  damaged stream: a checksum, a forbidden value, a desync
-   6  truncated stream; the picture of its whole slices is written, if there is any
-   7  stream for another model
-   8  what a model package, or an export to build one of, holds is refused
-   9  output cannot be written, or exists; nothing is said of a pipe that its reader has closed
-  10  backend not available
-  11  the stream needs more pixels, memory or time than allowed, or more memory than there is";
+/// What the codes mean, for help and manual pages.
+pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
+    (Exit::Success, "done"),
+    (Exit::Other, "any other failure"),
+    (Exit::Usage, "wrong usage"),
+    (Exit::Input, "a file cannot be read, or is not a picture that can be coded"),
+    (Exit::NotAStream, "not a stream, or one of a version that is not supported"),
+    (Exit::Damaged, "damaged stream: a checksum, a forbidden value, a desync"),
+    (Exit::Truncated, "truncated stream; the picture of its whole slices is written, if there is any"),
+    (Exit::WrongModel, "stream for another model"),
+    (Exit::Model, "model package refused, or an export to build one of"),
+    (Exit::Output, "output cannot be written, or exists; nothing is said of a pipe that its reader has closed"),
+    (Exit::Backend, "backend not available"),
+    (Exit::Budget, "the stream needs more pixels, memory or time than allowed, or more memory than there is"),
+];
+/// What they mean where there are several inputs.
+pub(crate) const OF_SEVERAL: &str = "Of several inputs each is tried; the code is that of the first that failed.";
+
+/// The table for `--help`.
+pub(crate) fn table() -> String {
+    let lines = EXIT_CODES.map(|(exit, meaning)| format!("  {:2}  {meaning}\n", exit as u8));
+    format!("Exit codes:\n{}{OF_SEVERAL}", lines.concat())
+}
 
 /// How the program ends. The discriminant is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ReadOptions, read_image};
@@ -94,17 +94,12 @@ fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> u64) -> Res
     if bytes.len() as u64 > limit { Err(failure(&format_args!("more than {limit} bytes"))) } else { Ok(bytes) }
 }
 
-/// The output that a command names, or `input` with another extension; found writable as far as that can be known.
-pub(crate) fn output(input: &Path, named: Option<&Path>, extension: &str, global: &Global) -> Result<Output, Failure> {
-    let path = match named {
-        Some(path) => path.to_path_buf(),
-        None if is_dash(input) => PathBuf::from("-"),
-        None => input.with_extension(extension),
-    };
-    if !is_dash(&path) && !is_dash(input) && same_file(input, &path) {
+/// The output of an input, found writable as far as that can be known.
+pub(crate) fn output(input: &Path, path: &Path, global: &Global) -> Result<Output, Failure> {
+    if !is_dash(path) && !is_dash(input) && same_file(input, path) {
         return Err(Failure::usage(path.display(), "it is the input too"));
     }
-    let output = Output::new(Destination::from_argument(&path), global.force);
+    let output = Output::new(Destination::from_argument(path), global.force);
     check(&output)?;
     Ok(output)
 }

@@ -11,6 +11,8 @@ use crate::files::{self, Content};
 use crate::model;
 use crate::quality;
 
+/// Version of the JSON that `mlic` prints (docs/JSON.md).
+pub(crate) const FORMAT: u32 = 1;
 const WHAT: &str = "cannot inspect";
 
 pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
@@ -19,7 +21,7 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
         Content::Stream(bytes) => stream(&bytes, &name, args.json, global),
         Content::Package(bytes) => {
             let model = Model::from_bytes(bytes).map_err(|error| Failure::from_error(Exit::Model, WHAT, name, &error))?;
-            print(&model::describe(&model)?, args.json)
+            print(model::describe(&model)?, args.json)
         }
     }
 }
@@ -35,7 +37,7 @@ fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<(), F
         value["quality"] = quality::describe(stream.header.quality, steps).into();
         value.as_object_mut().and_then(|fields| fields.remove("quality_percent"));
     }
-    print(&value, json)?;
+    print(value, json)?;
     let Some(damage) = stream.damage else { return Ok(()) };
     let is_cut = matches!(damage, ContainerError::Truncated { .. });
     Err(Failure::from_codec(if is_cut { "incomplete stream" } else { "damaged stream" }, name, &damage.into()))
@@ -50,10 +52,13 @@ fn steps_of(stream: &Stream<'_>, global: &Global) -> Result<Option<u8>, Failure>
     Ok(model.filter(|model| model.id() == stream.header.model_id).map(|model| model.quality_steps()))
 }
 
-/// Prints an object: as JSON, or one line for each of its values.
-pub(crate) fn print(value: &Value, json: bool) -> Result<(), Failure> {
-    let text = if json { format!("{value:#}\n") } else { lines("", value) };
-    console::stdout(&text)
+/// Prints an object: as JSON, which has its [`FORMAT`], or one line for each of its values.
+pub(crate) fn print(mut value: Value, json: bool) -> Result<(), Failure> {
+    if json {
+        value["format"] = FORMAT.into();
+        return console::stdout(&format!("{value:#}\n"));
+    }
+    console::stdout(&lines("", &value))
 }
 
 fn lines(prefix: &str, value: &Value) -> String {

@@ -1,6 +1,7 @@
 //! `mlic`: encode, decode, inspect and measure MLIC++ streams.
 
 mod args;
+mod batch;
 #[cfg(feature = "builder")]
 mod build;
 mod console;
@@ -19,13 +20,14 @@ mod texts;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Task};
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let parsed = args::definition().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help goes to standard output and usage errors to standard error; a closed one is no failure of its own.
@@ -46,15 +48,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let global = &arguments.global;
     match &arguments.command {
         _ if arguments.version => model::print_version(global),
-        Some(Command::Encode(command)) => encode::run(command, global),
-        Some(Command::Decode(command)) => decode::run(command, global),
-        Some(Command::Info(command)) => info::run(command, global),
-        Some(Command::Eval(command)) => eval::run(command, global),
-        Some(Command::Model { command }) => model::run(command, global),
-        Some(Command::Completions { shell }) => texts::completions(*shell),
-        Some(Command::Man { folder }) => texts::man(folder),
+        Some(Task::Encode(command)) => encode::run(command, global),
+        Some(Task::Decode(command)) => decode::run(command, global),
+        Some(Task::Info(command)) => info::run(command, global),
+        Some(Task::Eval(command)) => eval::run(command, global),
+        Some(Task::Model { command }) => model::run(command, global),
+        Some(Task::Completions { shell }) => texts::completions(*shell),
+        Some(Task::Man { folder }) => texts::man(folder),
         None => {
-            console::stderr(&Arguments::command().render_help().to_string());
+            console::stderr(&args::definition().render_help().to_string());
             Err(Failure::usage("no command", "see the list above, or `mlic help COMMAND`"))
         }
     }

@@ -45,7 +45,7 @@ pub(crate) enum ModelCommand {
 pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure> {
     let given = |package: &Option<PathBuf>| files::model(package.as_deref().or(global.model.as_deref()));
     match command {
-        ModelCommand::Info { package, json } => info::print(&describe(&given(package)?)?, *json),
+        ModelCommand::Info { package, json } => info::print(describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))

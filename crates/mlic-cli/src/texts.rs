@@ -1,23 +1,59 @@
 //! `mlic completions` and `mlic man`: made of the definition of the command line.
 
+use std::io;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::args::Arguments;
+use crate::args;
 use crate::console;
-use crate::exit::{Exit, Failure};
+use crate::exit::{EXIT_CODES, Exit, Failure, OF_SEVERAL};
 
 /// Prints a shell's completions.
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "mlic", &mut script);
+    clap_complete::generate(shell, &mut args::definition(), "mlic", &mut script);
     console::stdout(&String::from_utf8_lossy(&script))
 }
 
 /// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there.
 pub(crate) fn man(folder: &Path) -> Result<(), Failure> {
-    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    let mut pages = Vec::new();
+    let mut definition = args::definition().disable_help_subcommand(true);
+    definition.build();
+    collect(&definition, &mut pages);
+    let names: Vec<String> = pages.iter().map(|page| page.get_filename()).collect();
+    let write = |(page, name): (&Man, &String)| std::fs::write(folder.join(name), render(page, name, &names)?);
+    let written = std::fs::create_dir_all(folder).and_then(|()| pages.iter().zip(&names).try_for_each(write));
     written.map_err(|error| Failure::new(Exit::Output, "cannot write", folder.display(), error))
+}
+
+/// The pages of a command and of those below it.
+fn collect(command: &Command, pages: &mut Vec<Man>) {
+    // The exit codes have a section of their own.
+    let bare = command.clone().after_help(None::<&str>).after_long_help(None::<&str>);
+    pages.push(Man::new(bare).source(concat!("mlic ", env!("CARGO_PKG_VERSION"))).manual("MLIC++ image codec"));
+    command.get_subcommands().filter(|command| !command.is_hide_set()).for_each(|command| collect(command, pages));
+}
+
+fn render(page: &Man, name: &str, names: &[String]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    let mut more = Roff::new();
+    more.control("SH", ["EXIT STATUS"]);
+    for (exit, meaning) in EXIT_CODES {
+        more.control("TP", []).text([bold((exit as u8).to_string())]).text([roman(meaning)]);
+    }
+    more.control("PP", []).text([roman(OF_SEVERAL)]);
+    more.control("SH", ["SEE ALSO"]);
+    let others: Vec<_> = names.iter().filter(|other| *other != name).filter_map(|other| other.strip_suffix(".1")).collect();
+    for (at, other) in others.iter().enumerate() {
+        let comma = if at + 1 < others.len() { "," } else { "" };
+        more.text([bold(*other), roman(format!("(1){comma}"))]);
+    }
+    more.to_writer(&mut text)?;
+    Ok(text)
 }

@@ -30,6 +30,10 @@ fn wrong_usage_is_2() {
     place.fails(&["decode", "x.mlic", "-o", "out.png", "--format", "ppm"], 2, &["the name says png, --format says ppm"]);
     place.fails(&["encode", "in.ppm", "-o", "in.ppm", "--force"], 2, &["in.ppm: it is the input too"]);
     assert_eq!(place.get("in.ppm"), ppm(48, 40));
+    let folder = ["wrong usage: absent: several inputs need a folder that exists"];
+    place.fails(&["encode", "in.ppm", "gray.pgm", "-o", "absent"], 2, &folder);
+    place.fails(&["encode", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
+    place.fails(&["encode", "in.ppm", "in.png"], 2, &["wrong usage: in.mlic: in.ppm and in.png would both be written to it"]);
 }
 
 #[test]
@@ -198,8 +202,8 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["encode", "in.ppm"], 9, &["in.mlic: the file exists"]);
     assert_eq!(place.get("in.mlic"), stream);
     place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
-    std::fs::create_dir(place.path("taken.png")).unwrap();
-    place.fails(&["decode", "in.mlic", "-o", "taken.png", "--force"], 9, &["taken.png: it is a directory"]);
+    std::fs::create_dir_all(place.path("taken/in.png")).unwrap();
+    place.fails(&["decode", "in.mlic", "-o", "taken", "--force"], 9, &["taken/in.png: it is a directory"]);
 }
 
 #[test]

@@ -53,6 +53,43 @@ fn threads_and_repetition_change_nothing() {
 }
 
 #[test]
+fn several_inputs_are_each_tried_and_the_first_failure_counts() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("out.d")).unwrap();
+    place.put("bad.png", b"no picture");
+    let ended = place.run(&["encode", "in.ppm", "bad.png", "absent.png", "gray.pgm", "-o", "out.d"]);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 2, "{}", ended.stderr);
+    assert_eq!(place.get("out.d/in.mlic"), place.stream());
+    place.put("out.d/no.mlic", b"no stream");
+    let ended = place.run(&["decode", "out.d/no.mlic", "out.d/absent.mlic", "out.d/in.mlic", "out.d/gray.mlic"]);
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    place.ok(&["decode", "in.mlic", "-o", "out.d", "--force"]);
+    place.ok(&["decode", "out.d/gray.mlic", "-o", "out.d", "--format", "ppm"]);
+    assert_eq!(png_size(&place.get("out.d/in.png")), (48, 40, 2));
+    assert_eq!(png_size(&place.get("out.d/gray.png")), (40, 33, 0));
+    assert!(place.get("out.d/gray.ppm").starts_with(b"P5"));
+}
+
+#[test]
+fn eval_goes_on_after_a_picture_that_cannot_be_read() {
+    let place = Place::new();
+    place.put("bad.png", b"no picture");
+    let ended = place.run(&["eval", "--json", "bad.png", "in.ppm", "absent.png", "-q", "50", "-j", "2"]);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().filter(|line| line.starts_with("mlic: error: cannot read: ")).count(), 2, "{}", ended.stderr);
+    let json = ended.json();
+    assert_eq!((&json["format"], &json["threads"], &json["images"][0]["path"]), (&1.into(), &2.into(), &"in.ppm".into()));
+    assert_eq!(json["means"][0]["bpp"], json["images"][0]["points"][0]["bpp"]);
+    let failed: Vec<_> = json["failed"].as_array().unwrap().iter().map(|failed| failed["path"].as_str().unwrap()).collect();
+    assert_eq!(failed, ["bad.png", "absent.png"]);
+    assert_ne!(json["backend"], "auto");
+    let none = place.run(&["eval", "bad.png"]);
+    assert_eq!((none.code, none.stdout.as_slice()), (3, b"".as_slice()));
+    none.has_error(&["bad.png: not a PNG"]);
+}
+
+#[test]
 fn force_overwrites_and_leaves_nothing_else() {
     let place = Place::new();
     place.put("out.mlic", b"precious");
@@ -99,6 +136,7 @@ fn info_names_the_header_and_the_model() {
     let len = place.stream().len();
     let json = place.ok(&["info", "--json", "in.mlic"]).json();
     assert_eq!((&json["kind"], &json["width"], &json["height"]), (&"stream".into(), &48.into(), &40.into()));
+    assert_eq!(json["format"], 1);
     assert_eq!((&json["bytes"], &json["gray"], &json["damage"]), (&len.into(), &false.into(), &serde_json::Value::Null));
     let version = place.ok(&["--version"]);
     assert!(version.text().starts_with("mlic "));
@@ -166,6 +204,10 @@ fn help_lists_commands_and_exit_codes() {
     let help = place.ok(&["--help"]);
     for text in ["encode", "decode", "info", "eval", "model", "10  backend not available", "6  truncated stream"] {
         assert!(help.text().contains(text), "{text}");
+    }
+    for command in [["decode"].as_slice(), &["model", "verify"]] {
+        let help = place.ok(&[command, &["--help"]].concat());
+        assert!(help.text().contains("Common options:") && help.text().contains("10  backend not available"), "{}", help.text());
     }
 }
 

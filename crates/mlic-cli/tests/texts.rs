@@ -25,6 +25,36 @@ fn every_command_has_a_page() {
     for page in ["mlic.1", "mlic-encode.1", "mlic-decode.1", "mlic-eval.1", "mlic-model-verify.1", "mlic-completions.1"] {
         let text = String::from_utf8(place.get(&format!("new/pages/{page}"))).unwrap();
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}");
+        assert!(text.contains(concat!("\"mlic ", env!("CARGO_PKG_VERSION"), "\" \"MLIC++ image codec\"")), "{page}: {text}");
+        for part in [".SH \"EXIT STATUS\"", ".SH \"SEE ALSO\"", ".SH \"COMMON OPTIONS\"", "backend not available"] {
+            assert_eq!(text.matches(part).count(), 1, "{page}: {part}\n{text}");
+        }
     }
     place.fails(&["man", "in.ppm"], 9, &["cannot write: in.ppm: "]);
+}
+
+/// docs/JSON.md names every member that is printed.
+#[test]
+fn members_of_json_are_documented() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/JSON.md")).unwrap();
+    let section = |title: &str| text.split("\n## ").find(|part| part.starts_with(title)).unwrap().to_owned();
+    let place = Place::new();
+    place.stream();
+    place.put("anchor.json", br#"{"codecs": {"x": {"bpp": [1], "psnr_rgb": [2]}}}"#);
+    let eval = ["eval", "--json", "in.ppm", "absent.png", "-q", "50", "--anchor", "anchor.json"];
+    for (title, arguments) in [
+        ("`info` of a stream", ["info", "--json", "in.mlic"].as_slice()),
+        ("`info` of a package", &["model", "info", "--json", common::TINY]),
+        ("`eval`", &eval),
+    ] {
+        let (json, section) = (place.run(arguments).json(), section(title));
+        let mut members: Vec<&String> = json.as_object().unwrap().keys().collect();
+        let parts = ["images", "means", "failed", "bd_rates"].iter().filter_map(|part| json[part][0].as_object());
+        members.extend(parts.flat_map(|part| part.keys()));
+        let missing: Vec<_> = members
+            .iter()
+            .filter(|member| !["`", "[]`"].iter().any(|end| section.contains(&format!("`{member}{end}"))))
+            .collect();
+        assert!(missing.is_empty(), "{title}: {missing:?}");
+    }
 }

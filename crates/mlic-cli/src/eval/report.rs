@@ -2,25 +2,36 @@
 
 use std::path::Path;
 
+use mlic::Codec;
 use mlic::codec::StageTime;
 use mlic::image::Image;
-use mlic::{BackendChoice, Model};
 use serde::Serialize;
 
 use super::Quality;
 use crate::exit::{Exit, Failure};
+use crate::info;
 
-/// Everything. Infinite figures become `null`.
+/// Everything. Infinite figures become `null`. The members are in docs/JSON.md.
 #[derive(Debug, Serialize)]
 pub(super) struct Evaluation {
+    pub(super) format: u32,
     pub(super) program: String,
     pub(super) model: ModelName,
-    pub(super) backend: String,
-    /// 0: one per core.
+    /// What was used, not what was asked for.
+    pub(super) backend: &'static str,
     pub(super) threads: usize,
     pub(super) images: Vec<ImageResult>,
+    /// Pictures that are in no mean.
+    pub(super) failed: Vec<Failed>,
     pub(super) means: Vec<Mean>,
     pub(super) bd_rates: Vec<BdRate>,
+}
+
+/// A picture that could not be measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Failed {
+    pub(super) path: String,
+    pub(super) error: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,16 +110,16 @@ pub(super) struct BdRate {
 
 impl Evaluation {
     pub(super) fn new(
-        model: &Model,
-        backend: BackendChoice,
+        codec: &Codec,
         threads: usize,
-        images: Vec<ImageResult>,
+        (images, failed): (Vec<ImageResult>, Vec<Failed>),
         means: Vec<Mean>,
         bd_rates: Vec<BdRate>,
     ) -> Self {
         let program = format!("mlic {}", env!("CARGO_PKG_VERSION"));
-        let model = ModelName { name: model.name().to_string(), id: model.id().to_string() };
-        Self { program, model, backend: backend.to_string(), threads, images, means, bd_rates }
+        let model = ModelName { name: codec.model().name().to_string(), id: codec.model().id().to_string() };
+        let backend = codec.backend().name();
+        Self { format: info::FORMAT, program, model, backend, threads, images, failed, means, bd_rates }
     }
 
     pub(super) fn json(&self) -> Result<String, Failure> {

@@ -12,8 +12,8 @@ pub(super) fn render(evaluation: &Evaluation) -> String {
 }
 
 fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
-    let Evaluation { program, model, backend, .. } = evaluation;
-    writeln!(out, "{program}, model {} {}, backend {backend}\n", model.name, model.id)?;
+    let Evaluation { program, model, backend, threads, .. } = evaluation;
+    writeln!(out, "{program}, model {} {}, backend {backend}, threads {threads}\n", model.name, model.id)?;
     let mean_name = format!("mean of {}", evaluation.images.len());
     let names = || evaluation.images.iter().map(|image| image.path.as_str()).chain([mean_name.as_str(), "picture"]);
     let width = names().map(|name| name.chars().count()).max().unwrap_or_default();
@@ -30,6 +30,9 @@ fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     }
     for m in &evaluation.means {
         row(out, width, [&mean_name, ""], m.percent, &m.figures)?;
+    }
+    if !evaluation.failed.is_empty() {
+        writeln!(out, "\nin no mean, for they could not be measured: {}", evaluation.failed.len())?;
     }
     if !evaluation.bd_rates.is_empty() {
         writeln!(out, "\nBD-rate of the means against")?;
