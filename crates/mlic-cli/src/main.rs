@@ -25,7 +25,18 @@ use clap::FromArgMatches;
 use crate::args::{Arguments, Task};
 use crate::exit::{Exit, Failure};
 
+/// A file that becomes larger than the user's limit is a write that fails, and whose temporary file is removed, not the end of the program.
+#[cfg(unix)]
+fn outlive_file_limit() {
+    // Where no handler can be set, the limit ends the program as it ends any other.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
+
+#[cfg(not(unix))]
+fn outlive_file_limit() {}
+
 fn main() -> ExitCode {
+    outlive_file_limit();
     let parsed = args::definition().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,

@@ -231,6 +231,21 @@ fn a_full_device_is_9_and_devices_are_not_replaced() {
 
 #[cfg(unix)]
 #[test]
+fn a_limit_on_files_is_9_and_leaves_nothing() {
+    let place = Place::new();
+    place.stream();
+    let before = place.names();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -f 1; exec \"$0\" decode in.mlic", env!("CARGO_BIN_EXE_mlic")]).current_dir(place.path(""));
+    let ended = limited.output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(9), "{stderr}");
+    assert!(stderr.contains("cannot write: in.png: ") && stderr.contains("File too large"), "{stderr}");
+    assert_eq!(place.names(), before);
+}
+
+#[cfg(unix)]
+#[test]
 fn control_characters_of_a_name_do_not_reach_the_terminal() {
     let place = Place::new();
     let ended = place.run(&["encode", "a\x1b[31m\nb.png"]);
