@@ -1,5 +1,6 @@
 //! `mlic model build` and `mlic model cost`, with the tiny checkpoint of the builder's tests.
 #![cfg(feature = "builder")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
