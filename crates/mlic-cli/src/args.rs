@@ -15,7 +15,7 @@ use mlic::{BackendChoice, PixelMode};
 use crate::exit;
 use crate::model::ModelCommand;
 
-/// More threads than any machine has cores for, and few enough to be started.
+/// Beyond this, threads gain nothing here, and some thousands of them stop a machine.
 const MAX_THREADS: i64 = 256;
 
 /// Encode, decode, inspect and measure MLIC++ streams.

@@ -57,11 +57,18 @@ pub(crate) fn pairs<'a>(
     let mut all = Vec::with_capacity(inputs.len());
     for input in inputs {
         let path = path_of(input);
-        if let Some(other) = taken.insert(path.clone(), input) {
+        if let Some(other) = taken.insert(resolved(&path), input) {
             let cause = format!("{} and {} would both be written to it", other.display(), input.display());
             return Err(Failure::usage(path.display(), cause));
         }
         all.push((input.as_path(), path));
     }
     Ok(all)
+}
+
+/// A path in the one form of its folder.
+fn resolved(path: &Path) -> PathBuf {
+    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let folder = folder.and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.to_path_buf(), |(folder, name)| folder.join(name))
 }

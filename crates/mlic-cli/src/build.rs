@@ -18,6 +18,7 @@ use crate::args::Global;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::progress::Progress;
 
 /// Fewer pixels in all than this tell nothing of a model's activations: less than one picture of 64x64.
 const LEAST_PIXELS: u64 = 64 * 64;
@@ -129,14 +130,13 @@ fn evenly<T>(all: &[T], count: usize) -> impl Iterator<Item = &T> {
 /// Refuses pictures that say nothing about activations, and warns of few.
 fn check_pixels(images: &[(PathBuf, Image)], global: &Global) -> Result<u64, Failure> {
     let pixels: u64 = images.iter().map(|(_, image)| image.pixels()).sum();
-    let found = format!("{} of {pixels} pixels in all", images.len());
+    let found = format!("{} pictures of {pixels} pixels in all", images.len());
     if pixels < LEAST_PIXELS {
-        let cause = format!("{found}: at least {LEAST_PIXELS} pixels are needed, 24 pictures of 320x320 are enough");
-        return Err(Failure::new(Exit::Input, "cannot calibrate on", "pictures", cause));
+        let cause = format!("at least {LEAST_PIXELS} pixels are needed, 24 pictures of 320x320 are enough");
+        return Err(Failure::new(Exit::Input, "cannot calibrate on", found, cause));
     }
     if pixels < ENOUGH_PIXELS {
-        let text = format!("{found}: the package may be poor, 24 pictures of 320x320 are enough");
-        console::note(global, "calibration pictures", text);
+        console::note(global, found, "the package may be poor, 24 pictures of 320x320 are enough");
     }
     Ok(pixels)
 }
@@ -183,9 +183,14 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
         threads: global.thread_count(),
         provenance,
     };
-    let mut log = |line: &str| console::verbose(global, format_args!("{}: {line}", args.export.display()));
+    let progress = Progress::uncounted(global);
+    let mut log = |line: &str| {
+        progress.aside(|| console::verbose(global, format_args!("{}: {line}", args.export.display())));
+        progress.message(line.to_owned());
+    };
     let built = mlic_builder::build(&export, &planes, &options, &mut log)
         .map_err(|error| failed("cannot build from", &args.export, &error))?;
+    drop(progress);
     files::write(&output, built.model.as_bytes())?;
     console::note(global, output.destination(), summary(&built));
     Ok(())

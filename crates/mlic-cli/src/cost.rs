@@ -74,7 +74,7 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
                 .ok_or_else(|| Failure::usage(percent, "a quality is 0 to 100"))?;
             rows.push(bench.row(&image, &y, *percent, quality).map_err(wrong)?);
         }
-        console::note(global, path.display(), "measured");
+        console::verbose(global, format_args!("{}: measured", path.display()));
     }
     let mut report = summary(&args.qualities, &rows);
     report["format"] = info::FORMAT.into();

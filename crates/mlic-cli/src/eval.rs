@@ -50,7 +50,10 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     for (index, path) in paths.iter().enumerate() {
         match measure(index, path) {
             Ok(image) => images.push(image),
-            Err(failure) => failed.push(Failed { path: path.display().to_string(), error: batch.failed(failure) }),
+            Err(failure) => {
+                let error = progress.aside(|| batch.failed(failure));
+                failed.push(Failed { path: path.display().to_string(), error });
+            }
         }
     }
     drop(progress);

@@ -23,12 +23,23 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Of work whose steps are counted.
     pub(crate) fn new(global: &Global) -> Self {
+        Self::with_template(global, "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}")
+    }
+
+    /// Of work of which only what was done last is known.
+    #[cfg(feature = "builder")]
+    pub(crate) fn uncounted(global: &Global) -> Self {
+        Self::with_template(global, "{spinner} {wide_msg} {elapsed}")
+    }
+
+    fn with_template(global: &Global, template: &str) -> Self {
         let bar = ProgressBar::hidden();
         if global.quiet || !std::io::stderr().is_terminal() {
             return Self { bar, shower: None };
         }
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         let (done, waiting) = channel();
@@ -49,6 +60,11 @@ impl Progress {
     pub(crate) fn step(&self, done: usize, count: usize) {
         self.bar.set_length(count as u64);
         self.bar.set_position(done as u64);
+    }
+
+    /// Prints something while the line is out of the way.
+    pub(crate) fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
+        self.bar.suspend(print)
     }
 
     /// What is being done.

@@ -24,7 +24,7 @@ fn a_build_says_what_it_made_and_of_how_much() {
     let info = place.ok(&["model", "info", "new.mlicpkg", "--json"]).json();
     let bytes = place.get("new.mlicpkg").len();
     let [few, made] = ended.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{}", ended.stderr) };
-    assert!(few.contains("calibration pictures: 2 of 8256 pixels in all: the package may be poor"), "{few}");
+    assert!(few.contains("2 pictures of 8256 pixels in all: the package may be poor"), "{few}");
     let expected = format!("new.mlicpkg: tiny {}, {bytes} bytes; 0 of ", info["id"].as_str().unwrap());
     assert!(made.contains(&expected), "`{expected}` is not in `{made}`");
     assert_eq!(info["provenance"]["calibration"], "2 images, 8256 pixels");
@@ -65,7 +65,7 @@ fn what_cannot_be_built_is_refused_before_any_work() {
     let fails = |more: &[&str], code: i32, texts: &[&str]| {
         place.fails(&[&["model", "build", EXPORT, "-o", "new.mlicpkg"], more].concat(), code, texts);
     };
-    fails(&["--images", "one.ppm"], 3, &["cannot calibrate on: pictures: 1 of 1 pixels in all: at least 4096"]);
+    fails(&["--images", "one.ppm"], 3, &["cannot calibrate on: 1 pictures of 1 pixels in all: at least 4096"]);
     let networks = ["there is no network nosuch: ", "entropy_parameters"];
     fails(&["--images", "set", "--int8-in", "nosuch"], 2, &networks);
     for wrong in [["--count", "0"], ["--budget=-1", "--quiet"], ["--budget", "nan"]] {

@@ -33,7 +33,11 @@ fn wrong_usage_is_2() {
     let folder = ["wrong usage: absent: several inputs need a folder that exists"];
     place.fails(&["encode", "in.ppm", "gray.pgm", "-o", "absent"], 2, &folder);
     place.fails(&["encode", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
-    place.fails(&["encode", "in.ppm", "in.png"], 2, &["wrong usage: in.mlic: in.ppm and in.png would both be written to it"]);
+    place.fails(
+        &["encode", "in.ppm", "./in.png"],
+        2,
+        &["wrong usage: ./in.mlic: in.ppm and ./in.png would both be written to it"],
+    );
 }
 
 #[test]
