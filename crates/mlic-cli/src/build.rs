@@ -22,8 +22,9 @@ use crate::progress::Progress;
 
 /// Fewer pixels in all than this tell nothing of a model's activations: less than one picture of 64x64.
 const LEAST_PIXELS: u64 = 64 * 64;
-/// Fewer pixels in all than this are worth a warning: about ten pictures of 320x320.
-const ENOUGH_PIXELS: u64 = 1 << 20;
+/// Fewer pixels in all than this are worth a warning. Of the edge model, with activations in int16, the middle 4096 pixels of one photograph cost
+/// 1.3 dB at q 50 and 3.8 at q 100 against 65536 of four, and more than these gained nothing; other models and photographs vary.
+const ENOUGH_PIXELS: u64 = 1 << 18;
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
