@@ -6,6 +6,7 @@ use mlic_model::model::Weights as Source;
 
 use super::aligned::Aligned;
 use super::layer::Positions;
+use super::winograd::{KERNEL, Winograd};
 use crate::arch::{Factors, Job, MAX_LANES, Matrix, Products, SIDE, Simd, run};
 use crate::cpu::Isa;
 
@@ -28,6 +29,8 @@ pub struct Layer {
     pub(super) size: usize,
     pub(super) outputs: usize,
     pub(super) block: usize,
+    /// Positions that are computed at once by vectors.
+    pub(super) positions: usize,
     pub(super) terms: Vec<Term>,
 }
 
@@ -58,6 +61,8 @@ pub(super) enum Weights {
     Identity,
     /// For a matrix unit.
     Squares(Squares),
+    /// Pairs for [`super::winograd`], where all positions are wanted.
+    Winograd(Winograd),
 }
 
 /// Weights in the order in which a matrix unit reads them: `[square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. A square is of
@@ -94,7 +99,20 @@ impl Layer {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
-        run(isa, Pack { isa, spec, weights, maxima })
+        run(isa, Pack { isa, spec, weights, maxima, is_whole: false })
+    }
+
+    /// The same for a layer that is used at all positions alone.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn for_all_positions(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
+        run(isa, Pack { isa, spec, weights, maxima, is_whole: true })
+    }
+
+    /// Whether all its terms are [`Weights::Winograd`]: then none is of another kind.
+    pub(super) fn is_winograd(&self) -> bool {
+        matches!(self.terms[..], [Term { weights: Weights::Winograd(_), .. }, ..])
     }
 
     /// Whether every output at all positions is a sum of one element of each of two inputs, whole inputs and whole vectors of any instruction set:
@@ -120,6 +138,28 @@ struct Pack<'a> {
     spec: &'a LayerSpec,
     weights: &'a [Source<'a>],
     maxima: &'a [i32],
+    /// Whether all positions are wanted.
+    is_whole: bool,
+}
+
+impl Pack<'_> {
+    /// All terms for [`super::winograd`], if that can be done and is worth it: where the product of four bytes is one instruction, it is not.
+    fn winograd<S: Simd>(&self, block: usize) -> Result<Option<Vec<Term>>, OutOfMemory> {
+        let Self { spec, weights, maxima, .. } = *self;
+        let is_dense = spec.kernel == Kernel::Dense { size: KERNEL } && !spec.terms.iter().any(|term| term.identity);
+        let mut methods = weights.iter().zip(maxima).map(|(weights, max)| Method::of::<S>(*weights, *max));
+        if !self.is_whole || !is_dense || !methods.all(|method| matches!(method, Method::Pairs)) {
+            return Ok(None);
+        }
+        let mut terms = Vec::new();
+        memory::reserve(&mut terms, spec.terms.len())?;
+        for ((source, weights), max) in spec.terms.iter().zip(weights).zip(maxima) {
+            let (first, channels) = (source.first_channel, source.channels);
+            let Some(weights) = Winograd::new(*weights, channels, block, *max)? else { return Ok(None) };
+            terms.push(Term { first, channels, padded: channels.next_multiple_of(2), weights: Weights::Winograd(weights) });
+        }
+        Ok(Some(terms))
+    }
 }
 
 impl Job for Pack<'_> {
@@ -131,13 +171,18 @@ impl Job for Pack<'_> {
         let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
         let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
         let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
+        if matrix.is_none()
+            && let Some(terms) = self.winograd::<S>(block)?
+        {
+            return Ok(Layer { isa: self.isa, size: KERNEL, outputs: spec.outputs, block, positions: POSITIONS, terms });
+        }
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let terms = terms.map(|(i, (weights, max))| {
             let method = matrix.map_or_else(|| Method::of::<S>(*weights, *max), Method::Squares);
             term(spec, i, block, *weights, *max, method)
         });
         let terms = terms.collect::<Result<_, _>>()?;
-        Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms })
+        Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, positions: POSITIONS, terms })
     }
 }
 

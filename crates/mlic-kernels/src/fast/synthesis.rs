@@ -20,10 +20,10 @@ use crate::map::{Map, Rows};
 /// Positions of y in a strip, at least about: enough for all threads.
 const STRIP_POSITIONS: usize = 128;
 
-/// Rows of y in a strip of a picture whose y has so many columns.
+/// Rows of y in a strip of a picture whose y has so many columns: an even number, since some layers are computed by pairs of rows.
 #[must_use]
 pub fn strip_rows(width: usize) -> usize {
-    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+    STRIP_POSITIONS.div_ceil(width.max(1)).next_multiple_of(2)
 }
 
 /// The integer synthesis of a model with its weights packed for one instruction set.
@@ -76,7 +76,8 @@ impl PackedNode {
         let layer = shuffled.as_ref().unwrap_or(layer);
         let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
         let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-        let packed = Layer::new(isa, &layer.spec, &weights, &maxima)?;
+        let pack = if stride == 1 { Layer::for_all_positions } else { Layer::new };
+        let packed = pack(isa, &layer.spec, &weights, &maxima)?;
         let halo = layer.spec.kernel.size() / 2;
         // The packed weights are all that is read from here on.
         let (spec, parameters) = (layer.spec.clone(), layer.parameters.clone());
