@@ -12,7 +12,7 @@ use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
-use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
+use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
@@ -127,7 +127,9 @@ fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<Result<fast::Layer, OutO
     let view = model.layer(id, 0)?;
     let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
     let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
-    Some(fast::Layer::new(isa, view.spec, &view.weights, &maxima))
+    // The last layer of a residual is wanted at a half (SPEC 5.3), all others of 3x3 at all positions.
+    let pack = if view.spec.epilogue == Epilogue::HalfTanh { fast::Layer::new } else { fast::Layer::for_all_positions };
+    Some(pack(isa, view.spec, &view.weights, &maxima))
 }
 
 /// Integer operators of one model at one level of activation scales.

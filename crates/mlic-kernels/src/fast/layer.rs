@@ -363,6 +363,11 @@ fn map_outputs<E: Epilogue>(
     at: Positions,
     epilogue: E,
 ) -> Result<Map<E::Out>, OutOfMemory> {
+    if layer.is_winograd()
+        && let Positions::Half(parity) = at
+    {
+        return map_outputs(layer, view, inputs, Positions::All, epilogue)?.pack(parity);
+    }
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();

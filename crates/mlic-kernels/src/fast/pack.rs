@@ -102,7 +102,7 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima, is_whole: false })
     }
 
-    /// The same for a layer that is used at all positions alone.
+    /// The same for a layer that is to be used at all positions; where it is used at others all are computed first.
     ///
     /// # Errors
     /// [`OutOfMemory`].

@@ -116,29 +116,49 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     fn part(&self, channels: &Range<usize>) -> Result<Option<Vec<i32>>, OutOfMemory> {
         let (block, pairs) = (self.block, channels.len().div_ceil(2));
         let mut out = memory::zeros(self.outputs().len().div_ceil(block) * PATCH * pairs * block)?;
+        let mut fits = true;
         for (o, weights) in self.outputs().enumerate() {
-            let start = o / block * PATCH * pairs * block + o % block;
-            for (i, c) in channels.clone().enumerate() {
-                let at = |row: usize, column: usize| weights[(KERNEL * row + column) * self.channels + c].into();
-                for (k, element) in transformed(at).into_iter().enumerate() {
-                    let Ok(element) = i16::try_from(element) else { return Ok(None) };
-                    out[start + (k * pairs + i / 2) * block] |= i32::from(element as u16) << (16 * (i % 2));
+            let mut taps = [&weights[..0]; KERNEL * KERNEL];
+            taps.iter_mut().zip(weights.chunks_exact(self.channels)).for_each(|(tap, all)| *tap = &all[channels.clone()]);
+            let out = &mut out[o / block * PATCH * pairs * block + o % block..];
+            for pair in 0..pairs {
+                let elements = [2 * pair, 2 * pair + 1].map(|c| elements(&taps, c));
+                for k in 0..PATCH {
+                    let [first, second] = [elements[0][k], elements[1][k]];
+                    fits &= first == i32::from(first as i16) && second == i32::from(second as i16);
+                    out[(k * pairs + pair) * block] = first & 0xffff | second << 16;
                 }
             }
         }
-        Ok(Some(out))
+        Ok(fits.then_some(out))
     }
 }
 
-/// `G g G^T` of the kernel whose elements are `at(row, column)`.
+/// `G g G^T` of one channel, zeros beyond the last one.
 #[inline(always)]
-fn transformed(at: impl Fn(usize, usize) -> i32) -> [i32; PATCH] {
-    const fn expand([a, b, c]: [i32; KERNEL]) -> [i32; 4] {
-        [2 * a, a + b + c, a - b + c, 2 * c]
+fn elements<T: Copy + Into<i32>>(taps: &[&[T]; KERNEL * KERNEL], channel: usize) -> [i32; PATCH] {
+    let mut out = [0; PATCH];
+    if channel >= taps[0].len() {
+        return out;
     }
-    let columns: [[i32; 4]; KERNEL] = std::array::from_fn(|column| expand(std::array::from_fn(|row| at(row, column))));
-    let rows: [[i32; 4]; 4] = std::array::from_fn(|row| expand(columns.map(|column| column[row])));
-    std::array::from_fn(|k| rows[k / 4][k % 4])
+    let mut columns = [[0; 4]; KERNEL];
+    for (column, expanded) in columns.iter_mut().enumerate() {
+        *expanded = expand(
+            taps[column][channel].into(),
+            taps[KERNEL + column][channel].into(),
+            taps[2 * KERNEL + column][channel].into(),
+        );
+    }
+    for row in 0..4 {
+        out[4 * row..][..4].copy_from_slice(&expand(columns[0][row], columns[1][row], columns[2][row]));
+    }
+    out
+}
+
+/// G times a vector.
+#[inline(always)]
+const fn expand(a: i32, b: i32, c: i32) -> [i32; 4] {
+    [2 * a, a + b + c, a - b + c, 2 * c]
 }
 
 /// Working memory of one thread.
