@@ -82,9 +82,14 @@ fn weight_sums(spec: &LayerSpec, term: usize, weights: Weights<'_>) -> Vec<i64> 
         return vec![1; spec.outputs]; // identity: the input itself
     }
     match weights {
-        Weights::Bytes(w) => w.chunks_exact(per_output).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum()).collect(),
-        Weights::Words(w) => w.chunks_exact(per_output).map(|w| w.iter().map(|v| i64::from(v.unsigned_abs())).sum()).collect(),
+        Weights::Bytes(w) => w.chunks_exact(per_output).map(|w| sum(w, |v| v.unsigned_abs().into())).collect(),
+        Weights::Words(w) => w.chunks_exact(per_output).map(|w| sum(w, |v| v.unsigned_abs().into())).collect(),
     }
+}
+
+/// Sum of magnitudes of at most 16 bits; as many as stay below 32 bits are summed there, which is vector code.
+fn sum<T: Copy>(weights: &[T], magnitude: impl Fn(T) -> u32) -> i64 {
+    weights.chunks(1 << 15).map(|part| i64::from(part.iter().map(|v| magnitude(*v)).sum::<u32>())).sum()
 }
 
 /// Takes the first `len` weights off.
