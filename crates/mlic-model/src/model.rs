@@ -21,6 +21,7 @@ use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
 use crate::real;
 use crate::synthesis::Synthesis;
+use crate::threads::beside;
 
 /// What a package says about itself that no result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -233,18 +234,23 @@ struct Contents {
 impl Contents {
     fn read<'f>(
         config: &Config,
-        section: impl Fn(SectionKind) -> &'f [u8],
+        section: impl Fn(SectionKind) -> &'f [u8] + Sync,
         exact_synthesis: Option<&[u8]>,
     ) -> Result<Self, ModelError> {
         let layout = Layout::new(config);
-        let parameters = Parameters::read(section(SectionKind::Parameters), config, &layout)?;
-        let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
-        check_weights(weights, &layout)?;
-        check_tables(&parameters)?;
-        proof::prove(config, &layout, &parameters, weights)?;
-        let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
-        let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
-        let exact_synthesis = exact_synthesis.map(|bytes| Synthesis::read(bytes, config.latent)).transpose()?;
+        let entropy = || {
+            let parameters = Parameters::read(section(SectionKind::Parameters), config, &layout)?;
+            let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
+            check_weights(weights, &layout)?;
+            check_tables(&parameters)?;
+            proof::prove(config, &layout, &parameters, weights)?;
+            let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
+            let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
+            Ok::<_, ModelError>((parameters, metadata, y_cdfs, z_cdfs))
+        };
+        let synthesis = || exact_synthesis.map(|bytes| Synthesis::read(bytes, config.latent)).transpose();
+        let (entropy, exact_synthesis) = beside(entropy, synthesis);
+        let ((parameters, metadata, y_cdfs, z_cdfs), exact_synthesis) = (entropy?, exact_synthesis?);
         Ok(Self { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis })
     }
 }
@@ -300,14 +306,12 @@ fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
     Graph::parse(bytes).map_err(|source| ModelError::Graph { name: kind.name(), source })
 }
 
-/// Two pieces of work, the first on a thread of its own where one can be started.
-fn beside<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
-    std::thread::scope(|scope| {
-        let started = std::thread::Builder::new().spawn_scoped(scope, first);
-        let second = second();
-        // A thread that panicked is as good as none: the work panics here again, or it does not.
-        (started.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(first), second)
-    })
+/// What of a package need not be verified.
+#[derive(Clone, Copy)]
+enum Trust {
+    Nothing,
+    /// The hash, and what only encoders read.
+    Known,
 }
 
 impl Model {
@@ -327,6 +331,16 @@ impl Model {
         Self::new(Bytes::Static(bytes))
     }
 
+    /// A package that is part of the program, and that a test of the program has verified as a whole ([`Self::from_static`]): of what only others
+    /// could have changed since, its checksums tell. Neither the hash nor what only encoders read is verified again; encoders verify that when they
+    /// read it.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_static`] for the rest.
+    pub fn known(bytes: &'static [u8]) -> Result<Self, ModelError> {
+        Self::read(Bytes::Static(bytes), Trust::Known)
+    }
+
     /// Verifies a package in memory.
     ///
     /// # Errors
@@ -336,6 +350,10 @@ impl Model {
     }
 
     fn new(bytes: Bytes) -> Result<Self, ModelError> {
+        Self::read(bytes, Trust::Nothing)
+    }
+
+    fn read(bytes: Bytes, trust: Trust) -> Result<Self, ModelError> {
         let file = bytes.as_ref();
         let unhashed = package::unhashed(file)?;
         let section = |kind| unhashed.section(file, kind).unwrap_or_default();
@@ -344,14 +362,15 @@ impl Model {
             Ok(config) => config,
             Err(error) => return unhashed.verify(file).and(Err(error)),
         };
-        // The hash and the transforms take as long as everything else. Errors count in the order of a single thread.
         let exact_synthesis = unhashed.section(file, SectionKind::ExactSynthesis);
-        let (verified, contents) =
-            beside(&|| (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())), || {
-                Contents::read(&config, section, exact_synthesis)
-            });
-        let (parsed, contents) = (verified.0?, contents?);
-        verified.1?;
+        let verify = || match trust {
+            Trust::Known => (Ok(unhashed.known()), Ok(())),
+            Trust::Nothing => (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())),
+        };
+        // The hash and the transforms take longer than everything else. Errors count in the order of a single thread.
+        let ((parsed, transforms), contents) = beside(verify, || Contents::read(&config, section, exact_synthesis));
+        let (parsed, contents) = (parsed?, contents?);
+        transforms?;
         let Contents { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis } = contents;
         let weight_offsets = weight_offsets(&layout);
         Ok(Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, exact_synthesis, bytes })
