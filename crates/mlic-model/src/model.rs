@@ -610,6 +610,11 @@ fn weight_offsets(layout: &Layout) -> Vec<usize> {
     running.collect()
 }
 
+/// Whether a value is among the weights: vector code, as that of slices is not for bytes.
+pub(crate) fn contains<T: Copy + PartialEq>(weights: &[T], value: T) -> bool {
+    weights.chunks(1 << 12).any(|part| part.iter().fold(false, |found, w| found | (*w == value)))
+}
+
 fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
     let (have, need) = (weights.len() as u64, crate::parameters::weights_len(layout) as u64);
     if have < need {
@@ -618,8 +623,7 @@ fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
     if have > need {
         return Err(ModelError::Oversized { part: "weights", have, need });
     }
-    // The first is vector code.
-    if weights.contains(&i8::MIN)
+    if contains(weights, i8::MIN)
         && let Some(index) = weights.iter().position(|w| *w == i8::MIN)
     {
         return Err(ModelError::Parameter { what: "weight", index, problem: "-128, must be -127 to 127".into() });

@@ -82,14 +82,20 @@ fn weight_sums(spec: &LayerSpec, term: usize, weights: Weights<'_>) -> Vec<i64> 
         return vec![1; spec.outputs]; // identity: the input itself
     }
     match weights {
-        Weights::Bytes(w) => w.chunks_exact(per_output).map(|w| sum(w, |v| v.unsigned_abs().into())).collect(),
-        Weights::Words(w) => w.chunks_exact(per_output).map(|w| sum(w, |v| v.unsigned_abs().into())).collect(),
+        Weights::Bytes(w) => w.chunks_exact(per_output).map(sum_of_bytes).collect(),
+        Weights::Words(w) => w.chunks_exact(per_output).map(sum_of_words).collect(),
     }
 }
 
-/// Sum of magnitudes of at most 16 bits; as many as stay below 32 bits are summed there, which is vector code.
-fn sum<T: Copy>(weights: &[T], magnitude: impl Fn(T) -> u32) -> i64 {
-    weights.chunks(1 << 15).map(|part| i64::from(part.iter().map(|v| magnitude(*v)).sum::<u32>())).sum()
+/// Sum of magnitudes; in 16 bits as far as they hold it, which is what vector code is fastest at.
+fn sum_of_bytes(weights: &[i8]) -> i64 {
+    let sum = |part: &[i8]| part.iter().map(|w| u16::from(w.unsigned_abs())).sum::<u16>();
+    weights.chunks(256).map(|part| i64::from(sum(part))).sum()
+}
+
+fn sum_of_words(weights: &[i16]) -> i64 {
+    let sum = |part: &[i16]| part.iter().map(|w| u32::from(w.unsigned_abs())).sum::<u32>();
+    weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum()
 }
 
 /// Takes the first `len` weights off.
