@@ -42,7 +42,7 @@ pub use pixels::{image_of, planes_of};
 #[cfg(feature = "embedded-model")]
 static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");
 
-/// The model that is part of the program. Its checksums, tables and proofs are verified each time, its hash by a test ([`Model::known`]).
+/// The model that is part of the program. Its checksums are verified each time, the whole of it by a test ([`Model::known`]).
 ///
 /// # Errors
 /// [`ModelError`] when the program was damaged.
