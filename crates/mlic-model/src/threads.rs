@@ -10,6 +10,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(not(target_family = "wasm"))]
     fn only_a_pool_has_a_second_thread() {
         let here = || std::thread::current().id();
         let caller = here();
