@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use mlic::Model;
 use mlic_model::ModelError;
-use mlic_model::package::{SectionKind, hex, parse};
+use mlic_model::package::{SectionKind, hex};
 use serde_json::{Value, json};
 
 use crate::args::Global;
@@ -46,8 +46,8 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Info { package, json } => info::print(&describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
-            // The hash of the model of this program is not verified when it is loaded.
-            parse(model.as_bytes()).map_err(|error| refused(&model, &error))?;
+            // Of the model of this program not all is verified each time it is loaded.
+            Model::from_bytes(model.as_bytes().to_vec()).map_err(|error| refused(&model, &error))?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]
