@@ -189,7 +189,7 @@ struct Row {
 pub(crate) fn cost(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let wrong = |error: BuildError| failed("cannot measure", &args.export, &error);
     let export = Export::open(&args.export).map_err(wrong)?;
-    let model = files::model(global.model.as_deref())?;
+    let model = files::model(global.model.as_deref(), global)?;
     let float = FloatModel::load(&export).map_err(wrong)?;
     let bench = Bench::new(&export, &model, &float, threads(global)).map_err(wrong)?;
     let mut rows = Vec::new();

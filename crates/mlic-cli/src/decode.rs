@@ -30,6 +30,8 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
         global,
         format_args!("{name}: {width}x{height}, {} bytes, {:.3} s", stream.len(), start.elapsed().as_secs_f64()),
     );
+    // The process is about to end, and all its memory with it.
+    std::mem::forget(codec);
     for time in &decoded.report.stages {
         console::verbose(global, format_args!("{}: {:.3} s on {}", time.stage, time.seconds, time.device));
     }

@@ -111,17 +111,19 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     limits.max_pixels = global.max_pixels;
     limits.max_memory_bytes = global.max_memory.saturating_mul(1 << 20);
     limits.max_time = global.max_seconds;
-    Codec::new(model(global.model.as_deref())?, options)
+    Codec::new(model(global.model.as_deref(), global)?, options)
         .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 
 /// A model package, or the model of this program.
-pub(crate) fn model(package: Option<&Path>) -> Result<Model, Failure> {
-    let what = "cannot use model";
-    match package {
-        Some(path) => Model::open(path).map_err(|error| Failure::from_error(Exit::Model, what, path.display(), &error)),
-        None => mlic::default_model()
-            .map_err(|error| Failure::from_error(Exit::Model, what, "of this program", &error).hint("--model PACKAGE")),
-    }
+pub(crate) fn model(package: Option<&Path>, global: &Global) -> Result<Model, Failure> {
+    let load = || package.map_or_else(mlic::default_model, Model::open);
+    let loaded = mlic::on_threads(global.threads, load);
+    let loaded =
+        loaded.map_err(|error| Failure::from_codec("cannot start", format_args!("{} threads", global.threads), &error))?;
+    loaded.map_err(|error| match package {
+        Some(path) => Failure::from_error(Exit::Model, "cannot use model", path.display(), &error),
+        None => Failure::from_error(Exit::Model, "cannot use model", "of this program", &error).hint("--model PACKAGE"),
+    })
 }

@@ -3,18 +3,18 @@
 use mlic::container::{self, ContainerError, SectionKind, Stream};
 use serde_json::{Value, json};
 
-use crate::args::InfoArgs;
+use crate::args::{Global, InfoArgs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::model;
 
-pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
     let name = files::input_name(&args.file);
     let bytes = files::read_stream(&args.file)?;
     let (value, damage) = match container::parse(&bytes) {
         Ok(stream) => (describe(&stream, bytes.len()), stream.damage),
-        Err(ContainerError::NotAStream) if !files::is_dash(&args.file) => match files::model(Some(&args.file)) {
+        Err(ContainerError::NotAStream) if !files::is_dash(&args.file) => match files::model(Some(&args.file), global) {
             Ok(model) => (model::describe(&model)?, None),
             Err(_) => return Err(Failure::new(Exit::NotAStream, "cannot inspect", name, "neither a stream nor a model package")),
         },

@@ -45,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         _ if arguments.version => model::print_version(global),
         Some(Command::Encode(command)) => encode::run(command, global),
         Some(Command::Decode(command)) => decode::run(command, global),
-        Some(Command::Info(command)) => info::run(command),
+        Some(Command::Info(command)) => info::run(command, global),
         Some(Command::Eval(command)) => eval::run(command, global),
         Some(Command::Model { command }) => model::run(command, global),
         Some(Command::Completions { shell }) => texts::completions(*shell),

@@ -1,5 +1,6 @@
 //! The weights of a layer in the order in which the matrix product of one instruction set reads them; made once per model.
 
+use bytemuck::Zeroable;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Kernel, LayerSpec};
 use mlic_model::model::Weights as Source;
@@ -13,6 +14,8 @@ use crate::cpu::Isa;
 /// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
 /// nearer (measured: `benches/record`).
 const MATRIX_MIN: usize = 128;
+/// Bytes of the weights of 16 outputs and 64 products, as a matrix unit reads them.
+const BLOCK: usize = 16 * 64;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 /// Largest magnitude of a number whose halves are both signed bytes.
@@ -281,20 +284,38 @@ impl Dense {
         }
     }
 
-    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Result<Vec<i32>, OutOfMemory> {
-        let Self { size, channels, padded, outputs, block, group } = *self;
+    fn pack_of<T: Copy + Zeroable + Into<i32>>(
+        &self,
+        weights: &[T],
+        member: impl Fn(i32) -> i32,
+    ) -> Result<Vec<i32>, OutOfMemory> {
+        let Self { size, padded, outputs, block, group, .. } = *self;
         let row_len = size * padded / group * block;
         let mut out: Vec<i32> = memory::zeros(outputs.div_ceil(block) * size * row_len)?;
-        for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
-            for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                let start = (o / block * size + tap / size) * row_len + o % block;
-                for (c, w) in weights.iter().enumerate() {
-                    let k = tap % size * padded + c;
-                    out[start + k / group * block] |= member((*w).into()) << (32 / group * (k % group));
-                }
+        self.rows(weights, |o, row, weights| {
+            let words = out[(o / block * size + row) * row_len + o % block..].iter_mut().step_by(block);
+            for (word, members) in words.zip(weights.chunks_exact(group)) {
+                *word = members.iter().rev().fold(0, |word, w| word << (32 / group) | member((*w).into()));
             }
-        }
+        })?;
         Ok(out)
+    }
+
+    /// Each output's weights of each row of the kernel, `[col][channel]` with zeros up to whole groups.
+    fn rows<T: Copy + Zeroable>(&self, weights: &[T], mut see: impl FnMut(usize, usize, &[T])) -> Result<(), OutOfMemory> {
+        let Self { size, channels, padded, .. } = *self;
+        let mut whole: Vec<T> = memory::zeros(size * padded)?;
+        for (i, weights) in weights.chunks_exact(size * channels).enumerate() {
+            if padded == channels {
+                see(i / size, i % size, weights);
+                continue;
+            }
+            for (whole, weights) in whole.chunks_exact_mut(padded).zip(weights.chunks_exact(channels)) {
+                whole[..channels].copy_from_slice(weights);
+            }
+            see(i / size, i % size, &whole);
+        }
+        Ok(())
     }
 
     fn quads(&self, weights: Source<'_>, zero: i32) -> Result<Weights, OutOfMemory> {
@@ -313,42 +334,36 @@ impl Dense {
     }
 
     fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Result<Squares, OutOfMemory> {
-        let Self { size, channels, padded, outputs, .. } = *self;
+        let Self { size, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(2 * SIDE);
         let is_words = matches!(weights, Source::Words(_));
         let per_square = if is_words { SIDE / 2 } else { SIDE };
         let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
         let mut packed = Aligned::default();
         let bytes = packed.zeros(len)?;
-        // Where a weight's first byte goes, as a matrix unit reads it.
-        let place = |o: usize, k: usize, row: usize| {
-            let pair = ((o / per_square * size + row) * groups + k / 64) * 2;
-            pair * 1024 + k % 64 / 4 * 64 + o % 16 * 4 + k % 4
-        };
-        let row_of = |i: usize| (i / size, i % size * padded);
-        let per_output = size * size * channels;
+        // Where groups begin; each is of two blocks, in which 4 weights of an output lie together, 64 bytes before its next 4.
+        let group = |o: usize, row: usize| (o / per_square * size + row) * groups * 2 * BLOCK;
+        let at = |o: usize| o % 16 * 4;
         match weights {
-            Source::Bytes(weights) => {
-                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
-                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                        let (row, first) = row_of(tap);
-                        for (c, w) in weights.iter().enumerate() {
-                            bytes[place(o, first + c, row) + o % SIDE / 16 * 1024] = *w as u8;
-                        }
+            Source::Bytes(weights) => self.rows(weights, |o, row, weights| {
+                let blocks = bytes[group(o, row) + o % SIDE / 16 * BLOCK..].chunks_mut(2 * BLOCK);
+                for (block, weights) in blocks.zip(weights.chunks(64)) {
+                    for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
+                        line[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
                     }
                 }
-            }
-            Source::Words(weights) => {
-                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
-                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                        let (row, first) = row_of(tap);
-                        for (c, w) in weights.iter().enumerate() {
-                            let at = place(o, first + c, row);
-                            [bytes[at + 1024], bytes[at]] = w.to_le_bytes();
-                        }
+            })?,
+            Source::Words(weights) => self.rows(weights, |o, row, weights| {
+                let blocks = bytes[group(o, row)..].chunks_exact_mut(2 * BLOCK);
+                for (blocks, weights) in blocks.zip(weights.chunks(64)) {
+                    let (upper, lower) = blocks.split_at_mut(BLOCK);
+                    let lines = upper.as_chunks_mut::<64>().0.iter_mut().zip(lower.as_chunks_mut::<64>().0);
+                    for ((upper, lower), weights) in lines.zip(weights.as_chunks::<4>().0) {
+                        upper[at(o)..][..4].copy_from_slice(&weights.map(|w| (w >> 8) as u8));
+                        lower[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
                     }
                 }
-            }
+            })?,
         }
         let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
         let products = Products { activations: factors(is_words || max > BYTE_MAX), weights: factors(is_words) };
