@@ -206,9 +206,10 @@ impl Window {
         let start = self.rows.len() * row_len;
         let len = (end - self.rows.start) * row_len;
         if self.data.len() < len {
-            let more = len - self.data.len();
-            memory::reserve(&mut self.data, more)?;
-            self.data.resize(len, 0);
+            // Pages of the system that nothing has touched: the threads that write them take them, not this one.
+            let mut longer = memory::zeros(len)?;
+            longer[..start].copy_from_slice(&self.data[..start]);
+            self.data = longer;
         }
         self.rows.end = end;
         Ok(&mut self.data[start..len])
