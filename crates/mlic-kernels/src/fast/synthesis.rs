@@ -135,12 +135,16 @@ impl PackedNode {
 /// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
 /// becomes a term with weights.
 fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
-    let layer = &without_identity(layer)?;
+    let has_identity = layer.spec.terms.iter().any(|term| term.identity);
+    let changed = if has_identity { Some(without_identity(layer)?) } else { None };
+    let layer = changed.as_ref().unwrap_or(layer);
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
     fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
-        let len = values.len() / order.len();
-        memory::collect(values.len(), order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied())
+        let (len, mut out) = (values.len() / order.len(), Vec::new());
+        memory::reserve(&mut out, values.len())?;
+        order.iter().for_each(|o| out.extend_from_slice(&values[o * len..(o + 1) * len]));
+        Ok(out)
     }
     let weights = layer.weights.iter().map(|w| match w {
         OwnedWeights::Bytes(w) => reordered(&order, w).map(OwnedWeights::Bytes),
