@@ -50,6 +50,11 @@ impl CpuBackend {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let pool = pool(name(kernels, float.as_deref()), threads)?;
         let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
+        if threads > 1 {
+            // The passes of an image come first, and leave threads idle now and then.
+            let (model, packed) = (Arc::clone(&model), Arc::clone(&packed));
+            pool.spawn(move || drop(packed.synthesis(&model)));
+        }
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }
 
@@ -114,6 +119,13 @@ impl Pool {
         match self {
             Self::Threads(pool) => pool.install(work),
             Self::Caller => work(),
+        }
+    }
+
+    /// Work that is not waited for; the calling thread alone leaves it to whoever needs its result.
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        if let Self::Threads(pool) = self {
+            pool.spawn(work);
         }
     }
 }

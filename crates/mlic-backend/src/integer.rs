@@ -1,6 +1,6 @@
 //! The exact operators on this CPU: the reference definition or the fast ones, behind one type.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
@@ -12,7 +12,7 @@ use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
-use mlic_model::layout::{LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
+use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::LayerView;
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
@@ -46,28 +46,42 @@ pub struct PackedModel {
     kernels: Kernels,
     /// None for the definition, which reads the package.
     layers: Vec<fast::Layer>,
-    /// None for the definition, and for a model without.
-    synthesis: Option<fast::Synthesis>,
+    /// None for the definition, and before it is wanted.
+    synthesis: Mutex<Option<Arc<fast::Synthesis>>>,
     tables: fast::Tables,
 }
 
 impl PackedModel {
-    /// Packs the weights for these kernels, layers in parallel on the current rayon pool.
+    /// Packs the weights of the entropy networks for these kernels, layers in parallel on the current rayon pool. Those of the synthesis follow when
+    /// they are wanted.
     ///
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(model: &Model, kernels: Kernels) -> Result<Self, OutOfMemory> {
-        let pack = |isa| {
-            let count = model.layout().layers.len();
-            (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa)).collect::<Result<Vec<_>, _>>()
-        };
-        let synthesis = |isa| model.exact_synthesis().map(|own| fast::Synthesis::new(isa, own)).transpose();
-        let (layers, synthesis) = match kernels {
-            Kernels::Reference => (Ok(Vec::new()), Ok(None)),
-            Kernels::Fast(isa) => rayon::join(|| pack(isa), || synthesis(isa)),
+        let layers = match kernels {
+            Kernels::Reference => Vec::new(),
+            Kernels::Fast(isa) => {
+                let count = model.layout().layers.len();
+                let layers = (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa));
+                layers.collect::<Result<_, _>>()?
+            }
         };
         let tables = fast::Tables::new(&model.parameters().functions);
-        Ok(Self { kernels, layers: layers?, synthesis: synthesis?, tables })
+        Ok(Self { kernels, layers, synthesis: Mutex::new(None), tables })
+    }
+
+    /// The integer synthesis of `model`; packs its weights if nobody has, and waits for who does. None for the definition, and for a model without.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn synthesis(&self, model: &Model) -> Result<Option<Arc<fast::Synthesis>>, OutOfMemory> {
+        let (Kernels::Fast(isa), Some(own)) = (self.kernels, model.exact_synthesis()) else { return Ok(None) };
+        // Nothing is changed before it is whole: a thread that panicked has left none. Nothing in here is parallel: who waits is no help.
+        let mut made = self.synthesis.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.is_none() {
+            *made = Some(Arc::new(fast::Synthesis::new(isa, own)?));
+        }
+        Ok(made.clone())
     }
 
     /// Which implementation it is for.
@@ -86,7 +100,7 @@ impl PackedModel {
     /// [`BackendError::NotExact`], [`BackendError::Shape`], [`BackendError::OutOfMemory`].
     pub fn synthesize(&self, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
         let (own, latent) = synthesis_input(model, quality, y_hat)?;
-        Ok(match &self.synthesis {
+        Ok(match self.synthesis(model)? {
             None => reference::synthesis(&model.parameters().functions, own, &latent)?,
             Some(packed) => packed.run(&self.tables, &latent)?,
         })
@@ -105,7 +119,7 @@ impl PackedModel {
         node: usize,
     ) -> Result<Option<Map<i16>>, BackendError> {
         let (own, latent) = synthesis_input(model, quality, y_hat)?;
-        Ok(match &self.synthesis {
+        Ok(match self.synthesis(model)? {
             None => reference::synthesis_nodes(&model.parameters().functions, own, &latent)?.into_iter().nth(node),
             Some(packed) => packed.node(&self.tables, &latent, node)?,
         })
@@ -127,7 +141,9 @@ fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<Result<fast::Layer, OutO
     let view = model.layer(id, 0)?;
     let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
     let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
-    Some(fast::Layer::new(isa, view.spec, &view.weights, &maxima))
+    // The last layer of a residual is wanted at a half (SPEC 5.3), all others of 3x3 at all positions.
+    let pack = if view.spec.epilogue == Epilogue::HalfTanh { fast::Layer::new } else { fast::Layer::for_all_positions };
+    Some(pack(isa, view.spec, &view.weights, &maxima))
 }
 
 /// Integer operators of one model at one level of activation scales.

@@ -62,7 +62,7 @@ struct Row {
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let wrong = |error: BuildError| failed("cannot measure", &args.export, &error);
     let export = Export::open(&args.export).map_err(wrong)?;
-    let model = files::model(global.model.as_deref())?;
+    let model = files::model(global.model.as_deref(), global)?;
     check_pair(args, &export, &model)?;
     let float = FloatModel::load(&export).map_err(wrong)?;
     let bench = Bench::new(&export, &model, &float, global.thread_count()).map_err(wrong)?;

@@ -25,6 +25,8 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
             batch.failed(failure);
         }
     }
+    // The process is about to end, and all its memory with it.
+    std::mem::forget(codec);
     batch.end()
 }
 

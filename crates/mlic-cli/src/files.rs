@@ -135,16 +135,22 @@ pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     limits.max_pixels = global.max_pixels;
     limits.max_memory_bytes = global.max_memory.0;
     limits.max_time = global.max_seconds;
-    Codec::new(model(global.model.as_deref())?, options)
+    Codec::new(model(global.model.as_deref(), global)?, options)
         .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
 }
 
 /// A model package, or the model of this program.
-pub(crate) fn model(package: Option<&Path>) -> Result<Model, Failure> {
-    let Some(path) = package else {
-        return mlic::default_model().map_err(|error| model_failure("of this program", &error).hint("--model PACKAGE"));
-    };
+pub(crate) fn model(package: Option<&Path>, global: &Global) -> Result<Model, Failure> {
+    mlic::on_threads(global.threads, || package.map_or_else(own_model, package_at))
+        .map_err(|error| Failure::from_codec("cannot start", format_args!("{} threads", global.threads), &error))?
+}
+
+fn own_model() -> Result<Model, Failure> {
+    mlic::default_model().map_err(|error| model_failure("of this program", &error).hint("--model PACKAGE"))
+}
+
+fn package_at(path: &Path) -> Result<Model, Failure> {
     // What is no file (a pipe) cannot be mapped.
     let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
     model.map_err(|error| match error {

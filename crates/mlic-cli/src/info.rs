@@ -46,8 +46,8 @@ fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<(), F
 /// Steps of quality of the stream's model, if that is the model in use.
 fn steps_of(stream: &Stream<'_>, global: &Global) -> Result<Option<u8>, Failure> {
     let model = match &global.model {
-        Some(package) => Some(files::model(Some(package))?),
-        None => files::model(None).ok(),
+        Some(package) => Some(files::model(Some(package), global)?),
+        None => files::model(None, global).ok(),
     };
     Ok(model.filter(|model| model.id() == stream.header.model_id).map(|model| model.quality_steps()))
 }

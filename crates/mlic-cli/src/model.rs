@@ -43,11 +43,13 @@ pub(crate) enum ModelCommand {
 }
 
 pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure> {
-    let given = |package: &Option<PathBuf>| files::model(package.as_deref().or(global.model.as_deref()));
+    let given = |package: &Option<PathBuf>| files::model(package.as_deref().or(global.model.as_deref()), global);
     match command {
         ModelCommand::Info { package, json } => info::print(describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
+            // Of the model of this program not all is verified each time it is loaded.
+            Model::from_bytes(model.as_bytes().to_vec()).map_err(|error| refused(&model, &error))?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]
@@ -120,6 +122,6 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
 /// `mlic --version`.
 pub(crate) fn print_version(global: &Global) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let model = files::model(global.model.as_deref())?;
+    let model = files::model(global.model.as_deref(), global)?;
     console::stdout(&format!("mlic {version} (model {} {})\n", model.name(), model.id()))
 }

@@ -54,6 +54,10 @@ impl Layer {
         fast::Layer::new(isa, &self.spec, &self.view().weights, maxima).unwrap()
     }
 
+    fn packed_for_all_positions(&self, isa: Isa, maxima: &[i32]) -> fast::Layer {
+        fast::Layer::for_all_positions(isa, &self.spec, &self.view().weights, maxima).unwrap()
+    }
+
     fn view(&self) -> LayerView<'_> {
         let weights = self.weights.iter().map(OwnedWeights::view).collect();
         LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
@@ -91,8 +95,9 @@ proptest! {
         for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
             let layer = layer_of(rng, epilogue);
             let full = reference::layer(&layer.view(), &f, &refs).unwrap();
-            for isa in isas() {
-                let packed = layer.packed(isa, &maxima);
+            for (isa, packed) in isas().into_iter().flat_map(|isa| {
+                [layer.packed(isa, &maxima), layer.packed_for_all_positions(isa, &maxima)].map(|packed| (isa, packed))
+            }) {
                 assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All).unwrap(), &full);
                 for parity in Parity::BOTH {
                     let half = fast::layer(&packed, &layer.view(), &tables, &refs, Positions::Half(parity)).unwrap();
@@ -171,6 +176,43 @@ fn largest_factors() {
     }
 }
 
+/// Sums at the ends of 32 bits, elements of patches and of transformed weights at the ends of 16: in one part of the channels and in several, with
+/// weights that cannot be transformed, with rows and columns left over.
+#[test]
+fn largest_sums_of_squares_of_outputs() {
+    let (rng, f) = (&mut Rng(5), functions());
+    let tables = fast::Tables::new(&f);
+    for (channels, most, largest) in
+        [(57, 8191, 127), (9, 8191, 3236), (7, 8191, 4160), (80, 127, 127), (70, 8192, 127), (233, 127, 8063)]
+    {
+        assert!(9 * channels as i64 * i64::from(most) * i64::from(largest) < 1 << 31);
+        for weights in FILLS {
+            let mut layer = Layer::new(rng, Fill::Zero, Kernel::Dense { size: 3 }, &[channels], 20, Epilogue::Linear);
+            layer.spec.terms[0].first_channel = 0;
+            layer.max = 8191;
+            layer.level.shift = 27;
+            layer.weights[0] = match largest {
+                127 => OwnedWeights::Bytes((0..9 * 20 * channels).map(|i| value(weights, rng, 127, i) as i8).collect()),
+                _ => OwnedWeights::Words((0..9 * 20 * channels).map(|i| value(weights, rng, largest, i) as i16).collect()),
+            };
+            for (fill, height, width) in
+                [(Fill::Random, 5, 7), (Fill::Most, 4, 6), (Fill::Least, 3, 65), (Fill::Alternating, 2, 1)]
+            {
+                let input = map(fill, rng, height, width, channels, most);
+                let expected = reference::layer(&layer.view(), &f, &[&input]).unwrap();
+                for isa in isas() {
+                    let packed = layer.packed_for_all_positions(isa, &[most]);
+                    assert_same(
+                        isa,
+                        &fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap(),
+                        &expected,
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     let (rng, f) = (&mut Rng(7), functions());
@@ -181,7 +223,7 @@ fn threads_change_nothing() {
     for threads in [1, 2, 5, 64] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in isas() {
-            let packed = layer.packed(isa, &[127]);
+            let packed = layer.packed_for_all_positions(isa, &[127]);
             let got = pool.install(|| fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap());
             assert_same(isa, &got, &expected);
         }

@@ -1,7 +1,8 @@
 //! The model package: one file with everything an MLIC++ model is, mapped, checksummed and proved before use.
 //!
-//! [`Model::open`] maps a package, [`Model::from_static`] takes an embedded one; both verify every checksum, the model
-//! id, each table and the overflow proof of [`proof`] before they return. `docs/SPEC.md` clause 2 defines the format.
+//! [`Model::open`] maps a package; it verifies every checksum, the model id, each table and the overflow proof of [`proof`] before it returns, on
+//! the current rayon pool if there is one. [`Model::known`] takes one that has been verified when the program was made. `docs/SPEC.md` clause 2
+//! defines the format.
 #![deny(clippy::indexing_slicing)]
 
 pub mod analysis;
@@ -16,6 +17,7 @@ pub mod parameters;
 pub mod proof;
 pub mod real;
 pub mod synthesis;
+mod threads;
 mod wire;
 
 pub use config::Config;

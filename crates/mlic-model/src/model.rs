@@ -21,6 +21,7 @@ use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
 use crate::real;
 use crate::synthesis::Synthesis;
+use crate::threads::beside;
 
 /// What a package says about itself that no result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -233,18 +234,29 @@ struct Contents {
 impl Contents {
     fn read<'f>(
         config: &Config,
-        section: impl Fn(SectionKind) -> &'f [u8],
+        section: impl Fn(SectionKind) -> &'f [u8] + Sync,
         exact_synthesis: Option<&[u8]>,
+        trust: Trust,
     ) -> Result<Self, ModelError> {
         let layout = Layout::new(config);
-        let parameters = Parameters::read(section(SectionKind::Parameters), config, &layout)?;
-        let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
-        check_weights(weights, &layout)?;
-        check_tables(&parameters)?;
-        proof::prove(config, &layout, &parameters, weights)?;
-        let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
-        let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
-        let exact_synthesis = exact_synthesis.map(|bytes| Synthesis::read(bytes, config.latent)).transpose()?;
+        let entropy = || {
+            let parameters = Parameters::read(section(SectionKind::Parameters), config, &layout)?;
+            let weights: &[i8] = bytemuck::cast_slice(section(SectionKind::Weights));
+            check_len(weights, &layout)?;
+            if trust == Trust::Nothing {
+                check_weights(weights)?;
+            }
+            check_tables(&parameters)?;
+            if trust == Trust::Nothing {
+                proof::prove(config, &layout, &parameters, weights)?;
+            }
+            let metadata = json("metadata", section(SectionKind::Metadata), MAX_METADATA_LEN)?;
+            let (y_cdfs, z_cdfs) = (tables("CDF table of y", &parameters.y_cdfs)?, tables("CDF table of z", &parameters.z_cdfs)?);
+            Ok::<_, ModelError>((parameters, metadata, y_cdfs, z_cdfs))
+        };
+        let synthesis = || exact_synthesis.map(|bytes| Synthesis::read(bytes, config.latent)).transpose();
+        let (entropy, exact_synthesis) = beside(entropy, synthesis);
+        let ((parameters, metadata, y_cdfs, z_cdfs), exact_synthesis) = (entropy?, exact_synthesis?);
         Ok(Self { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis })
     }
 }
@@ -300,14 +312,12 @@ fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
     Graph::parse(bytes).map_err(|source| ModelError::Graph { name: kind.name(), source })
 }
 
-/// Two pieces of work, the first on a thread of its own where one can be started.
-fn beside<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
-    std::thread::scope(|scope| {
-        let started = std::thread::Builder::new().spawn_scoped(scope, first);
-        let second = second();
-        // A thread that panicked is as good as none: the work panics here again, or it does not.
-        (started.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(first), second)
-    })
+/// What of a package need not be verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Nothing,
+    /// The hash, the weights and the proof of the entropy networks, and what only encoders read.
+    Known,
 }
 
 impl Model {
@@ -327,6 +337,16 @@ impl Model {
         Self::new(Bytes::Static(bytes))
     }
 
+    /// A package that is part of the program, and that a test of the program has verified as a whole ([`Self::from_static`]). That it still is
+    /// what was verified its checksums tell; with that, hash and proof of the entropy networks are not made again, nor is what only encoders read
+    /// verified before they read it.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_static`] for the rest.
+    pub fn known(bytes: &'static [u8]) -> Result<Self, ModelError> {
+        Self::read(Bytes::Static(bytes), Trust::Known)
+    }
+
     /// Verifies a package in memory.
     ///
     /// # Errors
@@ -336,6 +356,10 @@ impl Model {
     }
 
     fn new(bytes: Bytes) -> Result<Self, ModelError> {
+        Self::read(bytes, Trust::Nothing)
+    }
+
+    fn read(bytes: Bytes, trust: Trust) -> Result<Self, ModelError> {
         let file = bytes.as_ref();
         let unhashed = package::unhashed(file)?;
         let section = |kind| unhashed.section(file, kind).unwrap_or_default();
@@ -344,14 +368,15 @@ impl Model {
             Ok(config) => config,
             Err(error) => return unhashed.verify(file).and(Err(error)),
         };
-        // The hash and the transforms take as long as everything else. Errors count in the order of a single thread.
         let exact_synthesis = unhashed.section(file, SectionKind::ExactSynthesis);
-        let (verified, contents) =
-            beside(&|| (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())), || {
-                Contents::read(&config, section, exact_synthesis)
-            });
-        let (parsed, contents) = (verified.0?, contents?);
-        verified.1?;
+        let verify = || match trust {
+            Trust::Known => (Ok(unhashed.known()), Ok(())),
+            Trust::Nothing => (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())),
+        };
+        // The hash and the transforms take longer than everything else. Errors count in the order of a single thread.
+        let ((parsed, transforms), contents) = beside(verify, || Contents::read(&config, section, exact_synthesis, trust));
+        let (parsed, contents) = (parsed?, contents?);
+        transforms?;
         let Contents { layout, parameters, metadata, y_cdfs, z_cdfs, exact_synthesis } = contents;
         let weight_offsets = weight_offsets(&layout);
         Ok(Self { parsed, config, layout, parameters, metadata, weight_offsets, y_cdfs, z_cdfs, exact_synthesis, bytes })
@@ -591,7 +616,12 @@ fn weight_offsets(layout: &Layout) -> Vec<usize> {
     running.collect()
 }
 
-fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
+/// Whether a value is among the weights: vector code, as that of slices is not for bytes.
+pub(crate) fn contains<T: Copy + PartialEq>(weights: &[T], value: T) -> bool {
+    weights.chunks(1 << 12).any(|part| part.iter().fold(false, |found, w| found | (*w == value)))
+}
+
+fn check_len(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
     let (have, need) = (weights.len() as u64, crate::parameters::weights_len(layout) as u64);
     if have < need {
         return Err(ModelError::Truncated { part: "weights", have, need });
@@ -599,8 +629,11 @@ fn check_weights(weights: &[i8], layout: &Layout) -> Result<(), ModelError> {
     if have > need {
         return Err(ModelError::Oversized { part: "weights", have, need });
     }
-    // The first is vector code.
-    if weights.contains(&i8::MIN)
+    Ok(())
+}
+
+fn check_weights(weights: &[i8]) -> Result<(), ModelError> {
+    if contains(weights, i8::MIN)
         && let Some(index) = weights.iter().position(|w| *w == i8::MIN)
     {
         return Err(ModelError::Parameter { what: "weight", index, problem: "-128, must be -127 to 127".into() });

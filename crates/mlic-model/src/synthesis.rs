@@ -11,7 +11,7 @@ use mlic_core::memory;
 
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
-use crate::model::{LayerView, Weights};
+use crate::model::{LayerView, Weights, contains};
 use crate::parameters::{LayerParameters, QuantizerParameters, Requant, many};
 use crate::proof;
 use crate::wire::{Reader, Writer};
@@ -483,8 +483,8 @@ pub(crate) fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Re
         return Err(refuse(here, "terms, weights and parameters do not fit each other"));
     }
     let smallest = layer.weights.iter().any(|w| match w {
-        OwnedWeights::Bytes(w) => w.contains(&i8::MIN),
-        OwnedWeights::Words(w) => w.contains(&i16::MIN),
+        OwnedWeights::Bytes(w) => contains(w, i8::MIN),
+        OwnedWeights::Words(w) => contains(w, i16::MIN),
     });
     if smallest {
         return Err(refuse(here, "a weight is the smallest number of its type"));

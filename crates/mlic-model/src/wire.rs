@@ -22,8 +22,8 @@ macro_rules! scalar {
         #[allow(dead_code, reason = "one pair per width; not every section needs each")]
         pub(crate) fn $many(&mut self, count: usize) -> Result<Vec<$type>, ModelError> {
             let len = count.checked_mul(size_of::<$type>()).ok_or_else(|| self.missing(usize::MAX))?;
-            let bytes = self.take(len)?.chunks_exact(size_of::<$type>());
-            Ok(memory::collect(count, bytes.filter_map(|b| b.try_into().ok()).map(<$type>::from_le_bytes))?)
+            let (numbers, _) = self.take(len)?.as_chunks();
+            Ok(memory::collect(count, numbers.iter().copied().map(<$type>::from_le_bytes))?)
         }
     };
 }

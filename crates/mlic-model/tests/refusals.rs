@@ -58,6 +58,37 @@ fn the_package_is_sound() {
     assert_eq!(Model::from_bytes(package()).unwrap().name(), "tiny");
 }
 
+/// Of a known package the hash is taken as it is declared, but no changed byte of any section for what it was.
+#[test]
+fn damage_of_a_known_package_is_found() {
+    let original = package();
+    let known = |bytes: &[u8]| Model::known(bytes.to_vec().leak());
+    assert_eq!(known(&original).unwrap().hash(), Model::from_bytes(original.clone()).unwrap().hash());
+    for (kind, range) in parse(&original).unwrap().sections().filter(|(_, range)| !range.is_empty()) {
+        for at in [range.start, range.end - 1] {
+            let mut bytes = original.clone();
+            bytes[at] ^= 0x10;
+            assert!(matches!(known(&bytes), Err(ModelError::Checksum { part, .. }) if part == kind.name()), "{}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn the_first_damage_in_the_file_is_named() {
+    let mut bytes = package();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    // The place of the fourth section, and both checksums over it.
+    put(&mut bytes, 64 + 3 * 24 + 8, 0);
+    let directory = crc32fast::hash(&bytes[64..64 + 24 * parse(&package()).unwrap().sections().count()]);
+    put(&mut bytes, 56, directory);
+    reseal_header(&mut bytes);
+    assert!(matches!(refused(bytes.clone()), ModelError::Section { kind: 4, .. }));
+    let second = parse(&package()).unwrap().range(SectionKind::Parameters).start;
+    bytes[second] ^= 1;
+    assert!(matches!(refused(bytes), ModelError::Checksum { part: "parameters", .. }));
+}
+
 #[test]
 fn another_file_is_not_a_package() {
     assert!(matches!(refused(b"\x89PNG\r\n\x1a\n and so on".to_vec()), ModelError::NotAPackage { .. }));

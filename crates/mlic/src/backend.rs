@@ -86,6 +86,14 @@ pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Resu
     Ok(Arc::new(backend?))
 }
 
+/// Runs work on this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
+///
+/// # Errors
+/// [`BackendError::NotAvailable`] when they cannot be started.
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, Error> {
+    if threads == 1 { Ok(work()) } else { Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?) }
+}
+
 #[cfg(feature = "cuda")]
 fn cuda(model: Arc<Model>, threads: usize) -> Result<Arc<dyn Backend>, BackendError> {
     let float = float_transforms(&model);

@@ -27,7 +27,7 @@ pub mod output;
 mod pixels;
 mod sinks;
 
-pub use backend::{BackendChoice, backend};
+pub use backend::{BackendChoice, backend, on_threads};
 pub use budget::DecodeLimits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, ProgressEvent, Report, StageTime, Trace, Truncation,
@@ -39,14 +39,16 @@ pub use mlic_core::{container, limits};
 pub use mlic_model::{Model, ModelError};
 pub use pixels::{image_of, planes_of};
 
-/// The model that is part of the program.
+#[cfg(feature = "embedded-model")]
+static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");
+
+/// The model that is part of the program. Its checksums are verified each time, the whole of it by a test ([`Model::known`]).
 ///
 /// # Errors
-/// [`ModelError`] when the program was damaged; the package is verified like any other.
+/// [`ModelError`] when the program was damaged.
 #[cfg(feature = "embedded-model")]
 pub fn embedded_model() -> Result<Model, ModelError> {
-    static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");
-    Model::from_static(EDGE)
+    Model::known(EDGE)
 }
 
 /// The model of a program: the embedded one or, without the feature `embedded-model`, [`installed_model_path`].
@@ -66,4 +68,16 @@ pub fn installed_model_path() -> PathBuf {
     let program = std::env::current_exe().ok();
     let prefix = program.as_deref().and_then(Path::parent).and_then(Path::parent);
     prefix.unwrap_or(Path::new("/usr")).join("share/mlic/edge.mlicpkg")
+}
+
+#[cfg(all(test, feature = "embedded-model"))]
+mod tests {
+    use super::*;
+
+    /// What [`embedded_model`] takes for granted.
+    #[test]
+    fn the_embedded_model_is_verified_as_a_whole() {
+        let (verified, known) = (Model::from_static(EDGE).unwrap(), embedded_model().unwrap());
+        assert_eq!(verified.hash(), known.hash());
+    }
 }

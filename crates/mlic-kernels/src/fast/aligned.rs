@@ -1,6 +1,6 @@
 //! Bytes that begin where a line of the cache does.
 
-use mlic_core::memory::OutOfMemory;
+use mlic_core::memory::{self, OutOfMemory};
 
 use super::layer::reserve_all;
 
@@ -29,19 +29,19 @@ impl Aligned {
     pub(super) fn of_len(&mut self, len: usize) -> &mut [u8] {
         if self.data.len() < len + LINE {
             self.data.resize(len + LINE, 0);
-            self.first = self.data.as_ptr().align_offset(LINE).min(LINE);
+            self.align();
         }
         &mut self.data[self.first..][..len]
     }
 
     /// Replaces them by zeros, to be changed.
     pub(super) fn zeros(&mut self, len: usize) -> Result<&mut [u8], OutOfMemory> {
-        self.reserve(len)?;
-        let is_new = self.data.is_empty();
-        let bytes = self.of_len(len);
-        if !is_new {
-            bytes.fill(0);
-        }
-        Ok(bytes)
+        self.data = memory::zeros(len + LINE)?;
+        self.align();
+        Ok(&mut self.data[self.first..][..len])
+    }
+
+    fn align(&mut self) {
+        self.first = self.data.as_ptr().align_offset(LINE).min(LINE);
     }
 }

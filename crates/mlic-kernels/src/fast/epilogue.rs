@@ -1,6 +1,6 @@
 //! What follows the sums of a layer, for one vector of outputs (SPEC 4.2).
 
-use bytemuck::Zeroable;
+use bytemuck::Pod;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
 
 use super::constants::{Rounding, Total};
@@ -13,7 +13,7 @@ use crate::arch::{MAX_LANES, Simd};
 /// From rounded sums to elements of the output.
 pub(super) trait Epilogue: Copy + Send + Sync {
     /// Elements of the output.
-    type Out: Copy + Default + Zeroable + Send;
+    type Out: Pod + Default + Send;
 
     /// The rounded sums of a vector of outputs. `constants` are those of the vector, `at` is its number.
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Divisive normalization and its inverse (SPEC 4.11, 4.12): the sums of squares are a layer on the upper and the lower 15 bits of the squares, whose weights
 //! are the gammas of both.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -83,9 +84,12 @@ impl PackedGdn {
     pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let len = input.width * input.channels;
         let rows_len = band_rows(rows.len(), input.width, 8 * input.channels);
-        out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
+        out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each(|(i, out)| {
             let first = rows.start + i * rows_len - input.first;
-            self.band(&input.data[first * len..][..out.len()], scratch, out)
+            let mut scratch = SCRATCH.take();
+            self.band(&input.data[first * len..][..out.len()], &mut scratch, out)?;
+            SCRATCH.set(scratch);
+            Ok(())
         })
     }
 
@@ -94,11 +98,12 @@ impl PackedGdn {
         let Scratch { upper, lower, roots } = scratch;
         for half in [&mut *upper, &mut *lower] {
             reserve_all(half, x.len())?;
-            half.resize(x.len(), 0);
+            half.resize(half.len().max(x.len()), 0);
         }
-        run(self.isa, Squares { x, upper, lower });
         reserve_all(roots, x.len())?;
-        roots.resize(x.len(), 0);
+        roots.resize(roots.len().max(x.len()), 0);
+        let (upper, lower, roots) = (&mut upper[..x.len()], &mut lower[..x.len()], &mut roots[..x.len()]);
+        run(self.isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
         let inputs = [rows(upper), rows(lower)];
@@ -154,6 +159,11 @@ impl SquareSums {
         // A sum of 32 bits looks negative.
         s.and(s.or(sum, s.less(sum, s.splat(0))), s.splat(i32::MAX))
     }
+}
+
+thread_local! {
+    /// Of this thread, kept from band to band.
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 /// Working memory of one thread.

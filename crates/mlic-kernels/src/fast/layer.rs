@@ -1,6 +1,7 @@
 //! Linear layers: bands of rows in parallel; in a band, tiles of positions and outputs that stay in registers from the first product to
 //! the stored result.
 
+use std::cell::Cell;
 use std::iter::Zip;
 use std::ops::Range;
 use std::slice::{ChunksMut, Iter};
@@ -18,6 +19,7 @@ use super::square::{self, Chunks, Operands, Place, Square, Sums};
 use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables};
 use super::tile::accumulate;
+use super::winograd::{self, Strip};
 use crate::arch::{Beside, Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
@@ -73,7 +75,12 @@ impl Positions {
     }
 }
 
-/// Working memory of one thread, kept from band to band.
+thread_local! {
+    /// Of this thread, kept from layer to layer: memory that is given back and taken again costs as much as some layers.
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// Working memory of one thread.
 #[derive(Default)]
 struct Scratch {
     inputs: Vec<Buffer>,
@@ -81,6 +88,9 @@ struct Scratch {
     chunks: Chunks,
     squares: Vec<Square>,
     sums: Vec<Place>,
+    winograd: winograd::Scratch,
+    /// A band before its pixel shuffle.
+    plain: Vec<i32>,
 }
 
 /// A band of rows of a layer.
@@ -103,15 +113,21 @@ impl Scratch {
             return Ok(());
         }
         let rows = at.row_step() * rows;
-        self.inputs.resize_with(layer.terms.len(), Buffer::default);
+        self.inputs.resize_with(self.inputs.len().max(layer.terms.len()), Buffer::default);
         let mut buffers = self.inputs.iter_mut().zip(&layer.terms);
         buffers.try_for_each(|(buffer, term)| buffer.reserve(term, layer.size, rows, width))?;
         let is_matrix = layer.matrix().is_some();
         // While a matrix unit fills half of the squares, vectors read the others.
         let squares_len = Place::of_terms(&layer.terms, &mut self.sums) * if is_matrix { 2 } else { 1 };
         reserve_all(&mut self.squares, squares_len)?;
-        self.squares.resize(squares_len, [0; SIDE * SIDE]);
-        if is_matrix { self.chunks.reserve(rows, width, layer.size) } else { reserve_all(&mut self.places, rows * width) }
+        self.squares.resize(self.squares.len().max(squares_len), [0; SIDE * SIDE]);
+        if is_matrix {
+            self.chunks.reserve(rows, width, layer.size)
+        } else if layer.is_winograd() {
+            self.winograd.reserve(&layer.terms, layer.positions, layer.block)
+        } else {
+            reserve_all(&mut self.places, rows * width)
+        }
     }
 }
 
@@ -140,6 +156,7 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
                 scratch.chunks.cut(at, rows, width, layer.size);
                 band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
             }
+            None if layer.is_winograd() => band.winograd::<S, P, V>(s, scratch, rows.len(), width, out),
             None => {
                 scratch.places.clear();
                 let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
@@ -175,6 +192,32 @@ impl<E: Epilogue> Stages<'_, E> {
                     square::store(s, &tile, square);
                 }
                 self.unfinished::<S, V>(s, scratch, &scratch.squares, &slots[..places.len()], out, block).all();
+            }
+        }
+    }
+
+    /// Tiles of 2x2 positions, some beside each other at once.
+    #[inline(always)]
+    fn winograd<S: Simd, const P: usize, const V: usize>(
+        &self,
+        s: S,
+        scratch: &mut Scratch,
+        rows: usize,
+        width: usize,
+        out: &mut [E::Out],
+    ) {
+        let Self { layer, staged, .. } = *self;
+        let slots: [usize; SIDE] = std::array::from_fn(|slot| slot);
+        for strip in Strip::all(rows, width, P) {
+            strip.patches::<S, P>(s, &mut scratch.winograd, &layer.terms, staged);
+            let [first_row, column] = strip.at;
+            let slots = &slots[..(2 * strip.count).min(width - column)];
+            for block in 0..layer.outputs.div_ceil(layer.block) {
+                strip.sums::<S, P, V>(s, &mut scratch.winograd, &layer.terms, block, &mut scratch.squares);
+                for row in first_row..rows.min(first_row + 2) {
+                    let out = &mut out[(row * width + column) * layer.outputs..][..slots.len() * layer.outputs];
+                    self.unfinished::<S, V>(s, scratch, &scratch.squares[row - first_row..], slots, out, block).all();
+                }
             }
         }
     }
@@ -320,6 +363,11 @@ fn map_outputs<E: Epilogue>(
     at: Positions,
     epilogue: E,
 ) -> Result<Map<E::Out>, OutOfMemory> {
+    if layer.is_winograd()
+        && let Positions::Half(parity) = at
+    {
+        return map_outputs(layer, view, inputs, Positions::All, epilogue)?.pack(parity);
+    }
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
@@ -360,35 +408,34 @@ impl Part<'_> {
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
         let rows_len = band_rows(rows.len(), width, position_len);
+        // Tiles of two rows are whole, as far as there are rows.
+        let rows_len = if layer.is_winograd() { rows_len.next_multiple_of(2) } else { rows_len };
         let constants = &Constants::new(layer, view, at)?;
         let len = (rows_len * width * layer.outputs).max(1);
-        out.par_chunks_mut(len).enumerate().try_for_each_init(
-            Default::default,
-            |(scratch, plain): &mut (Scratch, Vec<E::Out>), (i, out)| {
-                let first = rows.start + i * rows_len;
-                scratch.reserve(layer, at, rows_len, inputs.first().map_or(0, |m| m.width))?;
-                let band = |scratch, out| Band {
-                    layer,
-                    constants,
-                    inputs,
-                    at,
-                    rows: first..(first + rows_len).min(rows.end),
-                    epilogue,
-                    scratch,
-                    out,
-                };
-                match order {
-                    Order::Plain => run(layer.isa, band(scratch, out)),
-                    Order::Shuffled => {
-                        reserve_all(plain, out.len())?;
-                        plain.resize(out.len(), E::Out::default());
-                        run(layer.isa, band(scratch, plain));
-                        shuffle(plain, out, width, layer.outputs);
-                    }
+        out.par_chunks_mut(len).enumerate().try_for_each(|(i, out)| {
+            let first = rows.start + i * rows_len;
+            let mut scratch = SCRATCH.take();
+            scratch.reserve(layer, at, rows_len, inputs.first().map_or(0, |m| m.width))?;
+            let band = |scratch, out| {
+                let rows = first..(first + rows_len).min(rows.end);
+                run(layer.isa, Band { layer, constants, inputs, at, rows, epilogue, scratch, out });
+            };
+            match order {
+                Order::Plain => band(&mut scratch, out),
+                Order::Shuffled => {
+                    let mut plain = std::mem::take(&mut scratch.plain);
+                    let words = size_of_val(out).div_ceil(size_of::<i32>());
+                    reserve_all(&mut plain, words)?;
+                    plain.resize(plain.len().max(words), 0);
+                    let own: &mut [E::Out] = &mut bytemuck::cast_slice_mut(&mut plain)[..out.len()];
+                    band(&mut scratch, own);
+                    shuffle(own, out, width, layer.outputs);
+                    scratch.plain = plain;
                 }
-                Ok(())
-            },
-        )
+            }
+            SCRATCH.set(scratch);
+            Ok(())
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod synthesis;
 mod tables;
 mod tile;
 mod window;
+mod winograd;
 
 pub use analysis::Analysis;
 pub use layer::{Positions, latent_layer, layer, residual_layer};

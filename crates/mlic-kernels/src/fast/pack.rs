@@ -1,17 +1,21 @@
 //! The weights of a layer in the order in which the matrix product of one instruction set reads them; made once per model.
 
+use bytemuck::Zeroable;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Kernel, LayerSpec};
 use mlic_model::model::Weights as Source;
 
 use super::aligned::Aligned;
 use super::layer::Positions;
+use super::winograd::{KERNEL, Winograd};
 use crate::arch::{Factors, Job, MAX_LANES, Matrix, Products, SIDE, Simd, run};
 use crate::cpu::Isa;
 
 /// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
 /// nearer (measured: `benches/record`).
 const MATRIX_MIN: usize = 128;
+/// Bytes of the weights of 16 outputs and 64 products, as a matrix unit reads them.
+const BLOCK: usize = 16 * 64;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 /// Largest magnitude of a number whose halves are both signed bytes.
@@ -28,6 +32,8 @@ pub struct Layer {
     pub(super) size: usize,
     pub(super) outputs: usize,
     pub(super) block: usize,
+    /// Positions that are computed at once by vectors.
+    pub(super) positions: usize,
     pub(super) terms: Vec<Term>,
 }
 
@@ -58,6 +64,8 @@ pub(super) enum Weights {
     Identity,
     /// For a matrix unit.
     Squares(Squares),
+    /// Pairs for [`super::winograd`], where all positions are wanted.
+    Winograd(Winograd),
 }
 
 /// Weights in the order in which a matrix unit reads them: `[square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. A square is of
@@ -94,7 +102,20 @@ impl Layer {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
-        run(isa, Pack { isa, spec, weights, maxima })
+        run(isa, Pack { isa, spec, weights, maxima, is_whole: false })
+    }
+
+    /// The same for a layer that is to be used at all positions; where it is used at others all are computed first.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn for_all_positions(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
+        run(isa, Pack { isa, spec, weights, maxima, is_whole: true })
+    }
+
+    /// Whether all its terms are [`Weights::Winograd`]: then none is of another kind.
+    pub(super) fn is_winograd(&self) -> bool {
+        matches!(self.terms[..], [Term { weights: Weights::Winograd(_), .. }, ..])
     }
 
     /// Whether every output at all positions is a sum of one element of each of two inputs, whole inputs and whole vectors of any instruction set:
@@ -120,6 +141,28 @@ struct Pack<'a> {
     spec: &'a LayerSpec,
     weights: &'a [Source<'a>],
     maxima: &'a [i32],
+    /// Whether all positions are wanted.
+    is_whole: bool,
+}
+
+impl Pack<'_> {
+    /// All terms for [`super::winograd`], if that can be done and is worth it: where the product of four bytes is one instruction, it is not.
+    fn winograd<S: Simd>(&self, block: usize) -> Result<Option<Vec<Term>>, OutOfMemory> {
+        let Self { spec, weights, maxima, .. } = *self;
+        let is_dense = spec.kernel == Kernel::Dense { size: KERNEL } && !spec.terms.iter().any(|term| term.identity);
+        let mut methods = weights.iter().zip(maxima).map(|(weights, max)| Method::of::<S>(*weights, *max));
+        if !self.is_whole || !is_dense || !methods.all(|method| matches!(method, Method::Pairs)) {
+            return Ok(None);
+        }
+        let mut terms = Vec::new();
+        memory::reserve(&mut terms, spec.terms.len())?;
+        for ((source, weights), max) in spec.terms.iter().zip(weights).zip(maxima) {
+            let (first, channels) = (source.first_channel, source.channels);
+            let Some(weights) = Winograd::new(*weights, channels, block, *max)? else { return Ok(None) };
+            terms.push(Term { first, channels, padded: channels.next_multiple_of(2), weights: Weights::Winograd(weights) });
+        }
+        Ok(Some(terms))
+    }
 }
 
 impl Job for Pack<'_> {
@@ -131,13 +174,18 @@ impl Job for Pack<'_> {
         let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
         let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
         let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
+        if matrix.is_none()
+            && let Some(terms) = self.winograd::<S>(block)?
+        {
+            return Ok(Layer { isa: self.isa, size: KERNEL, outputs: spec.outputs, block, positions: POSITIONS, terms });
+        }
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let terms = terms.map(|(i, (weights, max))| {
             let method = matrix.map_or_else(|| Method::of::<S>(*weights, *max), Method::Squares);
             term(spec, i, block, *weights, *max, method)
         });
         let terms = terms.collect::<Result<_, _>>()?;
-        Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, terms })
+        Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, positions: POSITIONS, terms })
     }
 }
 
@@ -236,20 +284,38 @@ impl Dense {
         }
     }
 
-    fn pack_of<T: Copy + Into<i32>>(&self, weights: &[T], member: impl Fn(i32) -> i32) -> Result<Vec<i32>, OutOfMemory> {
-        let Self { size, channels, padded, outputs, block, group } = *self;
+    fn pack_of<T: Copy + Zeroable + Into<i32>>(
+        &self,
+        weights: &[T],
+        member: impl Fn(i32) -> i32,
+    ) -> Result<Vec<i32>, OutOfMemory> {
+        let Self { size, padded, outputs, block, group, .. } = *self;
         let row_len = size * padded / group * block;
         let mut out: Vec<i32> = memory::zeros(outputs.div_ceil(block) * size * row_len)?;
-        for (o, weights) in weights.chunks_exact(size * size * channels).enumerate() {
-            for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                let start = (o / block * size + tap / size) * row_len + o % block;
-                for (c, w) in weights.iter().enumerate() {
-                    let k = tap % size * padded + c;
-                    out[start + k / group * block] |= member((*w).into()) << (32 / group * (k % group));
-                }
+        self.rows(weights, |o, row, weights| {
+            let words = out[(o / block * size + row) * row_len + o % block..].iter_mut().step_by(block);
+            for (word, members) in words.zip(weights.chunks_exact(group)) {
+                *word = members.iter().rev().fold(0, |word, w| word << (32 / group) | member((*w).into()));
             }
-        }
+        })?;
         Ok(out)
+    }
+
+    /// Each output's weights of each row of the kernel, `[col][channel]` with zeros up to whole groups.
+    fn rows<T: Copy + Zeroable>(&self, weights: &[T], mut see: impl FnMut(usize, usize, &[T])) -> Result<(), OutOfMemory> {
+        let Self { size, channels, padded, .. } = *self;
+        let mut whole: Vec<T> = memory::zeros(size * padded)?;
+        for (i, weights) in weights.chunks_exact(size * channels).enumerate() {
+            if padded == channels {
+                see(i / size, i % size, weights);
+                continue;
+            }
+            for (whole, weights) in whole.chunks_exact_mut(padded).zip(weights.chunks_exact(channels)) {
+                whole[..channels].copy_from_slice(weights);
+            }
+            see(i / size, i % size, &whole);
+        }
+        Ok(())
     }
 
     fn quads(&self, weights: Source<'_>, zero: i32) -> Result<Weights, OutOfMemory> {
@@ -268,42 +334,36 @@ impl Dense {
     }
 
     fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Result<Squares, OutOfMemory> {
-        let Self { size, channels, padded, outputs, .. } = *self;
+        let Self { size, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(2 * SIDE);
         let is_words = matches!(weights, Source::Words(_));
         let per_square = if is_words { SIDE / 2 } else { SIDE };
         let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
         let mut packed = Aligned::default();
         let bytes = packed.zeros(len)?;
-        // Where a weight's first byte goes, as a matrix unit reads it.
-        let place = |o: usize, k: usize, row: usize| {
-            let pair = ((o / per_square * size + row) * groups + k / 64) * 2;
-            pair * 1024 + k % 64 / 4 * 64 + o % 16 * 4 + k % 4
-        };
-        let row_of = |i: usize| (i / size, i % size * padded);
-        let per_output = size * size * channels;
+        // Where groups begin; each is of two blocks, in which 4 weights of an output lie together, 64 bytes before its next 4.
+        let group = |o: usize, row: usize| (o / per_square * size + row) * groups * 2 * BLOCK;
+        let at = |o: usize| o % 16 * 4;
         match weights {
-            Source::Bytes(weights) => {
-                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
-                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                        let (row, first) = row_of(tap);
-                        for (c, w) in weights.iter().enumerate() {
-                            bytes[place(o, first + c, row) + o % SIDE / 16 * 1024] = *w as u8;
-                        }
+            Source::Bytes(weights) => self.rows(weights, |o, row, weights| {
+                let blocks = bytes[group(o, row) + o % SIDE / 16 * BLOCK..].chunks_mut(2 * BLOCK);
+                for (block, weights) in blocks.zip(weights.chunks(64)) {
+                    for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
+                        line[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
                     }
                 }
-            }
-            Source::Words(weights) => {
-                for (o, weights) in weights.chunks_exact(per_output).enumerate() {
-                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                        let (row, first) = row_of(tap);
-                        for (c, w) in weights.iter().enumerate() {
-                            let at = place(o, first + c, row);
-                            [bytes[at + 1024], bytes[at]] = w.to_le_bytes();
-                        }
+            })?,
+            Source::Words(weights) => self.rows(weights, |o, row, weights| {
+                let blocks = bytes[group(o, row)..].chunks_exact_mut(2 * BLOCK);
+                for (blocks, weights) in blocks.zip(weights.chunks(64)) {
+                    let (upper, lower) = blocks.split_at_mut(BLOCK);
+                    let lines = upper.as_chunks_mut::<64>().0.iter_mut().zip(lower.as_chunks_mut::<64>().0);
+                    for ((upper, lower), weights) in lines.zip(weights.as_chunks::<4>().0) {
+                        upper[at(o)..][..4].copy_from_slice(&weights.map(|w| (w >> 8) as u8));
+                        lower[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
                     }
                 }
-            }
+            })?,
         }
         let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
         let products = Products { activations: factors(is_words || max > BYTE_MAX), weights: factors(is_words) };

@@ -26,6 +26,8 @@ pub(super) struct Chunks {
     pub(super) chunks: Vec<Chunk>,
     /// Which of its chunk's positions each wanted one is, in order.
     pub(super) slots: Vec<usize>,
+    /// Rows, width and size of what was cut last, where all positions were wanted.
+    last: Option<[usize; 3]>,
 }
 
 impl Chunks {
@@ -39,6 +41,11 @@ impl Chunks {
     /// Cuts a band of these rows. The columns beside the map that are staged with it are computed as if they were positions, where all are
     /// wanted: so no row begins a new chunk.
     pub(super) fn cut(&mut self, at: Positions, rows: Range<usize>, width: usize, size: usize) {
+        let own = (at == Positions::All).then_some([rows.len(), width, size]);
+        if own.is_some() && own == self.last {
+            return;
+        }
+        self.last = own;
         self.chunks.clear();
         self.slots.clear();
         let pitch = width + size - 1;
@@ -109,11 +116,15 @@ impl Place {
         places.clear();
         let mut first = 0;
         for term in terms {
-            let count = if let Weights::Squares(squares) = &term.weights { squares.count() } else { 1 };
-            let parts = match count {
-                1 => Parts::Sums,
-                2 => Parts::Bytes,
-                _ => Parts::Words,
+            let (count, parts) = match &term.weights {
+                Weights::Squares(squares) => match squares.count() {
+                    1 => (1, Parts::Sums),
+                    2 => (2, Parts::Bytes),
+                    count => (count, Parts::Words),
+                },
+                // One for each of two rows.
+                Weights::Winograd(_) => (2, Parts::Sums),
+                _ => (1, Parts::Sums),
             };
             places.push(Self { parts, first });
             first += count;

@@ -54,6 +54,7 @@ impl Buffer {
             Weights::Squares(_) => planes(&mut self.planes[..1], len + room(term)),
             Weights::Halves { .. } => planes(&mut self.planes, len),
             Weights::Quads { .. } => planes(&mut self.planes[..1], len),
+            Weights::Winograd(_) => reserve_all(&mut self.wide, len + (width + size) * term.padded),
             _ => reserve_all(&mut self.wide, len),
         }
     }
@@ -102,8 +103,13 @@ pub(super) fn stage<'a, S: Simd>(
         }
         _ => {
             let wide = &mut buffer.wide;
-            wide.resize(rows_len, 0);
-            part.fill(wide, Whole);
+            // Tiles at the end of odd rows and columns read a row and a position more.
+            let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
+            let len = rows_len + more;
+            if wide.len() < len {
+                wide.resize(len, 0);
+            }
+            part.fill(&mut wide[..len], Whole);
             Data::Wide(wide)
         }
     };

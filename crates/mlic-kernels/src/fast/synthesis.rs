@@ -20,10 +20,10 @@ use crate::map::{Map, Rows};
 /// Positions of y in a strip, at least about: enough for all threads.
 const STRIP_POSITIONS: usize = 128;
 
-/// Rows of y in a strip of a picture whose y has so many columns.
+/// Rows of y in a strip of a picture whose y has so many columns: an even number, since some layers are computed by pairs of rows.
 #[must_use]
 pub fn strip_rows(width: usize) -> usize {
-    STRIP_POSITIONS.div_ceil(width.max(1)).max(2)
+    STRIP_POSITIONS.div_ceil(width.max(1)).next_multiple_of(2)
 }
 
 /// The integer synthesis of a model with its weights packed for one instruction set.
@@ -76,7 +76,8 @@ impl PackedNode {
         let layer = shuffled.as_ref().unwrap_or(layer);
         let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
         let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-        let packed = Layer::new(isa, &layer.spec, &weights, &maxima)?;
+        let pack = if stride == 1 { Layer::for_all_positions } else { Layer::new };
+        let packed = pack(isa, &layer.spec, &weights, &maxima)?;
         let halo = layer.spec.kernel.size() / 2;
         // The packed weights are all that is read from here on.
         let (spec, parameters) = (layer.spec.clone(), layer.parameters.clone());
@@ -134,12 +135,16 @@ impl PackedNode {
 /// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
 /// becomes a term with weights.
 fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
-    let layer = &without_identity(layer)?;
+    let has_identity = layer.spec.terms.iter().any(|term| term.identity);
+    let changed = if has_identity { Some(without_identity(layer)?) } else { None };
+    let layer = changed.as_ref().unwrap_or(layer);
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
     fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
-        let len = values.len() / order.len();
-        memory::collect(values.len(), order.iter().flat_map(|o| &values[o * len..(o + 1) * len]).copied())
+        let (len, mut out) = (values.len() / order.len(), Vec::new());
+        memory::reserve(&mut out, values.len())?;
+        order.iter().for_each(|o| out.extend_from_slice(&values[o * len..(o + 1) * len]));
+        Ok(out)
     }
     let weights = layer.weights.iter().map(|w| match w {
         OwnedWeights::Bytes(w) => reordered(&order, w).map(OwnedWeights::Bytes),
@@ -205,9 +210,10 @@ impl Window {
         let start = self.rows.len() * row_len;
         let len = (end - self.rows.start) * row_len;
         if self.data.len() < len {
-            let more = len - self.data.len();
-            memory::reserve(&mut self.data, more)?;
-            self.data.resize(len, 0);
+            // Pages of the system that nothing has touched: the threads that write them take them, not this one.
+            let mut longer = memory::zeros(len)?;
+            longer[..start].copy_from_slice(&self.data[..start]);
+            self.data = longer;
         }
         self.rows.end = end;
         Ok(&mut self.data[start..len])
