@@ -195,6 +195,9 @@ pub trait Backend: Send + Sync {
     /// The model.
     fn model(&self) -> &Model;
 
+    /// Threads of this machine that it computes on: what bounds of memory count.
+    fn threads(&self) -> usize;
+
     /// Float analysis: `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
     ///
     /// # Errors

@@ -163,6 +163,10 @@ impl Backend for CudaBackend {
         &self.model
     }
 
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
         self.transform(Stage::Analysis, x)
     }

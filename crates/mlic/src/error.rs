@@ -79,23 +79,23 @@ pub enum Error {
         /// Limit of the caller.
         limit: u64,
     },
-    /// Decoding would need more memory than the caller allows, or than there is.
-    #[error("decoding needs up to {needed_bytes} bytes of memory: at most {limit_bytes} are allowed, or there is not as much")]
+    /// More memory would be needed than the caller allows.
+    #[error("up to {} MiB of memory are needed: at most {} MiB are allowed here", needed_bytes.div_ceil(1 << 20), limit_bytes >> 20)]
     Memory {
         /// By the sizes of picture and model.
         needed_bytes: u64,
         /// Limit of the caller.
         limit_bytes: u64,
     },
-    /// Decoding takes longer than the caller allows.
-    #[error("decoding takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
+    /// It takes longer than the caller allows.
+    #[error("it takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
     Time {
         /// Limit of the caller.
         limit: Duration,
-        /// What was not begun: a pass, or the synthesis.
+        /// What was not begun: a pass, or another stage.
         before: String,
     },
-    /// There is no room for a part of the picture or the stream, though the limits allow it.
+    /// There is no room for picture and stream as a whole, or for a part of them, though the limits allow it.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// The package cannot be used.

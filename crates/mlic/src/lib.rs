@@ -16,6 +16,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod admission;
 pub mod backend;
 pub mod budget;
 pub mod codec;
@@ -34,10 +35,13 @@ pub use codec::{
     quality_from_percent,
 };
 pub use error::{Error, ErrorKind};
-pub use mlic_backend::{Planes, Stage};
+pub use mlic_backend::{Backend, BackendError, Planes, Stage};
+pub use mlic_core::container::ContainerError;
+pub use mlic_core::memory::OutOfMemory;
+pub use mlic_core::rans::RansError;
 pub use mlic_core::{container, limits};
 pub use mlic_model::{Model, ModelError};
-pub use pixels::{image_of, planes_of};
+pub use pixels::{image_of, luma, planes_of};
 
 /// The model that is part of the program.
 ///
