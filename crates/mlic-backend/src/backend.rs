@@ -56,6 +56,14 @@ pub enum BackendError {
     /// There is no room for a tensor of the picture, or for the weights of the model.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The device, which is another than the processor, has no room for what a stage needs.
+    #[error("{stage} on {backend}: the device has not as much memory as is needed")]
+    DeviceMemory {
+        /// Which backend.
+        backend: &'static str,
+        /// Which stage.
+        stage: Stage,
+    },
     /// The device failed.
     #[error("{stage} on {backend}: {message}")]
     Device {

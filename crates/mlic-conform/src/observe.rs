@@ -124,7 +124,7 @@ impl Refusal {
     /// Whether the decoder failed, rather than refused the stream.
     #[must_use]
     pub fn is_of_the_decoder(&self) -> bool {
-        matches!(self.code.as_str(), "backend" | "model" | "unknown-backend")
+        matches!(self.code.as_str(), "backend" | "model" | "out-of-memory" | "unknown-backend")
     }
 
     /// Code and message.

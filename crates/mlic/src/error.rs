@@ -155,6 +155,7 @@ impl Error {
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
             Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
+            Self::Backend(BackendError::DeviceMemory { .. }) => ErrorKind::Budget,
             Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
         }
     }
@@ -163,7 +164,9 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_)) => "out-of-memory",
+            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_) | BackendError::DeviceMemory { .. }) => {
+                "out-of-memory"
+            }
             Self::Container(e) => e.code(),
             Self::WrongModel { .. } => "wrong-model",
             Self::Quality { .. } => "quality",
@@ -198,5 +201,17 @@ impl Error {
     pub(crate) fn payload(at: Option<Pass>, source: RansError) -> Self {
         let at = at.map_or_else(|| "z".to_owned(), |pass| pass.to_string());
         Self::Payload { at, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_a_matter_of_memory() {
+        let full = Error::from(BackendError::DeviceMemory { backend: "cuda", stage: mlic_backend::Stage::Passes });
+        assert_eq!((full.kind(), full.code()), (ErrorKind::Budget, "out-of-memory"));
+        assert_eq!(full.out_of_memory(), None, "no allocation of the host");
     }
 }
