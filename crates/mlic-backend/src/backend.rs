@@ -78,6 +78,7 @@ pub enum BackendError {
 
 /// A stage of the codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// Analysis: image to y.
     Analysis,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mlic::error::chain;
 use mlic::image::Image;
 use mlic::{Codec, Latents, PixelMode, luma};
 use mlic_backend::Backend;
@@ -11,7 +12,6 @@ use mlic_core::checkerboard::Parity;
 use serde::{Deserialize, Serialize};
 
 use crate::check::header_fields;
-use crate::error::chain;
 use crate::manifest::{HeaderFields, HexDigest};
 use crate::record::{PassRecord, Recorder};
 

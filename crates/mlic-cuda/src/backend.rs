@@ -30,7 +30,8 @@ pub struct Options {
     pub without_mma: bool,
     /// Threads of what runs on the CPU (0: all cores).
     pub threads: usize,
-    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels.
+    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels, and packages with an integer
+    /// analysis encode.
     pub float: Option<Box<dyn FloatTransforms>>,
 }
 

@@ -26,6 +26,13 @@ use crate::pixels;
 use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
+///
+/// ```
+/// use mlic::{BackendChoice, CodecOptions, PixelMode};
+///
+/// let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(2).with_pixels(PixelMode::Exact);
+/// # assert_eq!((options.backend, options.threads, options.pixels), (BackendChoice::Integer, 2, PixelMode::Exact));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct CodecOptions {
     /// The executor.
@@ -36,8 +43,29 @@ pub struct CodecOptions {
     pub pixels: PixelMode,
 }
 
+impl CodecOptions {
+    /// The same with another executor.
+    #[must_use]
+    pub const fn with_backend(self, backend: BackendChoice) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// The same on so many threads.
+    #[must_use]
+    pub const fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The same making its pictures this way.
+    #[must_use]
+    pub const fn with_pixels(self, pixels: PixelMode) -> Self {
+        Self { pixels, ..self }
+    }
+}
+
 /// How a picture is made of latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PixelMode {
     /// Exact where the model has an integer synthesis: the faster one on every processor with products of integers, and the same
     /// everywhere. Float elsewhere.
@@ -51,6 +79,7 @@ pub enum PixelMode {
 
 /// Information content of one part of a stream.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PartBits {
     /// `header`, `z`, `slice 0 anchor`, ..., `rans` (what the coder adds), `metadata`.
     pub part: String,
@@ -60,6 +89,7 @@ pub struct PartBits {
 
 /// Time of one stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
@@ -71,6 +101,7 @@ pub struct StageTime {
 
 /// What a call did.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// Bits by part; only an encoder knows them.
     pub bits: Vec<PartBits>,
@@ -94,6 +125,7 @@ pub struct Encoded {
 
 /// How far a stream that was cut goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Truncation {
     /// Latent slices whose symbols are all there.
     pub whole_slices: usize,

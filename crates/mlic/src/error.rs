@@ -34,7 +34,7 @@ pub enum Error {
         limit: u8,
     },
     /// The entropy coder found bytes that no encoder writes.
-    #[error("{at}: {source}")]
+    #[error("{at}")]
     Payload {
         /// Which part of the stream.
         at: String,
@@ -204,9 +204,33 @@ impl Error {
     }
 }
 
+/// An error and its sources, with colons between; one that its own error repeats already is left out.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_says_everything_once() {
+        let error = Error::payload(None, RansError::Exhausted { have: 3, need: 8 });
+        assert_eq!(error.to_string(), "z");
+        assert_eq!(chain(&error), format!("z: {}", RansError::Exhausted { have: 3, need: 8 }));
+        let error = Error::from(ModelError::OutOfMemory(OutOfMemory { bytes: 7 }));
+        assert_eq!(chain(&error), "model package: 7 bytes of memory are wanted, and there is not as much");
+    }
 
     #[test]
     fn a_full_device_is_a_matter_of_memory() {
