@@ -251,7 +251,7 @@ pub struct Size {
     pub width: u64,
 }
 
-/// A graph as those see it that it is put between.
+/// What is known of a graph from outside: how many channels go in and come out, and how their sizes relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
     /// Channels of the input.

@@ -37,7 +37,11 @@ fn is_float(token: &str) -> bool {
     typed || literal
 }
 
-fn sources(at: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Adds the sources at or below a path.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn sources(at: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if at.is_file() {
         out.push(at.to_path_buf());
         return Ok(());
