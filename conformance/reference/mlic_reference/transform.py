@@ -1,5 +1,6 @@
 """The structure of a transform section (SPEC 5.6). It is checked, not computed: float pixels are no part of this decoder."""
 
+import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,7 +58,11 @@ class _Graph:
         _within(count, NODES_MAX, "number of nodes")
         _rule(output < count, f"output node {output}")
         for _ in range(count):
-            self.values.append(self._node(channels))
+            value = self._node(channels)
+            _rule(max(value.scale.as_integer_ratio()) <= FACTOR_MAX, f"size {value.scale}")
+            self.values.append(value)
+            stride = math.lcm(*(known.scale.denominator for known in self.values))
+            _rule(stride <= FACTOR_MAX, f"common stride {stride}")
         _rule(self.offset == len(self.section), "bytes after the last node")
         return self.values[output]
 

@@ -166,8 +166,8 @@ class Package(unittest.TestCase):
         def graph(*nodes):
             return b"MLGR" + struct.pack("<4I", 1, 64, 1 + len(nodes), len(nodes)) + b"\0" + b"".join(nodes)
 
-        def convolution(outputs, kernel=1, weight=0.0):
-            numbers = struct.pack("<6I", 0, 64, outputs, kernel, 1, 1)
+        def convolution(outputs, kernel=1, weight=0.0, stride=1):
+            numbers = struct.pack("<6I", 0, 64, outputs, kernel, stride, 1)
             return b"\1" + numbers + b"\1" + struct.pack("<e", weight) * (64 * outputs) + b"\0" + bytes(4 * outputs)
 
         shuffle = b"\4" + struct.pack("<2I", 1, 16)
@@ -181,6 +181,7 @@ class Package(unittest.TestCase):
         self.refused(4, graph(convolution(768, kernel=2), shuffle), "even kernel")
         self.refused(4, graph(convolution(768, weight=float("nan")), shuffle), "not finite")
         self.refused(4, graph(shuffle), "no earlier node")
+        self.refused(4, graph(convolution(768), shuffle, *(convolution(1, stride=n) for n in (32, 33))), "common stride 1056")
 
     def test_an_empty_synthesis_needs_an_exact_one(self):
         contents = packages.sections()

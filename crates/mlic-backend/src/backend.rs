@@ -56,6 +56,14 @@ pub enum BackendError {
     /// There is no room for a tensor of the picture, or for the weights of the model.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The device, which is another than the processor, has no room for what a stage needs.
+    #[error("{stage} on {backend}: the device has not as much memory as is needed")]
+    DeviceMemory {
+        /// Which backend.
+        backend: &'static str,
+        /// Which stage.
+        stage: Stage,
+    },
     /// The device failed.
     #[error("{stage} on {backend}: {message}")]
     Device {
@@ -70,6 +78,7 @@ pub enum BackendError {
 
 /// A stage of the codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// Analysis: image to y.
     Analysis,
@@ -194,6 +203,9 @@ pub trait Backend: Send + Sync {
 
     /// The model.
     fn model(&self) -> &Model;
+
+    /// Threads of this machine that it computes on: what bounds of memory count.
+    fn threads(&self) -> usize;
 
     /// Float analysis: `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
     ///

@@ -483,8 +483,9 @@ pub fn verdict<B: Backend, R: Backend>(
 }
 
 fn describe(name: &str, error: &ContractError) -> String {
-    let source = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
-    format!("contract of {name}: {error}{source}")
+    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let sources: String = sources.map(|source| format!(": {source}")).collect();
+    format!("contract of {name}: {error}{sources}")
 }
 
 /// A test that holds a backend to its contract.

@@ -182,6 +182,10 @@ impl Backend for CpuBackend {
         &self.model
     }
 
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
         self.transform(Stage::Analysis, x)
     }

@@ -18,6 +18,7 @@ pub mod ops;
 pub mod probe;
 pub mod strips;
 pub mod walk;
+mod windows;
 
 pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, exact_samples};
 pub use walk::{PassSink, walk};

@@ -1,13 +1,13 @@
 //! What decoding will need, known from the shape of the model and the size of the picture before anything is allocated.
 
+use mlic_core::cdf::Interval;
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::fast::strip_rows;
 use mlic_model::graph::{Graph, Op};
 use mlic_model::layout::{LayerSpec, Layout, LocalAttentionId, Source};
-use mlic_model::synthesis::{NodeShape, Synthesis};
+use mlic_model::{Config, Model};
 
 use crate::strips::Strips;
-use mlic_model::{Config, Model};
+pub use crate::windows::{Windows, exact_analysis_bytes, exact_synthesis_bytes};
 
 /// Bytes of an activation.
 const ACTIVATION: u64 = 2;
@@ -15,8 +15,8 @@ const ACTIVATION: u64 = 2;
 const LATENT: u64 = 4;
 /// Bytes of a weighted sum.
 const SUM: u64 = 8;
-/// Rows of y that a strip of the integer synthesis reads beyond its own, more than any published synthesis needs.
-const HALO_ROWS: u64 = 8;
+/// Bytes of an interval of the entropy coder.
+const INTERVAL: u64 = size_of::<Interval>() as u64;
 /// Bytes of an element of a float tensor.
 const FLOAT: u64 = 4;
 
@@ -30,28 +30,47 @@ pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let (config, layout) = (model.config(), model.layout());
     let positions = product(size.y);
     let z = product(size.z).saturating_mul(config.hyper as u64).saturating_mul(4 * LATENT);
-    let per_position = kept(config).saturating_add(transient(config, layout));
+    let latents = config.latent as u64 * LATENT;
+    let passing = transient(config, layout).max(hyper_synthesis(config)).max(latents);
     let scratch = (size.y[1] as u64).saturating_mul(scratch(layout)).saturating_mul(threads as u64 + 1);
-    positions.saturating_mul(per_position).saturating_add(z).saturating_add(scratch)
+    positions.saturating_mul(kept(config).saturating_add(passing)).saturating_add(z).saturating_add(scratch)
+}
+
+/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it, and an interval for each symbol
+/// in memory that is doubled where it ends. Escapes take two intervals more, of which there are few.
+#[must_use]
+pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
+    let config = model.config();
+    let latents = product(size.y).saturating_mul(config.latent as u64);
+    let symbols = latents.saturating_add(product(size.z).saturating_mul(config.hyper as u64));
+    let intervals = symbols.saturating_mul(3 * INTERVAL);
+    entropy_bytes(model, size, threads).saturating_add(latents.saturating_mul(LATENT)).saturating_add(intervals)
 }
 
 /// Bytes per position of what outlives a pass: the hyper parameters and both halves of them, the slices as activations and as latents,
-/// the contexts, mean and anchors of the slice in progress, a pass's parameters and symbols, and `y_hat` when it is put together.
+/// the contexts, mean and anchors of the slice in progress, a pass's parameters and symbols.
 fn kept(config: &Config) -> u64 {
     let (latent, slice) = (config.latent as u64, config.slice_channels() as u64);
     let hyper = 2 * (2 * latent) * ACTIVATION;
-    let slices = latent * (ACTIVATION + 2 * LATENT);
+    let slices = latent * (ACTIVATION + LATENT);
     let contexts = (4 + 2) * slice * ACTIVATION;
     hyper + slices + contexts + 8 * slice * LATENT
 }
 
-/// Bytes per position of what is computed on the way.
+/// Bytes per position of what the networks of a pass compute on the way; the attention window is of one half.
 fn transient(config: &Config, layout: &Layout) -> u64 {
-    let widest = layout.layers.iter().map(|layer| layer.outputs as u64).max().unwrap_or(0);
+    let of_slices = || layout.layers.iter().skip(layout.h_s.out.0 + 1);
+    let widest = of_slices().map(|layer| layer.outputs as u64).max().unwrap_or(0);
     let read = |layer: &LayerSpec| layer.terms.iter().map(|term| layout.channels(config, term.source) as u64).sum::<u64>();
-    let read = layout.layers.iter().map(read).max().unwrap_or(0);
-    let attended = layout.channels(config, Source::LocalAttention(LocalAttentionId(0))) as u64;
+    let read = of_slices().map(read).max().unwrap_or(0);
+    let attended = layout.channels(config, Source::LocalAttention(LocalAttentionId(0))).div_ceil(2) as u64;
     (4 * widest + read + attended) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
+}
+
+/// Bytes per position of what the hyper synthesis computes on the way: its second half is of four positions of z, shuffled to sixteen.
+fn hyper_synthesis(config: &Config) -> u64 {
+    let [a, b] = config.hs_hidden;
+    (a + 3 * b) as u64 * ACTIVATION
 }
 
 /// Bytes per column of one thread's working memory: the neighbourhoods of a row, and its sums.
@@ -62,23 +81,6 @@ fn scratch(layout: &Layout) -> u64 {
         2 * taps * read * ACTIVATION + 2 * layer.outputs as u64 * SUM
     };
     layout.layers.iter().map(of).max().unwrap_or(0)
-}
-
-/// An upper bound of the bytes that the integer synthesis holds at a time, in strips on the kernels of this workspace: the picture twice
-/// (samples, and what is made of them), `y_hat` twice, and of every node the rows of one strip with what its readers still need.
-#[must_use]
-pub fn exact_synthesis_bytes(synthesis: &Synthesis, size: LatentSize) -> u64 {
-    let [height, width] = size.y.map(|n| n as u64);
-    let strip = (strip_rows(size.y[1]) as u64).min(height);
-    let channels = synthesis.shapes().first().map_or(0, |s| s.channels as u64);
-    let latents = product(size.y).saturating_mul(channels).saturating_mul(2 * LATENT);
-    let picture = product(size.padded).saturating_mul(2 * 3);
-    let node = |shape: &NodeShape| {
-        // Neighbours of neighbours reach a few rows of y beyond the strip.
-        let rows = (strip + HALO_ROWS).min(height) * shape.scale as u64;
-        rows.saturating_mul(width * shape.scale as u64 * shape.channels as u64).saturating_mul(2 * ACTIVATION)
-    };
-    synthesis.shapes().iter().map(node).fold(latents.saturating_add(picture), u64::saturating_add)
 }
 
 /// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`: input and output, and what an

@@ -1,15 +1,18 @@
-//! The bound on memory holds, and is not so loose that it would refuse what fits.
+//! The bounds on memory hold, and are not so loose that it would refuse what fits.
 //!
 //! One test in its own program: the allocator counts whatever runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
-use mlic_backend::EntropySession;
+use mlic_backend::analysis::PackedAnalysis;
 use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
-use mlic_backend::memory::entropy_bytes;
+use mlic_backend::memory::{Windows, entropy_bytes, exact_analysis_bytes, exact_synthesis_bytes};
+use mlic_backend::probe::with_integer_analysis;
+use mlic_backend::{BackendError, EntropySession};
 use mlic_core::schedule::{LatentSize, passes};
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use peak_alloc::PeakAlloc;
 
@@ -19,39 +22,77 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// A bound may be this many times what is needed, for a picture of some size.
 const LOOSE: u64 = 6;
 
+/// What work allocates at most at a time, in bytes.
+fn peak_of<T>(work: impl FnOnce() -> Result<T, BackendError>) -> u64 {
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    work().unwrap();
+    (ALLOCATOR.peak_usage() - before) as u64
+}
+
+fn check(what: &str, got: u64, bound: u64) {
+    println!("{what}: {got} of at most {bound} bytes");
+    assert!(got <= bound, "{what}: {got} bytes, the bound is {bound}");
+    assert!(LOOSE * got >= bound, "{what}: {got} bytes, the bound of {bound} is loose");
+}
+
 /// What decoding to `y_hat` allocates at most at a time, in bytes.
 fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
     let packed = Arc::new(PackedModel::new(model, kernels).unwrap());
-    let before = ALLOCATOR.current_usage();
-    ALLOCATOR.reset_peak_usage();
-    let mut random = Random(1);
-    let z = Fill::Small.symbols(&mut random, z_count(model, &size));
-    let mut session = IntegerSession::new(model, packed, size, 0, &z).unwrap();
-    for pass in passes(model.config().slices) {
-        let parameters = session.parameters(pass).unwrap();
-        let symbols = Fill::Small.symbols(&mut random, parameters.means.len());
-        session.commit(pass, &symbols).unwrap();
+    peak_of(|| {
+        let mut random = Random(1);
+        let z = Fill::Small.symbols(&mut random, z_count(model, &size));
+        let mut session = IntegerSession::new(model, packed, size, 0, &z)?;
+        for pass in passes(model.config().slices) {
+            let parameters = session.parameters(pass)?;
+            let symbols = Fill::Small.symbols(&mut random, parameters.means.len());
+            session.commit(pass, &symbols)?;
+        }
+        session.y_hat()
+    })
+}
+
+/// Of the integer transforms of a model: what they allocate at most at a time, and their bounds.
+fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
+    let (kernels, threads) = (Kernels::best(), rayon::current_num_threads());
+    let [own_g_a, own_h_a] = model.exact_analysis().unwrap().unwrap();
+    let analysis = PackedAnalysis::new(kernels);
+    analysis.hyper_analyze(model, 0, &Map::zeros(4, 4, model.config().latent).unwrap()).unwrap();
+    let g_s = Windows::of_synthesis(model.exact_synthesis().unwrap());
+    let g_a_h_a = [Windows::of_analysis(&own_g_a), Windows::of_analysis(&own_h_a)];
+    let packed = PackedModel::new(model, kernels).unwrap();
+    for (width, height) in sizes {
+        let size = LatentSize::of_image(*width, *height).unwrap();
+        let samples = vec![0; 3 * *width as usize * *height as usize];
+        let picture = Picture::new(*height as usize, *width as usize, &samples).unwrap();
+        let encoding = peak_of(|| {
+            let y = analysis.analyze(model, 0, &picture)?;
+            analysis.hyper_analyze(model, 0, &y)
+        });
+        check(&format!("g_a, h_a {width}x{height}"), encoding, exact_analysis_bytes(&g_a_h_a, size, threads));
+        let decoding = peak_of(|| {
+            let y_hat = Map::zeros(size.y[0], size.y[1], model.config().latent)?;
+            packed.synthesize(model, 0, &y_hat)
+        });
+        check(&format!("g_s {width}x{height}"), decoding, exact_synthesis_bytes(&g_s, size, threads));
     }
-    let y_hat = session.y_hat().unwrap();
-    assert!(!y_hat.data.is_empty());
-    (ALLOCATOR.peak_usage() - before) as u64
 }
 
 #[test]
 fn decoding_stays_within_its_bound() {
-    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
-    let model = Model::open(package).unwrap();
+    let package = |file: &str| Model::open(format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let model = package("conformance/models/tiny.mlicpkg");
     let threads = rayon::current_num_threads();
     for (width, height) in [(256, 256), (1024, 64), (64, 1024), (2048, 1)] {
         let size = LatentSize::of_image(width, height).unwrap();
         let bound = entropy_bytes(&model, size, threads);
-        let got = peak(&model, size, Kernels::best());
-        println!("{width}x{height}: {got} of at most {bound} bytes");
-        assert!(got <= bound, "{width}x{height}: {got} bytes, the bound is {bound}");
-        assert!(LOOSE * got >= bound, "{width}x{height}: {got} bytes, the bound of {bound} is loose");
+        check(&format!("{width}x{height}"), peak(&model, size, Kernels::best()), bound);
     }
     let size = LatentSize::of_image(128, 64).unwrap();
     assert!(peak(&model, size, Kernels::Reference) <= entropy_bytes(&model, size, threads));
     let largest = LatentSize::of_image(16_384, 16_384).unwrap();
     assert!(entropy_bytes(&model, largest, threads) > 1 << 30, "a picture of 2^28 pixels is counted in full");
+    check_transforms(&package("models/edge/edge.mlicpkg"), &[(768, 512), (1920, 200), (200, 1920)]);
+    let tiny = Model::from_bytes(with_integer_analysis(&model).unwrap()).unwrap();
+    check_transforms(&tiny, &[(2048, 1024), (4096, 64)]);
 }

@@ -11,7 +11,7 @@ const EXIT_CODES: &str = "Exit codes:
   0  every vector passed, or was as the baseline expects; nothing differs
   1  something did not or does
   2  wrong usage: an unknown suite, vector, backend or option
-  3  could not be done: data, baseline, report or dump damaged, a file not readable or writable";
+  3  could not be done: data, baseline, report or dump damaged, a file not readable or writable, no such program";
 
 /// A year.
 const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Run suites
     Run(RunArgs),
     /// List suites and their vectors
-    List(DataArgs),
+    List(ListArgs),
     /// Put reports of several machines side by side
     Report(ReportArgs),
     /// Compare two decodings of a vector, number by number
@@ -66,6 +66,15 @@ pub(crate) struct DataArgs {
     /// Folder of suites instead of those that are part of the program
     #[arg(long, value_name = "DIR")]
     pub(crate) suite_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Suites, by name or pattern (* and ?)
+    #[arg(value_name = "SUITE", default_value = "*")]
+    pub(crate) suites: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }
 
 #[derive(Debug, Args)]
@@ -143,10 +152,10 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Vector
+    /// Vector, as VECTOR or SUITE/VECTOR
     #[arg(value_name = "VECTOR")]
     pub(crate) vector: String,
-    /// Its suite
+    /// Its suite, where VECTOR does not say
     #[arg(long, default_value = "smoke")]
     pub(crate) suite: String,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use mlic::image::{Image, ReadOptions, read_image};
 
 use crate::error::ConformError;
 use crate::manifest::{Decodes, HeaderFields, HexDigest, Level, PassDigests, PictureRef};
-use crate::observe::{Message, PassMessage, PictureDifference, Refusal, luma};
+use crate::observe::{Message, PassMessage, PictureDifference, Refusal, samples};
 use crate::verdict::{Divergence, Place, Tensor};
 
 /// What came of comparing.
@@ -222,7 +222,6 @@ fn compare_picture(
 
 /// Differences of the samples; of the luma for gray pictures, which is all that their files hold.
 fn differences(got: &Image, expected: &Image) -> PictureDifference {
-    let samples = |image: &Image| if image.gray { luma(&image.rgb) } else { image.rgb.clone() };
     let (got, expected) = (samples(got), samples(expected));
     let each = || got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
     let sum: u64 = each().map(u64::from).sum();

@@ -34,6 +34,18 @@ pub enum ConformError {
         /// What there is.
         known: String,
     },
+    /// There is no such folder of suites.
+    #[error("there is no folder {}", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no such program.
+    #[error("there is no program {program}")]
+    NoProgram {
+        /// As it was named.
+        program: String,
+    },
     /// The suite has no such vector.
     #[error("there is no vector {name}")]
     UnknownVector {
@@ -104,7 +116,7 @@ pub enum ConformError {
         problem: String,
     },
     /// A report or another file cannot be written.
-    #[error("{destination}: {source}")]
+    #[error("{destination}")]
     Output {
         /// Where to.
         destination: String,
@@ -152,20 +164,6 @@ impl ConformError {
     /// The message with all its sources.
     #[must_use]
     pub fn chain(&self) -> String {
-        chain(self)
+        mlic::error::chain(self)
     }
-}
-
-/// An error and its sources with colons between, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -68,7 +68,7 @@ pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
     let result = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ());
     let mut recording = recorder.recording();
     let pixels = result.and_then(|latents| exact_pixels(&latents, &backend));
-    let error = pixels.as_ref().err().map(|error| crate::error::chain(error));
+    let error = pixels.as_ref().err().map(|error| mlic::error::chain(error));
     recording.pixels = pixels.ok().flatten();
     Side { name: recorder.name().to_owned(), values: values(&recording), error }
 }

@@ -24,6 +24,8 @@ use crate::verdict::Verdict;
 
 /// Longest message that is read, in bytes: many times that of the most passes a model can have.
 pub const MAX_MESSAGE_LEN: usize = 1 << 20;
+/// Bytes of what is no message that are shown.
+const SHOWN_LEN: usize = 80;
 /// Longest name of a decoder and longest code of an error.
 const MAX_NAME_LEN: usize = 200;
 
@@ -45,6 +47,21 @@ impl Command {
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = shlex::split(line)?.into_iter();
         Some(Self { program: words.next().filter(|program| !program.is_empty())?, arguments: words.collect() })
+    }
+
+    /// Whether there is such a program: a file, or the name of one in the folders of `PATH`.
+    ///
+    /// # Errors
+    /// [`ConformError::NoProgram`].
+    pub fn find(&self) -> Result<(), ConformError> {
+        let is_there = |path: &Path| path.is_file() || path.with_extension(std::env::consts::EXE_EXTENSION).is_file();
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let in_a_folder = || std::env::split_paths(&folders).any(|folder| is_there(&folder.join(&self.program)));
+        let path = Path::new(&self.program);
+        if is_there(path) && path.components().count() > 1 || path.components().count() == 1 && in_a_folder() {
+            return Ok(());
+        }
+        Err(ConformError::NoProgram { program: self.program.clone() })
     }
 }
 
@@ -123,8 +140,13 @@ impl External {
 
 /// Reads and validates a message.
 fn parse(stdout: &[u8]) -> Result<Message, String> {
-    let message: Message = serde_json::from_slice(stdout).map_err(|e| format!("no message of the protocol: {e}"))?;
-    validate(&message).map_err(|problem| format!("no message of the protocol: {problem}"))?;
+    let begins = || match process::printable(stdout.get(..SHOWN_LEN).unwrap_or(stdout)) {
+        text if text.is_empty() => "nothing was printed".to_owned(),
+        text => format!("it begins with `{text}`"),
+    };
+    let wrong = |problem: String| format!("no message of the protocol: {problem}; {}", begins());
+    let message: Message = serde_json::from_slice(stdout).map_err(|e| wrong(e.to_string()))?;
+    validate(&message).map_err(wrong)?;
     Ok(message)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use cli::{
-    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ModelArgs,
+    BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ListArgs, ModelArgs,
     OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
             eprintln!("mlic-conform: {}", error.chain());
-            let usage = matches!(error, ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. });
+            let usage = matches!(
+                error,
+                ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. } | ConformError::NoFolder { .. }
+            );
             ExitCode::from(if usage { USAGE } else { CANNOT })
         }
     }
@@ -110,8 +113,12 @@ fn unwritable(error: impl ToString) -> ConformError {
     ConformError::Input { path: "report".into(), problem: error.to_string() }
 }
 
-fn store(data: &DataArgs) -> Store {
-    data.suite_dir.clone().map_or(Store::Embedded, Store::Folder)
+fn store(data: &DataArgs) -> Result<Store, ConformError> {
+    match data.suite_dir.clone() {
+        None => Ok(Store::Embedded),
+        Some(path) if path.is_dir() => Ok(Store::Folder(path)),
+        Some(path) => Err(ConformError::NoFolder { path }),
+    }
 }
 
 fn jobs(args: &ModelArgs) -> usize {
@@ -119,12 +126,15 @@ fn jobs(args: &ModelArgs) -> usize {
 }
 
 fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
-    let (store, models) = (store(&args.data), Models::open(&args.backend.model.model)?);
+    let (store, models) = (store(&args.data)?, Models::open(&args.backend.model.model)?);
     // Everything that can be wrong with the arguments is found before anything runs.
     let mut suites = select::suites(&store, &args.suites)?;
     select::vectors(&mut suites, &args.vector)?;
     let baseline = args.baseline.as_deref().map(|path| read(path, Baseline::parse)).transpose()?.unwrap_or_default();
     baseline.check_names(&store)?;
+    if let Some(external) = &args.external {
+        external.command.find()?;
+    }
     let output = args.output.file()?;
     let write_baseline = args.write_baseline.as_deref().map(file_output).transpose()?;
 
@@ -175,12 +185,12 @@ fn run_suite(suite: &Suite<'_>, store: &Store, models: &Models, args: &RunArgs, 
     })
 }
 
-fn list(args: &DataArgs) -> Result<bool, ConformError> {
+fn list(args: &ListArgs) -> Result<bool, ConformError> {
     use std::fmt::Write;
-    let store = store(args);
+    let store = store(&args.data)?;
     let mut out = String::new();
-    for name in store.suites() {
-        let manifest = store.suite(&name)?.manifest;
+    for suite in select::suites(&store, &args.suites)? {
+        let (manifest, name) = (&suite.manifest, &suite.manifest.suite);
         let (id, count) = (&manifest.model.id, manifest.vectors.len());
         let _ = writeln!(out, "{name}: {count} vectors, model {id} ({}); {}", manifest.model.name, manifest.why);
         let width = manifest.vectors.iter().map(|vector| vector.name.len()).max().unwrap_or(0);
@@ -207,10 +217,11 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
 }
 
 fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
-    let (store, models) = (store(&args.data), Models::open(&args.backend.model.model)?);
-    let suite = store.suite(&args.suite)?;
+    let (store, models) = (store(&args.data)?, Models::open(&args.backend.model.model)?);
+    let (suite, vector) = args.vector.split_once('/').unwrap_or((&args.suite, &args.vector));
+    let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
-    let vector = suite.manifest.vector(&args.vector).ok_or_else(unknown)?;
+    let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
     let stream = suite.read(&vector.stream)?;
     let model = models.find(&store, &suite.manifest.model)?;
     let decode_on = |choice: BackendChoice| {
@@ -293,7 +304,7 @@ fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Mess
 }
 
 fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
-    let store = store(&args.data);
+    let store = store(&args.data)?;
     let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
     let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
     print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() });

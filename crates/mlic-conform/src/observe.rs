@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mlic::{Codec, Latents, PixelMode};
+use mlic::error::chain;
+use mlic::image::Image;
+use mlic::{Codec, Latents, PixelMode, luma};
 use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
 use mlic_core::checkerboard::Parity;
 use serde::{Deserialize, Serialize};
 
 use crate::check::header_fields;
-use crate::error::chain;
 use crate::manifest::{HeaderFields, HexDigest};
 use crate::record::{PassRecord, Recorder};
 
@@ -123,7 +124,7 @@ impl Refusal {
     /// Whether the decoder failed, rather than refused the stream.
     #[must_use]
     pub fn is_of_the_decoder(&self) -> bool {
-        matches!(self.code.as_str(), "backend" | "model" | "unknown-backend")
+        matches!(self.code.as_str(), "backend" | "model" | "out-of-memory" | "unknown-backend")
     }
 
     /// Code and message.
@@ -245,14 +246,13 @@ pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Opt
         return Ok(None);
     }
     let image = Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Exact).synthesize(latents)?;
-    Ok(Some(if image.gray { luma(&image.rgb) } else { image.rgb }))
+    Ok(Some(samples(&image)))
 }
 
-/// One value for each red, green and blue (SPEC 5.6).
+/// The samples of a picture: red, green and blue or, if it is gray, one value at each position (SPEC 5.6).
 #[must_use]
-pub fn luma(rgb: &[u8]) -> Vec<u8> {
-    let weigh = |&[r, g, b]: &[u8; 3]| ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8;
-    rgb.as_chunks::<3>().0.iter().map(weigh).collect()
+pub fn samples(image: &Image) -> Vec<u8> {
+    if image.gray { image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)).collect() } else { image.rgb.clone() }
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ impl Backend for Recorder {
         self.backend.model()
     }
 
+    fn threads(&self) -> usize {
+        self.backend.threads()
+    }
+
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
         self.backend.analysis(x)
     }

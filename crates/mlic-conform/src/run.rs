@@ -45,12 +45,12 @@ pub trait Decoder: Send + Sync {
     fn judge(&self, name: &str, job: Job, options: &Options) -> Judged;
 }
 
-/// What is expected of several suites, and whether to go on after something else.
+/// What is expected of several suites, and whether a verdict that is not the expected one ends the run.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Verdicts other than pass that are expected.
     pub baseline: Baseline,
-    /// Whether what comes after the first unexpected verdict is not run.
+    /// Whether the first verdict that is not the expected one ends the run: what comes after it is then reported as not run.
     pub fail_fast: bool,
     stopped: AtomicBool,
 }

@@ -24,11 +24,12 @@ pub fn suites<'a>(store: &'a Store, patterns: &[String]) -> Result<Vec<Suite<'a>
     names.into_iter().map(|name| store.suite(name)).collect()
 }
 
-/// Leaves the vectors whose names match one of the patterns, as `VECTOR` or `SUITE/VECTOR`; all where there are none.
+/// Leaves the vectors whose names match one of the patterns, as `VECTOR` or `SUITE/VECTOR`, and the suites that have any of them; all where
+/// there are no patterns.
 ///
 /// # Errors
 /// [`ConformError::UnknownVector`] for a pattern without a match in any of the suites.
-pub fn vectors(suites: &mut [Suite<'_>], patterns: &[String]) -> Result<(), ConformError> {
+pub fn vectors(suites: &mut Vec<Suite<'_>>, patterns: &[String]) -> Result<(), ConformError> {
     if patterns.is_empty() {
         return Ok(());
     }
@@ -44,9 +45,10 @@ pub fn vectors(suites: &mut [Suite<'_>], patterns: &[String]) -> Result<(), Conf
             return Err(ConformError::UnknownVector { name: pattern.clone() });
         }
     }
-    for suite in suites {
+    for suite in suites.iter_mut() {
         let name = suite.manifest.suite.clone();
         suite.select(|vector| matchers.iter().any(|matcher| is_match(matcher, &name, &vector.name)));
     }
+    suites.retain(|suite| !suite.manifest.vectors.is_empty());
     Ok(())
 }

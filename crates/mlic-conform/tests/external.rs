@@ -249,15 +249,22 @@ fn is_running(pid: &str) -> bool {
 
 #[test]
 fn a_decoder_that_hangs_is_killed_with_what_it_started() {
-    // Hanging, hanging with its output closed, and leaving its output to a child that hangs.
-    for lines in
-        ["sleep 600 & echo $! > PID; wait", "exec >&- 2>&-; sleep 600 & echo $! > PID; wait", "sleep 600 & echo $! > PID"]
-    {
+    // Hanging, hanging with its output closed, and leaving its output to a child that hangs, without and with a message.
+    let says = format!("'{PROGRAM}' decode --backend integer \"$@\"; sleep 600 & echo $! > PID");
+    for (lines, timeout, expected) in [
+        ("sleep 600 & echo $! > PID; wait", "1", "timeout"),
+        ("exec >&- 2>&-; sleep 600 & echo $! > PID; wait", "1", "timeout"),
+        ("sleep 600 & echo $! > PID", "500", "error"),
+        (says.as_str(), "500", "pass"),
+    ] {
         let root = tempfile::tempdir().unwrap();
         let pid = root.path().join("pid");
         let script = Script::new(&lines.replace("PID", str_of(&pid)));
-        let (code, report) = report(&["--external", &script.command, "--vector", DECODES, "--timeout", "1"]);
-        assert_eq!((code, verdict(&report, DECODES)), (1, "timeout"), "{lines}");
+        let arguments = ["--external", &script.command, "--vector", DECODES, "--timeout", timeout, "--level", "3"];
+        let start = Instant::now();
+        let (_, report) = report(&arguments);
+        assert_eq!(verdict(&report, DECODES), expected, "{lines}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{lines}: it ended, and its vector did not");
         let pid = std::fs::read_to_string(pid).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while is_running(pid.trim()) {
@@ -278,11 +285,27 @@ fn files_are_handed_over_whole_and_taken_away() {
     let arguments = ["run", "--external", &script.command, "--vector", DECODES];
     let output = Command::new(PROGRAM).args(arguments).env("TMPDIR", root.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("no message of the protocol"), "{text}");
+    assert!(text.contains("no message of the protocol") && text.contains("; nothing was printed"), "{text}");
     let same = |a: &str, b: &str| std::fs::read(kept.path().join(a)).unwrap() == std::fs::read(cli::folder().join(b)).unwrap();
     assert!(same("package", "models/tiny.mlicpkg") && same("stream", &format!("smoke/{DECODES}.mlic")));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     assert!(script.root.path().exists());
+}
+
+#[test]
+fn a_program_that_is_not_there_is_found_out_before_anything_runs() {
+    for program in ["/nope", "./nope", "no-such-program-anywhere"] {
+        let output = Command::new(PROGRAM).args(["run", "--external", program]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{text}");
+        assert!(text.contains(&format!("there is no program {program}")), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_message_is_shown() {
+    let (verdict, reason) = Script::new("echo 'Traceback: it is broken'").decodes();
+    assert!(verdict == "error" && reason.contains("it begins with `Traceback: it is broken`"), "{reason}");
 }
 
 #[test]

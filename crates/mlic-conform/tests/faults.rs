@@ -217,6 +217,10 @@ impl Backend for Faulty {
         self.inner.model()
     }
 
+    fn threads(&self) -> usize {
+        self.inner.threads()
+    }
+
     fn analysis(&self, x: &Planes) -> Result<Planes> {
         self.inner.analysis(x)
     }

@@ -65,7 +65,9 @@ fn wrong_usage_gives_2() {
     assert_eq!(code(&["run", "nonsense"]), 2);
     assert_eq!(code(&["run", "--level", "5"]), 2);
     assert_eq!(code(&["run", "--backend", "abacus"]), 2);
-    assert_eq!(code(&["run", "--suite-dir", "/nonexistent"]), 2);
+    let output = conform(&["run", "--suite-dir", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no folder /nonexistent"));
     assert_eq!(code(&["bless", "nonsense"]), 2);
     assert_eq!(code(&["explain", "nonsense"]), 2);
 }
@@ -74,7 +76,10 @@ fn wrong_usage_gives_2() {
 fn list_and_explain_describe() {
     let list = String::from_utf8(conform(&["list"]).stdout).unwrap();
     assert!(list.contains("smoke: ") && list.contains("flat-1x1-q0"), "{list}");
-    let output = conform(&["explain", "flat-1x1-q0"]);
+    let one = String::from_utf8(conform(&["list", "edge-cases-f*"]).stdout).unwrap();
+    assert!(one.starts_with("edge-cases-fixed: ") && !one.contains("smoke"), "{one}");
+    assert_eq!((code(&["list", "nonsense"]), code(&["explain", "edge-cases-fixed/flat-1x1-q0"])), (2, 2));
+    let output = conform(&["explain", "smoke/flat-1x1-q0", "--suite", "core"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(text.contains("no number differs in the "), "{text}");

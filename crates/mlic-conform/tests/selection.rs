@@ -44,14 +44,13 @@ fn a_suite_without_selected_vectors_does_not_pass() {
     // A level at which the only selected vector cannot be judged.
     let (code, text) = said(&["run", "--vector", "bad-desync", "--level", "0"]);
     assert!(code == 1 && text.contains("none was run") && text.ends_with("NOT PASSED\n"), "{text}");
-    // One of two suites has no such vector.
-    let arguments = ["run", "smoke", "core", "--vector", "smoke/flat-1x1-q0", "--level", "3"];
-    assert_eq!(code_and_last_line(&arguments), (1, "NOT PASSED".to_owned()));
 }
 
-fn code_and_last_line(arguments: &[&str]) -> (i32, String) {
-    let (code, text) = said(arguments);
-    (code, text.lines().last().unwrap().to_owned())
+#[test]
+fn a_suite_that_has_none_of_the_vectors_drops_out() {
+    let (code, all) = report(&["*", "--vector", "cut-0-*", "--level", "3"]);
+    let suites: Vec<&str> = all["suites"].as_array().unwrap().iter().map(|suite| suite["suite"].as_str().unwrap()).collect();
+    assert_eq!((code, suites), (0, vec!["smoke"]), "{all}");
 }
 
 #[test]

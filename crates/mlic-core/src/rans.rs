@@ -137,7 +137,8 @@ pub trait SymbolCoder {
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
 
-    /// Codes symbols in order; `indices` says which table is that of each symbol. What is left over of the longer of the two is not looked at.
+    /// Codes symbols in order, each with the table that the index at its place names. Of two slices of different lengths, only the first so many
+    /// elements are used as the shorter one has.
     ///
     /// # Errors
     /// As [`Self::code`], and [`RansError::NoTable`]; symbols before the one that failed have been coded.

@@ -30,7 +30,8 @@ pub struct Options {
     pub without_mma: bool,
     /// Threads of what runs on the CPU (0: all cores).
     pub threads: usize,
-    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels.
+    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels, and packages with an integer
+    /// analysis encode.
     pub float: Option<Box<dyn FloatTransforms>>,
 }
 
@@ -52,7 +53,10 @@ pub struct CudaBackend {
 
 /// What the driver says, as an error of a stage.
 pub(crate) fn device_error(stage: Stage, error: DriverError) -> BackendError {
-    BackendError::Device { backend: "cuda", stage, message: device::describe(error) }
+    match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => BackendError::DeviceMemory { backend: "cuda", stage },
+        _ => BackendError::Device { backend: "cuda", stage, message: device::describe(error) },
+    }
 }
 
 impl CudaBackend {
@@ -84,10 +88,9 @@ impl CudaBackend {
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
-    fn with_room<T>(&self, stage: Stage, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
-        let full = device_error(stage, DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).to_string();
+    fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         match step() {
-            Err(error) if error.to_string() == full => {
+            Err(BackendError::DeviceMemory { .. }) => {
                 self.forget();
                 step()
             }
@@ -117,7 +120,7 @@ impl CudaBackend {
     ) -> Result<Map<T>, BackendError> {
         let (mut data, need) = (Vec::new(), height * width * channels);
         memory::reserve(&mut data, need)?;
-        self.with_room(stage, || {
+        self.with_room(|| {
             data.clear();
             work(&mut data).map_err(|e| device_error(stage, e))
         })?;
@@ -161,6 +164,10 @@ impl Backend for CudaBackend {
 
     fn model(&self) -> &Model {
         &self.model
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
@@ -215,7 +222,7 @@ impl Backend for CudaBackend {
             return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
         }
         let z = self.model.z_latent(z_symbols, quality)?;
-        let session = self.with_room(Stage::HyperSynthesis, || Session::new(self, size, quality, &z))?;
+        let session = self.with_room(|| Session::new(self, size, quality, &z))?;
         Ok(Box::new(session))
     }
 }

@@ -1,7 +1,8 @@
 //! The one place that talks to the driver: opening a device, memory, launches.
 //!
-//! unsafe, because the driver is C. What a kernel touches is decided in `ops.rs`, from shapes that it checks; the kernels stay within
-//! them (`tests/` runs them under AddressSanitizer). The safe alternative, a compute API that checks every access on the device, has
+//! unsafe, because the driver is C, and because kernels and copies get addresses as numbers. Functions that take them are unsafe as well: each caller
+//! says why they are right, where it knows the shapes (`ops.rs`, `session.rs`, `exact.rs`, `layer.rs`, `staging.rs`, `workspace.rs`, `memory.rs`). Kernels
+//! stay within those (`tests/` runs them under AddressSanitizer). The safe alternative, a compute API that checks every access on the device, has
 //! neither integer matrix instructions nor the devices that this backend is for.
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
@@ -170,18 +171,26 @@ impl Device {
     }
 
     /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
-    pub(crate) fn launch<A: DeviceRepr>(
+    ///
+    /// # Safety
+    /// The addresses in the argument are of memory that the device sees, as large as the argument's numbers say, and kept until a mark behind this
+    /// is reached; nothing else of the host or of another stream uses what the kernel writes until then.
+    pub(crate) unsafe fn launch<A: DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
         grid: [usize; 2],
         threads: usize,
         argument: &A,
     ) -> Result<(), DriverError> {
-        self.launch_shared(kernel, grid, threads, 0, argument)
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_shared(kernel, grid, threads, 0, argument) }
     }
 
     /// The same with `shared` bytes of dynamic shared memory.
-    pub(crate) fn launch_shared<A: DeviceRepr>(
+    ///
+    /// # Safety
+    /// As [`Self::launch`].
+    pub(crate) unsafe fn launch_shared<A: DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
         grid: [usize; 2],
@@ -201,7 +210,7 @@ impl Device {
         let start = || {
             let mut launch = self.stream.launch_builder(function);
             // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
-            // addresses are in it: buffers that their owner keeps until this stream is past the kernel.
+            // addresses are in it: that is the caller's promise.
             unsafe { launch.arg(argument).launch(config) }.map(|_| ())
         };
         let Some(profile) = &self.profile else { return start() };
@@ -217,7 +226,10 @@ impl Device {
     }
 
     /// Starts a kernel with a thread for each of `count` elements; nothing for none. Kernels divide their indices in 32 bits.
-    pub(crate) fn launch_elements<A: DeviceRepr>(
+    ///
+    /// # Safety
+    /// As [`Self::launch`].
+    pub(crate) unsafe fn launch_elements<A: DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
         count: usize,
@@ -225,7 +237,8 @@ impl Device {
     ) -> Result<(), DriverError> {
         match u32::try_from(count) {
             Ok(0) => Ok(()),
-            Ok(_) => self.launch(kernel, [count.div_ceil(256), 1], 256, argument),
+            // SAFETY: the caller's promise.
+            Ok(_) => unsafe { self.launch(kernel, [count.div_ceil(256), 1], 256, argument) },
             Err(_) => Err(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE)),
         }
     }
@@ -268,39 +281,55 @@ impl Device {
     /// Device memory with these bytes.
     pub(crate) fn upload(&self, bytes: &[u8]) -> Result<Memory, DriverError> {
         let memory = self.allocate(bytes.len())?;
-        self.write(memory.address, bytes)?;
+        // SAFETY: allocated above with this size.
+        unsafe { self.write(memory.address, bytes) }?;
         Ok(memory)
     }
 
-    /// Copies to an address of device memory that has room for it, after all work before, and waits.
-    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
+    /// Copies to an address of device memory, after all work before, and waits.
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address, which no other stream uses.
+    pub(crate) unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
-        // SAFETY: callers have a `Memory` of at least this size at the address.
+        // SAFETY: the caller's promise; `bytes` are not used any more after the wait.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }?;
         self.synchronize()
     }
 
-    /// Queues a copy of the first bytes of pinned memory to the device, after all work before. They stay as they are until it is done.
-    pub(crate) fn send<T: bytemuck::Pod>(&self, from: &Pinned<T>, bytes: usize, address: u64) -> Result<(), DriverError> {
+    /// Queues a copy of the first bytes of pinned memory to the device, after all work before.
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address, which no other stream uses, and `from` is kept, and not written to, until a mark
+    /// behind this is reached.
+    pub(crate) unsafe fn send<T: bytemuck::Pod>(&self, from: &Pinned<T>, bytes: usize, address: u64) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
-        let all: &[u8] = bytemuck::cast_slice(from.as_slice());
+        // SAFETY: the device does not write what the host may write.
+        let all: &[u8] = bytemuck::cast_slice(unsafe { from.as_slice() });
         let bytes = all.get(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
-        // SAFETY: callers have device memory of at least this size at the address, and keep `from` until a mark behind this is reached.
+        // SAFETY: the caller's promise.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }
     }
 
-    /// Queues a copy from the device to the first bytes of pinned memory, after all work before. Nothing reads them until it is done.
-    pub(crate) fn fetch(&self, address: u64, bytes: usize, to: &mut Pinned<u8>) -> Result<(), DriverError> {
+    /// Queues a copy from the device to the first bytes of pinned memory, after all work before.
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address, and `to` is kept, and not looked at, until a mark behind this is reached.
+    pub(crate) unsafe fn fetch(&self, address: u64, bytes: usize, to: &mut Pinned<u8>) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
-        let to = to.as_mut_slice().get_mut(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
-        // SAFETY: as above.
+        // SAFETY: no earlier copy uses it: the caller waited before it took the memory again.
+        let to = unsafe { to.as_mut_slice() }.get_mut(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        // SAFETY: the caller's promise.
         unsafe { result::memcpy_dtoh_async(to, address, self.stream.cu_stream()) }
     }
 
     /// Copies within device memory, after all work before.
-    pub(crate) fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at both addresses, kept until a mark behind this is reached; they do not overlap.
+    pub(crate) unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
-        // SAFETY: as above, for both; they do not overlap.
+        // SAFETY: the caller's promise.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
     }
 }
@@ -345,8 +374,11 @@ pub(crate) struct Graph(CudaGraph);
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Queues the work. The memory that it was recorded with is still there.
-    pub(crate) fn launch(&mut self) -> Result<(), DriverError> {
+    /// Queues the work.
+    ///
+    /// # Safety
+    /// The memory that it was recorded with is still there, and used by nothing else until a mark behind this is reached.
+    pub(crate) unsafe fn launch(&mut self) -> Result<(), DriverError> {
         self.0.launch()
     }
 }
@@ -394,15 +426,26 @@ impl<T: bytemuck::Pod> Pinned<T> {
         }
     }
 
-    /// What the device wrote, after [`Device::synchronize`].
-    pub(crate) fn as_slice(&self) -> &[T] {
-        // SAFETY: `len` elements that are written; the caller has waited for the device.
+    /// Elements.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What the device wrote.
+    ///
+    /// # Safety
+    /// None of its work that writes here is under way: the caller has waited for it ([`Device::synchronize`], or a mark).
+    pub(crate) unsafe fn as_slice(&self) -> &[T] {
+        // SAFETY: `len` elements that are written; nobody writes them now.
         unsafe { std::slice::from_raw_parts(self.pointer, self.len) }
     }
 
-    /// What the device will read, while none of its work that reads it is under way.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: as above, and `&mut self` is the only way to write.
+    /// What the device will read.
+    ///
+    /// # Safety
+    /// None of its work that reads or writes here is under way: the caller has waited for it.
+    pub(crate) unsafe fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as above, and `&mut self` is the only way of the host to write.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
     }
 }

@@ -2,6 +2,7 @@
 //! them. Every node keeps the rows that are still to be read, and computes each row once.
 //!
 //! A normalization is a layer over the squares of its input, in halves of 15 bits, whose epilogue takes the root.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,7 +101,8 @@ fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option
         return Ok(None);
     }
     let there = Tensor::new(&kept.pool, [1, 1, gains.len()])?;
-    kept.staging.send(device, bytemuck::cast_slice(gains), there.address())?;
+    // SAFETY: the tensor has as many elements, and is new: nothing else on this stream uses its buffer any more.
+    unsafe { kept.staging.send(device, bytemuck::cast_slice(gains), there.address()) }?;
     Ok(Some(there))
 }
 
@@ -215,7 +217,9 @@ impl Window {
         let buffer = pool.take((new.end - first) * self.row_len)?;
         let kept = (self.rows.end - first) * self.row_len;
         if let Some(old) = self.buffer.as_ref().filter(|_| kept > 0) {
-            device.copy(old.address + ((first - self.rows.start) * self.row_len) as u64, buffer.address, kept)?;
+            let from = old.address + ((first - self.rows.start) * self.row_len) as u64;
+            // SAFETY: the old buffer holds the rows up to the end of the window, the new one has room for more; both are the pool's.
+            unsafe { device.copy(from, buffer.address, kept) }?;
         }
         self.buffer = Some(Arc::new(buffer));
         self.rows = first..new.end;
@@ -296,7 +300,8 @@ impl PackedAnalysis {
             let input = whole.as_ref().map_or(0, Tensor::address);
             let bytes = 3 * width * rows.start.min(height)..3 * width * rows.end.min(height);
             let samples = picture.rgb().get(bytes.clone()).unwrap_or_default();
-            staging.send(device, samples, input + bytes.start as u64)?;
+            // SAFETY: the tensor has the whole picture, of which these are rows that nothing has read yet.
+            unsafe { staging.send(device, samples, input + bytes.start as u64) }?;
             let count = rows.len() * out_width * 3;
             let args = SamplesArgs {
                 input,
@@ -307,7 +312,8 @@ impl PackedAnalysis {
                 out_width: narrow(out_width),
                 first: narrow(rows.start),
             };
-            device.launch_elements(&device::SAMPLES, count, &args)
+            // SAFETY: the rows that are read are there, and those that are written are new ones of the window.
+            unsafe { device.launch_elements(&device::SAMPLES, count, &args) }
         })
     }
 
@@ -403,7 +409,8 @@ impl Nodes {
                     }
                     let input = whole.as_ref().map_or(0, Tensor::address) + offset;
                     let values = values.get(rows.start * len..rows.end * len).unwrap_or_default();
-                    kept.staging.send(device, bytemuck::cast_slice(values), input)?;
+                    // SAFETY: the tensor has the whole latent, of which these are rows that nothing has read yet.
+                    unsafe { kept.staging.send(device, bytemuck::cast_slice(values), input) }?;
                     input
                 }
             };
@@ -416,7 +423,8 @@ impl Nodes {
                 max: self.shapes.first().map_or(0, |shape| shape.max),
                 channels: narrow(latent.channels),
             };
-            device.launch_elements(&device::QUANTIZE, rows.len() * len, &args)
+            // SAFETY: the rows that are read are there, and those that are written are new ones of the window; gains are as many as channels.
+            unsafe { device.launch_elements(&device::QUANTIZE, rows.len() * len, &args) }
         })
     }
 
@@ -449,9 +457,12 @@ impl Nodes {
                 let count = bytes / size_of::<i32>();
                 let channels = narrow(gains.channels);
                 let args = GainArgs { values: address, gains: gains.address(), count: count as i64, channels, reserved: 0 };
-                device.launch_elements(&device::GAIN, count, &args)?;
+                // SAFETY: the strip is of the window, whose rows have as many channels as there are gains.
+                unsafe { device.launch_elements(&device::GAIN, count, &args) }?;
             }
-            let strip = Pending { fetched: kept.staging.fetch(device, address, bytes)?, _buffer: last.buffer.clone() };
+            // SAFETY: the strip is of the window, whose buffer is kept until it is taken; rows that were computed are not written again.
+            let fetched = unsafe { kept.staging.fetch(device, address, bytes) }?;
+            let strip = Pending { fetched, _buffer: last.buffer.clone() };
             // The host takes the strip before while this one is computed.
             if let Some(before) = pending.replace(strip) {
                 kept.staging.take(&before.fetched, out)?;
@@ -534,17 +545,20 @@ impl Nodes {
         let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.stride, parity: None, rows };
         let out = [windows[index].origin(), 0];
         let (true, Some(x)) = (node.is_gdn, node.inputs.first()) else {
-            return node.plan.launch(device, &inputs, &region, out, 0);
+            // SAFETY: the windows have the rows that are read, with the channels of the terms (the package was verified), and room for the new ones.
+            return unsafe { node.plan.launch(device, &inputs, &region, out, 0) };
         };
         let (window, channels) = (&windows[x.0], self.shapes[x.0].channels);
         let (at, bytes) = (region.rows.start * window.row_len, region.rows.len() * window.row_len);
         let (high, low) = (pool.take(bytes)?, pool.take(bytes)?);
         let count = bytes / size_of::<i16>();
         let args = SquaresArgs { input: window.at(region.rows.start), high: high.address, low: low.address, count: count as i64 };
-        device.launch_elements(&device::SQUARES, count, &args)?;
+        // SAFETY: the window has these rows, and both halves have room for as many elements.
+        unsafe { device.launch_elements(&device::SQUARES, count, &args) }?;
         let squares = [high, low].map(|half| (half.address.wrapping_sub(at as u64), channels));
         // The squares' buffers may be used again by what comes later on the stream.
-        node.plan.launch(device, &squares, &region, out, window.origin())
+        // SAFETY: as for the other nodes; rows of the squares are those of the region, and the factors the window's.
+        unsafe { node.plan.launch(device, &squares, &region, out, window.origin()) }
     }
 }
 

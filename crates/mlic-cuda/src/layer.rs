@@ -1,4 +1,5 @@
 //! A linear layer as a launch: what is known when a model comes to the device, and what each call adds.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::ops::Range;
 
@@ -85,8 +86,12 @@ impl Region {
 }
 
 impl Plan {
-    /// Starts the layer. The caller has checked that the inputs have the shapes of its terms, and `out` room for its outputs.
-    pub(crate) fn launch(
+    /// Starts the layer.
+    ///
+    /// # Safety
+    /// The inputs have the shapes of its terms and the region, `out` has room for its outputs there, and `factors`, if they are read, for as many;
+    /// all are kept as [`Device::launch`] wants it.
+    pub(crate) unsafe fn launch(
         &self,
         device: &Device,
         inputs: &[Input],
@@ -115,7 +120,9 @@ impl Plan {
             return Ok(());
         }
         let Some(dense) = self.dense else {
-            return device.launch_elements(&device::DEPTHWISE, positions * (self.args.outputs as usize).div_ceil(8), &args);
+            let count = positions * (self.args.outputs as usize).div_ceil(8);
+            // SAFETY: the caller's promise; weights and constants are the package's, which the backend keeps.
+            return unsafe { device.launch_elements(&device::DEPTHWISE, count, &args) };
         };
         let tile = self.tile(device, dense, region);
         (args.pitch, args.patch) = self.patch(tile, region);
@@ -141,7 +148,8 @@ impl Plan {
             )
         });
         let grid = [self.blocks_along(tile, region), self.args.columns as usize / (BLOCK * tile.width())];
-        device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args)
+        // SAFETY: as above; the grid covers the region and the outputs once.
+        unsafe { device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args) }
     }
 
     /// Whether each output reads one position, the one of its own index.

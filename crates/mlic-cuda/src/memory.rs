@@ -1,4 +1,5 @@
 //! Device memory of one image size, allocated once and reused.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -82,7 +83,8 @@ impl<T: bytemuck::Pod> Tensor<T> {
         if data.len() != self.len() {
             return Ok(false);
         }
-        self.buffer.pool.device.write(self.address(), bytemuck::cast_slice(data))?;
+        // SAFETY: the buffer has room for as many elements as the tensor has, and is of the pool of this device's stream.
+        unsafe { self.buffer.pool.device.write(self.address(), bytemuck::cast_slice(data)) }?;
         Ok(true)
     }
 }

@@ -1,4 +1,5 @@
 //! The operators of the entropy networks as launches of kernels.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use cudarc::driver::result::DriverError;
 use mlic_backend::ops::Ops;
@@ -76,8 +77,17 @@ impl<'m> CudaOps<'m> {
         BackendError::Shape { stage: self.stage, got, need: self.workspace.host().capacity() }
     }
 
-    fn elements<A: cudarc::driver::DeviceRepr>(&self, kernel: &Kernel<A>, count: usize, args: &A) -> Result<(), BackendError> {
-        self.checked(self.device().launch_elements(kernel, count, args))
+    /// # Safety
+    /// The addresses are of tensors of this workspace, or of the package, with the shapes that the numbers say: its pool keeps the first in the order of
+    /// its stream, the backend the second.
+    unsafe fn elements<A: cudarc::driver::DeviceRepr>(
+        &self,
+        kernel: &Kernel<A>,
+        count: usize,
+        args: &A,
+    ) -> Result<(), BackendError> {
+        // SAFETY: the caller's promise.
+        self.checked(unsafe { self.device().launch_elements(kernel, count, args) })
     }
 
     /// Runs a layer; `out` makes its outputs from height, width and output channels.
@@ -101,7 +111,8 @@ impl<'m> CudaOps<'m> {
         let region = Region { height: first.height, width: first.width, stride: 1, parity, rows: 0..first.height };
         let (result, addresses) = out(self, [first.height, region.columns(), spec.outputs])?;
         let inputs: Vec<Input> = inputs.iter().map(|map| (map.address(), map.channels)).collect();
-        self.checked(plan.launch(self.device(), &inputs, &region, addresses, 0))?;
+        // SAFETY: the inputs have the terms' channels and one size, which was checked; `out` has made room for this shape.
+        self.checked(unsafe { plan.launch(self.device(), &inputs, &region, addresses, 0) })?;
         Ok(result)
     }
 
@@ -114,7 +125,10 @@ impl<'m> CudaOps<'m> {
     }
 
     /// Arranges the positions of a tensor anew.
-    fn moved<T: bytemuck::Pod>(
+    ///
+    /// # Safety
+    /// `from` are addresses of tensors of this workspace with as many elements as the kernel reads for this shape.
+    unsafe fn moved<T: bytemuck::Pod>(
         &self,
         kernel: &Kernel<MoveArgs>,
         from: [u64; 2],
@@ -132,22 +146,28 @@ impl<'m> CudaOps<'m> {
             half: half(parity),
             reserved: 0,
         };
-        self.elements(kernel, out.len(), &args)?;
+        // SAFETY: `out` has this shape, and `from` is the caller's promise.
+        unsafe { self.elements(kernel, out.len(), &args) }?;
         Ok(out)
     }
 
     /// `a + b * 2^b_shift`, with the shape of a.
-    fn sum(&self, a: &Latents, b: u64, b_shift: u32) -> Result<Latents, BackendError> {
+    ///
+    /// # Safety
+    /// At `b` are as many elements as a has, in memory of this workspace.
+    unsafe fn sum(&self, a: &Latents, b: u64, b_shift: u32) -> Result<Latents, BackendError> {
         let out: Latents = self.tensor([a.height, a.width, a.channels])?;
         let args = AddArgs { a: a.address(), b, out: out.address(), count: a.len() as i64, b_shift: b_shift as i32, reserved: 0 };
-        self.elements(&device::ADD, a.len(), &args)?;
+        // SAFETY: `out` has the shape of a, and `b` is the caller's promise.
+        unsafe { self.elements(&device::ADD, a.len(), &args) }?;
         Ok(out)
     }
 
     /// A scratch buffer of words that all have one value; it is free again when the result is dropped.
     fn filled(&self, words: usize, value: u64) -> Result<Tensor<u64>, BackendError> {
         let out: Tensor<u64> = self.tensor([1, 1, words])?;
-        self.elements(&device::FILL, words, &FillArgs { out: out.address(), value, count: words as i64 })?;
+        // SAFETY: `out` has so many words.
+        unsafe { self.elements(&device::FILL, words, &FillArgs { out: out.address(), value, count: words as i64 }) }?;
         Ok(out)
     }
 
@@ -170,7 +190,8 @@ impl Ops for CudaOps<'_> {
         let out: Activations = self.tensor([latent.height, latent.width, latent.channels])?;
         let (count, max, channels) = (latent.len() as i64, parameters.max, narrow(latent.channels));
         let args = QuantizeArgs { input: latent.address(), out: out.address(), gains: 0, count, requant, max, channels };
-        self.elements(&device::QUANTIZE, latent.len(), &args)?;
+        // SAFETY: `out` has the shape of the input.
+        unsafe { self.elements(&device::QUANTIZE, latent.len(), &args) }?;
         Ok(out)
     }
 
@@ -200,7 +221,8 @@ impl Ops for CudaOps<'_> {
     }
 
     fn shuffle(&mut self, map: &Activations) -> Result<Activations, BackendError> {
-        self.moved(&device::SHUFFLE, [map.address(), 0], [2 * map.height, 2 * map.width, map.channels / 4], None)
+        // SAFETY: the shape is that which the kernel makes of the input.
+        unsafe { self.moved(&device::SHUFFLE, [map.address(), 0], [2 * map.height, 2 * map.width, map.channels / 4], None) }
     }
 
     fn norm(&mut self, id: NormId, map: &Activations) -> Result<Activations, BackendError> {
@@ -209,7 +231,8 @@ impl Ops for CudaOps<'_> {
         let out: Activations = self.tensor([map.height, map.width, map.channels])?;
         let (positions, channels) = (narrow(map.positions()), narrow(map.channels));
         let args = NormArgs { input: map.address(), out: out.address(), epsilon, positions, channels };
-        self.elements(&device::NORM, 32 * map.positions(), &args)?;
+        // SAFETY: `out` has the shape of the input; a warp takes a position.
+        unsafe { self.elements(&device::NORM, 32 * map.positions(), &args) }?;
         Ok(out)
     }
 
@@ -244,10 +267,17 @@ impl Ops for CudaOps<'_> {
         if positions > 0 && channels > 0 {
             let (heads, chunks) = (channels / head, positions.div_ceil(chunk(positions)));
             let device = self.device();
-            self.checked(device.launch(&device::ATTENTION_LARGEST, [channels.div_ceil(64), chunks], 64, &args))?;
-            self.checked(device.launch(&device::ATTENTION_SUM, [heads, chunks], 256, &args))?;
-            self.checked(device.launch_elements(&device::ATTENTION_DIVIDE, channels * head, &args))?;
-            self.checked(device.launch(&device::ATTENTION_APPLY, [positions.div_ceil(APPLY / head), heads], 256, &args))?;
+            let all = [channels.div_ceil(64), chunks];
+            // SAFETY: queries, keys, values and `out` have these positions and channels, which was checked or made so; the others are scratch of this
+            // workspace, of the sizes above.
+            self.checked(unsafe { device.launch(&device::ATTENTION_LARGEST, all, 64, &args) })?;
+            // SAFETY: as above.
+            self.checked(unsafe { device.launch(&device::ATTENTION_SUM, [heads, chunks], 256, &args) })?;
+            // SAFETY: as above.
+            self.checked(unsafe { device.launch_elements(&device::ATTENTION_DIVIDE, channels * head, &args) })?;
+            let apply = [positions.div_ceil(APPLY / head), heads];
+            // SAFETY: as above.
+            self.checked(unsafe { device.launch(&device::ATTENTION_APPLY, apply, 256, &args) })?;
         }
         Ok(out)
     }
@@ -281,17 +311,20 @@ impl Ops for CudaOps<'_> {
         };
         if out.positions() > 0 {
             let (grid, shared) = ([out.positions(), config.heads / together], window_bytes(config, together));
-            self.checked(self.device().launch_shared(&device::WINDOW_ATTENTION, grid, 128, shared, &args))?;
+            // SAFETY: queries, keys and values have one shape, which was checked, and `out` that of their windows; the biases are the package's.
+            self.checked(unsafe { self.device().launch_shared(&device::WINDOW_ATTENTION, grid, 128, shared, &args) })?;
         }
         Ok(out)
     }
 
     fn pack(&mut self, map: &Activations, parity: Parity) -> Result<Activations, BackendError> {
-        self.moved(&device::PACK, [map.address(), 0], [map.height, map.width / 2, map.channels], Some(parity))
+        // SAFETY: the shape is that which the kernel makes of the input.
+        unsafe { self.moved(&device::PACK, [map.address(), 0], [map.height, map.width / 2, map.channels], Some(parity)) }
     }
 
     fn unpack(&mut self, map: &Activations, parity: Parity) -> Result<Activations, BackendError> {
-        self.moved(&device::UNPACK, [map.address(), 0], [map.height, 2 * map.width, map.channels], Some(parity))
+        // SAFETY: the shape is that which the kernel makes of the input.
+        unsafe { self.moved(&device::UNPACK, [map.address(), 0], [map.height, 2 * map.width, map.channels], Some(parity)) }
     }
 
     fn merge(&mut self, anchors: &Latents, non_anchors: Option<&Latents>) -> Result<Latents, BackendError> {
@@ -299,17 +332,22 @@ impl Ops for CudaOps<'_> {
             self.must_be(non_anchors.len(), anchors.len())?;
         }
         let from = [anchors.address(), non_anchors.map_or(0, Tensor::address)];
-        self.moved(&device::MERGE, from, [anchors.height, 2 * anchors.width, anchors.channels], None)
+        // SAFETY: the shape is that which the kernel makes of the inputs, which have one.
+        unsafe { self.moved(&device::MERGE, from, [anchors.height, 2 * anchors.width, anchors.channels], None) }
     }
 
     fn reconstruct(&mut self, mean: &Latents, symbols: &[i32]) -> Result<Latents, BackendError> {
         self.must_be(symbols.len(), mean.len())?;
-        let address = self.workspace.host().write_symbols(symbols).ok_or_else(|| self.too_many(symbols.len()))?;
-        self.sum(mean, address, LATENT_FRAC_BITS)
+        // SAFETY: the parameters of this pass, or z, came after the symbols before, and the device was waited for then.
+        let address = unsafe { self.workspace.host().write_symbols(symbols) };
+        let address = address.ok_or_else(|| self.too_many(symbols.len()))?;
+        // SAFETY: as many symbols as means are there.
+        unsafe { self.sum(mean, address, LATENT_FRAC_BITS) }
     }
 
     fn add(&mut self, a: &Latents, b: &Latents) -> Result<Latents, BackendError> {
         self.must_be(b.len(), a.len())?;
-        self.sum(a, b.address(), 0)
+        // SAFETY: b has as many elements as a.
+        unsafe { self.sum(a, b.address(), 0) }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The launches of a step (hyper synthesis; parameters of a pass; commit of a pass) depend on the image's size and level alone: addresses are
 //! those of the workspace. The second image of a size and level records them as graphs, later ones replay these.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use cudarc::driver::result::DriverError;
 use mlic_backend::entropy::EntropyModel;
@@ -59,7 +60,8 @@ impl Lease<'_> {
         let missing = || BackendError::Operator { name: format!("recorded step {step}") };
         let mut host = self.workspace.host();
         let graph = host.recorded(self.level).graphs.get_mut(&step).ok_or_else(missing)?;
-        graph.launch().map_err(|e| device_error(Stage::Passes, e))
+        // SAFETY: the workspace keeps what was recorded with its memory, and this session has it for itself.
+        unsafe { graph.launch() }.map_err(|e| device_error(Stage::Passes, e))
     }
 }
 
@@ -104,10 +106,11 @@ impl<'a> Session<'a> {
         let mode = workspace.host().mode(level, steps(config.slices));
         let lease = Lease { backend, workspace, level, mode };
         let latent = &lease.workspace.z;
-        if z.len() != latent.len() || lease.workspace.host().write_symbols(z).is_none() {
+        // SAFETY: the session that had the workspace before has waited for the device.
+        if z.len() != latent.len() || unsafe { lease.workspace.host().write_symbols(z) }.is_none() {
             return Err(BackendError::Shape { stage, got: z.len(), need: latent.len() });
         }
-        lease.workspace.host().send_symbols(&lease.workspace.device, z.len(), latent.address()).map_err(failed)?;
+        lease.workspace.host().send_symbols(&lease.workspace.device, latent).map_err(failed)?;
         if mode == Mode::Replay {
             lease.launch(0)?;
             return Ok(Self { networks: Networks::Recorded(Turn::default()), lease, size, quality });
@@ -179,7 +182,8 @@ impl Session<'_> {
             let (first, of) = (narrow(i * channels), narrow(config.latent));
             let (out, channels) = (workspace.y_hat.address(), narrow(channels));
             let args = PlaceArgs { input, out, count: count as i64, channels, of, first, reserved: 0 };
-            workspace.device.launch_elements(&device::PLACE, count, &args)?;
+            // SAFETY: the slices have these positions and channels, and `y_hat` has room for all of them side by side.
+            unsafe { workspace.device.launch_elements(&device::PLACE, count, &args) }?;
         }
         Ok(slices.len())
     }
@@ -199,9 +203,12 @@ impl EntropySession for Session<'_> {
         let [means, indices] = workspace.host().addresses();
         let (thresholds, means) = (lease.backend.packed.thresholds, if with_means { means } else { 0 });
         let args = ParametersArgs { scale, mean, thresholds, means, indices, count: count as i64 };
-        workspace.device.launch_elements(&device::PARAMETERS, count, &args).map_err(|e| lease.failed(e))?;
+        // SAFETY: scales and means are of the step before, as many as the symbols of a pass, for which the host's memory has room.
+        let started = unsafe { workspace.device.launch_elements(&device::PARAMETERS, count, &args) };
+        started.map_err(|e| lease.failed(e))?;
         workspace.device.synchronize().map_err(|e| lease.failed(e))?;
-        Ok(workspace.host().read(count, with_means, to)?)
+        // SAFETY: the device was waited for.
+        Ok(unsafe { workspace.host().read(count, with_means, to) }?)
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
@@ -220,7 +227,8 @@ impl EntropySession for Session<'_> {
                     return Err(BackendError::Order { pass });
                 }
                 let wrong = BackendError::Shape { stage: Stage::Passes, got: symbols.len(), need };
-                if symbols.len() != need || lease.workspace.host().write_symbols(symbols).is_none() {
+                // SAFETY: the parameters of this pass came after the symbols before, and the device was waited for then.
+                if symbols.len() != need || unsafe { lease.workspace.host().write_symbols(symbols) }.is_none() {
                     return Err(wrong);
                 }
                 lease.launch(step)?;
@@ -245,7 +253,8 @@ impl EntropySession for Session<'_> {
         memory::reserve(&mut data, need)?;
         let mut host = workspace.host();
         let staging = host.staging(&workspace.device).map_err(|e| self.lease.failed(e))?;
-        let taken = staging.take_all(&workspace.device, all.address(), need * size_of::<i32>(), &mut data);
+        // SAFETY: `y_hat` of the workspace has so many elements.
+        let taken = unsafe { staging.take_all(&workspace.device, all.address(), need * size_of::<i32>(), &mut data) };
         taken.map_err(|e| self.lease.failed(e))?;
         // Of slices that are not complete, nothing was written.
         if complete < config.latent {

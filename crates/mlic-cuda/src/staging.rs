@@ -1,5 +1,6 @@
 //! The way between memory of the caller and the device: through pinned memory, which is allocated once for a size. What is pinned crosses the
 //! bus while both sides work; what is not, the driver copies piece by piece while both wait.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
@@ -30,7 +31,7 @@ impl Ring {
         self.next = (at + 1) % self.blocks.len();
         if let Some(Block { memory, done }) = self.blocks.get_mut(at).and_then(Option::take) {
             done.synchronize()?;
-            if memory.as_slice().len() >= bytes {
+            if memory.len() >= bytes {
                 return Ok((at, memory));
             }
         }
@@ -72,14 +73,19 @@ impl Staging {
         Ok(Self { up: ring()?, down: ring()? })
     }
 
-    /// Queues copies to device memory which no work under way uses; later work of `device` waits for them. The bytes may change afterwards.
-    pub(crate) fn send(&mut self, device: &Device, bytes: &[u8], address: u64) -> Result<(), DriverError> {
+    /// Queues copies to device memory; later work of `device` waits for them. The bytes may change afterwards.
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address, kept until a mark of `device` behind this is reached, and no work under way uses it.
+    pub(crate) unsafe fn send(&mut self, device: &Device, bytes: &[u8], address: u64) -> Result<(), DriverError> {
         for (piece, at) in bytes.chunks(PIECE).zip((address..).step_by(PIECE)) {
             let (place, mut memory) = self.up.take(piece.len())?;
-            if let Some(to) = memory.as_mut_slice().get_mut(..piece.len()) {
+            // SAFETY: `take` has waited for the copy that used it.
+            if let Some(to) = unsafe { memory.as_mut_slice() }.get_mut(..piece.len()) {
                 to.copy_from_slice(piece);
             }
-            let queued = self.up.stream.send(&memory, piece.len(), at);
+            // SAFETY: the caller's promise, for a piece; the memory goes into the ring, which waits for the mark behind this.
+            let queued = unsafe { self.up.stream.send(&memory, piece.len(), at) };
             self.up.put(place, memory)?;
             queued?;
         }
@@ -87,10 +93,14 @@ impl Staging {
     }
 
     /// Queues a copy from device memory behind the work that `device` has so far. At most two are on their way.
-    pub(crate) fn fetch(&mut self, device: &Device, address: u64, bytes: usize) -> Result<Fetched, DriverError> {
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address, and until [`Self::take`] nothing that `device` gets to do writes to it.
+    pub(crate) unsafe fn fetch(&mut self, device: &Device, address: u64, bytes: usize) -> Result<Fetched, DriverError> {
         self.down.stream.wait(&device.mark()?)?;
         let (at, mut memory) = self.down.take(bytes)?;
-        let queued = self.down.stream.fetch(address, bytes, &mut memory);
+        // SAFETY: the caller's promise; the memory goes into the ring, which waits for the mark behind this.
+        let queued = unsafe { self.down.stream.fetch(address, bytes, &mut memory) };
         self.down.put(at, memory)?;
         queued.map(|()| Fetched { at, bytes })
     }
@@ -100,12 +110,17 @@ impl Staging {
         let block = self.down.blocks.get(fetched.at).and_then(Option::as_ref);
         let block = block.ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))?;
         block.done.synchronize()?;
-        to.extend_from_slice(bytemuck::cast_slice(block.memory.as_slice().get(..fetched.bytes).unwrap_or_default()));
+        // SAFETY: the copy that writes it is done.
+        let all = unsafe { block.memory.as_slice() };
+        to.extend_from_slice(bytemuck::cast_slice(all.get(..fetched.bytes).unwrap_or_default()));
         Ok(())
     }
 
     /// Adds all of a piece of device memory, while its next part comes.
-    pub(crate) fn take_all<T: bytemuck::Pod>(
+    ///
+    /// # Safety
+    /// There is device memory of at least this size at the address.
+    pub(crate) unsafe fn take_all<T: bytemuck::Pod>(
         &mut self,
         device: &Device,
         address: u64,
@@ -114,7 +129,8 @@ impl Staging {
     ) -> Result<(), DriverError> {
         let mut before = None;
         for start in (0..bytes).step_by(PIECE) {
-            let fetched = self.fetch(device, address + start as u64, PIECE.min(bytes - start))?;
+            // SAFETY: the caller's promise, for a piece.
+            let fetched = unsafe { self.fetch(device, address + start as u64, PIECE.min(bytes - start)) }?;
             if let Some(before) = before.replace(fetched) {
                 self.take(&before, to)?;
             }

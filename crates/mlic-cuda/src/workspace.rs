@@ -1,4 +1,5 @@
 //! What one image size needs beside the model: device buffers, and the memory that crosses to the host.
+#![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,14 +68,19 @@ impl Host {
     }
 
     /// Symbols for the device, of z or of a pass: their address there. None when they are too many.
-    pub(crate) fn write_symbols(&mut self, symbols: &[i32]) -> Option<u64> {
-        self.symbols.as_mut_slice().get_mut(..symbols.len())?.copy_from_slice(symbols);
+    ///
+    /// # Safety
+    /// The device is done with those before: it has been waited for since.
+    pub(crate) unsafe fn write_symbols(&mut self, symbols: &[i32]) -> Option<u64> {
+        // SAFETY: the caller's promise.
+        unsafe { self.symbols.as_mut_slice() }.get_mut(..symbols.len())?.copy_from_slice(symbols);
         Some(self.symbols.address)
     }
 
-    /// Queues the copy of what [`Self::write_symbols`] took to device memory. Nothing else is written before the device is waited for.
-    pub(crate) fn send_symbols(&self, device: &Device, count: usize, address: u64) -> Result<(), DriverError> {
-        device.send(&self.symbols, count * size_of::<i32>(), address)
+    /// Queues the copy of what [`Self::write_symbols`] took to the whole of a tensor of that many.
+    pub(crate) fn send_symbols(&self, device: &Device, to: &Tensor<i32>) -> Result<(), DriverError> {
+        // SAFETY: the tensor has room; the workspace keeps both, and `write_symbols` is not called again before the device is waited for.
+        unsafe { device.send(&self.symbols, to.len() * size_of::<i32>(), to.address()) }
     }
 
     /// Pinned memory for what is larger than a pass.
@@ -87,7 +93,7 @@ impl Host {
 
     /// The most symbols of a pass.
     pub(crate) fn capacity(&self) -> usize {
-        self.symbols.as_slice().len()
+        self.symbols.len()
     }
 
     /// Where the device writes means and scale indices of a pass.
@@ -95,10 +101,15 @@ impl Host {
         [self.means.address, self.indices.address]
     }
 
-    /// Means, if they were wanted, and scale indices of a pass, once the device is done.
-    pub(crate) fn read(&self, count: usize, with_means: bool, to: &mut PassParameters) -> Result<(), OutOfMemory> {
-        copy_to(&mut to.means, self.means.as_slice(), if with_means { count } else { 0 })?;
-        copy_to(&mut to.scale_indices, self.indices.as_slice(), count)
+    /// Means, if they were wanted, and scale indices of a pass.
+    ///
+    /// # Safety
+    /// The device is done with the kernel that writes them.
+    pub(crate) unsafe fn read(&self, count: usize, with_means: bool, to: &mut PassParameters) -> Result<(), OutOfMemory> {
+        // SAFETY: the caller's promise, for both.
+        let (means, indices) = unsafe { (self.means.as_slice(), self.indices.as_slice()) };
+        copy_to(&mut to.means, means, if with_means { count } else { 0 })?;
+        copy_to(&mut to.scale_indices, indices, count)
     }
 }
 

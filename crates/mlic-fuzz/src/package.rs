@@ -1,5 +1,7 @@
 //! Package: any bytes are refused or make a model that can be used as a whole.
 
+use mlic_backend::memory::transform_bytes;
+use mlic_backend::strips::Strips;
 use mlic_model::Model;
 use mlic_model::graph::{Dtype, Graph};
 use mlic_model::model::Gain;
@@ -16,7 +18,22 @@ pub(crate) fn target(bytes: &[u8]) {
     if let Ok(graph) = Graph::parse(bytes) {
         assert_eq!(Graph::parse(&graph.write(Dtype::F32)).as_ref(), Ok(&graph), "what is written parses");
         let _ = (graph.sizes(1 << 16, 1 << 16), graph.macs(u64::MAX, u64::MAX));
+        in_strips(&graph, 1 << 12, 1 << 12);
     }
+}
+
+/// What is computed of a transform before it is run: strips are there, cover the input, and its memory is known.
+fn in_strips(graph: &Graph, height: usize, width: usize) {
+    let strips = Strips::new(graph);
+    let rows = strips.rows(width);
+    assert!(rows > 0 && rows.is_multiple_of(graph.stride() as usize));
+    let mut end = 0;
+    for strip in strips.cut(height, rows) {
+        assert!(strip.own.start == end && strip.own.end > end && strip.with_halo.end >= strip.own.end);
+        end = strip.own.end;
+    }
+    assert_eq!(end, height);
+    assert!(transform_bytes(graph, height, width) > 0);
 }
 
 /// Every part of an accepted model is there, at every quality.
@@ -34,7 +51,10 @@ pub(crate) fn accepted(model: &Model) {
         assert_eq!(again.ok().as_ref(), Some(own), "what is written reads");
     }
     match model.transform(SectionKind::Synthesis) {
-        Ok(graph) => assert_eq!(graph.output_channels(), 3),
+        Ok(graph) => {
+            assert_eq!(graph.output_channels(), 3);
+            in_strips(&graph, 1 << 8, 1 << 8);
+        }
         Err(error) => assert!(!model.has_float_synthesis() && error.code() == "graph", "{error}"),
     }
     for quality in 0..=model.quality_steps() {

@@ -11,7 +11,7 @@ use crate::graph::GraphError;
 #[non_exhaustive]
 pub enum ModelError {
     /// The file cannot be opened or mapped.
-    #[error("model package {path}: {source}")]
+    #[error("model package {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -119,7 +119,7 @@ pub enum ModelError {
         limit: i128,
     },
     /// A float transform cannot be used.
-    #[error("model package: transform {name}: {source}")]
+    #[error("model package: transform {name}")]
     Graph {
         /// `g_a`, `h_a` or `g_s`.
         name: &'static str,
@@ -127,7 +127,7 @@ pub enum ModelError {
         source: GraphError,
     },
     /// There is no room for a part of the package.
-    #[error("model package: {0}")]
+    #[error("model package")]
     OutOfMemory(#[from] OutOfMemory),
 }
 

@@ -21,7 +21,7 @@ pub const MAX_NODES: u32 = 4096;
 pub const MAX_CHANNELS: u32 = 1 << 16;
 /// Largest kernel side.
 pub const MAX_KERNEL: u32 = 31;
-/// Largest stride or pixel-shuffle factor, and either part of a scale.
+/// Largest stride or pixel-shuffle factor, either part of a scale, and the stride that all nodes have in common ([`Graph::stride`]).
 pub const MAX_FACTOR: u32 = 1 << 10;
 
 /// Why bytes or nodes are not a graph.
@@ -235,6 +235,11 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// Least common multiple; saturates.
+fn lcm(a: u32, b: u32) -> u32 {
+    (a / gcd(a, b).max(1)).saturating_mul(b)
+}
+
 /// Size of a node's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -246,7 +251,7 @@ pub struct Size {
     pub width: u64,
 }
 
-/// A graph as those see it that it is put between.
+/// What is known of a graph from outside: how many channels go in and come out, and how their sizes relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
     /// Channels of the input.
@@ -286,8 +291,11 @@ impl Graph {
     fn without_tensors(nodes: Vec<Node>, output: NodeId) -> Result<Self, GraphError> {
         let count = range_usize(0, "node count", nodes.len(), 1, MAX_NODES)?;
         let mut facts = Vec::with_capacity(nodes.len());
+        let mut stride = 1;
         for (id, node) in (0..count).zip(&nodes) {
-            facts.push(fact(id, node, &facts)?);
+            let fact = fact(id, node, &facts)?;
+            stride = range(id, "common stride", lcm(stride, fact.scale.denominator), 1, MAX_FACTOR)?;
+            facts.push(fact);
         }
         range(count - 1, "output node", output.0, 0, count - 1)?;
         Ok(Self { nodes, output, facts })
@@ -329,9 +337,9 @@ impl Graph {
     }
 
     /// Rows of the input after which every node begins a row of its own: what a part of the input must begin at a multiple of, to give a
-    /// part of the output.
+    /// part of the output. At most [`MAX_FACTOR`].
     pub fn stride(&self) -> u32 {
-        self.facts.iter().map(|f| f.scale.denominator).fold(1, |all, d| all / gcd(all, d).max(1) * d)
+        self.facts.iter().map(|f| f.scale.denominator).fold(1, lcm)
     }
 
     /// Weights, biases and constants.
@@ -863,6 +871,21 @@ mod tests {
         }
         assert!(Graph::new(sample(), NodeId(8)).is_err());
         assert!(Graph::new(vec![], NodeId(0)).is_err());
+    }
+
+    #[test]
+    fn strides_without_a_common_one_are_refused() {
+        let dangling = |strides: &[u32]| {
+            let mut nodes = vec![node(Op::Input { channels: 1 }, &[])];
+            nodes.extend(strides.iter().map(|stride| node(conv(1, 1, 1, *stride), &[0])));
+            Graph::new(nodes, NodeId(0))
+        };
+        assert_eq!(dangling(&[2, 3, 1, 4]).map(|g| g.stride()), Ok(12));
+        assert_eq!(dangling(&[1021]).map(|g| g.stride()), Ok(1021));
+        for strides in [&[1021, 1019, 1013, 1009][..], &[32, 33]] {
+            let error = dangling(strides).unwrap_err();
+            assert!(matches!(error, GraphError::Range { node: 2, what: "common stride", max: 1024, .. }), "{error}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod error;
 pub mod graph;
 pub mod layout;
 mod map;
+mod metadata;
 pub mod model;
 pub mod package;
 pub mod parameters;

@@ -32,9 +32,10 @@ impl Bytes {
         if file.metadata().map_err(io)?.len() == 0 {
             return Ok(Self::Owned(Vec::new()));
         }
-        // SAFETY: the mapping is private and read-only. The bytes are verified after mapping; a process that truncates
-        // the file while it is in use can still cause SIGBUS, which reading a copy (about 30 ms and 26 MB for the edge
-        // package) would avoid: packages are installed by rename, never rewritten in place.
+        // SAFETY: the mapping is read-only here, but its memory is the file's: a process that writes to the file while it is mapped changes bytes
+        // that were verified, and one that truncates it ends this process by SIGBUS. That nobody does is what `Model::open` asks of its caller; no
+        // kind of mapping rules it out, since a private one too may show what is written to pages that were not touched yet. Reading a copy, which
+        // `Model::from_bytes` takes, would (about 30 ms and 26 MB for the edge package).
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Self::Mapped(map))
     }

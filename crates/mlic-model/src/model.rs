@@ -8,7 +8,7 @@ use mlic_core::container::ModelId;
 use mlic_core::fixed::{LATENT_MAX, divide, latent_to_symbol, round_shift, saturate};
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::memory::{self, OutOfMemory};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::analysis::{self, Analysis};
 use crate::config::Config;
@@ -16,22 +16,13 @@ use crate::error::ModelError;
 use crate::graph::{Graph, Outline, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
+pub use crate::metadata::Metadata;
 use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
 use crate::real;
 use crate::synthesis::Synthesis;
 use crate::threads::beside;
-
-/// What a package says about itself that no result depends on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Metadata {
-    /// Name of the model.
-    pub name: String,
-    /// How the package was made: checkpoint, calibration, program.
-    #[serde(default)]
-    pub provenance: std::collections::BTreeMap<String, String>,
-}
 
 /// Gains are limited to 2^±12.
 const MAX_LOG2_GAIN: i32 = 12 << 16;
@@ -321,7 +312,8 @@ enum Trust {
 }
 
 impl Model {
-    /// Maps and verifies a package.
+    /// Maps and verifies a package. Its memory is the file's as long as the model lives: the file must not be written to meanwhile, and a newer
+    /// one takes its place by a rename, as installers do. Where that cannot be relied on, read the file and use [`Self::from_bytes`].
     ///
     /// # Errors
     /// Any [`ModelError`].

@@ -1,7 +1,7 @@
 //! Float transforms (`g_a`, `h_a`, `g_s`) on tract, for x86 and ARM.
 //!
 //! A [`Transform`] holds a graph's weights and makes a plan per input size; the last few plans are kept. For one machine the
-//! result does not depend on the thread count. Between machines it is close, not exact: see DESIGN, second promise.
+//! result does not depend on the thread count. Between machines it is close, not exact: within the tolerance of conformance level 4 (SPEC 5.6).
 //!
 //! ```
 //! use mlic_model::graph::{Conv2d, Graph, Node, NodeId, Op};

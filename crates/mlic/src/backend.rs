@@ -13,6 +13,7 @@ use crate::error::Error;
 
 /// Which executor runs the networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BackendChoice {
     /// The best that is available.
     #[default]
@@ -21,7 +22,7 @@ pub enum BackendChoice {
     Cuda,
     /// Float transforms on tract, the fast integer kernels on this CPU.
     Tract,
-    /// The fast integer kernels alone: streams to `y_hat` and exact pixels.
+    /// The fast integer kernels alone: streams to `y_hat` and exact pixels, and encoding where the package has its analysis in integers.
     Integer,
     /// The scalar definition of the integer operators: slow, for conformance.
     Reference,

@@ -1,11 +1,13 @@
-//! What a decoder may spend on one stream, whatever the stream says of itself.
+//! What a codec may spend on one stream or picture, whatever that says of itself.
 
 use std::time::{Duration, Instant};
 
-use mlic_backend::BackendError;
-use mlic_backend::memory::{entropy_bytes, exact_synthesis_bytes, transform_bytes};
+use mlic_backend::memory::{
+    Windows, encoding_bytes, entropy_bytes, exact_analysis_bytes, exact_synthesis_bytes, transform_bytes,
+};
+use mlic_backend::{Backend, BackendError};
+use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
-use mlic_model::Model;
 use mlic_model::package::SectionKind;
 
 use crate::codec::size_of;
@@ -13,22 +15,29 @@ use crate::error::Error;
 
 /// Most pixels of a picture that is read or decoded, unless the caller says otherwise: 8192 x 8192.
 pub const DEFAULT_MAX_PIXELS: u64 = 1 << 26;
-/// Most memory for decoding, unless the caller says otherwise: 16 GiB.
+/// Most memory for encoding or decoding, unless the caller says otherwise: 16 GiB.
 pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 
-/// What [`Codec`](crate::Codec) may spend on decoding one stream. A stream that needs more is refused ([`Error::Pixels`],
-/// [`Error::Memory`]) from its header, before anything is allocated by it; one that takes longer ends in [`Error::Time`].
+/// What [`Codec`](crate::Codec) may spend on decoding one stream, or on encoding one picture. What needs more is refused
+/// ([`Error::Pixels`], [`Error::Memory`]) from its size, before anything is allocated by it; what takes longer ends in [`Error::Time`].
 ///
-/// Both are needed: thirty bytes can be a whole stream of a picture of 2^28 pixels, since symbols that are as expected cost next to
-/// nothing. Pixels bound the work too, as the networks do the same at every position; how long that takes depends on the machine, which
-/// is what `max_time` is for.
+/// Bytes bound nothing: thirty of them can be a whole stream of a picture of 2^28 pixels, since symbols that are as expected cost next to
+/// nothing. Pixels bound the work, as the networks do the same at every position, and with the model the memory; how long the work takes
+/// depends on the machine, which is what `max_time` is for.
+///
+/// ```
+/// use mlic::DecodeLimits;
+///
+/// let limits = DecodeLimits::default().with_max_pixels(1 << 20).with_max_memory_bytes(1 << 30);
+/// # assert_eq!((limits.max_pixels, limits.max_memory_bytes, limits.max_time), (1 << 20, 1 << 30, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeLimits {
-    /// Most pixels.
+    /// Most pixels of a picture that is decoded. One that is encoded is there already.
     pub max_pixels: u64,
-    /// Most bytes beside the model and the stream, by `mlic_backend::memory`: a bound for what is exact, an estimate for
-    /// the float synthesis.
+    /// Most bytes beside the model, the stream and the picture that is encoded, by `mlic_backend::memory`: for decoding a bound of what is
+    /// exact and an estimate of the float synthesis, for encoding an estimate.
     pub max_memory_bytes: u64,
     /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted.
     pub max_time: Option<Duration>,
@@ -61,6 +70,24 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
+    /// The same with another number of pixels.
+    #[must_use]
+    pub const fn with_max_pixels(self, max_pixels: u64) -> Self {
+        Self { max_pixels, ..self }
+    }
+
+    /// The same with other memory.
+    #[must_use]
+    pub const fn with_max_memory_bytes(self, max_memory_bytes: u64) -> Self {
+        Self { max_memory_bytes, ..self }
+    }
+
+    /// The same with a longest time.
+    #[must_use]
+    pub const fn with_max_time(self, max_time: Duration) -> Self {
+        Self { max_time: Some(max_time), ..self }
+    }
+
     /// Time runs from now on.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline { start: Instant::now(), limit: self.max_time }
@@ -76,36 +103,81 @@ impl DecodeLimits {
         if pixels <= limit { Ok(size) } else { Err(Error::Pixels { width, height, limit }) }
     }
 
-    /// The memory for latents of this size is within these limits, and can be had just now.
+    /// So much memory is within these limits, and can be had just now.
     ///
-    /// # Errors
-    /// [`Error::Memory`].
-    pub(crate) fn check_latents(&self, model: &Model, size: LatentSize) -> Result<(), Error> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        self.check_memory(entropy_bytes(model, size, threads))
-    }
-
-    /// As [`Self::check_latents`], for the synthesis. A model without an integer synthesis is refused where that is asked for.
-    ///
-    /// # Errors
-    /// [`Error::Memory`], [`Error::Model`] when the transform is refused, [`Error::Backend`] when there is no integer synthesis.
-    pub(crate) fn check_synthesis(&self, model: &Model, size: LatentSize, exact: bool) -> Result<(), Error> {
-        if exact {
-            let not_exact = || BackendError::NotExact { model: model.name().to_owned() };
-            let own = model.exact_synthesis().ok_or_else(not_exact)?;
-            return self.check_memory(exact_synthesis_bytes(own, size));
-        }
-        let graph = model.transform(SectionKind::Synthesis)?;
-        self.check_memory(transform_bytes(&graph, size.y[0], size.y[1]))
-    }
-
     /// What is reserved here is given back at once: an allocator that cannot give it says so now, where it is an error, and not in
     /// the midst of the networks, where it would end the process.
-    fn check_memory(&self, needed_bytes: u64) -> Result<(), Error> {
-        let refused = Error::Memory { needed_bytes, limit_bytes: self.max_memory_bytes };
-        let Some(len) = usize::try_from(needed_bytes).ok().filter(|_| needed_bytes <= self.max_memory_bytes) else {
-            return Err(refused);
+    ///
+    /// # Errors
+    /// [`Error::Memory`] beyond these limits, [`Error::OutOfMemory`] when there is not as much.
+    pub(crate) fn check_memory(&self, needed_bytes: u64) -> Result<(), Error> {
+        let limit_bytes = self.max_memory_bytes;
+        if needed_bytes > limit_bytes {
+            return Err(Error::Memory { needed_bytes, limit_bytes });
+        }
+        let bytes = usize::try_from(needed_bytes).unwrap_or(usize::MAX);
+        Ok(memory::reserve(&mut Vec::<u8>::new(), bytes)?)
+    }
+}
+
+/// What the passes of a decoder need.
+pub(crate) fn of_latents(backend: &dyn Backend, size: LatentSize) -> u64 {
+    entropy_bytes(backend.model(), size, backend.threads())
+}
+
+/// What a decoder needs down to the picture: the passes' memory is free when the synthesis begins.
+///
+/// # Errors
+/// [`Error::Model`] when the transform is refused, [`Error::Backend`] when there is no integer synthesis and it is asked for.
+pub(crate) fn of_picture(backend: &dyn Backend, size: LatentSize, exact: bool) -> Result<u64, Error> {
+    Ok(of_latents(backend, size).max(of_synthesis(backend, size, exact)?))
+}
+
+/// What the synthesis alone needs.
+///
+/// # Errors
+/// As [`of_picture`].
+pub(crate) fn of_synthesis(backend: &dyn Backend, size: LatentSize, exact: bool) -> Result<u64, Error> {
+    let model = backend.model();
+    if exact {
+        let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
+        return Ok(exact_synthesis_bytes(&Windows::of_synthesis(own), size, backend.threads()));
+    }
+    let graph = model.transform(SectionKind::Synthesis)?;
+    Ok(transform_bytes(&graph, size.y[0], size.y[1]))
+}
+
+/// How an encoder makes latents, as far as its memory goes: read from the package once.
+#[derive(Debug)]
+pub(crate) enum AnalysisShape {
+    Exact(Box<[Windows; 2]>),
+    Float,
+}
+
+impl AnalysisShape {
+    /// Of the backend's model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the transforms are refused.
+    pub(crate) fn of(backend: &dyn Backend) -> Result<Self, Error> {
+        let exact = backend.model().exact_analysis()?;
+        Ok(exact.map_or(Self::Float, |own| Self::Exact(Box::new(own.each_ref().map(Windows::of_analysis)))))
+    }
+
+    /// What an encoder needs: the analysis' memory is free when the passes begin.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when a transform is refused.
+    pub(crate) fn encoder_bytes(&self, backend: &dyn Backend, size: LatentSize) -> Result<u64, Error> {
+        let (model, threads) = (backend.model(), backend.threads());
+        let analysis = match self {
+            Self::Exact(windows) => exact_analysis_bytes(windows, size, threads),
+            Self::Float => {
+                let of =
+                    |kind, [height, width]: [usize; 2]| model.transform(kind).map(|graph| transform_bytes(&graph, height, width));
+                of(SectionKind::Analysis, size.padded)?.max(of(SectionKind::HyperAnalysis, size.y)?)
+            }
         };
-        Vec::<u8>::new().try_reserve_exact(len).map_err(|_| refused)
+        Ok(analysis.max(encoding_bytes(model, size, threads)))
     }
 }

@@ -1,23 +1,24 @@
 //! Encoder and decoder.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
-use mlic_core::container::{self, ContainerError, Header, Section, SectionKind, SymbolChecksum};
-use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
+use mlic_core::container::{self, Header, ModelId, Section, SectionKind, SymbolChecksum};
+use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::memory;
-use mlic_core::rans::{Cost, Decoder, Encoder, RansError};
+use mlic_core::rans::{Cost, Decoder, Encoder};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::model::Gain;
 
+use crate::admission::Admitted;
 use crate::backend::{BackendChoice, backend};
-use crate::budget::{Deadline, DecodeLimits};
+use crate::budget::{self, AnalysisShape, Deadline, DecodeLimits};
 use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataKind;
@@ -25,6 +26,13 @@ use crate::pixels;
 use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
+///
+/// ```
+/// use mlic::{BackendChoice, CodecOptions, PixelMode};
+///
+/// let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(2).with_pixels(PixelMode::Exact);
+/// # assert_eq!((options.backend, options.threads, options.pixels), (BackendChoice::Integer, 2, PixelMode::Exact));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct CodecOptions {
     /// The executor.
@@ -35,8 +43,29 @@ pub struct CodecOptions {
     pub pixels: PixelMode,
 }
 
+impl CodecOptions {
+    /// The same with another executor.
+    #[must_use]
+    pub const fn with_backend(self, backend: BackendChoice) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// The same on so many threads.
+    #[must_use]
+    pub const fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The same making its pictures this way.
+    #[must_use]
+    pub const fn with_pixels(self, pixels: PixelMode) -> Self {
+        Self { pixels, ..self }
+    }
+}
+
 /// How a picture is made of latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PixelMode {
     /// Exact where the model has an integer synthesis: the faster one on every processor with products of integers, and the same
     /// everywhere. Float elsewhere.
@@ -50,6 +79,7 @@ pub enum PixelMode {
 
 /// Information content of one part of a stream.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PartBits {
     /// `header`, `z`, `slice 0 anchor`, ..., `rans` (what the coder adds), `metadata`.
     pub part: String,
@@ -59,6 +89,7 @@ pub struct PartBits {
 
 /// Time of one stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
@@ -70,6 +101,7 @@ pub struct StageTime {
 
 /// What a call did.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// Bits by part; only an encoder knows them.
     pub bits: Vec<PartBits>,
@@ -93,6 +125,7 @@ pub struct Encoded {
 
 /// How far a stream that was cut goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Truncation {
     /// Latent slices whose symbols are all there.
     pub whole_slices: usize,
@@ -167,6 +200,8 @@ pub struct Codec {
     backend: Arc<dyn Backend>,
     pixels: PixelMode,
     limits: DecodeLimits,
+    /// Read when the first picture is encoded.
+    analysis: OnceLock<AnalysisShape>,
 }
 
 impl fmt::Debug for Codec {
@@ -209,7 +244,7 @@ impl Codec {
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, pixels: PixelMode::default(), limits: DecodeLimits::default() }
+        Self { backend, pixels: PixelMode::default(), limits: DecodeLimits::default(), analysis: OnceLock::new() }
     }
 
     /// The same codec making its pictures this way.
@@ -228,7 +263,7 @@ impl Codec {
         }
     }
 
-    /// The same codec with other limits on what it decodes.
+    /// The same codec with other limits on what it spends.
     #[must_use]
     pub fn decode_limits(self, limits: DecodeLimits) -> Self {
         Self { limits, ..self }
@@ -246,21 +281,59 @@ impl Codec {
         self.backend.as_ref()
     }
 
-    fn check_quality(&self, quality: u8) -> Result<(), Error> {
+    pub(crate) fn check_quality(&self, quality: u8) -> Result<(), Error> {
         let limit = self.model().quality_steps();
         if quality <= limit { Ok(()) } else { Err(Error::Quality { got: quality, limit }) }
+    }
+
+    pub(crate) fn check_model(&self, wanted: ModelId) -> Result<(), Error> {
+        let have = self.model().id();
+        if wanted == have { Ok(()) } else { Err(Error::WrongModel { wanted, have }) }
+    }
+
+    /// Sizes of the tensors of a picture, when decoding it so far is within the limits.
+    pub(crate) fn check_size(&self, width: u32, height: u32, goal: Goal) -> Result<LatentSize, Error> {
+        let (backend, size) = (self.backend(), self.limits.size(width, height)?);
+        self.limits.check_memory(match goal {
+            Goal::Latents => budget::of_latents(backend, size),
+            Goal::Picture => budget::of_picture(backend, size, self.is_exact())?,
+        })?;
+        Ok(size)
+    }
+
+    /// Sizes of the tensors of a picture that can be encoded within the limits.
+    fn check_picture(&self, image: &Image) -> Result<LatentSize, Error> {
+        let size = pixels::check(image)?;
+        for (kind, bytes) in image.metadata.parts() {
+            let (len_bytes, limit_bytes) = (bytes.len() as u64, MAX_SECTION_LEN);
+            if len_bytes > limit_bytes {
+                return Err(ImageError::MetadataLimit { kind, len_bytes, limit_bytes }.into());
+            }
+        }
+        let shape = match self.analysis.get() {
+            Some(shape) => shape,
+            None => {
+                let shape = AnalysisShape::of(self.backend())?;
+                self.analysis.get_or_init(|| shape)
+            }
+        };
+        self.limits.check_memory(shape.encoder_bytes(self.backend(), size)?)?;
+        Ok(size)
     }
 
     /// Encodes a picture at a quality of 0 to the model's [`Model::quality_steps`].
     ///
     /// # Errors
-    /// [`Error::Size`], [`Error::Quality`], or what the backend says.
+    /// [`Error::Quality`]; [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
+    /// limits of this codec; or what the backend says.
     pub fn encode(&self, image: &Image, quality: u8, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
+        let deadline = self.limits.deadline();
         self.check_quality(quality)?;
-        let size = size_of(image.width, image.height)?;
+        let size = self.check_picture(image)?;
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let (y, z_symbols) = self.analyze(image, quality, &size, &mut watch)?;
-        let (latents, payload) = self.encode_latents(&y, z_symbols, quality, &size, &mut watch)?;
+        deadline.check(Stage::HyperSynthesis)?;
+        let (latents, payload) = self.encode_latents(&y, z_symbols, quality, &size, deadline, &mut watch)?;
         let header = Header {
             model_id: self.model().id(),
             width: image.width,
@@ -300,9 +373,8 @@ impl Codec {
     ) -> Result<(Map<i32>, Vec<i32>), Error> {
         let model = self.model();
         if model.has_exact_analysis() {
-            let (got, want) = (image.rgb.len() as u64, 3 * image.pixels());
             let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
-            let picture = picture.ok_or(ImageError::SampleCount { got, want })?;
+            let picture = picture.ok_or_else(|| pixels::sample_count(image))?;
             let y = watch.time(Stage::ExactAnalysis, || self.backend.exact_analysis(quality, &picture))?;
             let z = watch.time(Stage::ExactHyperAnalysis, || self.backend.exact_hyper_analysis(quality, &y))?;
             let z_symbols = model.z_symbols(&z.data)?;
@@ -311,8 +383,10 @@ impl Codec {
         let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size)?;
         let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
         drop(x);
+        pixels::check_planes(&y, Stage::Analysis, size.y, model.config().latent)?;
         pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
         let mut z = watch.time(Stage::HyperAnalysis, || self.backend.hyper_analysis(&y))?;
+        pixels::check_planes(&z, Stage::HyperAnalysis, size.z, model.config().hyper)?;
         pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
         let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
         Ok((y, model.z_symbols(&z.data)?))
@@ -324,6 +398,7 @@ impl Codec {
         mut z_symbols: Vec<i32>,
         quality: u8,
         size: &LatentSize,
+        deadline: Deadline,
         watch: &mut Stopwatch<'_>,
     ) -> Result<(EncodedLatents, mlic_core::rans::Payload), Error> {
         let model = self.model();
@@ -345,6 +420,7 @@ impl Codec {
             cost,
             checksum,
             coded: Coded::of(model),
+            deadline,
             observer: &mut observe,
         };
         sink.z(&mut z_symbols)?;
@@ -392,35 +468,16 @@ impl Codec {
         watch: &mut Stopwatch<'_>,
         mut observer: Option<&mut Observer<'_>>,
     ) -> Result<Walked<'a>, Error> {
-        let parsed = container::parse(stream)?;
-        let (header, model) = (parsed.header, self.model());
-        if header.model_id != model.id() {
-            return Err(Error::WrongModel { wanted: header.model_id, have: model.id() });
-        }
-        self.check_quality(header.quality)?;
-        let truncated = match &parsed.damage {
-            None => None,
-            Some(ContainerError::Truncated { have, need, .. }) => Some((*have as u64, *need as u64)),
-            Some(damage) => return Err((*damage).into()),
-        };
-        // A file cut within its sections still has all of its payload: every symbol must be there.
-        let cut = parsed.payload.len() < parsed.payload_len as usize;
-        let size = self.limits.size(header.width, header.height)?;
-        self.limits.check_latents(model, size)?;
-        if goal == Goal::Picture {
-            self.limits.check_synthesis(model, size, self.is_exact())?;
-        }
-        let no_picture = || Error::NoPicture { have: parsed.payload.len() as u64, need: parsed.payload_len as u64 };
-        let short = |e: RansError, otherwise: fn(RansError) -> Error| match e {
-            RansError::Exhausted { .. } if cut => no_picture(),
-            other => otherwise(other),
-        };
-        let in_z = |e| Error::payload(None, e);
-        let mut decoder = Decoder::new(parsed.payload, header.lanes_log2).map_err(|e| short(e, in_z))?;
+        let model = self.model();
+        let admitted = Admitted::new(self, stream, goal)?;
+        let (header, size) = (admitted.parsed.header, admitted.size);
+        let in_z = |source| admitted.refused_in_z(source);
+        let mut decoder = Decoder::new(admitted.parsed.payload, header.lanes_log2).map_err(in_z)?;
         let mut z_symbols = memory::zeros(size.z[0] * size.z[1] * model.config().hyper)?;
-        watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(|e| short(e, in_z))?;
+        watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(in_z)?;
         let mut checksum = SymbolChecksum::new();
         checksum.update(&z_symbols);
+        deadline.check(Stage::HyperSynthesis)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(size, header.quality, &z_symbols))?;
         let (slice_count, progress) = (model.config().slices, watch.progress);
         let with_means = observer.is_some();
@@ -430,34 +487,39 @@ impl Codec {
             }
             progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
         };
-        let observer = &mut observe;
-        let (whole_passes, exhausted, coded) = (0, false, Coded::of(model));
-        let mut sink =
-            DecodeSink { model, decoder, checksum, coded, cut, whole_passes, exhausted, deadline, with_means, observer };
+        let mut sink = DecodeSink {
+            model,
+            decoder,
+            checksum,
+            coded: Coded::of(model),
+            cut: admitted.is_cut,
+            whole_passes: 0,
+            exhausted: false,
+            deadline,
+            with_means,
+            observer: &mut observe,
+        };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
-        let (exhausted, whole_slices) = (sink.exhausted, sink.whole_passes / 2);
-        if !exhausted {
-            let (got, declared) = (sink.checksum.finish(), header.symbol_checksum);
-            if got != declared {
-                return Err(Error::Desync { got, declared });
-            }
-            if !cut {
-                sink.decoder.seal().map_err(|source| Error::Payload { at: "end".into(), source })?;
-            }
-        }
-        let truncation =
-            truncated.map(|(have_bytes, need_bytes)| Truncation { whole_slices, slice_count, have_bytes, need_bytes });
-        Ok(Walked { header, z_symbols, session, truncation, sections: parsed.sections })
+        let whole_slices = sink.finish(header.symbol_checksum)?;
+        let truncation = admitted.truncation(whole_slices, slice_count);
+        Ok(Walked { header, z_symbols, session, truncation, sections: admitted.parsed.sections })
     }
 
     /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
     /// tolerance of conformance level 4; it never depends on the number of threads.
     ///
     /// # Errors
-    /// What the backend says.
+    /// [`Error::WrongModel`] and [`Error::Quality`] of latents that are not this model's, those of this codec's limits, or what the backend
+    /// says.
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
         let (header, y_hat) = (&latents.header, &latents.y_hat);
+        self.check_model(header.model_id)?;
+        self.check_quality(header.quality)?;
+        let size = self.limits.size(header.width, header.height)?;
+        self.limits.check_memory(budget::of_synthesis(self.backend(), size, self.is_exact())?)?;
+        let stage = if self.is_exact() { Stage::ExactSynthesis } else { Stage::Synthesis };
+        pixels::check_latents(y_hat, stage, size.y, self.model().config().latent)?;
         if self.is_exact() {
             return exact_image(header, self.backend.exact_synthesis(header.quality, y_hat)?);
         }
@@ -479,7 +541,7 @@ impl Codec {
         let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
         let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
         let image = pixels::image_of(&x_hat, header.width, header.height)?;
-        Ok(Image { gray: header.gray, ..image })
+        Ok(pixels::with_gray(image, header.gray))
     }
 
     /// Decodes a stream.
@@ -509,7 +571,7 @@ impl Codec {
 
 fn exact_image(header: &Header, samples: Map<u8>) -> Result<Image, Error> {
     let image = pixels::image_of_samples(samples, header.width, header.height)?;
-    Ok(Image { gray: header.gray, ..image })
+    Ok(pixels::with_gray(image, header.gray))
 }
 
 /// A stream whose passes are done.
@@ -529,9 +591,11 @@ impl Walked<'_> {
 }
 
 /// How far a stream is decoded.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Goal {
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    /// To `y_hat`.
     Latents,
+    /// To samples.
     Picture,
 }
 

@@ -34,7 +34,7 @@ pub enum Error {
         limit: u8,
     },
     /// The entropy coder found bytes that no encoder writes.
-    #[error("{at}: {source}")]
+    #[error("{at}")]
     Payload {
         /// Which part of the stream.
         at: String,
@@ -79,23 +79,23 @@ pub enum Error {
         /// Limit of the caller.
         limit: u64,
     },
-    /// Decoding would need more memory than the caller allows, or than there is.
-    #[error("decoding needs up to {needed_bytes} bytes of memory: at most {limit_bytes} are allowed, or there is not as much")]
+    /// More memory would be needed than the caller allows.
+    #[error("up to {} MiB of memory are needed: at most {} MiB are allowed here", needed_bytes.div_ceil(1 << 20), limit_bytes >> 20)]
     Memory {
         /// By the sizes of picture and model.
         needed_bytes: u64,
         /// Limit of the caller.
         limit_bytes: u64,
     },
-    /// Decoding takes longer than the caller allows.
-    #[error("decoding takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
+    /// It takes longer than the caller allows.
+    #[error("it takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
     Time {
         /// Limit of the caller.
         limit: Duration,
-        /// What was not begun: a pass, or the synthesis.
+        /// What was not begun: a pass, or another stage.
         before: String,
     },
-    /// There is no room for a part of the picture or the stream, though the limits allow it.
+    /// There is no room for picture and stream as a whole, or for a part of them, though the limits allow it.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// The package cannot be used.
@@ -155,6 +155,7 @@ impl Error {
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
             Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
+            Self::Backend(BackendError::DeviceMemory { .. }) => ErrorKind::Budget,
             Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
         }
     }
@@ -163,7 +164,9 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_)) => "out-of-memory",
+            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_) | BackendError::DeviceMemory { .. }) => {
+                "out-of-memory"
+            }
             Self::Container(e) => e.code(),
             Self::WrongModel { .. } => "wrong-model",
             Self::Quality { .. } => "quality",
@@ -198,5 +201,41 @@ impl Error {
     pub(crate) fn payload(at: Option<Pass>, source: RansError) -> Self {
         let at = at.map_or_else(|| "z".to_owned(), |pass| pass.to_string());
         Self::Payload { at, source }
+    }
+}
+
+/// An error and its sources, with colons between; one that its own error repeats already is left out.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_says_everything_once() {
+        let error = Error::payload(None, RansError::Exhausted { have: 3, need: 8 });
+        assert_eq!(error.to_string(), "z");
+        assert_eq!(chain(&error), format!("z: {}", RansError::Exhausted { have: 3, need: 8 }));
+        let error = Error::from(ModelError::OutOfMemory(OutOfMemory { bytes: 7 }));
+        assert_eq!(chain(&error), "model package: 7 bytes of memory are wanted, and there is not as much");
+    }
+
+    #[test]
+    fn a_full_device_is_a_matter_of_memory() {
+        let full = Error::from(BackendError::DeviceMemory { backend: "cuda", stage: mlic_backend::Stage::Passes });
+        assert_eq!((full.kind(), full.code()), (ErrorKind::Budget, "out-of-memory"));
+        assert_eq!(full.out_of_memory(), None, "no allocation of the host");
     }
 }

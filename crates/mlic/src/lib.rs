@@ -3,19 +3,36 @@
 //! [`Codec`] encodes an [`image::Image`] to a stream and back. The entropy path is integer arithmetic defined in
 //! `docs/SPEC.md`: what one machine writes, every other reads. This crate is the only versioned API of the project.
 //!
-//! ```no_run
-//! use mlic::{Codec, CodecOptions, default_model, image};
-//!
-//! let codec = Codec::new(default_model()?, CodecOptions::default())?;
-//! let picture = image::read_image(&std::fs::read("in.png")?, &image::ReadOptions::default())?;
-//! let stream = codec.encode(&picture, 100, &|_| ())?.stream;
-//! let decoded = codec.decode(&stream, &|_| ())?;
-//! assert_eq!((decoded.image.width, decoded.image.height), (picture.width, picture.height));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//! use mlic::image::Image;
+//! use mlic::{Codec, CodecOptions, default_model};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[cfg(feature = "embedded-model")] {
+//! let codec = Codec::new(default_model()?, CodecOptions::default())?;
+//! let picture = Image::from_rgb(64, 48, (0..3 * 64 * 48).map(|i| (i / 90) as u8).collect())?;
+//! let stream = codec.encode(&picture, codec.model().quality_steps(), &|_| ())?.stream;
+//! let decoded = codec.decode(&stream, &|_| ())?.image;
+//! assert_eq!((decoded.width, decoded.height), (64, 48));
+//! assert!(mlic::metrics::psnr(&picture, &decoded)? > 30.0);
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`image::read_image`] and [`image::write_image`] are for files; `examples/in_memory.rs` goes from one to the other.
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `embedded-model` | yes | [`default_model`] is part of the program (25 MB); without it, [`installed_model_path`] |
+//! | `tract` | yes | float transforms on [tract](https://docs.rs/tract-core): [`PixelMode::Float`], and packages whose analysis is in float |
+//! | `cuda` | yes | [`BackendChoice::Cuda`]: NVIDIA GPUs, whose driver is loaded at run time |
+//!
+//! An [`Error`] says what, how much, and which limit; [`Error::kind`] what to do about it, [`error::chain`] all of it in one line.
 
 use std::path::{Path, PathBuf};
 
+mod admission;
 pub mod backend;
 pub mod budget;
 pub mod codec;
@@ -34,10 +51,13 @@ pub use codec::{
     quality_from_percent,
 };
 pub use error::{Error, ErrorKind};
-pub use mlic_backend::{Planes, Stage};
+pub use mlic_backend::{Backend, BackendError, Planes, Stage};
+pub use mlic_core::container::ContainerError;
+pub use mlic_core::memory::OutOfMemory;
+pub use mlic_core::rans::RansError;
 pub use mlic_core::{container, limits};
 pub use mlic_model::{Model, ModelError};
-pub use pixels::{image_of, planes_of};
+pub use pixels::{image_of, luma, planes_of};
 
 #[cfg(feature = "embedded-model")]
 static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");

@@ -21,6 +21,16 @@ pub enum MetricsError {
         /// Width and height of the second.
         right: (u32, u32),
     },
+    /// A picture has not as many samples as its size needs.
+    #[error("a picture of {width}x{height} pixels has {got} samples")]
+    Samples {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Its samples.
+        got: usize,
+    },
     /// A rate-distortion curve with too few points for a BD-rate.
     #[error("{got} rate-distortion points of {curve}, a BD-rate needs {least}")]
     TooFewPoints {
@@ -60,6 +70,9 @@ pub enum MetricsError {
 }
 
 /// Peak signal-to-noise ratio in dB over all samples of 8-bit RGB; infinite for equal pictures.
+///
+/// # Errors
+/// [`MetricsError::SizeMismatch`], [`MetricsError::Samples`].
 pub fn psnr(a: &Image, b: &Image) -> Result<f64, MetricsError> {
     check_sizes(a, b)?;
     let squares: u64 = a.rgb.iter().zip(&b.rgb).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
@@ -69,7 +82,13 @@ pub fn psnr(a: &Image, b: &Image) -> Result<f64, MetricsError> {
 
 fn check_sizes(a: &Image, b: &Image) -> Result<(), MetricsError> {
     let (left, right) = ((a.width, a.height), (b.width, b.height));
-    if left == right && a.rgb.len() == b.rgb.len() { Ok(()) } else { Err(MetricsError::SizeMismatch { left, right }) }
+    if left != right {
+        return Err(MetricsError::SizeMismatch { left, right });
+    }
+    match [a, b].into_iter().find(|image| image.rgb.is_empty() || image.rgb.len() as u64 != 3 * image.pixels()) {
+        None => Ok(()),
+        Some(bad) => Err(MetricsError::Samples { width: bad.width, height: bad.height, got: bad.rgb.len() }),
+    }
 }
 
 #[cfg(test)]

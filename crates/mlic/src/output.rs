@@ -82,6 +82,9 @@ impl Output {
     }
 
     /// Finds now what would fail in [`Self::write`]: an existing file, a missing directory, a terminal.
+    ///
+    /// # Errors
+    /// [`OutputError`], which of them by its name.
     pub fn check(&self) -> Result<(), OutputError> {
         match &self.destination {
             Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
@@ -91,6 +94,9 @@ impl Output {
     }
 
     /// Writes all of `bytes`, or changes nothing (standard output, devices and pipes excepted).
+    ///
+    /// # Errors
+    /// As [`Self::check`], and [`OutputError::Io`] of what the system refuses.
     pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
         self.check()?;
         match &self.destination {

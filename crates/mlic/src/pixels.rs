@@ -1,6 +1,6 @@
 //! Between 8-bit pictures and float planes: padding, scaling, rounding (SPEC 5.6).
 
-use mlic_backend::Planes;
+use mlic_backend::{BackendError, Planes, Stage};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
@@ -12,19 +12,22 @@ use crate::image::{Image, ImageError};
 /// and row.
 ///
 /// # Errors
-/// [`Error::Size`] when the picture exceeds a limit.
+/// [`Error::Size`] when the picture exceeds a limit, [`Error::Image`] when it has not as many samples as its size needs,
+/// [`Error::OutOfMemory`].
 pub fn planes_of(image: &Image) -> Result<Planes, Error> {
-    let size = crate::codec::size_of(image.width, image.height)?;
+    let size = check(image)?;
     Ok(to_planes(&image.rgb, image.width as usize, image.height as usize, &size)?)
 }
 
 /// The picture in the top left part of what the synthesis transform gives, clipped and rounded to 8 bits.
 ///
 /// # Errors
-/// [`Error::Image`] when the planes are smaller than the picture, [`Error::OutOfMemory`].
+/// [`Error::Image`] when the planes are not three, smaller than the picture, or have not as many elements as their size needs;
+/// [`Error::OutOfMemory`].
 pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Error> {
     let (w, h) = (width as usize, height as usize);
-    let fits = planes.channels == 3 && planes.width >= w && planes.height >= h;
+    let is_whole = Some(planes.data.len()) == area([planes.height, planes.width], planes.channels);
+    let fits = is_whole && planes.channels == 3 && planes.width >= w && planes.height >= h;
     Ok(Image::from_rgb(width, height, if fits { to_rgb(planes, w, h)? } else { Vec::new() })?)
 }
 
@@ -34,13 +37,71 @@ pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Error
 /// [`ImageError`] when the samples are fewer than the picture's.
 pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Result<Image, ImageError> {
     let (w, h) = (width as usize, height as usize);
-    let fits = samples.channels == 3 && samples.width >= w && samples.height >= h;
+    let is_whole = Some(samples.data.len()) == area([samples.height, samples.width], samples.channels);
+    let fits = is_whole && samples.channels == 3 && samples.width >= w && samples.height >= h;
     let Map { width: stride, data: mut rgb, .. } = samples;
     if fits && stride > w {
         (1..h).for_each(|row| rgb.copy_within(3 * row * stride..3 * (row * stride + w), 3 * row * w));
     }
     rgb.truncate(if fits { 3 * w * h } else { 0 });
     Image::from_rgb(width, height, rgb)
+}
+
+/// Elements of a tensor; none where they are too many to count.
+fn area([height, width]: [usize; 2], channels: usize) -> Option<usize> {
+    height.checked_mul(width)?.checked_mul(channels)
+}
+
+/// Sizes of the tensors of a picture that has as many samples as its size needs.
+///
+/// # Errors
+/// [`Error::Size`], [`ImageError::SampleCount`].
+pub(crate) fn check(image: &Image) -> Result<LatentSize, Error> {
+    let size = crate::codec::size_of(image.width, image.height)?;
+    if image.rgb.len() as u64 == 3 * image.pixels() { Ok(size) } else { Err(sample_count(image).into()) }
+}
+
+/// A picture that has other samples than its size needs.
+pub(crate) fn sample_count(image: &Image) -> ImageError {
+    ImageError::SampleCount { got: image.rgb.len() as u64, want: 3 * image.pixels() }
+}
+
+/// Whether what a stage gives has this shape.
+///
+/// # Errors
+/// [`BackendError::Shape`].
+pub(crate) fn check_planes(planes: &Planes, stage: Stage, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
+    let is_shaped = planes.channels == channels && [planes.height, planes.width] == size;
+    check_shape(stage, planes.data.len(), is_shaped, size, channels)
+}
+
+/// Whether `y_hat` has this shape.
+///
+/// # Errors
+/// [`BackendError::Shape`].
+pub(crate) fn check_latents(y_hat: &Map<i32>, stage: Stage, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
+    let is_shaped = y_hat.channels == channels && [y_hat.height, y_hat.width] == size;
+    check_shape(stage, y_hat.data.len(), is_shaped, size, channels)
+}
+
+fn check_shape(stage: Stage, got: usize, is_shaped: bool, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
+    let need = area(size, channels).unwrap_or(usize::MAX);
+    if is_shaped && got == need { Ok(()) } else { Err(BackendError::Shape { stage, got, need }) }
+}
+
+/// The one channel of a gray picture at a position of red, green and blue (SPEC 5.6): `(299 R + 587 G + 114 B + 500) // 1000`, which is the
+/// sample itself where the three are equal.
+#[must_use]
+pub const fn luma([r, g, b]: [u8; 3]) -> u8 {
+    ((299 * r as u32 + 587 * g as u32 + 114 * b as u32 + 500) / 1000) as u8
+}
+
+/// The picture as the flag of its stream wants it: of a gray one the three samples are the same at every position.
+pub(crate) fn with_gray(mut image: Image, gray: bool) -> Image {
+    if gray {
+        image.rgb.as_chunks_mut::<3>().0.iter_mut().for_each(|at| *at = [luma(*at); 3]);
+    }
+    Image { gray, ..image }
 }
 
 /// RGB in 0..1, padded to the latent size by repeating the last column and row.

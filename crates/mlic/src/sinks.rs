@@ -87,6 +87,7 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) cost: Cost,
     pub(crate) checksum: SymbolChecksum,
     pub(crate) coded: Coded,
+    pub(crate) deadline: Deadline,
     pub(crate) observer: &'a mut Observer<'a>,
 }
 
@@ -106,6 +107,7 @@ impl PassSink for EncodeSink<'_> {
     type Error = Error;
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
+        self.deadline.check(pass)?;
         let channels = self.model.config().slice_channels();
         self.y.select_half(pass.slice_index * channels, channels, pass.parity, &mut self.half)?;
         choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
@@ -138,6 +140,23 @@ pub(crate) struct DecodeSink<'a, 'b> {
     /// The observer reads the means.
     pub(crate) with_means: bool,
     pub(crate) observer: &'b mut Observer<'b>,
+}
+
+impl DecodeSink<'_, '_> {
+    /// Whether the symbols are those that were encoded, and the payload was used up, as far as it is there. Returns the number of latent slices
+    /// whose symbols all were.
+    pub(crate) fn finish(self, declared: u32) -> Result<usize, Error> {
+        if !self.exhausted {
+            let got = self.checksum.finish();
+            if got != declared {
+                return Err(Error::Desync { got, declared });
+            }
+            if !self.cut {
+                self.decoder.seal().map_err(|source| Error::Payload { at: "end".into(), source })?;
+            }
+        }
+        Ok(self.whole_passes / 2)
+    }
 }
 
 impl PassSink for DecodeSink<'_, '_> {

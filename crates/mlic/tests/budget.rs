@@ -1,4 +1,4 @@
-//! Thirty bytes can claim 2^28 pixels: what they would cost is refused from the header, by a code of its own.
+//! Thirty bytes can claim 2^28 pixels: what they would cost is refused from the header, by a code of its own. So is what encoding would cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::container::{self, Header};
-use mlic::{BackendChoice, Codec, DecodeLimits, Error, ErrorKind, Model};
+use mlic::image::Image;
+use mlic::{BackendChoice, Codec, DecodeLimits, Error, ErrorKind, Model, Stage};
+use mlic_backend::probe::with_integer_analysis;
 
 fn conformance(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance").join(file)
@@ -14,8 +16,7 @@ fn conformance(file: &str) -> PathBuf {
 
 fn codec(max_pixels: u64, max_memory_bytes: u64) -> Codec {
     let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
-    let mut limits = DecodeLimits::default();
-    (limits.max_pixels, limits.max_memory_bytes) = (max_pixels, max_memory_bytes);
+    let limits = DecodeLimits::default().with_max_pixels(max_pixels).with_max_memory_bytes(max_memory_bytes);
     Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 1).unwrap()).decode_limits(limits)
 }
 
@@ -44,13 +45,12 @@ fn too_long_is_refused() {
     let model = conformance("models/edge-cases-fixed.mlicpkg");
     let stream = std::fs::read(conformance("edge-cases-fixed/walk-320x576-s0-l0.mlic")).unwrap();
     let decode = |seconds: f64| {
-        let mut limits = DecodeLimits::default();
-        limits.max_time = Some(Duration::from_secs_f64(seconds));
+        let limits = DecodeLimits::default().with_max_time(Duration::from_secs_f64(seconds));
         let backend = mlic::backend(Arc::new(Model::open(&model).unwrap()), BackendChoice::Integer, 1).unwrap();
         Codec::with_backend(backend).decode_limits(limits).decode(&stream, &|_| ())
     };
     let error = decode(1e-9).unwrap_err();
-    assert!(matches!(&error, Error::Time { before, .. } if before == "slice 0 anchor"), "{error}");
+    assert!(matches!(&error, Error::Time { before, .. } if *before == Stage::HyperSynthesis.to_string()), "{error}");
     assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
     assert!(decode(3600.0).is_ok());
 }
@@ -61,4 +61,51 @@ fn too_much_memory_is_refused() {
     let Error::Memory { needed_bytes, limit_bytes: 0x10_0000 } = refusal(&tight, 1024, 1024) else { panic!("not refused") };
     assert_ne!(refusal(&codec(u64::MAX, needed_bytes), 1024, 1024).code(), "memory-budget", "what is needed is enough");
     assert_eq!(refusal(&codec(u64::MAX, needed_bytes - 1), 1024, 1024).code(), "memory-budget");
+}
+
+#[test]
+fn a_picture_is_refused_with_one_number_from_the_start() {
+    let stream = std::fs::read(conformance("smoke/noise-128x64-q33.mlic")).unwrap();
+    let decode = |limit| codec(u64::MAX, limit).decode(&stream, &|_| ());
+    let Err(Error::Memory { needed_bytes, .. }) = decode(1) else { panic!("not refused") };
+    let Err(Error::Memory { needed_bytes: again, .. }) = decode(needed_bytes - 1) else { panic!("not refused") };
+    assert_eq!(again, needed_bytes);
+    assert!(decode(needed_bytes).is_ok());
+}
+
+#[test]
+fn more_threads_need_more() {
+    let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
+    let needed = |threads| {
+        let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, threads).unwrap();
+        let codec = Codec::with_backend(backend).decode_limits(DecodeLimits::default().with_max_memory_bytes(1));
+        let Error::Memory { needed_bytes, .. } = refusal(&codec, 1024, 1024) else { panic!("not refused") };
+        needed_bytes
+    };
+    assert!(needed(7) > needed(1));
+}
+
+#[test]
+fn limits_hold_for_encoding_too() {
+    let tiny = Model::open(conformance("models/tiny.mlicpkg")).unwrap();
+    let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
+    let image = Image::from_rgb(90, 70, vec![60; 3 * 90 * 70]).unwrap();
+    let encode = |limits| {
+        let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, 1).unwrap();
+        Codec::with_backend(backend).decode_limits(limits).encode(&image, 0, &|_| ())
+    };
+    let memory = |limit| encode(DecodeLimits::default().with_max_memory_bytes(limit));
+    let error = memory(1).unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("memory-budget", ErrorKind::Budget));
+    let Error::Memory { needed_bytes, limit_bytes: 1 } = error else { panic!("{error}") };
+    assert!(memory(needed_bytes - 1).is_err() && memory(needed_bytes).is_ok());
+    let error = encode(DecodeLimits::default().with_max_time(Duration::from_nanos(1))).unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
+    assert!(encode(DecodeLimits::default().with_max_time(Duration::from_secs(3600))).is_ok());
+}
+
+#[test]
+fn more_than_is_allowed_and_more_than_there_is_are_told_apart() {
+    let claim = |limit| refusal(&codec(u64::MAX, limit), 16_384, 16_384).to_string();
+    assert!(claim(1 << 20).ends_with("MiB of memory are needed: at most 1 MiB are allowed here"), "{}", claim(1 << 20));
 }

@@ -43,7 +43,7 @@ const REFERENCE: &[&str] = &["reference"];
 const INTEGER: &[&str] = &["integer"];
 
 /// The defects.
-pub const MUTANTS: [Mutant; 19] = [
+pub const MUTANTS: [Mutant; 22] = [
     Mutant {
         name: "rounding",
         what: "ties round toward minus infinity (3.1)",

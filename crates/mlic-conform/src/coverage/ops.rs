@@ -558,6 +558,10 @@ impl Backend for ObservingBackend {
         &self.model
     }
 
+    fn threads(&self) -> usize {
+        1
+    }
+
     fn analysis(&self, _: &Planes) -> Result<Planes> {
         Err(self.no_float())
     }

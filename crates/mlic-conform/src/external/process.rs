@@ -42,8 +42,7 @@ fn says(stderr: &str) -> String {
 }
 
 /// Text of a foreign program as it can be shown: one line, no control characters.
-#[cfg(any(unix, windows))]
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -59,14 +58,15 @@ pub(super) use nowhere::{Folder, output};
 mod here {
     use std::io::Read;
     use std::process::{Child, Command, ExitStatus, Stdio};
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+    use std::sync::{Arc, Mutex, PoisonError};
     use std::time::Instant;
 
     use super::*;
 
-    /// Longest wait between two looks at a program that closed its output and has not ended.
+    /// Longest wait between two looks at a program.
     const POLL: Duration = Duration::from_millis(5);
-    /// How long what a killed program left in its pipes is waited for.
+    /// How long what a program left in its pipes is waited for once it has ended: who left its group may hold them open for ever.
     const GRACE: Duration = Duration::from_secs(1);
 
     /// A temporary folder, removed in the end.
@@ -110,18 +110,33 @@ mod here {
             let _ = self.child.kill();
         }
 
-        /// None when time is over.
-        fn wait(&mut self, start: Instant, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
+        /// Whether it has ended. Its id is its own until it is waited for, so that its group can still be killed.
+        #[cfg(unix)]
+        fn has_ended(&mut self) -> std::io::Result<bool> {
+            use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            Ok(waitid(WaitId::Pid(Pid::from_child(&self.child)), options)?.is_some())
+        }
+
+        #[cfg(not(unix))]
+        fn has_ended(&mut self) -> std::io::Result<bool> {
+            Ok(self.child.try_wait()?.is_some())
+        }
+
+        /// Waits for its end, and kills what it has left behind. None when time is over, or when there is more output than is allowed.
+        fn wait(&mut self, start: Instant, timeout: Duration, output: &Pipe) -> std::io::Result<Option<ExitStatus>> {
             loop {
-                if let Some(status) = self.child.try_wait()? {
+                if self.has_ended()? {
+                    self.kill();
+                    let status = self.child.wait()?;
                     self.ended = true;
                     return Ok(Some(status));
                 }
                 let left = timeout.saturating_sub(start.elapsed());
-                if left.is_zero() {
+                if left.is_zero() || output.is_over() {
                     return Ok(None);
                 }
-                std::thread::sleep(POLL.min(left));
+                output.wait(POLL.min(left));
             }
         }
     }
@@ -135,18 +150,50 @@ mod here {
         }
     }
 
-    /// Reads up to one byte more than the limit, on a thread; with `drain`, reads on and forgets.
-    fn reader(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> std::io::Result<Receiver<Vec<u8>>> {
-        let (send, receive) = channel();
-        let work = move || {
-            let (mut bytes, Some(mut pipe)) = (Vec::new(), pipe) else { return };
-            let _ = pipe.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes);
-            let _ = send.send(bytes);
-            if drain {
-                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+    /// What a program prints, read on a thread.
+    struct Pipe {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        limit: usize,
+        /// Closed with the pipe.
+        open: Receiver<()>,
+    }
+
+    impl Pipe {
+        /// Keeps up to one byte more than the limit, and then stops reading or, with `drain`, reads on and forgets.
+        fn new(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> std::io::Result<Self> {
+            let (bytes, (send, open)) = (Arc::new(Mutex::new(Vec::new())), channel());
+            let kept = Arc::clone(&bytes);
+            let work = move || {
+                let (Some(mut pipe), mut part, _open) = (pipe, [0; 4096], send) else { return };
+                while let Ok(len @ 1..) = pipe.read(&mut part) {
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    let room = (limit + 1).saturating_sub(kept.len()).min(len);
+                    kept.extend_from_slice(part.get(..room).unwrap_or_default());
+                    if kept.len() > limit && !drain {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new().spawn(work).map(|_| Self { bytes, limit, open })
+        }
+
+        /// Waits until the pipe is closed, at most so long.
+        fn wait(&self, at_most: Duration) {
+            if self.open.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected) {
+                std::thread::sleep(Duration::from_millis(1));
             }
-        };
-        std::thread::Builder::new().spawn(work).map(|_| receive)
+        }
+
+        /// Whether there is more than the limit.
+        fn is_over(&self) -> bool {
+            self.bytes.lock().unwrap_or_else(PoisonError::into_inner).len() > self.limit
+        }
+
+        /// What is there when the pipe is closed, or after the time of grace.
+        fn finish(self) -> Vec<u8> {
+            let _ = self.open.recv_timeout(GRACE);
+            std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+        }
     }
 
     /// Standard output of a program that ended well.
@@ -158,17 +205,20 @@ mod here {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut running = Running { child: command.spawn().map_err(failed)?, ended: false };
-        let stdout = reader(running.child.stdout.take(), limits.stdout_len, false).map_err(failed)?;
-        let stderr = reader(running.child.stderr.take(), MAX_STDERR_LEN, true).map_err(failed)?;
-        let Ok(bytes) = stdout.recv_timeout(limits.timeout) else { return Err(Ended::Timeout) };
+        let stdout = Pipe::new(running.child.stdout.take(), limits.stdout_len, false).map_err(failed)?;
+        let stderr = Pipe::new(running.child.stderr.take(), MAX_STDERR_LEN, true).map_err(failed)?;
+        let status = running.wait(start, limits.timeout, &stdout).map_err(failed)?;
+        let Some(status) = status.filter(|_| !stdout.is_over()) else {
+            return Err(if stdout.is_over() { Ended::Output { limit: limits.stdout_len } } else { Ended::Timeout });
+        };
+        let bytes = if status.success() { stdout.finish() } else { Vec::new() };
         if bytes.len() > limits.stdout_len {
             return Err(Ended::Output { limit: limits.stdout_len });
         }
-        let status = running.wait(start, limits.timeout).map_err(failed)?.ok_or(Ended::Timeout)?;
         if status.success() {
             return Ok(bytes);
         }
-        let mut stderr = stderr.recv_timeout(GRACE).unwrap_or_default();
+        let mut stderr = stderr.finish();
         stderr.truncate(MAX_STDERR_LEN);
         Err(Ended::Status { status: status.to_string(), stderr: printable(&stderr) })
     }

@@ -10,6 +10,7 @@ use png::text_metadata::ITXtChunk;
 use super::png::XMP_KEYWORD;
 use super::{Image, ImageError, check_samples, check_size};
 use crate::metadata::{Metadata, MetadataKind};
+use crate::pixels::luma;
 
 /// File format of a decoded picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,16 +69,15 @@ impl FromStr for OutputFormat {
 pub fn write_image(image: &Image, format: OutputFormat) -> Result<Vec<u8>, ImageError> {
     let pixels = check_size(image.width, image.height, u64::MAX)?;
     check_samples(image.rgb.len(), pixels * 3)?;
-    let samples = if image.gray { Cow::Owned(luma(&image.rgb)) } else { Cow::Borrowed(image.rgb.as_slice()) };
+    let samples = if image.gray {
+        Cow::Owned(image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)).collect())
+    } else {
+        Cow::Borrowed(image.rgb.as_slice())
+    };
     match format {
         OutputFormat::Png => write_png(image, &samples),
         OutputFormat::Ppm => Ok(write_pnm(image, &samples)),
     }
-}
-
-fn luma(rgb: &[u8]) -> Vec<u8> {
-    let weigh = |&[r, g, b]: &[u8; 3]| ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8;
-    rgb.as_chunks::<3>().0.iter().map(weigh).collect()
 }
 
 fn write_pnm(image: &Image, samples: &[u8]) -> Vec<u8> {

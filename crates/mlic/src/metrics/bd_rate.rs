@@ -18,6 +18,9 @@ pub struct RatePoint {
 ///
 /// The log of the rate is interpolated over quality by monotone piecewise cubics (PCHIP: Fritsch and Butland 1984, with
 /// three-point end slopes) and averaged over the range of quality that both curves span.
+///
+/// # Errors
+/// [`MetricsError::TooFewPoints`], [`MetricsError::BadPoint`], [`MetricsError::RepeatedQuality`], [`MetricsError::NoOverlap`].
 pub fn bd_rate(anchor: &[RatePoint], test: &[RatePoint]) -> Result<f64, MetricsError> {
     let (anchor, test) = (Pchip::new("the anchor", anchor)?, Pchip::new("the test", test)?);
     let (from, to) = (anchor.range.0.max(test.range.0), anchor.range.1.min(test.range.1));

@@ -15,6 +15,9 @@ const C2: f64 = 7.65 * 7.65;
 const LEAST_SIDE: u32 = (TAPS as u32 - 1) << (WEIGHTS.len() - 1);
 
 /// MS-SSIM of 8-bit RGB: five scales, per channel, then the mean of the three. None for a side of at most 160 pixels.
+///
+/// # Errors
+/// [`MetricsError::SizeMismatch`], [`MetricsError::Samples`].
 pub fn ms_ssim(a: &Image, b: &Image) -> Result<Option<f64>, MetricsError> {
     check_sizes(a, b)?;
     if a.width.min(a.height) <= LEAST_SIDE {

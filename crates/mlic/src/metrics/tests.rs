@@ -34,6 +34,14 @@ fn psnr_and_ms_ssim_agree_with_pytorch() {
 }
 
 #[test]
+fn a_picture_without_all_its_samples_has_no_figures() {
+    let (whole, mut cut) = pair(170, 161, 1);
+    cut.rgb.pop();
+    let expected = Some(MetricsError::Samples { width: 170, height: 161, got: 3 * 170 * 161 - 1 });
+    assert_eq!((psnr(&whole, &cut).err(), ms_ssim(&cut, &cut).err()), (expected.clone(), expected));
+}
+
+#[test]
 fn equal_pictures_are_perfect_and_small_ones_have_no_ms_ssim() {
     let (a, _) = pair(170, 161, 1);
     assert_eq!(psnr(&a, &a), Ok(f64::INFINITY));

@@ -1,0 +1,130 @@
+//! What the integer transforms hold while they are computed strip by strip: of every node the rows that its readers still need.
+
+use mlic_core::schedule::LatentSize;
+use mlic_kernels::fast::strip_rows;
+use mlic_model::analysis::{self, Analysis};
+use mlic_model::synthesis::{self, NodeShape, Synthesis};
+
+/// Bytes of an activation.
+const ACTIVATION: u64 = 2;
+/// Bytes of a latent.
+const LATENT: u64 = 4;
+/// Bytes of the inputs of a band of rows, at most where it is more than one row; a band is what one thread computes at a time.
+const BAND: u64 = 512 << 10;
+/// How often a thread holds the inputs and the result of its band: staged for products, as sums, and in another order.
+const COPIES: u64 = 4;
+/// Channels are staged in groups of so many at most.
+const GROUP: u64 = 64;
+
+/// How a node reads: rows of what it reads around one row, rows of its own for one row of that, and the other way round.
+struct Reader {
+    inputs: Vec<usize>,
+    halo: usize,
+    up: usize,
+    down: usize,
+}
+
+impl Reader {
+    fn layer(layer: &synthesis::Layer, down: usize) -> Self {
+        let up = if layer.shuffle { 2 } else { 1 };
+        Self { inputs: layer.inputs().map(|at| at.0).collect(), halo: layer.spec.kernel.size() / 2, up, down }
+    }
+
+    fn normalization(gdn: &synthesis::Gdn) -> Self {
+        Self { inputs: vec![gdn.input.0], halo: 0, up: 1, down: 1 }
+    }
+}
+
+/// The windows of an integer transform.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    shapes: Vec<NodeShape>,
+    /// Rows of each node that are held beside those of the strip.
+    around: Vec<usize>,
+    /// Side of the kernels that read each node, at most.
+    sides: Vec<usize>,
+}
+
+impl Windows {
+    /// Of an integer synthesis.
+    #[must_use]
+    pub fn of_synthesis(own: &Synthesis) -> Self {
+        let reader = |node: &synthesis::Node| match node {
+            synthesis::Node::InverseGdn(gdn) => Reader::normalization(gdn),
+            synthesis::Node::Layer(layer) => Reader::layer(layer, 1),
+        };
+        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>())
+    }
+
+    /// Of an integer analysis or hyper analysis.
+    #[must_use]
+    pub fn of_analysis(own: &Analysis) -> Self {
+        let reader = |node: &analysis::Node| match node {
+            analysis::Node::Gdn(gdn) => Reader::normalization(gdn),
+            analysis::Node::Layer { layer, stride } => Reader::layer(layer, *stride),
+        };
+        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>())
+    }
+
+    fn new(shapes: &[NodeShape], readers: &[Reader]) -> Self {
+        let (mut ahead, mut behind) = (vec![0_usize; shapes.len()], vec![0_usize; shapes.len()]);
+        for (i, reader) in readers.iter().enumerate().rev() {
+            let own = ahead.get(i + 1).map_or(0, |rows| rows.div_ceil(reader.up) * reader.down);
+            for input in &reader.inputs {
+                if let (Some(ahead), Some(behind)) = (ahead.get_mut(*input), behind.get_mut(*input)) {
+                    *ahead = (*ahead).max(own + reader.halo);
+                    *behind = (*behind).max(reader.halo);
+                }
+            }
+        }
+        // A shuffled row comes with its neighbour.
+        let around = ahead.iter().zip(&behind).map(|(ahead, behind)| ahead + behind + 2).collect();
+        let sides = behind.iter().map(|halo| 2 * halo + 1).collect();
+        Self { shapes: shapes.to_vec(), around, sides }
+    }
+
+    /// An upper bound of the bytes that are held at a time on the fast kernels, beside input and result, where a map of scale 1 has
+    /// these rows and columns. It saturates.
+    #[must_use]
+    pub fn bytes(&self, [height, width]: [usize; 2], threads: usize) -> u64 {
+        let strip = strip_rows(width).min(height);
+        let row = |shape: &NodeShape| (width * shape.scale) as u64 * shape.channels as u64 * ACTIVATION;
+        let windows = self.shapes.iter().zip(&self.around).map(|(shape, around)| {
+            let rows = (strip * shape.scale + around).min(height * shape.scale + 1);
+            row(shape).saturating_mul(rows as u64)
+        });
+        // One of them is moved to more room at a time.
+        let (sum, largest) = windows.fold((0_u64, 0), |(sum, most), bytes| (sum.saturating_add(bytes), bytes.max(most)));
+        let band = self.shapes.iter().zip(&self.sides).map(|(shape, side)| {
+            let padded = (width * shape.scale + side) as u64 * (shape.channels as u64).next_multiple_of(GROUP) * ACTIVATION;
+            padded.saturating_mul(*side as u64).max(BAND)
+        });
+        let band = band.max().unwrap_or(0).saturating_mul(COPIES).saturating_mul(threads as u64);
+        sum.saturating_add(largest).saturating_add(band)
+    }
+
+    fn ends(&self) -> [u64; 2] {
+        [self.shapes.first(), self.shapes.last()].map(|shape| shape.map_or(0, |s| s.channels as u64 * LATENT))
+    }
+}
+
+/// An upper bound of the bytes that the integer synthesis holds at a time on the fast kernels, `y_hat` with and without its gain and the
+/// picture included.
+#[must_use]
+pub fn exact_synthesis_bytes(own: &Windows, size: LatentSize, threads: usize) -> u64 {
+    let [latent, _] = own.ends();
+    let latents = area(size.y).saturating_mul(2 * latent);
+    latents.saturating_add(area(size.padded).saturating_mul(3)).saturating_add(own.bytes(size.y, threads))
+}
+
+/// The same of the integer analysis and hyper analysis, y and z with and without their gains included. The picture is the caller's.
+#[must_use]
+pub fn exact_analysis_bytes([g_a, h_a]: &[Windows; 2], size: LatentSize, threads: usize) -> u64 {
+    let [latent, hyper] = h_a.ends();
+    let (y, z) = (area(size.y).saturating_mul(2 * latent), area(size.z).saturating_mul(2 * hyper));
+    y.saturating_add(g_a.bytes(size.y, threads).max(h_a.bytes(size.z, threads).saturating_add(z)))
+}
+
+fn area([height, width]: [usize; 2]) -> u64 {
+    height as u64 * width as u64
+}

@@ -1,0 +1,54 @@
+//! What is known of a stream before anything is decoded: whether it is sound, of this model, and within the limits.
+
+use mlic_core::container::{self, ContainerError, Stream};
+use mlic_core::rans::RansError;
+use mlic_core::schedule::LatentSize;
+
+use crate::codec::{Codec, Goal, Truncation};
+use crate::error::Error;
+
+/// A stream that may be decoded.
+pub(crate) struct Admitted<'s> {
+    pub(crate) parsed: Stream<'s>,
+    pub(crate) size: LatentSize,
+    /// The payload is not all there. A file that is cut within its sections still has all of it: every symbol must be there.
+    pub(crate) is_cut: bool,
+    /// Bytes there and bytes of the whole stream, if it was cut anywhere.
+    truncated: Option<[u64; 2]>,
+}
+
+impl<'s> Admitted<'s> {
+    /// Reads the container and holds it against model and limits of a codec, in the order of SPEC 6.1 and 5.1.
+    ///
+    /// # Errors
+    /// [`Error::Container`], [`Error::WrongModel`], [`Error::Quality`], and those of the limits.
+    pub(crate) fn new(codec: &Codec, stream: &'s [u8], goal: Goal) -> Result<Self, Error> {
+        let parsed = container::parse(stream)?;
+        let header = &parsed.header;
+        codec.check_model(header.model_id)?;
+        codec.check_quality(header.quality)?;
+        let truncated = match parsed.damage {
+            None => None,
+            Some(ContainerError::Truncated { have, need, .. }) => Some([have as u64, need as u64]),
+            Some(damage) => return Err(damage.into()),
+        };
+        let size = codec.check_size(header.width, header.height, goal)?;
+        let is_cut = parsed.payload.len() < parsed.payload_len;
+        Ok(Self { parsed, size, is_cut, truncated })
+    }
+
+    /// The entropy coder's refusal before the first pass: without all of z there is no picture.
+    pub(crate) fn refused_in_z(&self, source: RansError) -> Error {
+        match source {
+            RansError::Exhausted { .. } if self.is_cut => {
+                Error::NoPicture { have: self.parsed.payload.len() as u64, need: self.parsed.payload_len as u64 }
+            }
+            other => Error::payload(None, other),
+        }
+    }
+
+    /// How far the stream goes, if it was cut.
+    pub(crate) fn truncation(&self, whole_slices: usize, slice_count: usize) -> Option<Truncation> {
+        self.truncated.map(|[have_bytes, need_bytes]| Truncation { whole_slices, slice_count, have_bytes, need_bytes })
+    }
+}

@@ -1,0 +1,111 @@
+//! Pictures that a codec makes and takes: gray ones are gray, and one that is not whole is an error, not a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mlic::image::{Image, ImageError, OutputFormat, ReadOptions, read_image, write_image};
+use mlic::limits::MAX_SECTION_LEN;
+use mlic::metadata::MetadataKind;
+use mlic::metrics::psnr;
+use mlic::{BackendChoice, BackendError, Codec, DecodeLimits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
+use mlic_backend::Stage;
+use mlic_backend::cpu::{CpuBackend, FloatTransforms};
+use mlic_backend::integer::Kernels;
+use mlic_backend::probe::with_integer_analysis;
+
+fn conformance(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance").join(file)
+}
+
+fn tiny() -> Model {
+    Model::open(conformance("models/tiny.mlicpkg")).unwrap()
+}
+
+fn codec(model: Model) -> Codec {
+    Codec::with_backend(mlic::backend(Arc::new(model), BackendChoice::Integer, 1).unwrap())
+}
+
+fn picture() -> Image {
+    Image::from_rgb(40, 30, (0..3 * 40 * 30).map(|i| (i % 251) as u8).collect()).unwrap()
+}
+
+/// In place of networks: planes of another shape than was asked for.
+struct Short;
+
+impl FloatTransforms for Short {
+    fn name(&self) -> &'static str {
+        "short"
+    }
+
+    fn run(&self, _: Stage, input: &Planes, _: usize) -> Result<Planes, BackendError> {
+        Ok(Planes { channels: 7, height: input.height, width: input.width, data: vec![0.5; 21] })
+    }
+}
+
+#[test]
+fn a_decoded_gray_picture_is_what_is_written_of_it() {
+    let stream = std::fs::read(conformance("smoke/glyphs-129x97-q66-gray.mlic")).unwrap();
+    let codec = codec(tiny());
+    let decoded = codec.decode(&stream, &|_| ()).unwrap().image;
+    assert!(decoded.gray && decoded.rgb.chunks(3).all(|at| at == [luma([at[0], at[1], at[2]]); 3]));
+    assert!(decoded.rgb.iter().max() > decoded.rgb.iter().min());
+    let written = write_image(&decoded, OutputFormat::Png).unwrap();
+    let read = read_image(&written, &ReadOptions::default()).unwrap();
+    assert_eq!(psnr(&read, &decoded).unwrap(), f64::INFINITY, "what is measured is what is written");
+    assert_eq!(codec.synthesize(&codec.decode_latents(&stream, &|_| ()).unwrap()).unwrap(), decoded);
+}
+
+#[test]
+fn a_picture_without_all_its_samples_is_refused() {
+    let mut image = picture();
+    image.rgb.truncate(1);
+    let refused = |error| assert!(matches!(error, Error::Image(ImageError::SampleCount { got: 1, want: 3600 })), "{error}");
+    refused(planes_of(&image).unwrap_err());
+    refused(codec(tiny()).encode(&image, 0, &|_| ()).unwrap_err());
+    let exact = Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap();
+    refused(codec(exact).encode(&image, 0, &|_| ()).unwrap_err());
+    image.rgb = picture().rgb;
+    assert!(planes_of(&image).is_ok());
+}
+
+#[test]
+fn planes_that_are_not_whole_are_refused() {
+    let planes = |height, data| Planes { channels: 3, height, width: 64, data };
+    for bad in [planes(64, vec![]), planes(64, vec![0.0; 5]), planes(usize::MAX, vec![0.0; 3])] {
+        assert!(matches!(image_of(&bad, 1, 1), Err(Error::Image(ImageError::SampleCount { .. }))));
+    }
+    assert!(image_of(&planes(2, vec![0.0; 3 * 2 * 64]), 64, 2).is_ok());
+}
+
+#[test]
+fn an_executor_that_gives_another_shape_is_an_error() {
+    let backend = CpuBackend::new(Arc::new(tiny()), Kernels::best(), 1, Some(Box::new(Short))).unwrap();
+    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), 0, &|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Backend(BackendError::Shape { stage: Stage::Analysis, got: 21, .. })), "{error}");
+}
+
+#[test]
+fn metadata_that_no_section_holds_are_refused_before_anything_is_encoded() {
+    let mut image = picture();
+    image.metadata.set(MetadataKind::Exif, Some(vec![0; MAX_SECTION_LEN as usize + 1]));
+    let began = std::cell::Cell::new(false);
+    let error = codec(tiny()).encode(&image, 0, &|_| began.set(true)).unwrap_err();
+    assert!(matches!(error, Error::Image(ImageError::MetadataLimit { kind: MetadataKind::Exif, .. })), "{error}");
+    assert_eq!((error.kind(), began.get()), (ErrorKind::Image, false));
+}
+
+#[test]
+fn latents_of_another_model_and_beyond_the_limits_are_refused() {
+    let stream = std::fs::read(conformance("smoke/noise-128x64-q33.mlic")).unwrap();
+    let latents = codec(tiny()).decode_latents(&stream, &|_| ()).unwrap();
+    let other = codec(Model::open(conformance("models/edge-cases-fixed.mlicpkg")).unwrap());
+    assert_eq!(other.synthesize(&latents).unwrap_err().code(), "wrong-model");
+    let limited = |limits| codec(tiny()).decode_limits(limits).synthesize(&latents).unwrap_err().code();
+    assert_eq!(limited(DecodeLimits::default().with_max_pixels(100)), "pixel-budget");
+    assert_eq!(limited(DecodeLimits::default().with_max_memory_bytes(100)), "memory-budget");
+    let mut cut = latents.clone();
+    cut.y_hat.data.pop();
+    let error = codec(tiny()).synthesize(&cut).unwrap_err();
+    assert!(matches!(error, Error::Backend(BackendError::Shape { .. })), "{error}");
+}
