@@ -11,8 +11,8 @@ const ACTIVATION: u64 = 2;
 const LATENT: u64 = 4;
 /// Bytes of the inputs of a band of rows, at most where it is more than one row; a band is what one thread computes at a time.
 const BAND: u64 = 512 << 10;
-/// How often a thread holds the inputs and the result of its band: staged for products, as sums, and in another order.
-const COPIES: u64 = 4;
+/// How often a thread holds a band: each of four terms staged for products, the result, and the result in another order.
+const COPIES: u64 = 6;
 /// Channels are staged in groups of so many at most.
 const GROUP: u64 = 64;
 
@@ -97,9 +97,10 @@ impl Windows {
         let (sum, largest) = windows.fold((0_u64, 0), |(sum, most), bytes| (sum.saturating_add(bytes), bytes.max(most)));
         let band = self.shapes.iter().zip(&self.sides).map(|(shape, side)| {
             let padded = (width * shape.scale + side) as u64 * (shape.channels as u64).next_multiple_of(GROUP) * ACTIVATION;
-            padded.saturating_mul(*side as u64).max(BAND)
+            let rows = strip * shape.scale + side;
+            padded.saturating_mul(*side as u64).max(BAND).saturating_mul(threads.min(rows) as u64)
         });
-        let band = band.max().unwrap_or(0).saturating_mul(COPIES).saturating_mul(threads as u64);
+        let band = band.max().unwrap_or(0).saturating_mul(COPIES);
         sum.saturating_add(largest).saturating_add(band)
     }
 

@@ -146,7 +146,7 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
         11,
         &["cannot decode: s.mlic: ", "(--max-memory SIZE allows more)"],
     );
-    let hint_of_time = ["longer than 0.000001 s", "before slice 0 anchor", "(--max-seconds S allows more)"];
+    let hint_of_time = ["longer than 0.000001 s", "ended before h_s", "(--max-seconds S allows more)"];
     place.fails(&["decode", "s.mlic", "--max-seconds", "1e-6"], 11, &hint_of_time);
     assert_eq!(place.run(&["decode", "s.mlic", "--max-seconds=-1"]).code, 2);
     assert_eq!(place.run(&["decode", "s.mlic", "-o", "in-time.ppm", "--max-seconds", "600"]).code, 0);
