@@ -322,7 +322,8 @@ impl Dense {
         let mut offsets: Vec<i32> = memory::zeros(self.outputs.next_multiple_of(self.block))?;
         let mut rest = weights.iter();
         for offset in offsets.iter_mut().take(self.outputs) {
-            *offset = -zero * rest.by_ref().take(self.size * self.size * self.channels).sum::<i32>();
+            // It wraps as the sums do that it is taken from.
+            *offset = zero.wrapping_neg().wrapping_mul(rest.by_ref().take(self.size * self.size * self.channels).sum());
         }
         Ok(Weights::Quads { weights: self.pack(weights, byte)?, offsets })
     }
