@@ -58,10 +58,10 @@ pub(crate) struct Global {
     /// Refuse pictures and streams of more pixels
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS, global = true)]
     pub(crate) max_pixels: u64,
-    /// Refuse streams that need more memory to decode: MiB, or a number with K, M, G or T after it
+    /// Refuse what needs more memory, by an upper bound of it: MiB, or a number with K, M, G or T after it
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size, global = true)]
     pub(crate) max_memory: Size,
-    /// Refuse streams that take more seconds to decode; looked at before each pass and before the picture
+    /// End what takes more seconds for a picture; looked at before each pass and before the picture
     #[arg(long, value_name = "S", value_parser = seconds, global = true)]
     pub(crate) max_seconds: Option<Duration>,
     /// Say what was done and how long it took

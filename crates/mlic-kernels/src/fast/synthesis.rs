@@ -210,8 +210,9 @@ impl Window {
         let start = self.rows.len() * row_len;
         let len = (end - self.rows.start) * row_len;
         if self.data.len() < len {
-            // Pages of the system that nothing has touched: the threads that write them take them, not this one.
-            let mut longer = memory::zeros(len)?;
+            // Pages of the system that nothing has touched: the threads that write them take them, not this one. Later strips have rows before
+            // them that the first has not.
+            let mut longer = memory::zeros(len + 2 * row_len)?;
             longer[..start].copy_from_slice(&self.data[..start]);
             self.data = longer;
         }
