@@ -242,3 +242,43 @@ impl PackedGdn {
         s.store_i16(clamp(s, v, self.max), out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::Map;
+    use crate::reference;
+
+    /// Sums of squares around 2^31, and up to the 2^32 that 32 bits hold; beyond that, 64 bits take their place.
+    #[test]
+    fn sums_of_squares_are_limited() {
+        let channels = 3;
+        for (shift, most, is_wide) in
+            [(0, 1_i64 << 32, false), (11, 1 << 43, false), (15, 1 << 47, false), (14, (1 << 46) + 1, true), (16, 1 << 48, true)]
+        {
+            // The largest sum is just below `most`, of which the gammas are at most half.
+            let max = 200;
+            let gammas = 900 * i64::from(max) * i64::from(max);
+            let beta = most - 1 - half(shift) - gammas;
+            let gdn = Gdn {
+                input: NodeIndex(0),
+                max: 8191,
+                gamma: vec![300; channels * channels],
+                beta: vec![beta, beta / 2, 0],
+                shift,
+                multipliers: vec![1 << 20; channels],
+                output_shift: 30,
+            };
+            let data: Vec<i16> = (0..channels * 70).map(|i| [200, -200, 7, 0, -199][i % 5]).collect();
+            let input = Map { height: 7, width: 10, channels, data };
+            let expected = reference::inverse_gdn(&gdn, &input).unwrap();
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                let packed = PackedGdn::new(isa, &gdn, max).unwrap();
+                assert_eq!(packed.sums.is_none(), is_wide, "shift {shift}");
+                let mut out = vec![0; input.data.len()];
+                packed.run(Rows::from(&input), 0..7, &mut out).unwrap();
+                assert_eq!(out, expected.data, "{} with shift {shift}", isa.name());
+            }
+        }
+    }
+}
