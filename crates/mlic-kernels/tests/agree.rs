@@ -213,6 +213,37 @@ fn largest_sums_of_squares_of_outputs() {
     }
 }
 
+/// Shifts of every size, of layers with weights and of a sum of two inputs.
+#[test]
+fn shifts_of_every_size() {
+    let (rng, f) = (&mut Rng(9), functions());
+    let tables = fast::Tables::new(&f);
+    let inputs = [map(Fill::Random, rng, 3, 8, 32, 2047), map(Fill::Random, rng, 3, 8, 33, 2047)];
+    for channels in [&[31][..], &[32, 32]] {
+        let mut layer = Layer::new(rng, Fill::Random, Kernel::Dense { size: 1 }, channels, 32, Epilogue::Linear);
+        for (i, term) in layer.spec.terms.iter_mut().enumerate() {
+            (term.first_channel, term.identity) = (0, channels.len() == 2);
+            if term.identity {
+                layer.weights[i] = OwnedWeights::Bytes(Vec::new());
+            }
+        }
+        let inputs: Vec<Map<i16>> = inputs
+            .iter()
+            .zip(channels)
+            .map(|(map, channels)| if *channels == 32 { map.select(0, 32).unwrap() } else { map.clone() })
+            .collect();
+        let refs: Vec<&Map<i16>> = inputs.iter().collect();
+        for shift in 0..=62 {
+            layer.level.shift = shift;
+            let expected = reference::layer(&layer.view(), &f, &refs).unwrap();
+            for isa in isas() {
+                let packed = layer.packed(isa, &vec![2047; channels.len()]);
+                assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All).unwrap(), &expected);
+            }
+        }
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     let (rng, f) = (&mut Rng(7), functions());

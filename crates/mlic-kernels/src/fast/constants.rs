@@ -22,7 +22,12 @@ pub(super) enum Rounding {
 impl Rounding {
     /// The rounding of sums that are to be shifted by so many bits.
     pub(super) const fn of_shift(shift: u32) -> Self {
-        if shift >= 32 { Self::Upper(shift - 32) } else { Self::Whole(shift) }
+        match shift {
+            ..32 => Self::Whole(shift),
+            // Of 32 bits nothing but the sign is left after 31.
+            32..=63 => Self::Upper(shift - 32),
+            _ => Self::Upper(31),
+        }
     }
 
     #[inline(always)]
