@@ -10,9 +10,9 @@ use crate::strips::Strips;
 pub use crate::windows::{Windows, exact_analysis_bytes, exact_synthesis_bytes};
 
 /// Bytes of an activation.
-const ACTIVATION: u64 = 2;
+pub(crate) const ACTIVATION: u64 = 2;
 /// Bytes of a latent.
-const LATENT: u64 = 4;
+pub(crate) const LATENT: u64 = 4;
 /// Bytes of a weighted sum.
 const SUM: u64 = 8;
 /// Bytes of an interval of the entropy coder.
@@ -113,6 +113,6 @@ fn strip_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
     graph.nodes().iter().enumerate().map(step).max().unwrap_or(0)
 }
 
-fn product([height, width]: [usize; 2]) -> u64 {
+pub(crate) fn product([height, width]: [usize; 2]) -> u64 {
     height as u64 * width as u64
 }

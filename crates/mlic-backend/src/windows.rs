@@ -5,10 +5,8 @@ use mlic_kernels::fast::strip_rows;
 use mlic_model::analysis::{self, Analysis};
 use mlic_model::synthesis::{self, NodeShape, Synthesis};
 
-/// Bytes of an activation.
-const ACTIVATION: u64 = 2;
-/// Bytes of a latent.
-const LATENT: u64 = 4;
+use crate::memory::{ACTIVATION, LATENT, product};
+
 /// Bytes of the inputs of a band of rows, at most where it is more than one row; a band is what one thread computes at a time.
 const BAND: u64 = 512 << 10;
 /// How often a thread holds a band: each of four terms staged for products, the result, and the result in another order.
@@ -114,18 +112,14 @@ impl Windows {
 #[must_use]
 pub fn exact_synthesis_bytes(own: &Windows, size: LatentSize, threads: usize) -> u64 {
     let [latent, _] = own.ends();
-    let latents = area(size.y).saturating_mul(2 * latent);
-    latents.saturating_add(area(size.padded).saturating_mul(3)).saturating_add(own.bytes(size.y, threads))
+    let latents = product(size.y).saturating_mul(2 * latent);
+    latents.saturating_add(product(size.padded).saturating_mul(3)).saturating_add(own.bytes(size.y, threads))
 }
 
 /// The same of the integer analysis and hyper analysis, y and z with and without their gains included. The picture is the caller's.
 #[must_use]
 pub fn exact_analysis_bytes([g_a, h_a]: &[Windows; 2], size: LatentSize, threads: usize) -> u64 {
     let [latent, hyper] = h_a.ends();
-    let (y, z) = (area(size.y).saturating_mul(2 * latent), area(size.z).saturating_mul(2 * hyper));
+    let (y, z) = (product(size.y).saturating_mul(2 * latent), product(size.z).saturating_mul(2 * hyper));
     y.saturating_add(g_a.bytes(size.y, threads).max(h_a.bytes(size.z, threads).saturating_add(z)))
-}
-
-fn area([height, width]: [usize; 2]) -> u64 {
-    height as u64 * width as u64
 }

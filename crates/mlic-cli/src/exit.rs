@@ -19,7 +19,7 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Model, "model package refused, or an export to build one of"),
     (Exit::Output, "output cannot be written, or exists; nothing is said of a pipe that its reader has closed"),
     (Exit::Backend, "backend not available"),
-    (Exit::Budget, "the stream needs more pixels, memory or time than allowed, or more memory than there is"),
+    (Exit::Budget, "more pixels, memory or time needed than allowed, or more memory than there is"),
 ];
 /// What they mean where there are several inputs.
 pub(crate) const OF_SEVERAL: &str = "Of several inputs each is tried; the code is that of the first that failed.";
@@ -89,7 +89,7 @@ impl Failure {
 
     /// The same, with an error and all its sources.
     pub(crate) fn from_error(exit: Exit, what: &'static str, place: impl fmt::Display, error: &dyn StdError) -> Self {
-        Self::new(exit, what, place, chain(error))
+        Self::new(exit, what, place, mlic::error::chain(error))
     }
 
     /// A failure of the codec.
@@ -137,18 +137,4 @@ impl fmt::Display for Failure {
             None => Ok(()),
         }
     }
-}
-
-/// An error and its sources with colons between, each once.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -161,16 +161,6 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
     }
 
     #[inline(always)]
-    fn shift_right<const N: i32>(self, v: __m256i) -> __m256i {
-        op!(_mm256_srai_epi32::<N>(v))
-    }
-
-    #[inline(always)]
-    fn shift_left<const N: i32>(self, v: __m256i) -> __m256i {
-        op!(_mm256_slli_epi32::<N>(v))
-    }
-
-    #[inline(always)]
     fn gather<const N: usize>(self, table: &[i32; N], index: __m256i) -> __m256i {
         const { assert!(N.is_power_of_two() && N <= 1 << 20) };
         let index = self.and(index, self.splat(N as i32 - 1));

@@ -142,16 +142,6 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn shift_right<const N: i32>(self, v: __m512i) -> __m512i {
-        op!(_mm512_srav_epi32(v, _mm512_set1_epi32(N)))
-    }
-
-    #[inline(always)]
-    fn shift_left<const N: i32>(self, v: __m512i) -> __m512i {
-        op!(_mm512_sllv_epi32(v, _mm512_set1_epi32(N)))
-    }
-
-    #[inline(always)]
     fn gather<const N: usize>(self, table: &[i32; N], index: __m512i) -> __m512i {
         const { assert!(N.is_power_of_two() && N <= 1 << 20) };
         let index = self.and(index, self.splat(N as i32 - 1));

@@ -135,14 +135,20 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn or(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// All bits where `a < b`, none elsewhere.
     fn less(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// Arithmetic shift, 0 to 31.
-    fn shift_right<const N: i32>(self, v: Self::I32) -> Self::I32;
-    /// Shift, 0 to 31.
-    fn shift_left<const N: i32>(self, v: Self::I32) -> Self::I32;
     /// Arithmetic shift of each lane by its own count, 0 to 31.
     fn shift_right_each(self, v: Self::I32, counts: Self::I32) -> Self::I32;
     /// Shift of each lane by its own count, 0 to 31.
     fn shift_left_each(self, v: Self::I32, counts: Self::I32) -> Self::I32;
+    /// Arithmetic shift, 0 to 31.
+    #[inline(always)]
+    fn shift_right<const N: i32>(self, v: Self::I32) -> Self::I32 {
+        self.shift_right_each(v, self.splat(N))
+    }
+    /// Shift, 0 to 31.
+    #[inline(always)]
+    fn shift_left<const N: i32>(self, v: Self::I32) -> Self::I32 {
+        self.shift_left_each(v, self.splat(N))
+    }
     /// `table[index mod N]`. N is a power of two.
     fn gather<const N: usize>(self, table: &[i32; N], index: Self::I32) -> Self::I32;
 

@@ -238,16 +238,6 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn shift_right<const N: i32>(self, v: int32x4_t) -> int32x4_t {
-        op!(vshlq_s32(v, vdupq_n_s32(-N)))
-    }
-
-    #[inline(always)]
-    fn shift_left<const N: i32>(self, v: int32x4_t) -> int32x4_t {
-        op!(vshlq_s32(v, vdupq_n_s32(N)))
-    }
-
-    #[inline(always)]
     fn gather<const N: usize>(self, table: &[i32; N], index: int32x4_t) -> int32x4_t {
         const { assert!(N.is_power_of_two()) };
         let mut lanes = [0; 4];

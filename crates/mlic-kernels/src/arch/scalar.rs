@@ -161,16 +161,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn shift_right<const N: i32>(self, v: I32) -> I32 {
-        v.map(|v| v >> N)
-    }
-
-    #[inline(always)]
-    fn shift_left<const N: i32>(self, v: I32) -> I32 {
-        v.map(|v| v << N)
-    }
-
-    #[inline(always)]
     fn gather<const N: usize>(self, table: &[i32; N], index: I32) -> I32 {
         const { assert!(N.is_power_of_two()) };
         index.map(|i| table[i as usize & (N - 1)])

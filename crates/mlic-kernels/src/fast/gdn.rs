@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::constants::Rounding;
 use super::epilogue::{Root, clamp};
-use super::layer::{Order, Part, Positions, band_rows, reserve_all};
+use super::layer::{Order, Part, Positions, at_least, band_rows};
 use super::pack::Layer;
 use super::square::Sums;
 use super::tables::half;
@@ -95,14 +95,8 @@ impl PackedGdn {
 
     fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let channels = self.spec.outputs;
-        let Scratch { upper, lower, roots } = scratch;
-        for half in [&mut *upper, &mut *lower] {
-            reserve_all(half, x.len())?;
-            half.resize(half.len().max(x.len()), 0);
-        }
-        reserve_all(roots, x.len())?;
-        roots.resize(roots.len().max(x.len()), 0);
-        let (upper, lower, roots) = (&mut upper[..x.len()], &mut lower[..x.len()], &mut roots[..x.len()]);
+        let (upper, lower) = (at_least(&mut scratch.upper, x.len())?, at_least(&mut scratch.lower, x.len())?);
+        let roots = at_least(&mut scratch.roots, x.len())?;
         run(self.isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };

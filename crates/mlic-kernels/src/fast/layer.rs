@@ -6,6 +6,7 @@ use std::iter::Zip;
 use std::ops::Range;
 use std::slice::{ChunksMut, Iter};
 
+use bytemuck::Zeroable;
 use mlic_core::checkerboard::Parity;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::Epilogue as Kind;
@@ -119,8 +120,7 @@ impl Scratch {
         let is_matrix = layer.matrix().is_some();
         // While a matrix unit fills half of the squares, vectors read the others.
         let squares_len = Place::of_terms(&layer.terms, &mut self.sums) * if is_matrix { 2 } else { 1 };
-        reserve_all(&mut self.squares, squares_len)?;
-        self.squares.resize(self.squares.len().max(squares_len), [0; SIDE * SIDE]);
+        at_least(&mut self.squares, squares_len)?;
         if is_matrix {
             self.chunks.reserve(rows, width, layer.size)
         } else if layer.is_winograd() {
@@ -356,6 +356,15 @@ pub(super) fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMe
     memory::reserve(vec, len.saturating_sub(vec.len()))
 }
 
+/// The first `len` elements: what they were before, or zeros.
+pub(super) fn at_least<T: Zeroable + Clone>(vec: &mut Vec<T>, len: usize) -> Result<&mut [T], OutOfMemory> {
+    if vec.len() < len {
+        reserve_all(vec, len)?;
+        vec.resize(len, T::zeroed());
+    }
+    Ok(&mut vec[..len])
+}
+
 fn map_outputs<E: Epilogue>(
     layer: &Layer,
     view: &LayerView<'_>,
@@ -425,9 +434,7 @@ impl Part<'_> {
                 Order::Shuffled => {
                     let mut plain = std::mem::take(&mut scratch.plain);
                     let words = size_of_val(out).div_ceil(size_of::<i32>());
-                    reserve_all(&mut plain, words)?;
-                    plain.resize(plain.len().max(words), 0);
-                    let own: &mut [E::Out] = &mut bytemuck::cast_slice_mut(&mut plain)[..out.len()];
+                    let own: &mut [E::Out] = &mut bytemuck::cast_slice_mut(at_least(&mut plain, words)?)[..out.len()];
                     band(&mut scratch, own);
                     shuffle(own, out, width, layer.outputs);
                     scratch.plain = plain;

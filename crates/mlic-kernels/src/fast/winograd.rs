@@ -10,7 +10,7 @@ use std::ops::Range;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::model::Weights as Source;
 
-use super::layer::reserve_all;
+use super::layer::at_least;
 use super::pack::{Term, Weights};
 use super::square::Square;
 use super::stage::{Data, Staged};
@@ -178,13 +178,9 @@ impl Scratch {
         let tiles = tiles(positions);
         let padded = terms.iter().map(|term| term.padded);
         let rows = 4 * (2 * tiles + 2) * padded.clone().max().unwrap_or(0);
-        for (vec, len) in [(&mut self.rows, rows), (&mut self.patches, PATCH * tiles * padded.sum::<usize>())] {
-            reserve_all(vec, len)?;
-            vec.resize(vec.len().max(len), 0);
-        }
-        let products = PATCH * tiles * block;
-        reserve_all(&mut self.products, products)?;
-        self.products.resize(self.products.len().max(products), 0);
+        at_least(&mut self.rows, rows)?;
+        at_least(&mut self.patches, PATCH * tiles * padded.sum::<usize>())?;
+        at_least(&mut self.products, PATCH * tiles * block)?;
         Ok(())
     }
 }
