@@ -66,6 +66,23 @@ pub(crate) fn pairs<'a>(
     Ok(all)
 }
 
+/// Works on each input and its output; a failure does not keep the others.
+///
+/// # Errors
+/// The first failure; all have been printed.
+pub(crate) fn each(
+    pairs: Vec<(&Path, PathBuf)>,
+    mut work: impl FnMut((&Path, &Path)) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut batch = Batch::default();
+    for (input, output) in pairs {
+        if let Err(failure) = work((input, &output)) {
+            batch.failed(failure);
+        }
+    }
+    batch.end()
+}
+
 /// A path in the one form of its folder.
 fn resolved(path: &Path) -> PathBuf {
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });

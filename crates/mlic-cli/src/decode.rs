@@ -9,7 +9,7 @@ use mlic::output::Output;
 use mlic::{Codec, Truncation};
 
 use crate::args::{DecodeArgs, Global};
-use crate::batch::{self, Batch};
+use crate::batch;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -19,15 +19,10 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
     let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
-    let mut batch = Batch::default();
-    for (input, output) in pairs {
-        if let Err(failure) = decode(&codec, format, (input, &output), global) {
-            batch.failed(failure);
-        }
-    }
+    let end = batch::each(pairs, |pair| decode(&codec, format, pair, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);
-    batch.end()
+    end
 }
 
 fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), global: &Global) -> Result<(), Failure> {

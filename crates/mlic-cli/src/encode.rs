@@ -6,7 +6,7 @@ use std::time::Instant;
 use mlic::{Codec, quality_from_percent};
 
 use crate::args::{EncodeArgs, Global};
-use crate::batch::{self, Batch};
+use crate::batch;
 use crate::console;
 use crate::exit::Failure;
 use crate::files;
@@ -24,13 +24,7 @@ pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     if steps == 0 && args.quality.is_some() {
         console::note(global, "-q", "this model has one quality only");
     }
-    let mut batch = Batch::default();
-    for (input, output) in pairs {
-        if let Err(failure) = encode(&codec, quality, (input, &output), args, global) {
-            batch.failed(failure);
-        }
-    }
-    batch.end()
+    batch::each(pairs, |pair| encode(&codec, quality, pair, args, global))
 }
 
 fn encode(
