@@ -1,7 +1,7 @@
 //! What the integer transforms hold while they are computed strip by strip: of every node the rows that its readers still need.
 
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::fast::strip_rows;
+use mlic_kernels::fast::Plan;
 use mlic_model::analysis::{self, Analysis};
 use mlic_model::synthesis::{self, NodeShape, Synthesis};
 
@@ -85,13 +85,14 @@ impl Windows {
     /// these rows and columns. It saturates.
     #[must_use]
     pub fn bytes(&self, [height, width]: [usize; 2], threads: usize) -> u64 {
-        let strip = strip_rows(width).min(height);
+        let plan = Plan::new([height, width], threads);
+        let strip = plan.strip_rows.min(height);
         let row = |shape: &NodeShape| (width * shape.scale) as u64 * shape.channels as u64 * ACTIVATION;
         let windows = self.shapes.iter().zip(&self.around).map(|(shape, around)| {
             let rows = (strip * shape.scale + around).min(height * shape.scale + 1);
             row(shape).saturating_mul(rows as u64)
         });
-        // One of them is moved to more room at a time.
+        // Of each part. One of them is moved to more room at a time.
         let (sum, largest) = windows.fold((0_u64, 0), |(sum, most), bytes| (sum.saturating_add(bytes), bytes.max(most)));
         let band = self.shapes.iter().zip(&self.sides).map(|(shape, side)| {
             let padded = (width * shape.scale + side) as u64 * (shape.channels as u64).next_multiple_of(GROUP) * ACTIVATION;
@@ -99,7 +100,7 @@ impl Windows {
             padded.saturating_mul(*side as u64).max(BAND).saturating_mul(threads.min(rows) as u64)
         });
         let band = band.max().unwrap_or(0).saturating_mul(COPIES);
-        sum.saturating_add(largest).saturating_add(band)
+        sum.saturating_add(largest).saturating_mul(height.div_ceil(plan.part_rows) as u64).saturating_add(band)
     }
 
     fn ends(&self) -> [u64; 2] {

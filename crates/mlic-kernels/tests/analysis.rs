@@ -4,7 +4,8 @@
 mod common;
 
 use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
-use mlic_kernels::{Map, Picture, fast, reference};
+use mlic_kernels::fast::{self, Plan};
+use mlic_kernels::{Map, Picture, reference};
 use mlic_model::analysis::{Analysis, Input, Node};
 use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::parameters::{QuantizerParameters, Requant};
@@ -81,7 +82,7 @@ proptest! {
     #[test]
     fn strips(
         seed: u64, height in 1_usize..70, width in 1_usize..100, latent in 1_usize..40, widths: [u8; 3], weights in 0_usize..5,
-        inputs in 0_usize..5, strip_rows in 1_usize..6,
+        inputs in 0_usize..5, part_rows in 1_usize..6, strip_rows in 1_usize..6,
     ) {
         let rng = &mut Rng(seed);
         let widths = widths.map(|w| 1 + usize::from(w) % 40);
@@ -93,11 +94,12 @@ proptest! {
         let tables = fast::Tables::new(&f);
         let y = reference::analysis(&f, &own, &picture, padded).unwrap();
         let z = reference::hyper_analysis(&f, &hyper, &y).unwrap();
+        let plan = Plan { part_rows, strip_rows, threads: 2 };
         for isa in isas() {
             let (packed, packed_hyper) = (fast::Analysis::new(isa, &own).unwrap(), fast::Analysis::new(isa, &hyper).unwrap());
-            assert_same(isa, &packed.analyze_in_strips(&tables, &picture, padded, strip_rows).unwrap(), &y);
+            assert_same(isa, &packed.analyze_by(&tables, &picture, padded, plan).unwrap(), &y);
             assert_same(isa, &packed.analyze(&tables, &picture, padded).unwrap(), &y);
-            assert_same(isa, &packed_hyper.hyper_analyze_in_strips(&tables, &y, strip_rows).unwrap(), &z);
+            assert_same(isa, &packed_hyper.hyper_analyze_by(&tables, &y, plan).unwrap(), &z);
             assert_same(isa, &packed_hyper.hyper_analyze(&tables, &y).unwrap(), &z);
         }
     }

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
-use mlic_kernels::{Map, fast, reference};
+use mlic_kernels::fast::{self, Plan};
+use mlic_kernels::{Map, reference};
 use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::parameters::{QuantizerParameters, Requant};
 use mlic_model::synthesis::{Gdn, Layer, Node, Synthesis};
@@ -73,7 +74,7 @@ proptest! {
     #[test]
     fn strips(
         seed: u64, height in 1_usize..7, width in 1_usize..5, latent in 1_usize..20, widths: [u8; 3], weights in 0_usize..5,
-        inputs in 0_usize..5, strip_rows in 1_usize..8,
+        inputs in 0_usize..5, part_rows in 1_usize..8, strip_rows in 1_usize..8,
     ) {
         let rng = &mut Rng(seed);
         let own = synthesis(rng, FILLS[weights], latent, widths.map(|w| 1 + usize::from(w) % 20));
@@ -84,7 +85,7 @@ proptest! {
         let whole = reference::synthesis(&f, &own, &latent).unwrap();
         for isa in isas() {
             let packed = fast::Synthesis::new(isa, &own).unwrap();
-            assert_same(isa, &packed.run_in_strips(&tables, &latent, strip_rows).unwrap(), &whole);
+            assert_same(isa, &packed.run_by(&tables, &latent, Plan { part_rows, strip_rows, threads: 2 }).unwrap(), &whole);
             assert_same(isa, &packed.run(&tables, &latent).unwrap(), &whole);
         }
     }

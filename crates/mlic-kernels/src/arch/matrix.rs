@@ -1,6 +1,6 @@
 //! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It stands beside the vectors of AVX-512, which do everything else.
 //!
-//! Of its eight tiles of 16 x 64 bytes, three or four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
+//! Of its eight tiles of 16 x 64 bytes, four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
 //! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair. Accumulators stay in their tiles from
 //! the first step to the last, between which other work can stand: the processor does both at once.
 //!
@@ -13,7 +13,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::{Beside, Block, Factors, Products, SIDE};
+use super::{Activations, Beside, Block, Powers, SIDE};
 
 /// Proof that the unit may be used.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +77,9 @@ impl Drop for Tiles {
     }
 }
 
-/// The steps of [`Tiles::multiply`], with these products of activations (tiles 4 and 5) and weights (tiles 6 and 7).
+/// The steps of [`Tiles::multiply`]: products of activations (tiles 4 and 5) and weights (tiles 6 and 7), those of the second activations as given.
 macro_rules! steps {
-    ($block:expr, $other:expr, $aa:literal, $ab:literal, $ba:literal, $bb:literal) => {{
+    ($block:expr, $other:expr, $ba:literal, $bb:literal) => {{
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = $block;
         let (mut a, mut b, mut weights) = (a.as_ptr(), b.as_ptr(), weights.as_ptr());
         for _ in 0..rows {
@@ -90,9 +90,9 @@ macro_rules! steps {
                         "tileloadd tmm4, [{a} + {stride}*1]",
                         "tileloaddt1 tmm6, [{weights} + {line}*1]",
                         "tileloaddt1 tmm7, [{weights} + {line}*1 + 1024]",
-                        $aa,
+                        "tdpbssd tmm0, tmm4, tmm6",
                         "tileloadd tmm5, [{b} + {stride}*1]",
-                        $ab,
+                        "tdpbssd tmm1, tmm4, tmm7",
                         $ba,
                         $bb,
                         a = in(reg) a,
@@ -139,11 +139,16 @@ impl Tiles {
         }
     }
 
-    /// All products of a block as quarters of a square. Of bytes they are four: of the first and the second activations (above each other) with the
-    /// first and the second weights (beside each other). Of words with words they are three, by the power of 256 that they count, the highest
-    /// first; the last quarter stays as it is. After each step comes some other work.
+    /// All products of a block as quarters of a square: of the first and the second operand of the activations (above each other) with the
+    /// first and the second one of the weights (beside each other). After each step comes some other work.
     #[inline(always)]
-    pub(crate) fn multiply(&self, products: Products, block: Block<'_>, to: &mut [i32; SIDE * SIDE], other: &mut impl Beside) {
+    pub(crate) fn multiply(
+        &self,
+        activations: Activations,
+        block: Block<'_>,
+        to: &mut [i32; SIDE * SIDE],
+        other: &mut impl Beside,
+    ) {
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = block;
         let read = 15 * stride + (rows - 1) * row_len + groups * 64;
         assert!(rows > 0 && groups > 0 && a.len() >= read && b.len() >= read && weights.len() >= rows * groups * 2048);
@@ -152,37 +157,10 @@ impl Tiles {
             asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nomem, nostack, preserves_flags));
         }
-        match products {
-            Products { activations: Factors::Bytes, .. } => steps!(
-                block,
-                other,
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tdpbssd tmm2, tmm5, tmm6",
-                "tdpbssd tmm3, tmm5, tmm7"
-            ),
-            Products { weights: Factors::Bytes, .. } => steps!(
-                block,
-                other,
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tdpbusd tmm2, tmm5, tmm6",
-                "tdpbusd tmm3, tmm5, tmm7"
-            ),
-            _ => steps!(
-                block,
-                other,
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbsud tmm1, tmm4, tmm7",
-                "tdpbusd tmm1, tmm5, tmm6",
-                "tdpbuud tmm2, tmm5, tmm7"
-            ),
+        match activations {
+            Activations::Bytes => steps!(block, other, "tdpbssd tmm2, tmm5, tmm6", "tdpbssd tmm3, tmm5, tmm7"),
+            Activations::Words => steps!(block, other, "tdpbusd tmm2, tmm5, tmm6", "tdpbusd tmm3, tmm5, tmm7"),
         }
-        self.store(products, to);
-    }
-
-    #[inline(always)]
-    fn store(&self, products: Products, to: &mut [i32; SIDE * SIDE]) {
         let (to, stride) = (to.as_mut_ptr(), size_of::<[i32; SIDE]>());
         // SAFETY: the unit may be used, the tiles have their shape, and all that is written is within the square.
         unsafe {
@@ -190,14 +168,71 @@ impl Tiles {
                 "tilestored [{to} + {stride}*1], tmm0",
                 "tilestored [{to} + {stride}*1 + 64], tmm1",
                 "tilestored [{to} + {stride}*1 + 2048], tmm2",
+                "tilestored [{to} + {stride}*1 + 2112], tmm3",
                 to = in(reg) to,
                 stride = in(reg) stride,
                 options(nostack, preserves_flags),
             );
-            if products.weights == Factors::Bytes {
-                asm!("tilestored [{to} + {stride}*1 + 2112], tmm3", to = in(reg) to, stride = in(reg) stride,
-                    options(nostack, preserves_flags));
+        }
+    }
+
+    /// The sums of products of unsigned numbers of four bytes (`planes`, the lowest first), of 16 positions, `stride` bytes from one to the next, by numbers of two bytes, of
+    /// 16 outputs: `[group of 64][lower or upper byte][quad of the group][output][member of the quad]`.
+    #[inline(always)]
+    pub(crate) fn multiply_unsigned(&self, planes: [&[u8]; 4], stride: usize, groups: usize, weights: &[u8], to: &mut Powers) {
+        assert!(groups > 0 && weights.len() >= groups * 2048);
+        assert!(planes.iter().all(|plane| plane.len() >= 15 * stride + groups * 64));
+        // SAFETY: the unit may be used and the tiles have their shape; no memory is touched.
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", "tilezero tmm4",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+                options(nomem, nostack, preserves_flags));
+        }
+        let planes = planes.map(<[u8]>::as_ptr);
+        for group in 0..groups {
+            let [a, b, c, d] = planes.map(|plane| plane.wrapping_add(64 * group));
+            // SAFETY: the unit may be used, the tiles have their shape, and the lengths have been asserted.
+            unsafe {
+                asm!(
+                    "tileloadd tmm6, [{weights} + {line}*1]",
+                    "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
+                    "tileloadd tmm5, [{a} + {stride}*1]",
+                    "tdpbuud tmm0, tmm5, tmm6",
+                    "tdpbuud tmm1, tmm5, tmm7",
+                    "tileloadd tmm5, [{c} + {stride}*1]",
+                    "tdpbuud tmm2, tmm5, tmm6",
+                    "tdpbuud tmm3, tmm5, tmm7",
+                    "tileloadd tmm5, [{b} + {stride}*1]",
+                    "tdpbuud tmm1, tmm5, tmm6",
+                    "tdpbuud tmm2, tmm5, tmm7",
+                    "tileloadd tmm5, [{d} + {stride}*1]",
+                    "tdpbuud tmm3, tmm5, tmm6",
+                    "tdpbuud tmm4, tmm5, tmm7",
+                    a = in(reg) a,
+                    b = in(reg) b,
+                    c = in(reg) c,
+                    d = in(reg) d,
+                    weights = in(reg) weights.as_ptr().wrapping_add(2048 * group),
+                    stride = in(reg) stride,
+                    line = in(reg) 64_usize,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+                    out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly, preserves_flags),
+                );
             }
+        }
+        // SAFETY: the unit may be used, the tiles have their shape, and five times 1024 bytes are there.
+        unsafe {
+            asm!(
+                "tilestored [{to} + {stride}*1], tmm0",
+                "tilestored [{to} + {stride}*1 + 1024], tmm1",
+                "tilestored [{to} + {stride}*1 + 2048], tmm2",
+                "tilestored [{to} + {stride}*1 + 3072], tmm3",
+                "tilestored [{to} + {stride}*1 + 4096], tmm4",
+                to = in(reg) to.0.as_mut_ptr(),
+                stride = in(reg) 64_usize,
+                options(nostack, preserves_flags),
+            );
         }
     }
 }

@@ -25,24 +25,16 @@ pub(crate) const MAX_LANES: usize = 16;
 /// Positions and outputs of a block of a matrix unit.
 pub(crate) const SIDE: usize = 32;
 
-/// What a matrix unit, whose factors are bytes, is to multiply.
+/// The two operands of activations of a matrix unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Products {
-    pub(crate) activations: Factors,
-    pub(crate) weights: Factors,
-}
-
-/// Factors of a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Factors {
-    /// Signed bytes. Of activations, both operands are different positions; of weights, different outputs.
+pub(crate) enum Activations {
+    /// Signed bytes of different positions.
     Bytes,
-    /// Signed 16-bit numbers: the first operand is their upper bytes, the second their lower ones. Activations are so only with their weights, or
-    /// with weights of bytes.
+    /// Signed upper bytes and unsigned lower bytes of the same positions.
     Words,
 }
 
-/// Two times 16 positions and two times 16 outputs.
+/// Two times 16 positions, or both bytes of 16, and two times 16 outputs.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
 pub(crate) struct Block<'a> {
@@ -58,6 +50,17 @@ pub(crate) struct Block<'a> {
     pub(crate) groups: usize,
     /// `[row][group][operand][quad of the group][output][member of the quad]`.
     pub(crate) weights: &'a [u8],
+}
+
+/// Sums of products of numbers of four bytes and numbers of two, by the power of 256 that they count, the lowest first: `[position][output]`, 16 of each.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(crate) struct Powers(pub(crate) [[i32; 256]; 5]);
+
+impl Default for Powers {
+    fn default() -> Self {
+        Self([[0; 256]; 5])
+    }
 }
 
 /// Work for vectors while a matrix unit multiplies. No closure: that would be compiled without the instructions.

@@ -1,6 +1,6 @@
 //! No matrix unit: no value of [`Matrix`] is ever made.
 
-use super::{Beside, Block, Products, SIDE};
+use super::{Activations, Beside, Block, Powers, SIDE};
 
 /// Proof that the unit may be used.
 #[derive(Debug, Clone, Copy)]
@@ -24,5 +24,7 @@ impl Tiles {
 
     pub(crate) const fn spin(&self, _: usize) {}
 
-    pub(crate) fn multiply(&self, _: Products, _: Block<'_>, _: &mut [i32; SIDE * SIDE], _: &mut impl Beside) {}
+    pub(crate) fn multiply(&self, _: Activations, _: Block<'_>, _: &mut [i32; SIDE * SIDE], _: &mut impl Beside) {}
+
+    pub(crate) fn multiply_unsigned(&self, _: [&[u8]; 4], _: usize, _: usize, _: &[u8], _: &mut Powers) {}
 }

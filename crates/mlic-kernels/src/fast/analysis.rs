@@ -3,11 +3,11 @@
 use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::{self, Node, SAMPLES_SCALE};
 use mlic_model::parameters::Requant;
+use rayon::prelude::*;
 
 use super::gdn::PackedGdn;
 use super::quantize::quantize_into;
-use super::strip_rows;
-use super::synthesis::{Fill, Nodes, PackedNode, Window};
+use super::synthesis::{Fill, Nodes, PackedNode, Plan, Walk, Window};
 use super::tables::Tables;
 use crate::cpu::Isa;
 use crate::map::{Map, Picture};
@@ -42,22 +42,23 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn analyze(&self, tables: &Tables, picture: &Picture<'_>, padded: [usize; 2]) -> Result<Map<i32>, OutOfMemory> {
-        self.analyze_in_strips(tables, picture, padded, strip_rows(padded[1] / SAMPLES_SCALE))
+        let plan = Plan::new(padded.map(|side| side / SAMPLES_SCALE), rayon::current_num_threads());
+        self.analyze_by(tables, picture, padded, plan)
     }
 
-    /// The same, so many rows of y at a time: no result depends on it.
+    /// The same by a plan: no result depends on it.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn analyze_in_strips(
+    pub fn analyze_by(
         &self,
         tables: &Tables,
         picture: &Picture<'_>,
         padded: [usize; 2],
-        strip_rows: usize,
+        plan: Plan,
     ) -> Result<Map<i32>, OutOfMemory> {
         let row_len = 3 * padded[1];
-        self.run(tables, padded, strip_rows, &mut |end, window: &mut Window| {
+        self.run(tables, padded, plan, &|end, window: &mut Window| {
             let first = window.end();
             let rows = window.append(end, row_len)?;
             (first..end).zip(rows.chunks_exact_mut(row_len.max(1))).for_each(|(row, to)| picture.padded_row(row, to));
@@ -70,16 +71,17 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn hyper_analyze(&self, tables: &Tables, y: &Map<i32>) -> Result<Map<i32>, OutOfMemory> {
-        self.hyper_analyze_in_strips(tables, y, strip_rows(y.width / analysis::LATENT_SCALE))
+        let plan = Plan::new([y.height, y.width].map(|side| side / analysis::LATENT_SCALE), rayon::current_num_threads());
+        self.hyper_analyze_by(tables, y, plan)
     }
 
-    /// The same, so many rows of z at a time: no result depends on it.
+    /// The same by a plan, of rows of z: no result depends on it.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn hyper_analyze_in_strips(&self, tables: &Tables, y: &Map<i32>, strip_rows: usize) -> Result<Map<i32>, OutOfMemory> {
+    pub fn hyper_analyze_by(&self, tables: &Tables, y: &Map<i32>, plan: Plan) -> Result<Map<i32>, OutOfMemory> {
         let row_len = y.width * y.channels;
-        self.run(tables, [y.height, y.width], strip_rows, &mut |end, window: &mut Window| {
+        self.run(tables, [y.height, y.width], plan, &|end, window: &mut Window| {
             let part = &y.data[window.end() * row_len..end * row_len];
             let rows = window.append(end, row_len)?;
             quantize_into(self.isa, part, self.requant, self.nodes.shapes[0].max, rows);
@@ -88,20 +90,27 @@ impl Analysis {
     }
 
     /// `input` are the rows and columns of node 0.
-    fn run(&self, tables: &Tables, input: [usize; 2], strip_rows: usize, fill: &mut Fill<'_>) -> Result<Map<i32>, OutOfMemory> {
+    fn run(&self, tables: &Tables, input: [usize; 2], plan: Plan, fill: &Fill<'_>) -> Result<Map<i32>, OutOfMemory> {
         let (Some(first), Some(last)) = (self.nodes.shapes.first(), self.nodes.shapes.last()) else { return Map::zeros(0, 0, 0) };
         let size @ [height, width] = input.map(|side| side / first.scale);
         let mut out = Map::zeros(height, width, last.channels)?;
-        let mut windows = self.nodes.windows();
-        let strip = strip_rows.max(1);
-        for (i, out) in out.data.chunks_mut((strip * width * last.channels).max(1)).enumerate() {
-            let rows = i * strip..((i + 1) * strip).min(height);
-            self.nodes.strip(tables, size, rows.end, &mut windows, fill, &mut |_, _| ())?;
-            if let (Some(node), [before @ .., _]) = (self.nodes.nodes.last(), windows.as_slice()) {
-                node.latents(&self.nodes.inputs(node, before, size), rows, out)?;
+        let row_len = (width * last.channels).max(1);
+        let (part_rows, strip_rows) = (plan.rows_of(height), plan.strip_rows.max(1));
+        let walk = Walk { nodes: &self.nodes, tables, size, threads: plan.threads };
+        out.data.par_chunks_mut(part_rows * row_len).enumerate().try_for_each(|(part, out)| {
+            let mut first = part * part_rows;
+            let mut windows = self.nodes.windows(first);
+            for out in out.chunks_mut(strip_rows * row_len) {
+                let rows = first..first + out.len() / row_len;
+                first = rows.end;
+                walk.strip(rows.end, &mut windows, fill, &mut |_, _| ())?;
+                if let (Some(node), [before @ .., _]) = (self.nodes.nodes.last(), windows.as_slice()) {
+                    node.latents(&walk.inputs(node, before), rows, plan.threads, out)?;
+                }
+                walk.forget(&mut windows);
             }
-            self.nodes.forget(size, &mut windows);
-        }
+            Ok(())
+        })?;
         Ok(out)
     }
 }

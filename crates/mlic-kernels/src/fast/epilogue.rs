@@ -6,7 +6,7 @@ use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
 use super::constants::{Rounding, Total};
 use super::gdn::SquareSums;
 use super::root::isqrt;
-use super::square::Sums;
+use super::square::{Sums, Terms};
 use super::tables::{Requantizer, Tables};
 use crate::arch::{MAX_LANES, Simd};
 
@@ -17,15 +17,10 @@ pub(super) trait Epilogue: Copy + Send + Sync {
 
     /// The rounded sums of a vector of outputs. `constants` are those of the vector, `at` is its number.
     #[inline(always)]
-    fn round<S: Simd>(&self, s: S, rounding: Rounding, constants: &[i64], _at: usize, sums: Sums<'_>) -> S::I32 {
+    fn round<S: Simd, T: Terms>(&self, s: S, rounding: Rounding, constants: &[i64], _at: usize, sums: Sums<'_, T>) -> S::I32 {
         let mut total = Total::<S>::new(s, constants);
-        // With a single term, as most layers have, nothing is left of the loop.
-        if let [place] = sums.places {
-            total.add(s, place.load(s, sums), &constants[S::LANES..]);
-        } else {
-            for (place, multipliers) in sums.places.iter().zip(constants[S::LANES..].chunks_exact(S::LANES)) {
-                total.add(s, place.load(s, sums), multipliers);
-            }
+        for term in 0..sums.terms.count() {
+            total.add(s, sums.of(s, term), &constants[(1 + term) * S::LANES..]);
         }
         rounding.apply(s, total.even, total.odd)
     }
@@ -167,9 +162,9 @@ impl Epilogue for Root<'_> {
     type Out = i32;
 
     #[inline(always)]
-    fn round<S: Simd>(&self, s: S, rounding: Rounding, constants: &[i64], at: usize, sums: Sums<'_>) -> S::I32 {
+    fn round<S: Simd, T: Terms>(&self, s: S, rounding: Rounding, constants: &[i64], at: usize, sums: Sums<'_, T>) -> S::I32 {
         match self.sums {
-            Some(own) => own.value(s, at, sums),
+            Some(own) => own.of_terms(s, at, sums),
             None => Linear { max: i32::MAX }.round(s, rounding, constants, at, sums),
         }
     }

@@ -18,7 +18,8 @@ use super::constants::Rounding;
 use super::epilogue::{Root, clamp};
 use super::layer::{Order, Part, Positions, at_least, band_rows};
 use super::pack::Layer;
-use super::square::Sums;
+use super::gammas::Gammas;
+use super::square::{Sums, Terms};
 use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
@@ -26,17 +27,36 @@ use crate::map::Rows;
 
 /// Bits of the lower part of a square.
 const LOW_BITS: u32 = 15;
-const LOW_MASK: i64 = (1 << LOW_BITS) - 1;
 
 /// A normalization with its gammas packed.
 #[derive(Debug, Clone)]
 pub(super) struct PackedGdn {
     isa: Isa,
+    sums: SumsOfSquares,
+    scaling: Scaling,
+}
+
+/// How its sums of squares are made.
+#[derive(Debug, Clone)]
+enum SumsOfSquares {
+    Layer(Box<SquareLayer>),
+    Gammas(Gammas),
+}
+
+/// A layer that makes them.
+#[derive(Debug, Clone)]
+struct SquareLayer {
     layer: Layer,
     spec: LayerSpec,
     level: LayerLevel,
     /// Where they fit 32 bits.
     sums: Option<SquareSums>,
+}
+
+/// What becomes of activations and roots.
+#[derive(Debug, Clone)]
+pub(super) struct Scaling {
+    channels: usize,
     /// Up to whole vectors, zeros beyond the channels.
     multipliers: Vec<i32>,
     output_shift: u32,
@@ -56,6 +76,47 @@ fn reciprocals() -> &'static Reciprocals {
 impl PackedGdn {
     /// The inverse one, of inputs of at most this magnitude.
     pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
+        let sums = match Gammas::new(isa, gdn, max)? {
+            Some(gammas) => SumsOfSquares::Gammas(gammas),
+            None => SumsOfSquares::Layer(Box::new(SquareLayer::new(isa, gdn, max)?)),
+        };
+        let mut multipliers = gdn.multipliers.clone();
+        multipliers.resize(gdn.channels().next_multiple_of(MAX_LANES), 0);
+        let (channels, output_shift, max) = (gdn.channels(), gdn.output_shift, gdn.max);
+        Ok(Self { isa, sums, scaling: Scaling { channels, multipliers, output_shift, max, reciprocals: None } })
+    }
+
+    /// The one that divides.
+    pub(super) fn divisive(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
+        let mut own = Self::new(isa, gdn, max)?;
+        own.scaling.reciprocals = Some(reciprocals());
+        Ok(own)
+    }
+
+    /// The rows of the output, by so many threads.
+    pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, threads: usize, out: &mut [i16]) -> Result<(), OutOfMemory> {
+        let Self { isa, sums, scaling } = self;
+        let len = input.width * input.channels;
+        let rows_len = band_rows(rows.len(), input.width, 8 * input.channels, threads);
+        out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each(|(i, out)| {
+            let first = rows.start + i * rows_len - input.first;
+            let x = &input.data[first * len..][..out.len()];
+            match sums {
+                SumsOfSquares::Gammas(gammas) => gammas.run(scaling, x, out),
+                SumsOfSquares::Layer(layer) => {
+                    let mut scratch = SCRATCH.take();
+                    let roots = layer.roots(*isa, x, &mut scratch)?;
+                    run(*isa, Scale { scaling, x, roots, out });
+                    SCRATCH.set(scratch);
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+impl SquareLayer {
+    fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
         let channels = gdn.channels();
         let term = TermSpec::node(NodeIndex(0), channels, false);
         let kernel = Kernel::Dense { size: 1 };
@@ -69,43 +130,21 @@ impl PackedGdn {
             bias: gdn.beta.clone(),
             output: Requant { multiplier: 0, shift: 0 },
         };
-        let mut multipliers = gdn.multipliers.clone();
-        multipliers.resize(channels.next_multiple_of(MAX_LANES), 0);
-        let sums = SquareSums::new(gdn, max)?;
-        Ok(Self { isa, layer, spec, level, sums, multipliers, output_shift: gdn.output_shift, max: gdn.max, reciprocals: None })
+        Ok(Self { layer, spec, level, sums: SquareSums::new(gdn, max, LOW_BITS)? })
     }
 
-    /// The one that divides.
-    pub(super) fn divisive(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
-        Ok(Self { reciprocals: Some(reciprocals()), ..Self::new(isa, gdn, max)? })
-    }
-
-    /// The rows of the output.
-    pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
-        let len = input.width * input.channels;
-        let rows_len = band_rows(rows.len(), input.width, 8 * input.channels);
-        out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each(|(i, out)| {
-            let first = rows.start + i * rows_len - input.first;
-            let mut scratch = SCRATCH.take();
-            self.band(&input.data[first * len..][..out.len()], &mut scratch, out)?;
-            SCRATCH.set(scratch);
-            Ok(())
-        })
-    }
-
-    fn band(&self, x: &[i16], scratch: &mut Scratch, out: &mut [i16]) -> Result<(), OutOfMemory> {
+    fn roots<'s>(&self, isa: Isa, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
         let channels = self.spec.outputs;
         let (upper, lower) = (at_least(&mut scratch.upper, x.len())?, at_least(&mut scratch.lower, x.len())?);
         let roots = at_least(&mut scratch.roots, x.len())?;
-        run(self.isa, Squares { x, upper, lower });
+        run(isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
         let inputs = [rows(upper), rows(lower)];
         let view = LayerView { spec: &self.spec, max: MAX_ACTIVATION, level: &self.level, weights: Vec::new() };
-        let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1 };
+        let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1, threads: 1 };
         part.run(Root { sums: self.sums.as_ref() }, Order::Plain, roots)?;
-        run(self.isa, Scale { gdn: self, x, roots, out });
-        Ok(())
+        Ok(roots)
     }
 }
 
@@ -120,8 +159,8 @@ pub(super) struct SquareSums {
 }
 
 impl SquareSums {
-    /// None where a sum may have more than 32 bits.
-    fn new(gdn: &Gdn, max: i32) -> Result<Option<Self>, OutOfMemory> {
+    /// For lower parts of so many bits. None where a sum may have more than 32 bits.
+    pub(super) fn new(gdn: &Gdn, max: i32, low_bits: u32) -> Result<Option<Self>, OutOfMemory> {
         let channels = gdn.channels();
         let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half(gdn.shift));
         let largest = |(c, gammas): (usize, &[i16])| {
@@ -129,25 +168,30 @@ impl SquareSums {
             i128::from(beta(c)) + i128::from(gammas) * i128::from(max).pow(2)
         };
         let fits = |sum: i128| (0..1 << 32).contains(&(sum >> gdn.shift));
-        if gdn.shift > LOW_BITS || !gdn.gamma.chunks_exact(channels.max(1)).enumerate().map(largest).all(fits) {
+        if gdn.shift > low_bits || !gdn.gamma.chunks_exact(channels.max(1)).enumerate().map(largest).all(fits) {
             return Ok(None);
         }
         let padded = channels.next_multiple_of(2 * MAX_LANES);
         Ok(Some(Self {
-            shifts: [(LOW_BITS - gdn.shift) as i32, gdn.shift as i32],
-            upper: memory::collect(padded, (0..padded).map(|c| (beta(c) >> LOW_BITS) as i32))?,
-            lower: memory::collect(padded, (0..padded).map(|c| (beta(c) & LOW_MASK) as i32))?,
+            shifts: [(low_bits - gdn.shift) as i32, gdn.shift as i32],
+            upper: memory::collect(padded, (0..padded).map(|c| (beta(c) >> low_bits) as i32))?,
+            lower: memory::collect(padded, (0..padded).map(|c| (beta(c) & ((1 << low_bits) - 1)) as i32))?,
         }))
     }
 
-    /// Those of vector number `at` of the channels, limited to 2^31 - 1.
-    ///
-    /// A sum of lower halves, of at most 2^16 gammas in all, leaves room for the lower bits of beta.
+    /// Those of a layer of both parts, for vector number `at` of the channels.
     #[inline(always)]
-    pub(super) fn value<S: Simd>(&self, s: S, at: usize, sums: Sums<'_>) -> S::I32 {
-        let &[upper, lower] = sums.places else { return s.splat(0) };
-        let upper = s.add(upper.load(s, sums), s.load(&self.upper[at * S::LANES..]));
-        let lower = s.add(lower.load(s, sums), s.load(&self.lower[at * S::LANES..]));
+    pub(super) fn of_terms<S: Simd, T: Terms>(&self, s: S, at: usize, sums: Sums<'_, T>) -> S::I32 {
+        self.value(s, at, sums.of(s, 0), sums.of(s, 1))
+    }
+
+    /// Those of the sums of the upper and the lower parts, limited to 2^31 - 1.
+    ///
+    /// A sum of lower parts, of at most 2^16 gammas in all, leaves room for the lower bits of beta.
+    #[inline(always)]
+    pub(super) fn value<S: Simd>(&self, s: S, at: usize, upper: S::I32, lower: S::I32) -> S::I32 {
+        let upper = s.add(upper, s.load(&self.upper[at * S::LANES..]));
+        let lower = s.add(lower, s.load(&self.lower[at * S::LANES..]));
         let [left, right] = self.shifts.map(|shift| s.splat(shift));
         let sum = s.add(s.shift_left_each(upper, left), s.shift_right_each(lower, right));
         // A sum of 32 bits looks negative.
@@ -190,7 +234,7 @@ impl Job for Squares<'_> {
 
 /// The products of activations and roots, or their quotients, as activations.
 struct Scale<'a> {
-    gdn: &'a PackedGdn,
+    scaling: &'a Scaling,
     x: &'a [i16],
     roots: &'a [i32],
     out: &'a mut [i16],
@@ -201,39 +245,51 @@ impl Job for Scale<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
-        let Self { gdn, x, roots, out } = self;
-        let channels = gdn.spec.outputs;
-        let whole = channels / S::LANES * S::LANES;
+        let Self { scaling, x, roots, out } = self;
+        let channels = scaling.channels;
         for ((x, roots), out) in x.chunks_exact(channels).zip(roots.chunks_exact(channels)).zip(out.chunks_exact_mut(channels)) {
-            for c in (0..whole).step_by(S::LANES) {
-                gdn.scale(s, c, &x[c..], &roots[c..], &mut out[c..]);
-            }
-            if whole < channels {
-                let (mut last_x, mut last_roots, mut last) = ([0; MAX_LANES], [0; MAX_LANES], [0; MAX_LANES]);
-                last_x[..channels - whole].copy_from_slice(&x[whole..]);
-                last_roots[..channels - whole].copy_from_slice(&roots[whole..]);
-                gdn.scale(s, whole, &last_x, &last_roots, &mut last);
-                out[whole..].copy_from_slice(&last[..channels - whole]);
+            for c in (0..channels).step_by(S::LANES) {
+                let mut last = [0; MAX_LANES];
+                let roots = &roots[c..];
+                let root = if let Some(roots) = roots.get(..S::LANES) {
+                    s.load(roots)
+                } else {
+                    last[..roots.len()].copy_from_slice(roots);
+                    s.load(&last)
+                };
+                scaling.scale(s, c, x, root, out);
             }
         }
     }
 }
 
-impl PackedGdn {
-    /// One vector of channels, from channel `first` on. A product of activation and root, or multiplier, is below 2^31.
+impl Scaling {
+    /// One vector of channels of a position, from channel `first` on. A product of activation and root, or multiplier, is below 2^31.
     #[inline(always)]
-    fn scale<S: Simd>(&self, s: S, first: usize, x: &[i16], roots: &[i32], out: &mut [i16]) {
-        let (roots, multipliers) = (s.load(roots), s.load(&self.multipliers[first..]));
+    pub(super) fn scale<S: Simd>(&self, s: S, first: usize, x: &[i16], root: S::I32, out: &mut [i16]) {
+        let (x, out) = (&x[first..], &mut out[first..]);
+        if x.len() >= S::LANES {
+            s.store_i16(self.scaled(s, first, s.load_i16(x), root), out);
+        } else {
+            let (mut whole, mut scaled) = ([0; MAX_LANES], [0; MAX_LANES]);
+            whole[..x.len()].copy_from_slice(x);
+            s.store_i16(self.scaled(s, first, s.load_i16(&whole), root), &mut scaled);
+            out.copy_from_slice(&scaled[..out.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn scaled<S: Simd>(&self, s: S, first: usize, x: S::I32, root: S::I32) -> S::I32 {
+        let multipliers = s.load(&self.multipliers[first..]);
         let (factor, m) = match self.reciprocals {
-            None => (roots, multipliers),
-            Some(reciprocals) => (multipliers, s.gather(reciprocals, roots)),
+            None => (root, multipliers),
+            Some(reciprocals) => (multipliers, s.gather(reciprocals, root)),
         };
-        let product = s.mul(s.load_i16(x), factor);
+        let product = s.mul(x, factor);
         let half = s.splat_wide(half(self.output_shift));
         let even = s.add_wide(s.mul_wide(s.even(product), s.even(m)), half);
         let odd = s.add_wide(s.mul_wide(s.odd(product), s.odd(m)), half);
-        let v = Rounding::of_shift(self.output_shift).apply(s, even, odd);
-        s.store_i16(clamp(s, v, self.max), out);
+        clamp(s, Rounding::of_shift(self.output_shift).apply(s, even, odd), self.max)
     }
 }
 
@@ -268,10 +324,45 @@ mod tests {
             let expected = reference::inverse_gdn(&gdn, &input).unwrap();
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
                 let packed = PackedGdn::new(isa, &gdn, max).unwrap();
-                assert_eq!(packed.sums.is_none(), is_wide, "shift {shift}");
+                if let SumsOfSquares::Layer(layer) = &packed.sums {
+                    assert_eq!(layer.sums.is_none(), is_wide, "shift {shift}");
+                }
                 let mut out = vec![0; input.data.len()];
-                packed.run(Rows::from(&input), 0..7, &mut out).unwrap();
+                packed.run(Rows::from(&input), 0..7, 1, &mut out).unwrap();
                 assert_eq!(out, expected.data, "{} with shift {shift}", isa.name());
+            }
+        }
+    }
+
+    /// Channels that do and do not fill vectors, tiles and groups, in one position and in more than are computed at once, at both ends of 16 bits.
+    #[test]
+    fn every_number_of_channels() {
+        for (channels, width) in [(1, 1), (2, 65), (15, 3), (16, 16), (17, 70), (64, 17), (65, 2), (96, 64), (130, 33)] {
+            let gamma: Vec<i16> = (0..channels * channels)
+                .map(|i| match (i / channels, i % channels) {
+                    (row, col) if row == col => i16::MAX,
+                    (row, col) if col == (row + 1) % channels => 32_000 - (row as i16),
+                    (_, col) => (col % 2) as i16,
+                })
+                .collect();
+            let gdn = Gdn {
+                input: NodeIndex(0),
+                max: 8191,
+                gamma,
+                beta: (0..channels as i64).map(|c| c << 30).collect(),
+                shift: 16,
+                multipliers: (0..channels as i32).map(|c| (1 << 15) + c).collect(),
+                output_shift: 32,
+            };
+            let data = (0..channels * width).map(|i| [32_767, -32_767, 0, 1, -8191, 255, 256, (i % 32_749) as i16][i * 7 % 8]).collect();
+            let input = Map { height: 1, width, channels, data };
+            let (inverse, divisive) = (reference::inverse_gdn(&gdn, &input).unwrap(), reference::gdn(&gdn, &input).unwrap());
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                let mut out = vec![0; input.data.len()];
+                PackedGdn::new(isa, &gdn, 32_767).unwrap().run(Rows::from(&input), 0..1, 1, &mut out).unwrap();
+                assert_eq!(out, inverse.data, "{}: {channels} channels", isa.name());
+                PackedGdn::divisive(isa, &gdn, 32_767).unwrap().run(Rows::from(&input), 0..1, 1, &mut out).unwrap();
+                assert_eq!(out, divisive.data, "{}: {channels} channels", isa.name());
             }
         }
     }

@@ -15,8 +15,8 @@ use rayon::prelude::*;
 
 use super::constants::{Constants, Rounding};
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::{Layer, Term, Weights};
-use super::square::{self, Chunks, Operands, Place, Square, Sums};
+use super::pack::{Layer, Parts, Term, Weights};
+use super::square::{self, Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
 use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::{Requantizer, Tables};
 use super::tile::accumulate;
@@ -28,7 +28,7 @@ use crate::map::{Map, Rows};
 const BAND_POSITIONS: usize = 192;
 /// Bytes of the inputs of a band, at most about, where that makes more positions: a band stages the rows around it too.
 const BAND_LEN: usize = 256 << 10;
-/// Bands of each thread, at least, where there are enough rows.
+/// Bands of each thread, at least, where there are enough rows and more than one thread.
 const BANDS_PER_THREAD: usize = 4;
 
 /// Which positions of the output are wanted.
@@ -150,21 +150,18 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
             staged.push(stage(s, buffer, *input, term, layer.size, at.middles(&rows)));
         }
         let width = inputs.first().map_or(0, |m| m.width);
-        let band = Stages { layer, constants, staged: &staged, epilogue };
-        match layer.matrix().filter(|_| S::HAS_MATRIX) {
-            Some(matrix) => {
-                scratch.chunks.cut(at, rows, width, layer.size);
-                band.squares::<S, V>(s, scratch, &matrix.tiles(), at.step(), out);
-            }
-            None if layer.is_winograd() => band.winograd::<S, P, V>(s, scratch, rows.len(), width, out),
-            None => {
-                scratch.places.clear();
-                let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
-                scratch.places.extend(rows.enumerate().flat_map(of_row));
-                band.tiles::<S, P, V>(s, scratch, out);
-            }
+        let band = Stages { layer, constants, staged: &staged, epilogue, at, rows, width };
+        let sums = std::mem::take(&mut scratch.sums);
+        match &layer.terms[..] {
+            [Term { weights: Weights::Squares(squares), .. }] if S::HAS_MATRIX => match squares.parts {
+                Parts::Sums => band.run::<S, P, V, _>(s, OneOfSums, scratch, out),
+                Parts::Bytes => band.run::<S, P, V, _>(s, OneOfBytes, scratch, out),
+                Parts::Limbs => band.run::<S, P, V, _>(s, OneOfLimbs, scratch, out),
+            },
+            [_] => band.run::<S, P, V, _>(s, OneOfSums, scratch, out),
+            _ => band.run::<S, P, V, _>(s, Several(&sums), scratch, out),
         }
-        scratch.inputs = buffers;
+        (scratch.inputs, scratch.sums) = (buffers, sums);
     }
 }
 
@@ -174,12 +171,34 @@ struct Stages<'a, E: Epilogue> {
     constants: &'a Constants,
     staged: &'a [Staged<'a>],
     epilogue: E,
+    at: Positions,
+    rows: Range<usize>,
+    /// Of the inputs.
+    width: usize,
 }
 
 impl<E: Epilogue> Stages<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize, T: Terms>(&self, s: S, terms: T, scratch: &mut Scratch, out: &mut [E::Out]) {
+        let Self { layer, at, width, .. } = *self;
+        match layer.matrix().filter(|_| S::HAS_MATRIX) {
+            Some(matrix) => {
+                scratch.chunks.cut(at, self.rows.clone(), width, layer.size);
+                self.squares::<S, V, T>(s, terms, scratch, &matrix.tiles(), out);
+            }
+            None if layer.is_winograd() => self.winograd::<S, P, V, T>(s, terms, scratch, out),
+            None => {
+                scratch.places.clear();
+                let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
+                scratch.places.extend(self.rows.clone().enumerate().flat_map(of_row));
+                self.tiles::<S, P, V, T>(s, terms, scratch, out);
+            }
+        }
+    }
+
     /// Block after block of the outputs, with accumulators in registers.
     #[inline(always)]
-    fn tiles<S: Simd, const P: usize, const V: usize>(&self, s: S, scratch: &mut Scratch, out: &mut [E::Out]) {
+    fn tiles<S: Simd, const P: usize, const V: usize, T: Terms>(&self, s: S, terms: T, scratch: &mut Scratch, out: &mut [E::Out]) {
         let Self { layer, staged, .. } = *self;
         let slots: [usize; P] = std::array::from_fn(|p| p);
         for block in 0..layer.outputs.div_ceil(layer.block) {
@@ -191,22 +210,22 @@ impl<E: Epilogue> Stages<'_, E> {
                     let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
                     square::store(s, &tile, square);
                 }
-                self.unfinished::<S, V>(s, scratch, &scratch.squares, &slots[..places.len()], out, block).all();
+                self.unfinished::<S, T, V>(s, terms, &scratch.squares, &slots[..places.len()], out, block).all();
             }
         }
     }
 
     /// Tiles of 2x2 positions, some beside each other at once.
     #[inline(always)]
-    fn winograd<S: Simd, const P: usize, const V: usize>(
+    fn winograd<S: Simd, const P: usize, const V: usize, T: Terms>(
         &self,
         s: S,
+        terms: T,
         scratch: &mut Scratch,
-        rows: usize,
-        width: usize,
         out: &mut [E::Out],
     ) {
-        let Self { layer, staged, .. } = *self;
+        let Self { layer, staged, width, .. } = *self;
+        let rows = self.rows.len();
         let slots: [usize; SIDE] = std::array::from_fn(|slot| slot);
         for strip in Strip::all(rows, width, P) {
             strip.patches::<S, P>(s, &mut scratch.winograd, &layer.terms, staged);
@@ -216,7 +235,7 @@ impl<E: Epilogue> Stages<'_, E> {
                 strip.sums::<S, P, V>(s, &mut scratch.winograd, &layer.terms, block, &mut scratch.squares);
                 for row in first_row..rows.min(first_row + 2) {
                     let out = &mut out[(row * width + column) * layer.outputs..][..slots.len() * layer.outputs];
-                    self.unfinished::<S, V>(s, scratch, &scratch.squares[row - first_row..], slots, out, block).all();
+                    self.unfinished::<S, T, V>(s, terms, &scratch.squares[row - first_row..], slots, out, block).all();
                 }
             }
         }
@@ -224,8 +243,16 @@ impl<E: Epilogue> Stages<'_, E> {
 
     /// Chunk after chunk of the positions, with the accumulators of a matrix unit. While it multiplies, vectors finish what it multiplied before.
     #[inline(always)]
-    fn squares<S: Simd, const V: usize>(&self, s: S, scratch: &mut Scratch, unit: &Tiles, step: usize, out: &mut [E::Out]) {
+    fn squares<S: Simd, const V: usize, T: Terms>(
+        &self,
+        s: S,
+        terms: T,
+        scratch: &mut Scratch,
+        unit: &Tiles,
+        out: &mut [E::Out],
+    ) {
         let Self { layer, staged, .. } = *self;
+        let step = self.at.step();
         let mut squares = std::mem::take(&mut scratch.squares);
         let half = squares.len() / 2;
         let (mut now, mut before) = squares.split_at_mut(half);
@@ -240,13 +267,13 @@ impl<E: Epilogue> Stages<'_, E> {
             let slots = &scratch.chunks.slots[chunk.places.clone()];
             let out_before = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
             let mut unfinished =
-                self.unfinished::<S, V>(s, scratch, before, slots_before, out_before, block_before).in_steps(steps);
-            for ((term, staged), place) in layer.terms.iter().zip(staged).zip(&scratch.sums) {
-                let squares = place.of(now);
+                self.unfinished::<S, T, V>(s, terms, before, slots_before, out_before, block_before).in_steps(steps);
+            for (i, (term, staged)) in layer.terms.iter().zip(staged).enumerate() {
+                let squares = &mut now[terms.first_square(i)..];
                 if let (Weights::Squares(weights), Data::Planes(planes)) = (&term.weights, staged.data) {
                     let Staged { position_len, row_len, .. } = *staged;
                     let operands = Operands { squares: weights, planes, position_len, row_len, size: layer.size };
-                    operands.multiply(unit, chunk, step, block, squares, &mut unfinished);
+                    operands.multiply::<T>(unit, chunk, step, block, squares, &mut unfinished);
                     continue;
                 }
                 for slot in slots {
@@ -259,21 +286,21 @@ impl<E: Epilogue> Stages<'_, E> {
             (slots_before, places_before, block_before) = (slots, chunk.places.clone(), block);
         }
         let out = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
-        self.unfinished::<S, V>(s, scratch, before, slots_before, out, block_before).all();
+        self.unfinished::<S, T, V>(s, terms, before, slots_before, out, block_before).all();
         scratch.squares = squares;
     }
 
     /// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
     #[inline(always)]
-    fn unfinished<'s, S: Simd, const V: usize>(
+    fn unfinished<'s, S: Simd, T: Terms, const V: usize>(
         &'s self,
         s: S,
-        scratch: &'s Scratch,
+        terms: T,
         squares: &'s [Square],
         slots: &'s [usize],
         out: &'s mut [E::Out],
         block: usize,
-    ) -> Unfinished<'s, S, E, V> {
+    ) -> Unfinished<'s, S, E, T, V> {
         let first = block * self.layer.block;
         let positions = out.get_mut(first..).unwrap_or_default().chunks_mut(self.layer.outputs);
         Unfinished {
@@ -282,7 +309,7 @@ impl<E: Epilogue> Stages<'_, E> {
             rounding: self.constants.rounding,
             constants: self.constants.block(block, S::LANES, V),
             first_vector: block * V,
-            places: &scratch.sums,
+            terms,
             squares,
             rest: slots.iter().zip(positions),
             width: (self.layer.outputs - first).min(self.layer.block),
@@ -292,7 +319,7 @@ impl<E: Epilogue> Stages<'_, E> {
 }
 
 /// What follows the sums of some places for a block of outputs, to be done in steps.
-struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
+struct Unfinished<'a, S: Simd, E: Epilogue, T: Terms, const V: usize> {
     s: S,
     epilogue: E,
     rounding: Rounding,
@@ -300,8 +327,7 @@ struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
     constants: &'a [i64],
     /// Number of the first vector of the block.
     first_vector: usize,
-    /// Of the sums of all terms.
-    places: &'a [Place],
+    terms: T,
     squares: &'a [Square],
     /// The positions of the squares that are wanted, each with its outputs from the first one of the block on.
     rest: Zip<Iter<'a, usize>, ChunksMut<'a, E::Out>>,
@@ -311,7 +337,7 @@ struct Unfinished<'a, S: Simd, E: Epilogue, const V: usize> {
     per_step: usize,
 }
 
-impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
+impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> {
     /// The same, to be finished in so many steps at most.
     #[inline(always)]
     fn in_steps(self, steps: usize) -> Self {
@@ -321,20 +347,33 @@ impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
     /// So many of the slots that are left.
     #[inline(always)]
     fn finish(&mut self, count: usize) {
-        let Self { s, epilogue, rounding, constants, first_vector, places, squares, width, .. } = *self;
-        let vector_len = (1 + places.len()) * S::LANES;
-        for (slot, out) in self.rest.by_ref().take(count) {
-            let out = &mut out[..width];
-            for v in 0..V {
-                if v * S::LANES >= width {
-                    break;
+        let (s, width) = (self.s, self.width);
+        if width == V * S::LANES {
+            for _ in 0..count {
+                let Some((slot, out)) = self.rest.next() else { break };
+                let out = &mut out[..V * S::LANES];
+                for v in 0..V {
+                    E::store(s, self.vector(*slot, v), &mut out[v * S::LANES..]);
                 }
-                let constants = &constants[v * vector_len..][..vector_len];
-                let sums = Sums { places, squares, slot: *slot, output: v * S::LANES };
-                let value = epilogue.round(s, rounding, constants, first_vector + v, sums);
-                put::<S, E>(s, epilogue.apply(s, value), out, v * S::LANES);
+            }
+        } else {
+            for _ in 0..count {
+                let Some((slot, out)) = self.rest.next() else { break };
+                for v in 0..width.div_ceil(S::LANES) {
+                    put::<S, E>(s, self.vector(*slot, v), &mut out[..width], v * S::LANES);
+                }
             }
         }
+    }
+
+    /// The outputs of a vector of the block.
+    #[inline(always)]
+    fn vector(&self, slot: usize, v: usize) -> S::I32 {
+        let Self { s, epilogue, rounding, constants, first_vector, terms, squares, .. } = *self;
+        let len = (1 + terms.count()) * S::LANES;
+        let constants = &constants[v * len..][..len];
+        let sums = Sums { terms, squares, slot, output: v * S::LANES };
+        epilogue.apply(s, epilogue.round(s, rounding, constants, first_vector + v, sums))
     }
 
     /// All that are left.
@@ -344,7 +383,7 @@ impl<S: Simd, E: Epilogue, const V: usize> Unfinished<'_, S, E, V> {
     }
 }
 
-impl<S: Simd, E: Epilogue, const V: usize> Beside for Unfinished<'_, S, E, V> {
+impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Beside for Unfinished<'_, S, E, T, V> {
     #[inline(always)]
     fn some(&mut self) {
         self.finish(self.per_step);
@@ -380,7 +419,7 @@ fn map_outputs<E: Epilogue>(
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
-    let part = Part { layer, view, inputs: &inputs, at, rows: 0..out.height };
+    let part = Part { layer, view, inputs: &inputs, at, rows: 0..out.height, threads: rayon::current_num_threads() };
     part.run(epilogue, Order::Plain, &mut out.data)?;
     Ok(out)
 }
@@ -401,11 +440,13 @@ pub(super) struct Part<'a> {
     pub(super) inputs: &'a [Rows<'a>],
     pub(super) at: Positions,
     pub(super) rows: Range<usize>,
+    /// That it is computed by.
+    pub(super) threads: usize,
 }
 
-/// Rows of a band, of so many rows of so many positions of so many bytes.
-pub(super) fn band_rows(height: usize, width: usize, position_len: usize) -> usize {
-    let fair_len = height.div_ceil(BANDS_PER_THREAD * rayon::current_num_threads());
+/// Rows of a band, of so many rows of so many positions of so many bytes, for so many threads.
+pub(super) fn band_rows(height: usize, width: usize, position_len: usize, threads: usize) -> usize {
+    let fair_len = if threads == 1 { height } else { height.div_ceil(BANDS_PER_THREAD * threads) };
     let positions = (BAND_LEN / position_len.max(1)).max(BAND_POSITIONS);
     (positions / width.max(1)).min(fair_len).max(1)
 }
@@ -413,10 +454,10 @@ pub(super) fn band_rows(height: usize, width: usize, position_len: usize) -> usi
 impl Part<'_> {
     /// Computes the rows band by band, on the threads at hand.
     pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
-        let Self { layer, view, inputs, at, ref rows } = *self;
+        let Self { layer, view, inputs, at, ref rows, threads } = *self;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
-        let rows_len = band_rows(rows.len(), width, position_len);
+        let rows_len = band_rows(rows.len(), width, position_len, threads);
         // Tiles of two rows are whole, as far as there are rows.
         let rows_len = if layer.is_winograd() { rows_len.next_multiple_of(2) } else { rows_len };
         let constants = &Constants::new(layer, view, at)?;

@@ -5,6 +5,7 @@ mod aligned;
 mod analysis;
 mod constants;
 mod epilogue;
+mod gammas;
 mod gdn;
 mod layer;
 mod linear;
@@ -25,7 +26,7 @@ pub use layer::{Positions, latent_layer, layer, residual_layer};
 pub use linear::linear_attention;
 pub use pack::Layer;
 pub use quantize::quantize;
-pub use synthesis::{Synthesis, strip_rows};
+pub use synthesis::{Plan, Synthesis};
 pub use tables::Tables;
 pub use window::local_attention;
 

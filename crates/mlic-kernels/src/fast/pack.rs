@@ -8,7 +8,7 @@ use mlic_model::model::Weights as Source;
 use super::aligned::Aligned;
 use super::layer::Positions;
 use super::winograd::{KERNEL, Winograd};
-use crate::arch::{Factors, Job, MAX_LANES, Matrix, Products, SIDE, Simd, run};
+use crate::arch::{Job, MAX_LANES, Matrix, SIDE, Simd, run};
 use crate::cpu::Isa;
 
 /// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
@@ -20,6 +20,8 @@ const BLOCK: usize = 16 * 64;
 const BYTE_MAX: i32 = i8::MAX as i32;
 /// Largest magnitude of a number whose halves are both signed bytes.
 const HALVES_MAX: i32 = i16::MAX as i32 - 128;
+/// Largest magnitude of a number whose limbs are; they go a little further.
+pub(super) const LIMBS_MAX: i32 = (1 << 13) - 1;
 
 /// A layer, ready to run on one instruction set.
 ///
@@ -68,30 +70,53 @@ pub(super) enum Weights {
     Winograd(Winograd),
 }
 
-/// Weights in the order in which a matrix unit reads them: `[square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. A square is of
-/// 32 outputs where weights are bytes, of 16 where they are words.
+/// Weights in the order in which a matrix unit reads them: `[block][square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. Squares with the same weights have
+/// them once.
 #[derive(Debug, Clone)]
 pub(super) struct Squares {
     pub(super) matrix: Matrix,
-    pub(super) products: Products,
+    pub(super) parts: Parts,
     /// Groups of a row of the kernel.
     pub(super) groups: usize,
     pub(super) weights: Aligned,
 }
 
-impl Squares {
-    /// How many squares hold the sums of 32 positions and 32 outputs: one for bytes, two or four for words.
-    pub(super) const fn count(&self) -> usize {
-        match self.products {
-            Products { weights: Factors::Words, .. } => 4,
-            Products { activations: Factors::Words, .. } => 2,
-            _ => 1,
+/// How numbers are multiplied by a matrix unit of bytes, and what the squares hold that it makes for 32 positions and 32 outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// Bytes by bytes: the sums, in one square.
+    Sums,
+    /// Words by bytes: the sums of upper bytes of activations above those of lower ones, each of 16 positions: two squares.
+    Bytes,
+    /// Words by words, up to [`LIMBS_MAX`]: three products instead of four, by Karatsuba. With [`limbs`] `a = 128 a1 + a0` and `b = 128 b1 + b0` the squares are sums of
+    /// `a1 b1`, `a0 b0` and `(a1 + a0) (b1 + b0)`, from which both of the others are to be taken.
+    Limbs,
+}
+
+impl Parts {
+    /// How these are multiplied; none if they are too large.
+    fn of(weights: Source<'_>, max: i32) -> Option<Self> {
+        match weights {
+            Source::Bytes(_) if max <= BYTE_MAX => Some(Self::Sums),
+            Source::Bytes(_) => Some(Self::Bytes),
+            Source::Words(_) => (max <= LIMBS_MAX && weights.iter().all(|w| w.abs() <= LIMBS_MAX)).then_some(Self::Limbs),
         }
     }
 
-    /// Bytes of one square.
+    /// Squares.
+    pub(super) const fn count(self) -> usize {
+        match self {
+            Self::Sums => 1,
+            Self::Bytes => 2,
+            Self::Limbs => 3,
+        }
+    }
+}
+
+impl Squares {
+    /// Bytes of the weights of one square.
     pub(super) const fn square_len(&self, rows: usize) -> usize {
-        rows * self.groups * 2 * SIDE * SIDE
+        rows * self.groups * 2 * BLOCK
     }
 }
 
@@ -181,8 +206,9 @@ impl Job for Pack<'_> {
         }
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let terms = terms.map(|(i, (weights, max))| {
-            let method = matrix.map_or_else(|| Method::of::<S>(*weights, *max), Method::Squares);
-            term(spec, i, block, *weights, *max, method)
+            let squares = matrix.zip(Parts::of(*weights, *max));
+            let method = squares.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, parts)| Method::Squares(unit, parts));
+            term(spec, i, block, *weights, method)
         });
         let terms = terms.collect::<Result<_, _>>()?;
         Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, positions: POSITIONS, terms })
@@ -196,7 +222,7 @@ enum Method {
     /// With what stands for zero.
     Quads(u8),
     Halves,
-    Squares(Matrix),
+    Squares(Matrix, Parts),
 }
 
 impl Method {
@@ -210,14 +236,7 @@ impl Method {
     }
 }
 
-fn term(
-    spec: &LayerSpec,
-    index: usize,
-    block: usize,
-    weights: Source<'_>,
-    max: i32,
-    method: Method,
-) -> Result<Term, OutOfMemory> {
+fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, method: Method) -> Result<Term, OutOfMemory> {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
@@ -230,7 +249,7 @@ fn term(
             let group = if matches!(method, Method::Pairs) { 2 } else { 4 };
             let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
             let weights = match method {
-                Method::Squares(matrix) => Weights::Squares(shape.squares(matrix, weights, max)?),
+                Method::Squares(matrix, parts) => Weights::Squares(shape.squares(matrix, parts, weights)?),
                 Method::Quads(zero) => shape.quads(weights, zero.into())?,
                 Method::Halves => shape.halves(weights)?,
                 Method::Pairs => Weights::Pairs(shape.pack(weights, low_half)?),
@@ -245,6 +264,14 @@ fn term(
 pub(super) const fn halves(v: i32) -> [i32; 2] {
     let lower = v as i8 as i32;
     [(v - lower) >> 8, lower]
+}
+
+/// A number, at most [`LIMBS_MAX`], as `128 * upper + lower` of signed bytes, and their sum, which is one too.
+#[inline(always)]
+pub(super) const fn limbs(v: i16) -> [i8; 3] {
+    let lower = (v << 9) >> 9;
+    let upper = (v - lower) >> 7;
+    [upper as i8, lower as i8, (upper + lower) as i8]
 }
 
 /// A weight as the low half of a pair.
@@ -334,20 +361,20 @@ impl Dense {
         Ok(Weights::Halves { upper: upper.transpose()?, lower })
     }
 
-    fn squares(&self, matrix: Matrix, weights: Source<'_>, max: i32) -> Result<Squares, OutOfMemory> {
+    fn squares(&self, matrix: Matrix, parts: Parts, weights: Source<'_>) -> Result<Squares, OutOfMemory> {
         let Self { size, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(2 * SIDE);
-        let is_words = matches!(weights, Source::Words(_));
-        let per_square = if is_words { SIDE / 2 } else { SIDE };
-        let len = outputs.div_ceil(SIDE) * (SIDE / per_square) * size * groups * 2 * SIDE * SIDE;
+        let per_block = if parts == Parts::Limbs { parts.count() } else { 1 };
         let mut packed = Aligned::default();
-        let bytes = packed.zeros(len)?;
+        let bytes = packed.zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
         // Where groups begin; each is of two blocks, in which 4 weights of an output lie together, 64 bytes before its next 4.
-        let group = |o: usize, row: usize| (o / per_square * size + row) * groups * 2 * BLOCK;
+        let group = |o: usize, part: usize, row: usize| {
+            ((o / SIDE * per_block + part) * size + row) * groups * 2 * BLOCK + o % SIDE / 16 * BLOCK
+        };
         let at = |o: usize| o % 16 * 4;
         match weights {
             Source::Bytes(weights) => self.rows(weights, |o, row, weights| {
-                let blocks = bytes[group(o, row) + o % SIDE / 16 * BLOCK..].chunks_mut(2 * BLOCK);
+                let blocks = bytes[group(o, 0, row)..].chunks_mut(2 * BLOCK);
                 for (block, weights) in blocks.zip(weights.chunks(64)) {
                     for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
                         line[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
@@ -355,19 +382,29 @@ impl Dense {
                 }
             })?,
             Source::Words(weights) => self.rows(weights, |o, row, weights| {
-                let blocks = bytes[group(o, row)..].chunks_exact_mut(2 * BLOCK);
-                for (blocks, weights) in blocks.zip(weights.chunks(64)) {
-                    let (upper, lower) = blocks.split_at_mut(BLOCK);
-                    let lines = upper.as_chunks_mut::<64>().0.iter_mut().zip(lower.as_chunks_mut::<64>().0);
-                    for ((upper, lower), weights) in lines.zip(weights.as_chunks::<4>().0) {
-                        upper[at(o)..][..4].copy_from_slice(&weights.map(|w| (w >> 8) as u8));
-                        lower[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
+                for part in 0..per_block {
+                    let blocks = bytes[group(o, part, row)..].chunks_mut(2 * BLOCK);
+                    for (block, weights) in blocks.zip(weights.chunks(64)) {
+                        for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
+                            line[at(o)..][..4].copy_from_slice(&weights.map(|w| limbs(w)[part] as u8));
+                        }
                     }
                 }
             })?,
         }
-        let factors = |is_words| if is_words { Factors::Words } else { Factors::Bytes };
-        let products = Products { activations: factors(is_words || max > BYTE_MAX), weights: factors(is_words) };
-        Ok(Squares { matrix, products, groups, weights: packed })
+        Ok(Squares { matrix, parts, groups, weights: packed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limbs_are_bytes() {
+        for v in -LIMBS_MAX..=LIMBS_MAX {
+            let [upper, lower, sum] = limbs(v as i16).map(i32::from);
+            assert_eq!((128 * upper + lower, upper + lower), (v, sum));
+        }
     }
 }

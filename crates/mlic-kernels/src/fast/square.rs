@@ -1,16 +1,15 @@
 //! Bands of a layer by a matrix unit: accumulators of 32 positions x 32 outputs, in memory, from which vectors go on as from a tile in registers.
 //!
-//! Products of words are those of their bytes: `a b = (a1 b1 << 16) + ((a1 b0 + a0 b1) << 8) + a0 b0`, where upper bytes are signed and lower ones
-//! are not. Parts may wrap: the whole sum fits (`mlic_model::proof`).
+//! Products of words are put together from those of bytes ([`Parts`]). Parts may wrap: the whole sum fits (`mlic_model::proof`).
 
 use std::ops::Range;
 
 use mlic_core::memory::OutOfMemory;
 
 use super::layer::{Positions, reserve_all};
-use super::pack::{Squares, Term, Weights};
+use super::pack::{Parts, Squares, Term, Weights};
 use super::tile::Tile;
-use crate::arch::{Beside, Block, Factors, SIDE, Simd, Tiles};
+use crate::arch::{Activations, Beside, Block, SIDE, Simd, Tiles};
 
 /// Positions that are multiplied at once.
 pub(super) struct Chunk {
@@ -77,19 +76,133 @@ impl Chunks {
     }
 }
 
-/// Sums of a chunk for 32 outputs, `[position][output]`, or four quarters of 16 positions x 16 outputs that make some of them.
+/// Sums of a chunk for 32 outputs, `[position][output]`, or two halves that make some of them.
 pub(super) type Square = [i32; SIDE * SIDE];
 
 /// The sums of all terms for one position and a vector of outputs.
 #[derive(Clone, Copy)]
-pub(super) struct Sums<'a> {
-    pub(super) places: &'a [Place],
+pub(super) struct Sums<'a, T: Terms> {
+    pub(super) terms: T,
     pub(super) squares: &'a [Square],
     /// The position, of those of the squares.
     pub(super) slot: usize,
     /// The first output, of those of the squares.
     pub(super) output: usize,
 }
+
+impl<T: Terms> Sums<'_, T> {
+    /// Those of one term.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(self, s: S, term: usize) -> S::I32 {
+        self.terms.load(s, term, self.squares, self.slot, self.output)
+    }
+}
+
+/// How many terms a layer has, and what squares hold of them. Of a single term, as most layers have, the compiler knows both.
+pub(super) trait Terms: Copy {
+    /// How it is multiplied, if that is always the same.
+    const PARTS: Option<Parts> = None;
+
+    fn count(self) -> usize;
+
+    /// The first square of a term.
+    fn first_square(self, _term: usize) -> usize {
+        0
+    }
+
+    /// The sums of a term.
+    fn load<S: Simd>(self, s: S, term: usize, squares: &[Square], slot: usize, output: usize) -> S::I32;
+}
+
+/// One term, of [`Parts::Sums`].
+#[derive(Clone, Copy)]
+pub(super) struct OneOfSums;
+
+/// One term, of [`Parts::Bytes`].
+#[derive(Clone, Copy)]
+pub(super) struct OneOfBytes;
+
+/// One term, of [`Parts::Limbs`].
+#[derive(Clone, Copy)]
+pub(super) struct OneOfLimbs;
+
+/// Where the sums of each of some terms are.
+#[derive(Clone, Copy)]
+pub(super) struct Several<'a>(pub(super) &'a [Place]);
+
+impl Terms for OneOfSums {
+    const PARTS: Option<Parts> = Some(Parts::Sums);
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        s.load(&squares[0][slot % SIDE * SIDE + output..])
+    }
+}
+
+impl Terms for OneOfBytes {
+    const PARTS: Option<Parts> = Some(Parts::Bytes);
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        let square = &squares[slot / HALF];
+        let row = slot % HALF * SIDE;
+        let upper = s.shift_left::<8>(s.load(&square[row + output..]));
+        s.add(upper, s.load(&square[HALF * SIDE + row + output..]))
+    }
+}
+
+impl Terms for OneOfLimbs {
+    const PARTS: Option<Parts> = Some(Parts::Limbs);
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        let at = slot % SIDE * SIDE + output;
+        let (upper, lower, both) = (s.load(&squares[0][at..]), s.load(&squares[1][at..]), s.load(&squares[2][at..]));
+        let middle = s.sub(s.sub(both, upper), lower);
+        s.add(s.add(s.shift_left::<14>(upper), s.shift_left::<7>(middle)), lower)
+    }
+}
+
+impl Terms for Several<'_> {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn first_square(self, term: usize) -> usize {
+        self.0[term].first
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, term: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
+        let Place { parts, first } = self.0[term];
+        let squares = &squares[first..];
+        match parts {
+            Parts::Sums => OneOfSums.load(s, 0, squares, slot, output),
+            Parts::Bytes => OneOfBytes.load(s, 0, squares, slot, output),
+            Parts::Limbs => OneOfLimbs.load(s, 0, squares, slot, output),
+        }
+    }
+}
+
+/// Positions of one operand of a matrix unit, and outputs.
+const HALF: usize = SIDE / 2;
 
 /// Where the sums of a term for a chunk and 32 outputs are.
 #[derive(Clone, Copy)]
@@ -99,17 +212,6 @@ pub(super) struct Place {
     first: usize,
 }
 
-/// What squares hold.
-#[derive(Clone, Copy)]
-enum Parts {
-    /// The sums, in one square.
-    Sums,
-    /// Sums of upper bytes of activations above those of lower ones, each of 16 positions: two squares.
-    Bytes,
-    /// Sums of products by the power of 256 that they count, the highest first, each of 16 positions and 16 outputs: two squares for 16 positions.
-    Words,
-}
-
 impl Place {
     /// For all terms, and how many squares these are.
     pub(super) fn of_terms(terms: &[Term], places: &mut Vec<Self>) -> usize {
@@ -117,11 +219,7 @@ impl Place {
         let mut first = 0;
         for term in terms {
             let (count, parts) = match &term.weights {
-                Weights::Squares(squares) => match squares.count() {
-                    1 => (1, Parts::Sums),
-                    2 => (2, Parts::Bytes),
-                    count => (count, Parts::Words),
-                },
+                Weights::Squares(squares) => (squares.parts.count(), squares.parts),
                 // One for each of two rows.
                 Weights::Winograd(_) => (2, Parts::Sums),
                 _ => (1, Parts::Sums),
@@ -130,33 +228,6 @@ impl Place {
             first += count;
         }
         first
-    }
-
-    /// The sums of this term.
-    #[inline(always)]
-    pub(super) fn load<S: Simd>(self, s: S, Sums { squares, slot, output, .. }: Sums<'_>) -> S::I32 {
-        let squares = &squares[self.first..];
-        const HALF: usize = SIDE / 2;
-        let row = slot % HALF * SIDE;
-        match self.parts {
-            Parts::Sums => s.load(&squares[0][slot * SIDE + output..]),
-            Parts::Bytes => {
-                let square = &squares[slot / HALF];
-                let upper = s.shift_left::<8>(s.load(&square[row + output..]));
-                s.add(upper, s.load(&square[HALF * SIDE + row + output..]))
-            }
-            Parts::Words => {
-                let square = &squares[2 * (slot / HALF) + output / HALF];
-                let upper = s.shift_left::<8>(s.load(&square[row..]));
-                let upper = s.add(upper, s.load(&square[row + HALF..]));
-                s.add(s.shift_left::<8>(upper), s.load(&square[HALF * SIDE + row..]))
-            }
-        }
-    }
-
-    /// Its squares.
-    pub(super) fn of<'a>(&self, squares: &'a mut [Square]) -> &'a mut [Square] {
-        &mut squares[self.first..]
     }
 }
 
@@ -173,7 +244,7 @@ pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S
 /// A term of a layer, as a matrix unit reads it.
 pub(super) struct Operands<'a> {
     pub(super) squares: &'a Squares,
-    pub(super) planes: [&'a [u8]; 2],
+    pub(super) planes: [&'a [u8]; 3],
     /// Bytes of a position, and of a row of positions.
     pub(super) position_len: usize,
     pub(super) row_len: usize,
@@ -184,13 +255,13 @@ pub(super) struct Operands<'a> {
 impl Operands<'_> {
     /// Pieces of work of [`Self::multiply`].
     pub(super) fn steps(squares: &Squares, size: usize) -> usize {
-        squares.count() * size * squares.groups
+        squares.parts.count() * size * squares.groups
     }
 
     /// The squares of a chunk for block number `block` of the outputs. Those of positions and outputs that are not wanted mean nothing. After
     /// each piece of work some of `other` is done.
     #[inline(always)]
-    pub(super) fn multiply(
+    pub(super) fn multiply<T: Terms>(
         &self,
         tiles: &Tiles,
         chunk: &Chunk,
@@ -199,22 +270,41 @@ impl Operands<'_> {
         to: &mut [Square],
         other: &mut impl Beside,
     ) {
+        let Self { squares, position_len, .. } = *self;
+        let (start, second) = (chunk.first * position_len, (chunk.first + SIDE / 2 * step) * position_len);
+        match T::PARTS.unwrap_or(squares.parts) {
+            Parts::Sums => {
+                let block = self.block(step, [(0, start), (0, second)], block);
+                tiles.multiply(Activations::Bytes, block, &mut to[0], other);
+            }
+            Parts::Bytes => {
+                for (start, to) in [start, second].into_iter().zip(to) {
+                    let block = self.block(step, [(0, start), (1, start)], block);
+                    tiles.multiply(Activations::Words, block, to, other);
+                }
+            }
+            Parts::Limbs => {
+                for (part, to) in to.iter_mut().enumerate().take(Parts::Limbs.count()) {
+                    let block = self.block(step, [(part, start), (part, second)], Parts::Limbs.count() * block + part);
+                    tiles.multiply(Activations::Bytes, block, to, other);
+                }
+            }
+        }
+    }
+
+    /// Operands that begin at these bytes of these planes, and the weights of this number.
+    #[inline(always)]
+    fn block(&self, step: usize, operands: [(usize, usize); 2], number: usize) -> Block<'_> {
         let Self { squares, planes, position_len, row_len, size } = *self;
-        let Squares { products, groups, .. } = *squares;
-        let (stride, start) = (step * position_len, chunk.first * position_len);
+        let [(a, first), (b, second)] = operands;
         let len = squares.square_len(size);
-        let is_words = |factors| usize::from(factors == Factors::Words);
-        for (n, m) in (0..=is_words(products.weights)).flat_map(|n| (0..=is_words(products.activations)).map(move |m| (n, m))) {
-            let square = block * (1 + is_words(products.weights)) + n;
-            let weights = &squares.weights.bytes()[square * len..][..len];
-            // Two times 16 positions, or two bytes of 16.
-            let places = match products.activations {
-                Factors::Bytes => [start, start + SIDE / 2 * stride].map(|at| (planes[0], at)),
-                Factors::Words => planes.map(|plane| (plane, start + m * SIDE / 2 * stride)),
-            };
-            let activations = places.map(|(plane, at)| &plane[at..]);
-            let block = Block { activations, stride, row_len, rows: size, groups, weights };
-            tiles.multiply(products, block, &mut to[m * (1 + is_words(products.weights)) + n], other);
+        Block {
+            activations: [&planes[a][first..], &planes[b][second..]],
+            stride: step * position_len,
+            row_len,
+            rows: size,
+            groups: squares.groups,
+            weights: &squares.weights.bytes()[number * len..][..len],
         }
     }
 }

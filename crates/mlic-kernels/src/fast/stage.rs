@@ -7,8 +7,8 @@ use mlic_core::memory::OutOfMemory;
 
 use super::aligned::Aligned;
 use super::layer::reserve_all;
-use super::pack::{Term, Weights, halves};
-use crate::arch::{Factors, SIDE, Simd};
+use super::pack::{Parts, Term, Weights, halves, limbs};
+use crate::arch::{SIDE, Simd};
 use crate::map::Rows;
 
 /// Elements of one input around a band. Position (row, col) of the band begins, with the top left of its neighbourhood, at
@@ -25,15 +25,15 @@ pub(super) struct Staged<'a> {
 pub(super) enum Data<'a> {
     Wide(&'a [i16]),
     Bytes(&'a [u8]),
-    /// Bytes, or upper bytes and lower bytes; for a matrix unit with room after them.
-    Planes([&'a [u8]; 2]),
+    /// Bytes, upper bytes and lower bytes, or limbs; for a matrix unit with room after them.
+    Planes([&'a [u8]; 3]),
 }
 
 /// Memory for one staged input; kept from band to band.
 #[derive(Default)]
 pub(super) struct Buffer {
     wide: Vec<i16>,
-    planes: [Aligned; 2],
+    planes: [Aligned; 3],
 }
 
 /// A block of a matrix unit reads so many positions, and whole groups of the last one's channels.
@@ -48,11 +48,8 @@ impl Buffer {
         let planes = |planes: &mut [Aligned], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
         match &term.weights {
             Weights::Pairs(_) if size == 1 && term.padded == term.channels => Ok(()),
-            Weights::Squares(squares) if squares.products.activations == Factors::Words => {
-                planes(&mut self.planes, len + room(term))
-            }
-            Weights::Squares(_) => planes(&mut self.planes[..1], len + room(term)),
-            Weights::Halves { .. } => planes(&mut self.planes, len),
+            Weights::Squares(squares) => planes(&mut self.planes[..squares.parts.count()], len + room(term)),
+            Weights::Halves { .. } => planes(&mut self.planes[..2], len),
             Weights::Quads { .. } => planes(&mut self.planes[..1], len),
             Weights::Winograd(_) => reserve_all(&mut self.wide, len + (width + size) * term.padded),
             _ => reserve_all(&mut self.wide, len),
@@ -74,7 +71,7 @@ pub(super) fn stage<'a, S: Simd>(
     let position_len = term.padded;
     let rows_len = (rows.len() + size - 1) * row_len;
     let part = Part { input, term, size, rows: rows.clone() };
-    let [upper, lower] = &mut buffer.planes;
+    let [upper, lower, both] = &mut buffer.planes;
     let data = match term.weights {
         Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
             let (position_len, row_len) = (input.channels, input.width * input.channels);
@@ -82,20 +79,25 @@ pub(super) fn stage<'a, S: Simd>(
             return Staged { data: Data::Wide(data), row_len, position_len };
         }
         Weights::Squares(ref squares) => {
-            let room = room(term);
-            let is_words = squares.products.activations == Factors::Words;
-            if is_words {
-                part.fill(upper.of_len(rows_len + room), Upper);
-                part.fill(lower.of_len(rows_len + room), Lower);
-            } else {
-                part.fill(upper.of_len(rows_len + room), Lower);
+            let len = rows_len + room(term);
+            match squares.parts {
+                Parts::Sums => part.fill(upper.of_len(len), Lower),
+                Parts::Bytes => {
+                    part.fill(upper.of_len(len), Upper);
+                    part.fill(lower.of_len(len), Lower);
+                }
+                Parts::Limbs => {
+                    part.fill(upper.of_len(len), Limb::<0>);
+                    part.fill(lower.of_len(len), Limb::<1>);
+                    part.fill(both.of_len(len), Limb::<2>);
+                }
             }
-            Data::Planes([upper.bytes(), lower.bytes()])
+            Data::Planes([upper.bytes(), lower.bytes(), both.bytes()])
         }
         Weights::Halves { .. } => {
             part.fill(upper.of_len(rows_len), UpperHalf);
             part.fill(lower.of_len(rows_len), Lower);
-            Data::Planes([upper.bytes(), lower.bytes()])
+            Data::Planes([upper.bytes(), lower.bytes(), &[]])
         }
         Weights::Quads { .. } => {
             part.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
@@ -130,6 +132,10 @@ struct Upper;
 #[derive(Clone, Copy)]
 struct UpperHalf;
 
+/// One of its limbs.
+#[derive(Clone, Copy)]
+struct Limb<const PART: usize>;
+
 /// Lower byte: all of an activation of a byte.
 #[derive(Clone, Copy)]
 struct Lower;
@@ -155,6 +161,14 @@ impl Form for UpperHalf {
     #[inline(always)]
     fn of(self, v: i16) -> u8 {
         halves(v.into())[0] as u8
+    }
+}
+
+impl<const PART: usize> Form for Limb<PART> {
+    type Out = u8;
+    #[inline(always)]
+    fn of(self, v: i16) -> u8 {
+        limbs(v)[PART] as u8
     }
 }
 

@@ -1,5 +1,6 @@
 //! The integer synthesis strip by strip (SPEC 5.7), and what the analysis shares with it: every node keeps the rows that are still to be read, and computes each row once. Memory
-//! grows with the width of the picture and the height of a strip, not with the picture.
+//! grows with the width of the picture and the height of a strip, not with the picture. A picture that is high enough is cut into as many parts as there are threads, each with
+//! nodes of its own: threads then wait for each other once, and find in their caches what they have written.
 
 use std::ops::Range;
 
@@ -7,6 +8,7 @@ use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
 use mlic_model::parameters::Requant;
 use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
+use rayon::prelude::*;
 
 use super::epilogue::{Gelu, Latent, Linear, Samples};
 use super::gdn::PackedGdn;
@@ -17,13 +19,37 @@ use super::tables::{Requantizer, Tables};
 use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
-/// Positions of y in a strip, at least about: enough for all threads.
-const STRIP_POSITIONS: usize = 128;
+/// Positions of y in a strip for each thread that computes it, at least about.
+const STRIP_POSITIONS: usize = 64;
+/// Rows of y of a part, at least: two more, about, are computed for each neighbour of a part.
+const PART_ROWS: usize = 12;
 
-/// Rows of y in a strip of a picture whose y has so many columns: an even number, since some layers are computed by pairs of rows.
-#[must_use]
-pub fn strip_rows(width: usize) -> usize {
-    STRIP_POSITIONS.div_ceil(width.max(1)).next_multiple_of(2)
+/// How a transform goes through a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows of y of a part. Parts are computed side by side; what a part needs of its neighbours it computes itself.
+    pub part_rows: usize,
+    /// Rows of y of a strip. Strips of a part follow one another.
+    pub strip_rows: usize,
+    /// Threads that compute a part.
+    pub threads: usize,
+}
+
+impl Plan {
+    /// For a picture whose y has these rows and columns: a part for each thread where that does not cost too much, and strips that are large enough for the threads
+    /// of a part. Rows of strips are even, since some layers are computed by pairs of rows.
+    #[must_use]
+    pub fn new([height, width]: [usize; 2], threads: usize) -> Self {
+        let parts = (height / PART_ROWS).clamp(1, threads.max(1));
+        let threads = threads.div_ceil(parts);
+        let strip_rows = (STRIP_POSITIONS * threads).div_ceil(width.max(1)).next_multiple_of(2);
+        Self { part_rows: height.div_ceil(parts).max(1), strip_rows, threads }
+    }
+
+    /// Rows of the parts of so many rows, at least one.
+    pub(super) fn rows_of(self, height: usize) -> usize {
+        self.part_rows.clamp(1, height.max(1))
+    }
 }
 
 /// The integer synthesis of a model with its weights packed for one instruction set.
@@ -99,15 +125,22 @@ impl PackedNode {
         (first * self.stride).saturating_sub(self.halo)..(end * self.stride + self.halo + 1).saturating_sub(self.stride)
     }
 
-    fn run(&self, tables: &Tables, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i16]) -> Result<(), OutOfMemory> {
+    fn run(
+        &self,
+        tables: &Tables,
+        inputs: &[Rows<'_>],
+        rows: Range<usize>,
+        threads: usize,
+        out: &mut [i16],
+    ) -> Result<(), OutOfMemory> {
         let (own, layer) = match &self.operator {
             Operator::Layer(own, layer) => (own, layer),
-            Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), out)),
+            Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
         let Some(view) = own.view() else { return Ok(()) };
         let rows = rows.start / self.factor()..rows.end / self.factor();
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
-        let part = Part { layer, view: &view, inputs, at: self.positions(), rows };
+        let part = Part { layer, view: &view, inputs, at: self.positions(), rows, threads };
         match view.spec.epilogue {
             Kind::Gelu => part.run(Gelu { tables, output: Requantizer::new(view.level.output, view.max) }, order, out),
             Kind::Pixel => part.run(Samples { max: view.max }, order, out),
@@ -125,10 +158,10 @@ impl PackedNode {
     }
 
     /// The rows of such a node.
-    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, out: &mut [i32]) -> Result<(), OutOfMemory> {
+    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, threads: usize, out: &mut [i32]) -> Result<(), OutOfMemory> {
         let Operator::Layer(own, layer) = &self.operator else { return Ok(()) };
         let Some(view) = own.view() else { return Ok(()) };
-        Part { layer, view: &view, inputs, at: self.positions(), rows }.run(Latent, Order::Plain, out)
+        Part { layer, view: &view, inputs, at: self.positions(), rows, threads }.run(Latent, Order::Plain, out)
     }
 }
 
@@ -181,7 +214,6 @@ fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfM
 }
 
 /// The rows of a node that are at hand.
-#[derive(Default)]
 pub(super) struct Window {
     rows: Range<usize>,
     /// Begins with the rows; what follows is room that has been used before.
@@ -237,22 +269,28 @@ impl Synthesis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
-        self.run_in_strips(tables, latent, strip_rows(latent.width))
+        let plan = Plan::new([latent.height, latent.width], rayon::current_num_threads());
+        self.run_by(tables, latent, plan)
     }
 
-    /// The same, so many rows of y at a time: no result depends on it.
+    /// The same by a plan: no result depends on it.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn run_in_strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize) -> Result<Map<u8>, OutOfMemory> {
+    pub fn run_by(&self, tables: &Tables, latent: &Map<i32>, plan: Plan) -> Result<Map<u8>, OutOfMemory> {
         let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
-        let mut samples = Vec::new();
-        memory::reserve(&mut samples, 3 * height * width)?;
+        let mut samples = memory::zeros(3 * height * width)?;
         let last = self.nodes.nodes.len();
-        self.strips(tables, latent, strip_rows, &mut |node, rows| {
-            if node == last {
-                samples.extend(rows.iter().map(|v| *v as u8));
-            }
+        let part_rows = plan.rows_of(latent.height);
+        let parts = samples.par_chunks_mut((3 * width * synthesis::SCALE * part_rows).max(1)).enumerate();
+        parts.try_for_each(|(part, samples)| {
+            let first = part * part_rows;
+            let mut rest = samples.iter_mut();
+            self.strips(tables, latent, first..latent.height.min(first + part_rows), plan, &mut |node, rows| {
+                if node == last {
+                    rest.by_ref().zip(rows).for_each(|(to, v)| *to = *v as u8);
+                }
+            })
         })?;
         Ok(Map { height, width, channels: 3, data: samples })
     }
@@ -267,7 +305,8 @@ impl Synthesis {
         let (height, width) = (shape.scale * latent.height, shape.scale * latent.width);
         let mut data = Vec::new();
         memory::reserve(&mut data, height * width * shape.channels)?;
-        self.strips(tables, latent, strip_rows(latent.width), &mut |at, rows| {
+        let plan = Plan::new([latent.height, latent.width], 1);
+        self.strips(tables, latent, 0..latent.height, plan, &mut |at, rows| {
             if at == node {
                 data.extend_from_slice(rows);
             }
@@ -275,15 +314,22 @@ impl Synthesis {
         Ok(Map::from_vec(height, width, shape.channels, data))
     }
 
-    fn strips(&self, tables: &Tables, latent: &Map<i32>, strip_rows: usize, see: &mut See<'_>) -> Result<(), OutOfMemory> {
-        let height = synthesis::SCALE * latent.height;
-        let mut windows = self.nodes.windows();
-        let strip = synthesis::SCALE * strip_rows.max(1);
-        let size = [latent.height, latent.width];
-        (strip..height + strip).step_by(strip).try_for_each(|end| {
-            let quantize = &mut |end, window: &mut Window| self.quantize(latent, end, window);
-            self.nodes.strip(tables, size, end.min(height), &mut windows, quantize, see)?;
-            self.nodes.forget(size, &mut windows);
+    /// Some rows of y, strip by strip.
+    fn strips(
+        &self,
+        tables: &Tables,
+        latent: &Map<i32>,
+        rows: Range<usize>,
+        plan: Plan,
+        see: &mut See<'_>,
+    ) -> Result<(), OutOfMemory> {
+        let mut windows = self.nodes.windows(synthesis::SCALE * rows.start);
+        let walk = Walk { nodes: &self.nodes, tables, size: [latent.height, latent.width], threads: plan.threads };
+        let fill = |end, window: &mut Window| self.quantize(latent, end, window);
+        let strip_rows = plan.strip_rows.max(1);
+        rows.clone().step_by(strip_rows).try_for_each(|first| {
+            walk.strip(synthesis::SCALE * rows.end.min(first + strip_rows), &mut windows, &fill, see)?;
+            walk.forget(&mut windows);
             Ok(())
         })
     }
@@ -297,70 +343,93 @@ impl Synthesis {
 }
 
 /// Adds the rows of node 0 up to one.
-pub(super) type Fill<'f> = dyn FnMut(usize, &mut Window) -> Result<(), OutOfMemory> + 'f;
+pub(super) type Fill<'f> = dyn Fn(usize, &mut Window) -> Result<(), OutOfMemory> + Sync + 'f;
 
 /// Sees the rows of every node, by its number, as they are computed; those of latents are not among them.
 pub(super) type See<'s> = dyn FnMut(usize, &[i16]) + 's;
 
 impl Nodes {
-    /// No rows of any node.
-    pub(super) fn windows(&self) -> Vec<Window> {
-        self.shapes.iter().map(|_| Window::default()).collect()
+    /// No rows of any node yet, each from the first one on that the last node needs for its row `first`.
+    pub(super) fn windows(&self, first: usize) -> Vec<Window> {
+        let mut firsts = vec![usize::MAX; self.shapes.len()];
+        firsts[self.nodes.len()] = first;
+        for (i, node) in self.nodes.iter().enumerate().rev() {
+            let own = firsts[i + 1] / node.factor() * node.factor();
+            firsts[i + 1] = own;
+            let read = node.reads(&(own..own)).start;
+            node.inputs.iter().for_each(|input| firsts[input.0] = firsts[input.0].min(read));
+        }
+        firsts.into_iter().map(|first| Window { rows: first..first, data: Vec::new() }).collect()
     }
 
-    /// Computes the last node up to this row, and of the others what that needs. `size` is that of a map of scale 1.
+}
+
+/// How nodes are computed: one part of a picture.
+pub(super) struct Walk<'a> {
+    pub(super) nodes: &'a Nodes,
+    pub(super) tables: &'a Tables,
+    /// Rows and columns of a map of scale 1.
+    pub(super) size: [usize; 2],
+    /// That take part.
+    pub(super) threads: usize,
+}
+
+impl Walk<'_> {
+    /// Computes the last node up to this row, and of the others what that needs.
     pub(super) fn strip(
         &self,
-        tables: &Tables,
-        size: [usize; 2],
         end: usize,
         windows: &mut [Window],
-        fill: &mut Fill<'_>,
+        fill: &Fill<'_>,
         see: &mut See<'_>,
     ) -> Result<(), OutOfMemory> {
-        let mut ends = vec![0; self.shapes.len()];
-        ends[self.nodes.len()] = end;
-        for (i, node) in self.nodes.iter().enumerate().rev() {
+        let Nodes { shapes, nodes } = self.nodes;
+        let mut ends = vec![0; shapes.len()];
+        ends[nodes.len()] = end;
+        for (i, node) in nodes.iter().enumerate().rev() {
             let reads = node.reads(&(0..ends[i + 1]));
             for input in &node.inputs {
-                let rows = size[0] * self.shapes[input.0].scale;
+                let rows = self.size[0] * shapes[input.0].scale;
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
             }
         }
-        let (before, row_len) = (windows[0].rows.len(), Window::row_len(&self.shapes[0], size[1]));
+        let width = self.size[1];
+        let (before, row_len) = (windows[0].rows.len(), Window::row_len(&shapes[0], width));
         fill(ends[0], &mut windows[0])?;
         see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
-        for (i, node) in self.nodes.iter().enumerate() {
+        for (i, node) in nodes.iter().enumerate() {
             let (before, own) = windows.split_at_mut(i + 1);
-            let (shape, own) = (&self.shapes[i + 1], &mut own[0]);
+            let (shape, own) = (&shapes[i + 1], &mut own[0]);
             // A shuffled row comes with its neighbour.
             let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
             if node.ends_in_latents() {
                 own.rows = rows.end..rows.end;
                 continue;
             }
-            let inputs = self.inputs(node, before, size);
-            let out = own.append(rows.end, Window::row_len(shape, size[1]))?;
-            node.run(tables, &inputs, rows, out)?;
+            let inputs = self.inputs(node, before);
+            let out = own.append(rows.end, Window::row_len(shape, width))?;
+            node.run(self.tables, &inputs, rows, self.threads, out)?;
             see(i + 1, out);
         }
         Ok(())
     }
 
     /// Forgets what no later row reads.
-    pub(super) fn forget(&self, size: [usize; 2], windows: &mut [Window]) {
-        for i in 0..self.shapes.len() {
-            let readers = self.nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
+    pub(super) fn forget(&self, windows: &mut [Window]) {
+        let Nodes { shapes, nodes } = self.nodes;
+        for i in 0..shapes.len() {
+            let readers = nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
             let first = readers.map(|(node, own)| node.reads(&(own.rows.end..own.rows.end)).start).min();
-            let row_len = Window::row_len(&self.shapes[i], size[1]);
+            let row_len = Window::row_len(&shapes[i], self.size[1]);
             windows[i].forget(first.unwrap_or(usize::MAX), row_len);
         }
     }
 
     /// What is at hand of the inputs of a node.
-    pub(super) fn inputs<'w>(&self, node: &PackedNode, windows: &'w [Window], [height, width]: [usize; 2]) -> Vec<Rows<'w>> {
+    pub(super) fn inputs<'w>(&self, node: &PackedNode, windows: &'w [Window]) -> Vec<Rows<'w>> {
+        let [height, width] = self.size;
         let rows = |at: &NodeIndex| {
-            let (shape, window) = (&self.shapes[at.0], &windows[at.0]);
+            let (shape, window) = (&self.nodes.shapes[at.0], &windows[at.0]);
             let (height, width, channels) = (height * shape.scale, width * shape.scale, shape.channels);
             Rows { height, width, channels, first: window.rows.start, data: &window.data }
         };

@@ -42,7 +42,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
             }
             quads_of(weights).add(s, &mut tile, data);
         }
-        (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data])) if S::BYTE_ZERO == 0 => {
+        (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data, _])) if S::BYTE_ZERO == 0 => {
             if let Some(upper) = upper {
                 quads_of(upper).add(s, &mut tile, upper_data);
                 tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
