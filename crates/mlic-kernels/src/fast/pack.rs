@@ -14,8 +14,11 @@ use crate::cpu::Isa;
 /// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
 /// nearer (measured: `benches/record`).
 const MATRIX_MIN: usize = 128;
-/// Bytes of the weights of 16 outputs and 64 products, as a matrix unit reads them.
-const BLOCK: usize = 16 * 64;
+/// Outputs of one operand of a matrix unit, and products of each that it sums at once.
+const OUTPUTS: usize = 16;
+const GROUP: usize = 64;
+/// Bytes of the weights of such an operand.
+const BLOCK: usize = OUTPUTS * GROUP;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 /// Largest magnitude of a number whose halves are both signed bytes.
@@ -363,36 +366,47 @@ impl Dense {
 
     fn squares(&self, matrix: Matrix, parts: Parts, weights: Source<'_>) -> Result<Squares, OutOfMemory> {
         let Self { size, padded, outputs, .. } = *self;
-        let groups = (size * padded).div_ceil(2 * SIDE);
+        let groups = (size * padded).div_ceil(GROUP);
         let per_block = if parts == Parts::Limbs { parts.count() } else { 1 };
         let mut packed = Aligned::default();
         let bytes = packed.zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
-        // Where groups begin; each is of two blocks, in which 4 weights of an output lie together, 64 bytes before its next 4.
-        let group = |o: usize, part: usize, row: usize| {
-            ((o / SIDE * per_block + part) * size + row) * groups * 2 * BLOCK + o % SIDE / 16 * BLOCK
-        };
-        let at = |o: usize| o % 16 * 4;
         match weights {
-            Source::Bytes(weights) => self.rows(weights, |o, row, weights| {
-                let blocks = bytes[group(o, 0, row)..].chunks_mut(2 * BLOCK);
-                for (block, weights) in blocks.zip(weights.chunks(64)) {
-                    for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
-                        line[at(o)..][..4].copy_from_slice(&weights.map(|w| w as u8));
+            Source::Bytes(weights) => self.lines(weights, bytes, |w, _| w as u8)?,
+            Source::Words(weights) => self.lines(weights, bytes, |w, part| limbs(w)[part] as u8)?,
+        }
+        Ok(Squares { matrix, parts, groups, weights: packed })
+    }
+
+    /// Squares of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.
+    fn lines<T: Copy + Zeroable>(&self, weights: &[T], to: &mut [u8], part_of: impl Fn(T, usize) -> u8) -> Result<(), OutOfMemory> {
+        let Self { size, channels, padded, outputs, .. } = *self;
+        let (row_len, groups) = (size * padded, (size * padded).div_ceil(GROUP));
+        let per_block = to.len() / (outputs.div_ceil(SIDE) * size * groups * 2 * BLOCK);
+        let mut rows: Vec<u8> = memory::zeros(OUTPUTS * groups * GROUP)?;
+        for (i, weights) in weights.chunks(OUTPUTS * size * size * channels).enumerate() {
+            for (part, row) in (0..per_block).flat_map(|part| (0..size).map(move |row| (part, row))) {
+                let outputs = weights.chunks_exact(size * size * channels);
+                for (weights, to) in outputs.zip(rows.chunks_exact_mut(groups * GROUP)) {
+                    let columns = weights[row * size * channels..][..size * channels].chunks_exact(channels);
+                    for (weights, to) in columns.zip(to[..row_len].chunks_exact_mut(padded)) {
+                        to.iter_mut().zip(weights).for_each(|(to, w)| *to = part_of(*w, part));
                     }
                 }
-            })?,
-            Source::Words(weights) => self.rows(weights, |o, row, weights| {
-                for part in 0..per_block {
-                    let blocks = bytes[group(o, part, row)..].chunks_mut(2 * BLOCK);
-                    for (block, weights) in blocks.zip(weights.chunks(64)) {
-                        for (line, weights) in block.as_chunks_mut::<64>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
-                            line[at(o)..][..4].copy_from_slice(&weights.map(|w| limbs(w)[part] as u8));
+                // Each group is of two blocks, one for each half of 32 outputs.
+                let first = ((i / 2 * per_block + part) * size + row) * groups * 2 * BLOCK + i % 2 * BLOCK;
+                for (group, to) in to[first..].chunks_mut(2 * BLOCK).take(groups).enumerate() {
+                    for (quad, line) in to[..BLOCK].as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+                        let members = rows[group * GROUP + 4 * quad..].chunks(groups * GROUP);
+                        for (to, members) in line.as_chunks_mut::<4>().0.iter_mut().zip(members) {
+                            to.copy_from_slice(&members[..4]);
                         }
                     }
                 }
-            })?,
+            }
+            // Outputs that the last lines have no weights for.
+            rows.fill(0);
         }
-        Ok(Squares { matrix, parts, groups, weights: packed })
+        Ok(())
     }
 }
 
