@@ -120,17 +120,23 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
             Parity::Anchor => {
                 self.state = SliceState::new();
                 let previous: Vec<&O::Map> = self.slices.iter().collect();
-                self.state.channel = chain(&mut self.ops, &ids.channel, &previous)?;
-                self.state.inter = ids.inter.as_ref().map(|c| inter_context(&mut self.ops, c, &previous)).transpose()?;
+                let (channel, inter) = self.ops.both(
+                    |ops| chain(ops, &ids.channel, &previous),
+                    |ops| ids.inter.as_ref().map(|ids| inter_context(ops, ids, &previous)).transpose(),
+                );
+                (self.state.channel, self.state.inter) = (channel?, inter?);
             }
             Parity::NonAnchor => {
                 let anchors = self.state.anchors.as_ref().ok_or(BackendError::Order { pass })?;
                 let full = self.ops.merge(anchors, None)?;
                 let anchors = self.ops.quantize(QuantizerId::y(pass.slice_index), &full)?;
-                inputs.push(local_context(&mut self.ops, &ids.local, &anchors)?);
-                if let (Some(intra), Some(previous)) = (&ids.intra, self.slices.last()) {
-                    inputs.push(intra_context(&mut self.ops, intra, previous, &anchors)?);
-                }
+                let intra = ids.intra.as_ref().zip(self.slices.last());
+                let (local, intra) = self.ops.both(
+                    |ops| local_context(ops, &ids.local, &anchors),
+                    |ops| intra.map(|(ids, previous)| intra_context(ops, ids, previous, &anchors)).transpose(),
+                );
+                inputs.push(local?);
+                inputs.extend(intra?);
             }
         }
         for context in [&self.state.inter, &self.state.channel].into_iter().flatten() {
@@ -205,6 +211,16 @@ fn chain<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<Opt
     Ok(Some(map))
 }
 
+/// Queries, keys and values, which need nothing of each other.
+fn three<O: Ops>(
+    ops: &mut O,
+    project: impl Fn(&mut O, usize) -> Result<O::Map, BackendError> + Sync,
+) -> Result<[O::Map; 3], BackendError> {
+    let (queries, (keys, values)) =
+        ops.both(|ops| project(ops, 0), |ops| ops.both(|ops| project(ops, 1), |ops| project(ops, 2)));
+    Ok([queries?, keys?, values?])
+}
+
 /// Entropy parameters: scale and mean.
 fn gaussians<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<(O::Latent, O::Latent), BackendError> {
     let (last, hidden) = ids.split_last().ok_or_else(|| missing("entropy parameters"))?;
@@ -221,9 +237,7 @@ fn only<O: Ops>(ops: &mut O, map: &O::Map, parity: Parity) -> Result<O::Map, Bac
 /// Checkerboard window attention at the non-anchors, from the anchors of this slice.
 fn local_context<O: Ops>(ops: &mut O, ids: &LocalContextIds, anchors: &O::Map) -> Result<O::Map, BackendError> {
     let normed = ops.norm(ids.norm1, anchors)?;
-    let [queries, keys, values] = ids.qkv;
-    let (queries, keys) = (ops.layer(queries, &[&normed])?, ops.layer(keys, &[&normed])?);
-    let values = ops.layer(values, &[&normed])?;
+    let [queries, keys, values] = three(ops, |ops, i| ops.layer(ids.qkv[i], &[&normed]))?;
     let attended = ops.local_attention(ids.attention, [&queries, &keys, &values])?;
     let fused = ops.layer(ids.fusion, &[&attended])?;
     let normed = ops.norm(ids.norm2, &fused)?;
@@ -233,11 +247,10 @@ fn local_context<O: Ops>(ops: &mut O, ids: &LocalContextIds, anchors: &O::Map) -
 
 /// Global inter context at all positions, from the latent slices before this one.
 fn inter_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &[&O::Map]) -> Result<O::Map, BackendError> {
-    let mut project = |i: usize| {
+    let [queries, keys, values] = three(ops, |ops, i| {
         let pointwise = ops.layer(ids.projections.pointwise[i], previous)?;
         ops.layer(ids.projections.depthwise[i], &[&pointwise])
-    };
-    let (queries, keys, values) = (project(0)?, project(1)?, project(2)?);
+    })?;
     let attended = ops.linear_attention(ids.attention, [&queries, &keys, &values])?;
     let attended = ops.layer(ids.reprojection, &[&attended])?;
     let hidden = ops.layer(ids.mlp[0], &[&attended])?;
@@ -255,13 +268,12 @@ fn intra_context<O: Ops>(
 ) -> Result<O::Map, BackendError> {
     let asked = only(ops, previous, Parity::NonAnchor)?;
     let known = only(ops, previous, Parity::Anchor)?;
-    let mut project = |i: usize, input: &O::Map, parity: Parity| {
+    let inputs = [(&asked, Parity::NonAnchor), (&known, Parity::Anchor), (anchors, Parity::Anchor)];
+    let [queries, keys, values] = three(ops, |ops, i| {
+        let (input, parity) = inputs[i];
         let pointwise = ops.layer(ids.projections.pointwise[i], &[input])?;
         ops.layer_at(ids.projections.depthwise[i], &[&pointwise], parity)
-    };
-    let queries = project(0, &asked, Parity::NonAnchor)?;
-    let keys = project(1, &known, Parity::Anchor)?;
-    let values = project(2, anchors, Parity::Anchor)?;
+    })?;
     let attended = ops.linear_attention(ids.attention, [&queries, &keys, &values])?;
     let attended = ops.unpack(&attended, Parity::NonAnchor)?;
     let attended = ops.layer(ids.reprojection, &[&attended])?;

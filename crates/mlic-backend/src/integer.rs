@@ -292,6 +292,15 @@ impl Ops for IntegerOps<'_> {
         let sum = |(a, b): (&i32, &i32)| saturate(i64::from(*a) + i64::from(*b), LATENT_MAX);
         Ok(Map { data: memory::collect(a.data.len(), a.data.iter().zip(&b.data).map(sum))?, ..*a })
     }
+
+    fn both<A: Send, B: Send>(
+        &mut self,
+        a: impl FnOnce(&mut Self) -> A + Send,
+        b: impl FnOnce(&mut Self) -> B + Send,
+    ) -> (A, B) {
+        let mut other = self.clone();
+        rayon::join(|| a(self), || b(&mut other))
+    }
 }
 
 /// The entropy model of one image on this CPU.

@@ -9,9 +9,9 @@ use crate::backend::BackendError;
 /// `height x width x channels`. A packed tensor holds one checkerboard half and has half the width.
 pub trait Ops {
     /// Activations.
-    type Map: Clone;
+    type Map: Clone + Send + Sync;
     /// Latent quantities: y, mean, scale, residual.
-    type Latent: Clone;
+    type Latent: Clone + Send + Sync;
 
     /// Latent values to activations.
     ///
@@ -96,4 +96,16 @@ pub trait Ops {
     /// # Errors
     /// What the device says.
     fn add(&mut self, a: &Self::Latent, b: &Self::Latent) -> Result<Self::Latent, BackendError>;
+
+    /// The results of two computations that need nothing of each other: one after the other, unless the device does better.
+    fn both<A: Send, B: Send>(
+        &mut self,
+        a: impl FnOnce(&mut Self) -> A + Send,
+        b: impl FnOnce(&mut Self) -> B + Send,
+    ) -> (A, B)
+    where
+        Self: Sized,
+    {
+        (a(self), b(self))
+    }
 }
