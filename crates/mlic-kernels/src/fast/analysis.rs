@@ -42,8 +42,9 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn analyze(&self, tables: &Tables, picture: &Picture<'_>, padded: [usize; 2]) -> Result<Map<i32>, OutOfMemory> {
-        let plan = Plan::new(padded.map(|side| side / SAMPLES_SCALE), rayon::current_num_threads());
-        self.analyze_by(tables, picture, padded, plan)
+        let size @ [_, width] = padded.map(|side| side / SAMPLES_SCALE);
+        let plan = Plan::new(size, rayon::current_num_threads());
+        self.analyze_by(tables, picture, padded, plan.on(self.isa, width))
     }
 
     /// The same by a plan: no result depends on it.

@@ -20,7 +20,9 @@ use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
 /// Positions of y in a strip for each thread that computes it, at least about.
-const STRIP_POSITIONS: usize = 64;
+const STRIP_POSITIONS: usize = 160;
+/// The same where a matrix unit computes most of it.
+const MATRIX_STRIP_POSITIONS: usize = 48;
 /// Rows of y of a part, at least: two more, about, are computed for each neighbour of a part.
 const PART_ROWS: usize = 12;
 
@@ -44,6 +46,15 @@ impl Plan {
         let threads = threads.div_ceil(parts);
         let strip_rows = (STRIP_POSITIONS * threads).div_ceil(width.max(1)).next_multiple_of(2);
         Self { part_rows: height.div_ceil(parts).max(1), strip_rows, threads }
+    }
+
+    /// The same for one instruction set: with a matrix unit, which takes rows as they come, strips are lower, so that more of them stays in the caches.
+    pub(super) fn on(self, isa: Isa, width: usize) -> Self {
+        if isa != Isa::Amx {
+            return self;
+        }
+        let strip_rows = (MATRIX_STRIP_POSITIONS * self.threads).div_ceil(width.max(1));
+        Self { strip_rows: strip_rows.min(self.strip_rows), ..self }
     }
 
     /// Rows of the parts of so many rows, at least one.
@@ -270,7 +281,7 @@ impl Synthesis {
     /// [`OutOfMemory`].
     pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
         let plan = Plan::new([latent.height, latent.width], rayon::current_num_threads());
-        self.run_by(tables, latent, plan)
+        self.run_by(tables, latent, plan.on(self.isa, latent.width))
     }
 
     /// The same by a plan: no result depends on it.
