@@ -16,9 +16,9 @@ use rayon::prelude::*;
 
 use super::constants::Rounding;
 use super::epilogue::{Root, clamp};
+use super::gammas::Gammas;
 use super::layer::{Order, Part, Positions, at_least, band_rows};
 use super::pack::Layer;
-use super::gammas::Gammas;
 use super::square::{Sums, Terms};
 use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
@@ -59,7 +59,9 @@ pub(super) struct Scaling {
     channels: usize,
     /// Up to whole vectors, zeros beyond the channels.
     multipliers: Vec<i32>,
-    output_shift: u32,
+    /// Of the result, and what it adds.
+    rounding: Rounding,
+    half: i64,
     max: i32,
     /// What roots divide by; none of an inverse one, where they multiply.
     reciprocals: Option<&'static Reciprocals>,
@@ -82,8 +84,9 @@ impl PackedGdn {
         };
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(gdn.channels().next_multiple_of(MAX_LANES), 0);
-        let (channels, output_shift, max) = (gdn.channels(), gdn.output_shift, gdn.max);
-        Ok(Self { isa, sums, scaling: Scaling { channels, multipliers, output_shift, max, reciprocals: None } })
+        let (rounding, half) = (Rounding::of_shift(gdn.output_shift), half(gdn.output_shift));
+        let scaling = Scaling { channels: gdn.channels(), multipliers, rounding, half, max: gdn.max, reciprocals: None };
+        Ok(Self { isa, sums, scaling })
     }
 
     /// The one that divides.
@@ -148,18 +151,20 @@ impl SquareLayer {
     }
 }
 
-/// Rounded sums of squares in 32 bits: what the upper halves of the squares give needs no rounding where the shift is at most theirs.
+/// Rounded sums of squares in 32 bits: what the upper parts of the squares give needs no rounding where the shift is at most the bits of the lower ones.
 #[derive(Debug, Clone)]
 pub(super) struct SquareSums {
-    /// Bits by which the sums of the upper halves are shifted to the left, and those of the lower ones to the right.
+    /// Bits by which the sums of the upper parts are shifted to the left, and those of the lower ones to the right.
     shifts: [i32; 2],
+    /// Sums of the upper parts from here on give more than 2^31.
+    limit: i32,
     /// Upper and lower bits of beta and of what rounding adds, up to whole vectors.
     upper: Vec<i32>,
     lower: Vec<i32>,
 }
 
 impl SquareSums {
-    /// For lower parts of so many bits. None where a sum may have more than 32 bits.
+    /// For lower parts of so many bits. None where the sum of the upper parts may have more than 31 bits, or more than 32 if they are not shifted.
     pub(super) fn new(gdn: &Gdn, max: i32, low_bits: u32) -> Result<Option<Self>, OutOfMemory> {
         let channels = gdn.channels();
         let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half(gdn.shift));
@@ -167,13 +172,16 @@ impl SquareSums {
             let gammas: i64 = gammas.iter().map(|g| i64::from(*g)).sum();
             i128::from(beta(c)) + i128::from(gammas) * i128::from(max).pow(2)
         };
-        let fits = |sum: i128| (0..1 << 32).contains(&(sum >> gdn.shift));
+        let bits = if gdn.shift == low_bits { 32 } else { 31 };
+        let fits = |sum: i128| (0..1 << bits).contains(&(sum >> low_bits));
         if gdn.shift > low_bits || !gdn.gamma.chunks_exact(channels.max(1)).enumerate().map(largest).all(fits) {
             return Ok(None);
         }
         let padded = channels.next_multiple_of(2 * MAX_LANES);
+        let left = low_bits - gdn.shift;
         Ok(Some(Self {
-            shifts: [(low_bits - gdn.shift) as i32, gdn.shift as i32],
+            shifts: [left as i32, gdn.shift as i32],
+            limit: if left == 0 { i32::MAX } else { 1 << (31 - left) },
             upper: memory::collect(padded, (0..padded).map(|c| (beta(c) >> low_bits) as i32))?,
             lower: memory::collect(padded, (0..padded).map(|c| (beta(c) & ((1 << low_bits) - 1)) as i32))?,
         }))
@@ -190,11 +198,11 @@ impl SquareSums {
     /// A sum of lower parts, of at most 2^16 gammas in all, leaves room for the lower bits of beta.
     #[inline(always)]
     pub(super) fn value<S: Simd>(&self, s: S, at: usize, upper: S::I32, lower: S::I32) -> S::I32 {
-        let upper = s.add(upper, s.load(&self.upper[at * S::LANES..]));
+        let upper = s.min(s.add(upper, s.load(&self.upper[at * S::LANES..])), s.splat(self.limit));
         let lower = s.add(lower, s.load(&self.lower[at * S::LANES..]));
-        let [left, right] = self.shifts.map(|shift| s.splat(shift));
+        let (left, right) = (s.splat(self.shifts[0]), s.splat(self.shifts[1]));
         let sum = s.add(s.shift_left_each(upper, left), s.shift_right_each(lower, right));
-        // A sum of 32 bits looks negative.
+        // What has 32 bits looks negative.
         s.and(s.or(sum, s.less(sum, s.splat(0))), s.splat(i32::MAX))
     }
 }
@@ -286,10 +294,10 @@ impl Scaling {
             Some(reciprocals) => (multipliers, s.gather(reciprocals, root)),
         };
         let product = s.mul(x, factor);
-        let half = s.splat_wide(half(self.output_shift));
+        let half = s.splat_wide(self.half);
         let even = s.add_wide(s.mul_wide(s.even(product), s.even(m)), half);
         let odd = s.add_wide(s.mul_wide(s.odd(product), s.odd(m)), half);
-        clamp(s, Rounding::of_shift(self.output_shift).apply(s, even, odd), self.max)
+        clamp(s, self.rounding.apply(s, even, odd), self.max)
     }
 }
 
@@ -299,13 +307,18 @@ mod tests {
     use crate::map::Map;
     use crate::reference;
 
-    /// Sums of squares around 2^31, and up to the 2^32 that 32 bits hold; beyond that, 64 bits take their place.
+    /// Sums of squares around 2^31, up to what 32 bits hold of their upper parts, and beyond that, where 64 bits take their place.
     #[test]
     fn sums_of_squares_are_limited() {
         let channels = 3;
-        for (shift, most, is_wide) in
-            [(0, 1_i64 << 32, false), (11, 1 << 43, false), (15, 1 << 47, false), (14, (1 << 46) + 1, true), (16, 1 << 48, true)]
-        {
+        for (shift, most, is_wide) in [
+            (0, 1_i64 << 32, false),
+            (11, 1 << 43, false),
+            (9, 1 << 46, false),
+            (15, 1 << 47, false),
+            (14, (1 << 46) + (1 << 15), true),
+            (16, 1 << 48, true),
+        ] {
             // The largest sum is just below `most`, of which the gammas are at most half.
             let max = 200;
             let gammas = 900 * i64::from(max) * i64::from(max);
@@ -354,7 +367,8 @@ mod tests {
                 multipliers: (0..channels as i32).map(|c| (1 << 15) + c).collect(),
                 output_shift: 32,
             };
-            let data = (0..channels * width).map(|i| [32_767, -32_767, 0, 1, -8191, 255, 256, (i % 32_749) as i16][i * 7 % 8]).collect();
+            let data =
+                (0..channels * width).map(|i| [32_767, -32_767, 0, 1, -8191, 255, 256, (i % 32_749) as i16][i * 7 % 8]).collect();
             let input = Map { height: 1, width, channels, data };
             let (inverse, divisive) = (reference::inverse_gdn(&gdn, &input).unwrap(), reference::gdn(&gdn, &input).unwrap());
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {

@@ -198,7 +198,13 @@ impl<E: Epilogue> Stages<'_, E> {
 
     /// Block after block of the outputs, with accumulators in registers.
     #[inline(always)]
-    fn tiles<S: Simd, const P: usize, const V: usize, T: Terms>(&self, s: S, terms: T, scratch: &mut Scratch, out: &mut [E::Out]) {
+    fn tiles<S: Simd, const P: usize, const V: usize, T: Terms>(
+        &self,
+        s: S,
+        terms: T,
+        scratch: &mut Scratch,
+        out: &mut [E::Out],
+    ) {
         let Self { layer, staged, .. } = *self;
         let slots: [usize; P] = std::array::from_fn(|p| p);
         for block in 0..layer.outputs.div_ceil(layer.block) {

@@ -378,7 +378,12 @@ impl Dense {
     }
 
     /// Squares of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.
-    fn lines<T: Copy + Zeroable>(&self, weights: &[T], to: &mut [u8], part_of: impl Fn(T, usize) -> u8) -> Result<(), OutOfMemory> {
+    fn lines<T: Copy + Zeroable>(
+        &self,
+        weights: &[T],
+        to: &mut [u8],
+        part_of: impl Fn(T, usize) -> u8,
+    ) -> Result<(), OutOfMemory> {
         let Self { size, channels, padded, outputs, .. } = *self;
         let (row_len, groups) = (size * padded, (size * padded).div_ceil(GROUP));
         let per_block = to.len() / (outputs.div_ceil(SIDE) * size * groups * 2 * BLOCK);

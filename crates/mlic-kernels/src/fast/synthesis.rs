@@ -169,7 +169,13 @@ impl PackedNode {
     }
 
     /// The rows of such a node.
-    pub(super) fn latents(&self, inputs: &[Rows<'_>], rows: Range<usize>, threads: usize, out: &mut [i32]) -> Result<(), OutOfMemory> {
+    pub(super) fn latents(
+        &self,
+        inputs: &[Rows<'_>],
+        rows: Range<usize>,
+        threads: usize,
+        out: &mut [i32],
+    ) -> Result<(), OutOfMemory> {
         let Operator::Layer(own, layer) = &self.operator else { return Ok(()) };
         let Some(view) = own.view() else { return Ok(()) };
         Part { layer, view: &view, inputs, at: self.positions(), rows, threads }.run(Latent, Order::Plain, out)
@@ -372,7 +378,6 @@ impl Nodes {
         }
         firsts.into_iter().map(|first| Window { rows: first..first, data: Vec::new() }).collect()
     }
-
 }
 
 /// How nodes are computed: one part of a picture.
