@@ -216,8 +216,7 @@ fn three<O: Ops>(
     ops: &mut O,
     project: impl Fn(&mut O, usize) -> Result<O::Map, BackendError> + Sync,
 ) -> Result<[O::Map; 3], BackendError> {
-    let (queries, (keys, values)) =
-        ops.both(|ops| project(ops, 0), |ops| ops.both(|ops| project(ops, 1), |ops| project(ops, 2)));
+    let (queries, (keys, values)) = ops.both(|ops| project(ops, 0), |ops| ops.both(|ops| project(ops, 1), |ops| project(ops, 2)));
     Ok([queries?, keys?, values?])
 }
 

@@ -293,11 +293,7 @@ impl Ops for IntegerOps<'_> {
         Ok(Map { data: memory::collect(a.data.len(), a.data.iter().zip(&b.data).map(sum))?, ..*a })
     }
 
-    fn both<A: Send, B: Send>(
-        &mut self,
-        a: impl FnOnce(&mut Self) -> A + Send,
-        b: impl FnOnce(&mut Self) -> B + Send,
-    ) -> (A, B) {
+    fn both<A: Send, B: Send>(&mut self, a: impl FnOnce(&mut Self) -> A + Send, b: impl FnOnce(&mut Self) -> B + Send) -> (A, B) {
         let mut other = self.clone();
         rayon::join(|| a(self), || b(&mut other))
     }

@@ -98,11 +98,7 @@ pub trait Ops {
     fn add(&mut self, a: &Self::Latent, b: &Self::Latent) -> Result<Self::Latent, BackendError>;
 
     /// The results of two computations that need nothing of each other: one after the other, unless the device does better.
-    fn both<A: Send, B: Send>(
-        &mut self,
-        a: impl FnOnce(&mut Self) -> A + Send,
-        b: impl FnOnce(&mut Self) -> B + Send,
-    ) -> (A, B)
+    fn both<A: Send, B: Send>(&mut self, a: impl FnOnce(&mut Self) -> A + Send, b: impl FnOnce(&mut Self) -> B + Send) -> (A, B)
     where
         Self: Sized,
     {
