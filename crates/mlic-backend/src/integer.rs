@@ -240,7 +240,7 @@ impl Ops for IntegerOps<'_> {
         let epsilon = *self.find("norm", id.0, norm)?;
         Ok(match self.packed.kernels {
             Kernels::Reference => reference::layer_norm(map, epsilon)?,
-            Kernels::Fast(_) => fast::layer_norm(map, epsilon)?,
+            Kernels::Fast(isa) => fast::layer_norm(isa, map, epsilon)?,
         })
     }
 

@@ -6,13 +6,14 @@ use mlic_model::parameters::{LinearAttentionLevel, Requant};
 use mlic_model::proof::ATTENTION_FRAC_BITS;
 use rayon::prelude::*;
 
-use super::CHUNK;
 use super::softmax::{normalize, reciprocal};
 use super::tables::{EXP_END, Requantizer, Tables, half};
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
 use crate::map::Map;
 
+/// Positions handled as one task.
+const CHUNK: usize = 256;
 /// Value channels that are summed in registers: four of the widest vectors.
 const VALUES: usize = 4 * MAX_LANES / 2;
 
