@@ -1,9 +1,10 @@
 //! What stands between the accumulators of a layer and its epilogue: multipliers, bias and the one rounding (SPEC 4.2), in the order in which
 //! vectors read them.
 
-use mlic_core::memory::{self, OutOfMemory};
+use mlic_core::memory::OutOfMemory;
 use mlic_model::model::LayerView;
 
+use super::aligned::Aligned;
 use super::epilogue::Epilogue;
 use super::layer::Positions;
 use super::pack::Layer;
@@ -47,7 +48,7 @@ pub(super) struct Constants {
     spare: u32,
     terms: usize,
     /// `[vector][bias with what rounding adds, then the multipliers of each term][even lanes, odd lanes]`; multipliers in the lower halves.
-    values: Vec<i64>,
+    values: Aligned<i64>,
 }
 
 /// Lanes of a vector in the order even, odd.
@@ -141,12 +142,15 @@ impl Job for Prepare<'_> {
         let bias = |o: usize| level.bias.get(o).map_or(0, |b| (b + half(level.shift)) << (spare + more));
         let multiplier = |m: &[i32], o: usize| m.get(o).map_or(0, |m| i64::from(*m) << more);
         let terms = level.multipliers.len();
-        let mut values = Vec::new();
-        memory::reserve(&mut values, outputs * (1 + terms))?;
-        for first in (0..outputs).step_by(S::LANES) {
+        let mut values = Aligned::zeros(outputs * (1 + terms))?;
+        let vectors = values.chunks_exact_mut((1 + terms) * S::LANES);
+        for (first, values) in (0..outputs).step_by(S::LANES).zip(vectors) {
             let lanes = in_halves(first, S::LANES);
-            values.extend(lanes.clone().map(bias));
-            level.multipliers.iter().for_each(|m| values.extend(lanes.clone().map(|o| multiplier(m, o))));
+            let (own, multipliers) = values.split_at_mut(S::LANES);
+            own.iter_mut().zip(lanes.clone()).for_each(|(to, o)| *to = bias(o));
+            for (to, m) in multipliers.chunks_exact_mut(S::LANES).zip(&level.multipliers) {
+                to.iter_mut().zip(lanes.clone()).for_each(|(to, o)| *to = multiplier(m, o));
+            }
         }
         Ok(Constants { rounding, spare, terms, values })
     }

@@ -32,7 +32,7 @@ pub(super) struct Gammas {
     /// Groups of the channels.
     groups: usize,
     /// `[16 outputs][group][lower or upper byte][quad of the group][output][member of the quad]`
-    weights: Aligned,
+    weights: Aligned<u8>,
     sums: SquareSums,
 }
 
@@ -43,14 +43,13 @@ impl Gammas {
         let Some(matrix) = Matrix::detect().filter(|_| is_amx && channels <= MAX_CHANNELS) else { return Ok(None) };
         let Some(sums) = SquareSums::new(gdn, max, LOW_BITS)? else { return Ok(None) };
         let groups = channels.div_ceil(GROUP);
-        let mut weights = Aligned::default();
-        let bytes = weights.zeros(channels.div_ceil(SIDE) * groups * 2 * SIDE * GROUP)?;
+        let mut weights = Aligned::zeros(channels.div_ceil(SIDE) * groups * 2 * SIDE * GROUP)?;
         for (o, gammas) in gdn.gamma.chunks_exact(channels.max(1)).enumerate() {
             for (c, gamma) in gammas.iter().enumerate() {
                 let tile = (o / SIDE * groups + c / GROUP) * 2;
                 let at = c % GROUP / 4 * GROUP + o % SIDE * 4 + c % 4;
                 for (byte, v) in gamma.to_le_bytes().into_iter().enumerate() {
-                    bytes[(tile + byte) * SIDE * GROUP + at] = v;
+                    weights[(tile + byte) * SIDE * GROUP + at] = v;
                 }
             }
         }
@@ -69,14 +68,14 @@ impl Gammas {
 
 thread_local! {
     /// Of this thread, kept from band to band: the bytes of squares, the lowest first.
-    static PLANES: Cell<[Aligned; 4]> = Cell::default();
+    static PLANES: Cell<[Aligned<u8>; 4]> = Cell::default();
 }
 
 struct Band<'a> {
     gammas: &'a Gammas,
     scaling: &'a Scaling,
     x: &'a [i16],
-    planes: &'a mut [Aligned; 4],
+    planes: &'a mut [Aligned<u8>; 4],
     out: &'a mut [i16],
 }
 
@@ -110,7 +109,7 @@ impl Job for Band<'_> {
 impl Gammas {
     /// The bytes of the squares of some positions.
     #[inline(always)]
-    fn squares(&self, x: &[i16], planes: &mut [Aligned; 4]) {
+    fn squares(&self, x: &[i16], planes: &mut [Aligned<u8>; 4]) {
         let padded = self.groups * GROUP;
         let [a, b, c, d] = planes.each_mut().map(|plane| plane.of_len(POSITIONS * padded).chunks_exact_mut(padded));
         for ((((x, a), b), c), d) in x.chunks_exact(self.channels).zip(a).zip(b).zip(c).zip(d) {
@@ -129,10 +128,10 @@ impl Gammas {
 
     /// The products of 16 positions and 16 outputs.
     #[inline(always)]
-    fn multiply(&self, tiles: &Tiles, planes: &[Aligned; 4], first: usize, block: usize, to: &mut Powers) {
+    fn multiply(&self, tiles: &Tiles, planes: &[Aligned<u8>; 4], first: usize, block: usize, to: &mut Powers) {
         let (padded, len) = (self.groups * GROUP, self.groups * 2 * SIDE * GROUP);
-        let planes = planes.each_ref().map(|plane| &plane.bytes()[first * padded..]);
-        tiles.multiply_unsigned(planes, padded, self.groups, &self.weights.bytes()[block * len..][..len], to);
+        let planes = planes.each_ref().map(|plane| &plane[first * padded..]);
+        tiles.multiply_unsigned(planes, padded, self.groups, &self.weights[block * len..][..len], to);
     }
 
     /// What follows the sums of some positions, for 16 of their channels.

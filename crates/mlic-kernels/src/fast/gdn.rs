@@ -14,10 +14,11 @@ use mlic_model::proof::MAX_ACTIVATION;
 use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::constants::Rounding;
 use super::epilogue::{Root, clamp};
 use super::gammas::Gammas;
-use super::layer::{Order, Part, Positions, at_least, band_rows};
+use super::layer::{Order, Part, Positions, band_rows};
 use super::pack::Layer;
 use super::square::{Sums, Terms};
 use super::tables::half;
@@ -138,8 +139,8 @@ impl SquareLayer {
 
     fn roots<'s>(&self, isa: Isa, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
         let channels = self.spec.outputs;
-        let (upper, lower) = (at_least(&mut scratch.upper, x.len())?, at_least(&mut scratch.lower, x.len())?);
-        let roots = at_least(&mut scratch.roots, x.len())?;
+        let (upper, lower) = (scratch.upper.at_least(x.len())?, scratch.lower.at_least(x.len())?);
+        let roots = scratch.roots.at_least(x.len())?;
         run(isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
@@ -215,9 +216,9 @@ thread_local! {
 /// Working memory of one thread.
 #[derive(Default)]
 struct Scratch {
-    upper: Vec<i16>,
-    lower: Vec<i16>,
-    roots: Vec<i32>,
+    upper: Aligned<i16>,
+    lower: Aligned<i16>,
+    roots: Aligned<i32>,
 }
 
 /// The upper and the lower bits of the squares of activations.

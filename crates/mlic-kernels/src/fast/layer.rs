@@ -6,13 +6,13 @@ use std::iter::Zip;
 use std::ops::Range;
 use std::slice::{ChunksMut, Iter};
 
-use bytemuck::Zeroable;
 use mlic_core::checkerboard::Parity;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::Epilogue as Kind;
 use mlic_model::model::LayerView;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::constants::{Constants, Rounding};
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
 use super::pack::{Layer, Parts, Term, Weights};
@@ -87,11 +87,12 @@ struct Scratch {
     inputs: Vec<Buffer>,
     places: Vec<[usize; 2]>,
     chunks: Chunks,
-    squares: Vec<Square>,
+    /// Of whole squares.
+    squares: Aligned<i32>,
     sums: Vec<Place>,
     winograd: winograd::Scratch,
     /// A band before its pixel shuffle.
-    plain: Vec<i32>,
+    plain: Aligned<i32>,
 }
 
 /// A band of rows of a layer.
@@ -120,7 +121,7 @@ impl Scratch {
         let is_matrix = layer.matrix().is_some();
         // While a matrix unit fills half of the squares, vectors read the others.
         let squares_len = Place::of_terms(&layer.terms, &mut self.sums) * if is_matrix { 2 } else { 1 };
-        at_least(&mut self.squares, squares_len)?;
+        self.squares.at_least(squares_len * SIDE * SIDE)?;
         if is_matrix {
             self.chunks.reserve(rows, width, layer.size)
         } else if layer.is_winograd() {
@@ -181,19 +182,22 @@ impl<E: Epilogue> Stages<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize, T: Terms>(&self, s: S, terms: T, scratch: &mut Scratch, out: &mut [E::Out]) {
         let Self { layer, at, width, .. } = *self;
+        let mut own = std::mem::take(&mut scratch.squares);
+        let squares = own.as_chunks_mut().0;
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
             Some(matrix) => {
                 scratch.chunks.cut(at, self.rows.clone(), width, layer.size);
-                self.squares::<S, V, T>(s, terms, scratch, &matrix.tiles(), out);
+                self.squares::<S, V, T>(s, terms, scratch, squares, &matrix.tiles(), out);
             }
-            None if layer.is_winograd() => self.winograd::<S, P, V, T>(s, terms, scratch, out),
+            None if layer.is_winograd() => self.winograd::<S, P, V, T>(s, terms, scratch, squares, out),
             None => {
                 scratch.places.clear();
                 let of_row = |(i, row)| at.columns(row, width).map(move |col| [at.row_step() * i, col]);
                 scratch.places.extend(self.rows.clone().enumerate().flat_map(of_row));
-                self.tiles::<S, P, V, T>(s, terms, scratch, out);
+                self.tiles::<S, P, V, T>(s, terms, scratch, squares, out);
             }
         }
+        scratch.squares = own;
     }
 
     /// Block after block of the outputs, with accumulators in registers.
@@ -203,6 +207,7 @@ impl<E: Epilogue> Stages<'_, E> {
         s: S,
         terms: T,
         scratch: &mut Scratch,
+        squares: &mut [Square],
         out: &mut [E::Out],
     ) {
         let Self { layer, staged, .. } = *self;
@@ -211,12 +216,12 @@ impl<E: Epilogue> Stages<'_, E> {
             for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
                 // Beyond the last place of the band the tile repeats it.
                 let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
-                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(&mut scratch.squares) {
+                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(squares.iter_mut()) {
                     let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
                     let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
                     square::store(s, &tile, square);
                 }
-                self.unfinished::<S, T, V>(s, terms, &scratch.squares, &slots[..places.len()], out, block).all();
+                self.unfinished::<S, T, V>(s, terms, squares, &slots[..places.len()], out, block).all();
             }
         }
     }
@@ -228,6 +233,7 @@ impl<E: Epilogue> Stages<'_, E> {
         s: S,
         terms: T,
         scratch: &mut Scratch,
+        squares: &mut [Square],
         out: &mut [E::Out],
     ) {
         let Self { layer, staged, width, .. } = *self;
@@ -238,10 +244,10 @@ impl<E: Epilogue> Stages<'_, E> {
             let [first_row, column] = strip.at;
             let slots = &slots[..(2 * strip.count).min(width - column)];
             for block in 0..layer.outputs.div_ceil(layer.block) {
-                strip.sums::<S, P, V>(s, &mut scratch.winograd, &layer.terms, block, &mut scratch.squares);
+                strip.sums::<S, P, V>(s, &mut scratch.winograd, &layer.terms, block, squares);
                 for row in first_row..rows.min(first_row + 2) {
                     let out = &mut out[(row * width + column) * layer.outputs..][..slots.len() * layer.outputs];
-                    self.unfinished::<S, T, V>(s, terms, &scratch.squares[row - first_row..], slots, out, block).all();
+                    self.unfinished::<S, T, V>(s, terms, &squares[row - first_row..], slots, out, block).all();
                 }
             }
         }
@@ -254,12 +260,12 @@ impl<E: Epilogue> Stages<'_, E> {
         s: S,
         terms: T,
         scratch: &mut Scratch,
+        squares: &mut [Square],
         unit: &Tiles,
         out: &mut [E::Out],
     ) {
         let Self { layer, staged, .. } = *self;
         let step = self.at.step();
-        let mut squares = std::mem::take(&mut scratch.squares);
         let half = squares.len() / 2;
         let (mut now, mut before) = squares.split_at_mut(half);
         let steps_of = |term: &Term| match &term.weights {
@@ -293,7 +299,6 @@ impl<E: Epilogue> Stages<'_, E> {
         }
         let out = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
         self.unfinished::<S, T, V>(s, terms, before, slots_before, out, block_before).all();
-        scratch.squares = squares;
     }
 
     /// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
@@ -401,15 +406,6 @@ pub(super) fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMe
     memory::reserve(vec, len.saturating_sub(vec.len()))
 }
 
-/// The first `len` elements: what they were before, or zeros.
-pub(super) fn at_least<T: Zeroable + Clone>(vec: &mut Vec<T>, len: usize) -> Result<&mut [T], OutOfMemory> {
-    if vec.len() < len {
-        reserve_all(vec, len)?;
-        vec.resize(len, T::zeroed());
-    }
-    Ok(&mut vec[..len])
-}
-
 fn map_outputs<E: Epilogue>(
     layer: &Layer,
     view: &LayerView<'_>,
@@ -481,7 +477,7 @@ impl Part<'_> {
                 Order::Shuffled => {
                     let mut plain = std::mem::take(&mut scratch.plain);
                     let words = size_of_val(out).div_ceil(size_of::<i32>());
-                    let own: &mut [E::Out] = &mut bytemuck::cast_slice_mut(at_least(&mut plain, words)?)[..out.len()];
+                    let own: &mut [E::Out] = &mut bytemuck::cast_slice_mut(plain.at_least(words)?)[..out.len()];
                     band(&mut scratch, own);
                     shuffle(own, out, width, layer.outputs);
                     scratch.plain = plain;

@@ -58,13 +58,13 @@ pub(super) struct Term {
 #[derive(Debug, Clone)]
 pub(super) enum Weights {
     /// Signed 16-bit activations, two per product instruction; weights of 8 bits are widened.
-    Pairs(Vec<i32>),
+    Pairs(Aligned<i32>),
     /// Activations plus [`Simd::BYTE_ZERO`], four per product instruction; `offsets` (one per output) takes that away again.
-    Quads { weights: Vec<i32>, offsets: Vec<i32> },
+    Quads { weights: Aligned<i32>, offsets: Aligned<i32> },
     /// Signed 16-bit activations as signed bytes, and weights of 8 bits, or of 16 bits in halves too: products of quads for each pair of bytes.
-    Halves { upper: Option<Vec<i32>>, lower: Vec<i32> },
+    Halves { upper: Option<Aligned<i32>>, lower: Aligned<i32> },
     /// One channel per output: `[tap][output]`, pairs of a weight and zero.
-    Depthwise(Vec<i32>),
+    Depthwise(Aligned<i32>),
     /// The input itself.
     Identity,
     /// For a matrix unit.
@@ -81,7 +81,7 @@ pub(super) struct Squares {
     pub(super) parts: Parts,
     /// Groups of a row of the kernel.
     pub(super) groups: usize,
-    pub(super) weights: Aligned,
+    pub(super) weights: Aligned<u8>,
 }
 
 /// How numbers are multiplied by a matrix unit of bytes, and what the squares hold that it makes for 32 positions and 32 outputs.
@@ -288,8 +288,8 @@ const fn byte(weight: i32) -> i32 {
 }
 
 /// `[channel][tap]` to `[tap][channel]`, each with a zero.
-fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Result<Vec<i32>, OutOfMemory> {
-    let mut out = memory::zeros(taps * padded)?;
+fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Result<Aligned<i32>, OutOfMemory> {
+    let mut out = Aligned::zeros(taps * padded)?;
     for (i, w) in weights.iter().enumerate().take(channels * taps) {
         out[i % taps * padded + i / taps] = low_half(w);
     }
@@ -307,7 +307,7 @@ struct Dense {
 
 impl Dense {
     /// `member` makes of a weight the lower bits of a member of its group.
-    fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Result<Vec<i32>, OutOfMemory> {
+    fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Result<Aligned<i32>, OutOfMemory> {
         match weights {
             Source::Bytes(weights) => self.pack_of(weights, member),
             Source::Words(weights) => self.pack_of(weights, member),
@@ -318,10 +318,10 @@ impl Dense {
         &self,
         weights: &[T],
         member: impl Fn(i32) -> i32,
-    ) -> Result<Vec<i32>, OutOfMemory> {
+    ) -> Result<Aligned<i32>, OutOfMemory> {
         let Self { size, padded, outputs, block, group, .. } = *self;
         let row_len = size * padded / group * block;
-        let mut out: Vec<i32> = memory::zeros(outputs.div_ceil(block) * size * row_len)?;
+        let mut out = Aligned::zeros(outputs.div_ceil(block) * size * row_len)?;
         self.rows(weights, |o, row, weights| {
             let words = out[(o / block * size + row) * row_len + o % block..].iter_mut().step_by(block);
             for (word, members) in words.zip(weights.chunks_exact(group)) {
@@ -349,7 +349,7 @@ impl Dense {
     }
 
     fn quads(&self, weights: Source<'_>, zero: i32) -> Result<Weights, OutOfMemory> {
-        let mut offsets: Vec<i32> = memory::zeros(self.outputs.next_multiple_of(self.block))?;
+        let mut offsets = Aligned::zeros(self.outputs.next_multiple_of(self.block))?;
         let mut rest = weights.iter();
         for offset in offsets.iter_mut().take(self.outputs) {
             // It wraps as the sums do that it is taken from.
@@ -368,11 +368,10 @@ impl Dense {
         let Self { size, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(GROUP);
         let per_block = if parts == Parts::Limbs { parts.count() } else { 1 };
-        let mut packed = Aligned::default();
-        let bytes = packed.zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
+        let mut packed = Aligned::zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
         match weights {
-            Source::Bytes(weights) => self.lines(weights, bytes, |w, _| w as u8)?,
-            Source::Words(weights) => self.lines(weights, bytes, |w, part| limbs(w)[part] as u8)?,
+            Source::Bytes(weights) => self.lines(weights, &mut packed, |w, _| w as u8)?,
+            Source::Words(weights) => self.lines(weights, &mut packed, |w, part| limbs(w)[part] as u8)?,
         }
         Ok(Squares { matrix, parts, groups, weights: packed })
     }

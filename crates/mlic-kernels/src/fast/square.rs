@@ -304,7 +304,7 @@ impl Operands<'_> {
             row_len,
             rows: size,
             groups: squares.groups,
-            weights: &squares.weights.bytes()[number * len..][..len],
+            weights: &squares.weights[number * len..][..len],
         }
     }
 }

@@ -6,7 +6,6 @@ use std::ops::Range;
 use mlic_core::memory::OutOfMemory;
 
 use super::aligned::Aligned;
-use super::layer::reserve_all;
 use super::pack::{Parts, Term, Weights, halves, limbs};
 use crate::arch::{SIDE, Simd};
 use crate::map::Rows;
@@ -32,8 +31,8 @@ pub(super) enum Data<'a> {
 /// Memory for one staged input; kept from band to band.
 #[derive(Default)]
 pub(super) struct Buffer {
-    wide: Vec<i16>,
-    planes: [Aligned; 3],
+    wide: Aligned<i16>,
+    planes: [Aligned<u8>; 3],
 }
 
 /// A block of a matrix unit reads so many positions, and whole groups of the last one's channels.
@@ -45,14 +44,14 @@ impl Buffer {
     /// Room for what [`stage`] makes of a term for so many output rows.
     pub(super) fn reserve(&mut self, term: &Term, size: usize, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         let len = (rows + size - 1) * (width + size - 1) * term.padded;
-        let planes = |planes: &mut [Aligned], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
+        let planes = |planes: &mut [Aligned<u8>], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
         match &term.weights {
             Weights::Pairs(_) if size == 1 && term.padded == term.channels => Ok(()),
             Weights::Squares(squares) => planes(&mut self.planes[..squares.parts.count()], len + room(term)),
             Weights::Halves { .. } => planes(&mut self.planes[..2], len),
             Weights::Quads { .. } => planes(&mut self.planes[..1], len),
-            Weights::Winograd(_) => reserve_all(&mut self.wide, len + (width + size) * term.padded),
-            _ => reserve_all(&mut self.wide, len),
+            Weights::Winograd(_) => self.wide.reserve(len + (width + size) * term.padded),
+            _ => self.wide.reserve(len),
         }
     }
 }
@@ -92,26 +91,23 @@ pub(super) fn stage<'a, S: Simd>(
                     part.fill(both.of_len(len), Limb::<2>);
                 }
             }
-            Data::Planes([upper.bytes(), lower.bytes(), both.bytes()])
+            Data::Planes([upper, lower, both])
         }
         Weights::Halves { .. } => {
             part.fill(upper.of_len(rows_len), UpperHalf);
             part.fill(lower.of_len(rows_len), Lower);
-            Data::Planes([upper.bytes(), lower.bytes(), &[]])
+            Data::Planes([upper, lower, &[]])
         }
         Weights::Quads { .. } => {
             part.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
-            Data::Bytes(upper.bytes())
+            Data::Bytes(upper)
         }
         _ => {
             let wide = &mut buffer.wide;
             // Tiles at the end of odd rows and columns read a row and a position more.
             let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
             let len = rows_len + more;
-            if wide.len() < len {
-                wide.resize(len, 0);
-            }
-            part.fill(&mut wide[..len], Whole);
+            part.fill(wide.of_len(len), Whole);
             Data::Wide(wide)
         }
     };

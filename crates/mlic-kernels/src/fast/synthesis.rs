@@ -10,6 +10,7 @@ use mlic_model::parameters::Requant;
 use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::epilogue::{Gelu, Latent, Linear, Samples};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
@@ -234,7 +235,7 @@ fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfM
 pub(super) struct Window {
     rows: Range<usize>,
     /// Begins with the rows; what follows is room that has been used before.
-    data: Vec<i16>,
+    data: Aligned<i16>,
 }
 
 impl Window {
@@ -261,7 +262,7 @@ impl Window {
         if self.data.len() < len {
             // Pages of the system that nothing has touched: the threads that write them take them, not this one. Later strips have rows before
             // them that the first has not.
-            let mut longer = memory::zeros(len + 2 * row_len)?;
+            let mut longer = Aligned::zeros(len + 2 * row_len)?;
             longer[..start].copy_from_slice(&self.data[..start]);
             self.data = longer;
         }
@@ -376,7 +377,7 @@ impl Nodes {
             let read = node.reads(&(own..own)).start;
             node.inputs.iter().for_each(|input| firsts[input.0] = firsts[input.0].min(read));
         }
-        firsts.into_iter().map(|first| Window { rows: first..first, data: Vec::new() }).collect()
+        firsts.into_iter().map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
     }
 }
 

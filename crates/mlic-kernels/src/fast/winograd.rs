@@ -10,7 +10,7 @@ use std::ops::Range;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::model::Weights as Source;
 
-use super::layer::at_least;
+use super::aligned::Aligned;
 use super::pack::{Term, Weights};
 use super::square::Square;
 use super::stage::{Data, Staged};
@@ -32,7 +32,7 @@ pub(super) struct Winograd {
 struct Part {
     channels: Range<usize>,
     /// `[block][element of the patch][pair of channels][output]`, two numbers of 16 bits each.
-    weights: Vec<i32>,
+    weights: Aligned<i32>,
 }
 
 /// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
@@ -113,9 +113,9 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     }
 
     /// `G g G^T` of these channels; none if an element has more than 16 bits.
-    fn part(&self, channels: &Range<usize>) -> Result<Option<Vec<i32>>, OutOfMemory> {
+    fn part(&self, channels: &Range<usize>) -> Result<Option<Aligned<i32>>, OutOfMemory> {
         let (block, pairs) = (self.block, channels.len().div_ceil(2));
-        let mut out = memory::zeros(self.outputs().len().div_ceil(block) * PATCH * pairs * block)?;
+        let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * PATCH * pairs * block)?;
         let mut fits = true;
         for (o, weights) in self.outputs().enumerate() {
             let mut taps = [&weights[..0]; KERNEL * KERNEL];
@@ -165,11 +165,11 @@ const fn expand(a: i32, b: i32, c: i32) -> [i32; 4] {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// `B^T` times the rows of the patches: `[row][column][channel]`.
-    rows: Vec<i16>,
+    rows: Aligned<i16>,
     /// Per term `[element of the patch][tile][channel]`.
-    patches: Vec<i16>,
+    patches: Aligned<i16>,
     /// `[element of the patch][tile][output of the block]`
-    products: Vec<i32>,
+    products: Aligned<i32>,
 }
 
 impl Scratch {
@@ -178,9 +178,9 @@ impl Scratch {
         let tiles = tiles(positions);
         let padded = terms.iter().map(|term| term.padded);
         let rows = 4 * (2 * tiles + 2) * padded.clone().max().unwrap_or(0);
-        at_least(&mut self.rows, rows)?;
-        at_least(&mut self.patches, PATCH * tiles * padded.sum::<usize>())?;
-        at_least(&mut self.products, PATCH * tiles * block)?;
+        self.rows.at_least(rows)?;
+        self.patches.at_least(PATCH * tiles * padded.sum::<usize>())?;
+        self.products.at_least(PATCH * tiles * block)?;
         Ok(())
     }
 }
