@@ -41,6 +41,8 @@ pub struct Windows {
     around: Vec<usize>,
     /// Side of the kernels that read each node, at most.
     sides: Vec<usize>,
+    /// How the transform goes through a picture, by so many threads.
+    plan: fn([usize; 2], usize) -> Plan,
 }
 
 impl Windows {
@@ -51,7 +53,7 @@ impl Windows {
             synthesis::Node::InverseGdn(gdn) => Reader::normalization(gdn),
             synthesis::Node::Layer(layer) => Reader::layer(layer, 1),
         };
-        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>())
+        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>(), Plan::of_synthesis)
     }
 
     /// Of an integer analysis or hyper analysis.
@@ -61,10 +63,10 @@ impl Windows {
             analysis::Node::Gdn(gdn) => Reader::normalization(gdn),
             analysis::Node::Layer { layer, stride } => Reader::layer(layer, *stride),
         };
-        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>())
+        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>(), Plan::of_analysis)
     }
 
-    fn new(shapes: &[NodeShape], readers: &[Reader]) -> Self {
+    fn new(shapes: &[NodeShape], readers: &[Reader], plan: fn([usize; 2], usize) -> Plan) -> Self {
         let (mut ahead, mut behind) = (vec![0_usize; shapes.len()], vec![0_usize; shapes.len()]);
         for (i, reader) in readers.iter().enumerate().rev() {
             let own = ahead.get(i + 1).map_or(0, |rows| rows.div_ceil(reader.up) * reader.down);
@@ -78,14 +80,14 @@ impl Windows {
         // A shuffled row comes with its neighbour.
         let around = ahead.iter().zip(&behind).map(|(ahead, behind)| ahead + behind + 2).collect();
         let sides = behind.iter().map(|halo| 2 * halo + 1).collect();
-        Self { shapes: shapes.to_vec(), around, sides }
+        Self { shapes: shapes.to_vec(), around, sides, plan }
     }
 
     /// An upper bound of the bytes that are held at a time on the fast kernels, beside input and result, where a map of scale 1 has
     /// these rows and columns. It saturates.
     #[must_use]
     pub fn bytes(&self, [height, width]: [usize; 2], threads: usize) -> u64 {
-        let plan = Plan::new([height, width], threads);
+        let plan = (self.plan)([height, width], threads);
         let strip = plan.strip_rows.min(height);
         let row = |shape: &NodeShape| (width * shape.scale) as u64 * shape.channels as u64 * ACTIVATION;
         let windows = self.shapes.iter().zip(&self.around).map(|(shape, around)| {

@@ -42,9 +42,8 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn analyze(&self, tables: &Tables, picture: &Picture<'_>, padded: [usize; 2]) -> Result<Map<i32>, OutOfMemory> {
-        let size @ [_, width] = padded.map(|side| side / SAMPLES_SCALE);
-        let plan = Plan::new(size, rayon::current_num_threads());
-        self.analyze_by(tables, picture, padded, plan.on(self.isa, width))
+        let plan = Plan::of_analysis(padded.map(|side| side / SAMPLES_SCALE), rayon::current_num_threads());
+        self.analyze_by(tables, picture, padded, plan)
     }
 
     /// The same by a plan: no result depends on it.
@@ -72,7 +71,7 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn hyper_analyze(&self, tables: &Tables, y: &Map<i32>) -> Result<Map<i32>, OutOfMemory> {
-        let plan = Plan::new([y.height, y.width].map(|side| side / analysis::LATENT_SCALE), rayon::current_num_threads());
+        let plan = Plan::of_analysis([y.height, y.width].map(|side| side / analysis::LATENT_SCALE), rayon::current_num_threads());
         self.hyper_analyze_by(tables, y, plan)
     }
 

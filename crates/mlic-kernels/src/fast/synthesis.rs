@@ -20,12 +20,14 @@ use super::tables::{Requantizer, Tables};
 use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
-/// Positions of y in a strip for each thread that computes it, at least about.
+/// Positions of y in a strip, at least about: enough work for all threads of a part.
 const STRIP_POSITIONS: usize = 160;
-/// The same where a matrix unit computes most of it.
+/// The same for each thread where a matrix unit computes most of it.
 const MATRIX_STRIP_POSITIONS: usize = 48;
 /// Rows of y of a part, at least: two more, about, are computed for each neighbour of a part.
 const PART_ROWS: usize = 12;
+/// Positions of y in the strips of all parts, at most where there are more parts than one: each has windows of its own.
+const PARTS_POSITIONS: usize = 512;
 
 /// How a transform goes through a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +41,23 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For a picture whose y has these rows and columns: a part for each thread where that does not cost too much, and strips that are large enough for the threads
-    /// of a part. Rows of strips are even, since some layers are computed by pairs of rows.
+    /// For the synthesis of a picture whose y has these rows and columns: a part for each thread where that costs neither too much work nor too much memory.
     #[must_use]
-    pub fn new([height, width]: [usize; 2], threads: usize) -> Self {
-        let parts = (height / PART_ROWS).clamp(1, threads.max(1));
-        let threads = threads.div_ceil(parts);
-        let strip_rows = (STRIP_POSITIONS * threads).div_ceil(width.max(1)).next_multiple_of(2);
-        Self { part_rows: height.div_ceil(parts).max(1), strip_rows, threads }
+    pub fn of_synthesis([height, width]: [usize; 2], threads: usize) -> Self {
+        let whole = Self::of_analysis([height, width], threads);
+        let most = (height / PART_ROWS).min(PARTS_POSITIONS / (whole.strip_rows * width).max(1));
+        let parts = threads.min(most).max(1);
+        Self { part_rows: height.div_ceil(parts).max(1), threads: threads.div_ceil(parts), ..whole }
     }
 
-    /// The same for one instruction set: with a matrix unit, which takes rows as they come, strips are lower, so that more of them stays in the caches.
-    pub(super) fn on(self, isa: Isa, width: usize) -> Self {
+    /// For the analysis: a single part, since most of the work is where parts would overlap most. Rows of strips are even: some layers are computed by pairs of rows.
+    #[must_use]
+    pub fn of_analysis([height, width]: [usize; 2], threads: usize) -> Self {
+        Self { part_rows: height.max(1), strip_rows: STRIP_POSITIONS.div_ceil(width.max(1)).next_multiple_of(2), threads }
+    }
+
+    /// A plan of a synthesis for one instruction set: with a matrix unit, which takes rows as they come, strips are lower, so that more of them stays in the caches.
+    fn on(self, isa: Isa, width: usize) -> Self {
         if isa != Isa::Amx {
             return self;
         }
@@ -287,7 +294,7 @@ impl Synthesis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn run(&self, tables: &Tables, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
-        let plan = Plan::new([latent.height, latent.width], rayon::current_num_threads());
+        let plan = Plan::of_synthesis([latent.height, latent.width], rayon::current_num_threads());
         self.run_by(tables, latent, plan.on(self.isa, latent.width))
     }
 
@@ -323,7 +330,7 @@ impl Synthesis {
         let (height, width) = (shape.scale * latent.height, shape.scale * latent.width);
         let mut data = Vec::new();
         memory::reserve(&mut data, height * width * shape.channels)?;
-        let plan = Plan::new([latent.height, latent.width], 1);
+        let plan = Plan::of_synthesis([latent.height, latent.width], 1);
         self.strips(tables, latent, 0..latent.height, plan, &mut |at, rows| {
             if at == node {
                 data.extend_from_slice(rows);
