@@ -61,6 +61,9 @@ fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Sy
         let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, true);
         at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
     }
+    // Nothing needs these, of which one reads the other.
+    let unread = m.layer(&[(at, false)], 3, 3, Epilogue::Gelu, false);
+    m.layer(&[(unread, false)], 3, 5, Epilogue::Linear, false);
     // An identity term keeps the order of its channels under a pixel shuffle.
     let own = m.layer(&[(at, false)], 1, 12, Epilogue::Linear, false);
     m.layer(&[(own, true), (at, false), (at, false)], 3, 12, Epilogue::Pixel, true);

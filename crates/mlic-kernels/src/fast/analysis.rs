@@ -34,7 +34,7 @@ impl Analysis {
         };
         let nodes = own.nodes().iter().map(node).collect::<Result<_, _>>()?;
         let requant = own.quantizer().map_or(Requant { multiplier: 0, shift: 0 }, |quantizer| quantizer.level());
-        Ok(Self { isa, requant, nodes: Nodes { shapes, nodes } })
+        Ok(Self { isa, requant, nodes: Nodes::new(shapes, nodes) })
     }
 
     /// [`crate::reference::analysis`].

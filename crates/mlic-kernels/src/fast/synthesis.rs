@@ -85,6 +85,8 @@ pub(super) struct Nodes {
     /// Of node 0 too, which is not among the nodes.
     pub(super) shapes: Vec<NodeShape>,
     pub(super) nodes: Vec<PackedNode>,
+    /// Whether the last node needs each node, node 0 included; others are never computed.
+    is_needed: Vec<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -286,7 +288,7 @@ impl Synthesis {
     pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Result<Self, OutOfMemory> {
         let shapes = synthesis.shapes().to_vec();
         let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect::<Result<_, _>>()?;
-        Ok(Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes { shapes, nodes } })
+        Ok(Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes::new(shapes, nodes) })
     }
 
     /// [`crate::reference::synthesis`].
@@ -374,17 +376,34 @@ pub(super) type Fill<'f> = dyn Fn(usize, &mut Window) -> Result<(), OutOfMemory>
 pub(super) type See<'s> = dyn FnMut(usize, &[i16]) + 's;
 
 impl Nodes {
+    pub(super) fn new(shapes: Vec<NodeShape>, nodes: Vec<PackedNode>) -> Self {
+        let mut is_needed = vec![false; shapes.len()];
+        is_needed[nodes.len()] = true;
+        for (i, node) in nodes.iter().enumerate().rev() {
+            if is_needed[i + 1] {
+                node.inputs.iter().for_each(|input| is_needed[input.0] = true);
+            }
+        }
+        Self { shapes, nodes, is_needed }
+    }
+
+    /// The nodes that the last one needs, itself among them, with their numbers as nodes that are read.
+    fn needed(&self) -> impl DoubleEndedIterator<Item = (usize, &PackedNode)> {
+        self.nodes.iter().enumerate().map(|(i, node)| (i + 1, node)).filter(|(i, _)| self.is_needed[*i])
+    }
+
     /// No rows of any node yet, each from the first one on that the last node needs for its row `first`.
     pub(super) fn windows(&self, first: usize) -> Vec<Window> {
         let mut firsts = vec![usize::MAX; self.shapes.len()];
         firsts[self.nodes.len()] = first;
-        for (i, node) in self.nodes.iter().enumerate().rev() {
-            let own = firsts[i + 1] / node.factor() * node.factor();
-            firsts[i + 1] = own;
+        for (i, node) in self.needed().rev() {
+            let own = firsts[i] / node.factor() * node.factor();
+            firsts[i] = own;
             let read = node.reads(&(own..own)).start;
             node.inputs.iter().for_each(|input| firsts[input.0] = firsts[input.0].min(read));
         }
-        firsts.into_iter().map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
+        let firsts = firsts.into_iter().map(|first| if first == usize::MAX { 0 } else { first });
+        firsts.map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
     }
 }
 
@@ -407,11 +426,11 @@ impl Walk<'_> {
         fill: &Fill<'_>,
         see: &mut See<'_>,
     ) -> Result<(), OutOfMemory> {
-        let Nodes { shapes, nodes } = self.nodes;
+        let shapes = &self.nodes.shapes;
         let mut ends = vec![0; shapes.len()];
-        ends[nodes.len()] = end;
-        for (i, node) in nodes.iter().enumerate().rev() {
-            let reads = node.reads(&(0..ends[i + 1]));
+        ends[self.nodes.nodes.len()] = end;
+        for (i, node) in self.nodes.needed().rev() {
+            let reads = node.reads(&(0..ends[i]));
             for input in &node.inputs {
                 let rows = self.size[0] * shapes[input.0].scale;
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
@@ -421,11 +440,11 @@ impl Walk<'_> {
         let (before, row_len) = (windows[0].rows.len(), Window::row_len(&shapes[0], width));
         fill(ends[0], &mut windows[0])?;
         see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
-        for (i, node) in nodes.iter().enumerate() {
-            let (before, own) = windows.split_at_mut(i + 1);
-            let (shape, own) = (&shapes[i + 1], &mut own[0]);
+        for (i, node) in self.nodes.needed() {
+            let (before, own) = windows.split_at_mut(i);
+            let (shape, own) = (&shapes[i], &mut own[0]);
             // A shuffled row comes with its neighbour.
-            let rows = own.rows.end..ends[i + 1].next_multiple_of(node.factor());
+            let rows = own.rows.end..ends[i].next_multiple_of(node.factor());
             if node.ends_in_latents() {
                 own.rows = rows.end..rows.end;
                 continue;
@@ -433,18 +452,18 @@ impl Walk<'_> {
             let inputs = self.inputs(node, before);
             let out = own.append(rows.end, Window::row_len(shape, width))?;
             node.run(self.tables, &inputs, rows, self.threads, out)?;
-            see(i + 1, out);
+            see(i, out);
         }
         Ok(())
     }
 
     /// Forgets what no later row reads.
     pub(super) fn forget(&self, windows: &mut [Window]) {
-        let Nodes { shapes, nodes } = self.nodes;
-        for i in 0..shapes.len() {
-            let readers = nodes.iter().zip(&windows[1..]).filter(|(node, _)| node.inputs.contains(&NodeIndex(i)));
-            let first = readers.map(|(node, own)| node.reads(&(own.rows.end..own.rows.end)).start).min();
-            let row_len = Window::row_len(&shapes[i], self.size[1]);
+        for (i, shape) in self.nodes.shapes.iter().enumerate() {
+            let readers = self.nodes.needed().filter(|(_, node)| node.inputs.contains(&NodeIndex(i)));
+            let end = |reader: usize| windows[reader].rows.end;
+            let first = readers.map(|(reader, node)| node.reads(&(end(reader)..end(reader))).start).min();
+            let row_len = Window::row_len(shape, self.size[1]);
             windows[i].forget(first.unwrap_or(usize::MAX), row_len);
         }
     }
