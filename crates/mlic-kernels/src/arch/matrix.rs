@@ -1,6 +1,6 @@
 //! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It stands beside the vectors of AVX-512, which do everything else.
 //!
-//! Of its eight tiles of 16 x 64 bytes, four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
+//! Of its eight tiles of 16 x 64 bytes, four (five in a normalization) are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
 //! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair. Accumulators stay in their tiles from
 //! the first step to the last, between which other work can stand: the processor does both at once.
 //!
