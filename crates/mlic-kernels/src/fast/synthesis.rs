@@ -312,10 +312,12 @@ impl Synthesis {
         let parts = samples.par_chunks_mut((3 * width * synthesis::SCALE * part_rows).max(1)).enumerate();
         parts.try_for_each(|(part, samples)| {
             let first = part * part_rows;
-            let mut rest = samples.iter_mut();
+            let mut rest = samples;
             self.strips(tables, latent, first..latent.height.min(first + part_rows), plan, &mut |node, rows| {
                 if node == last {
-                    rest.by_ref().zip(rows).for_each(|(to, v)| *to = *v as u8);
+                    let (to, more) = std::mem::take(&mut rest).split_at_mut(rows.len());
+                    to.iter_mut().zip(rows).for_each(|(to, v)| *to = *v as u8);
+                    rest = more;
                 }
             })
         })?;
