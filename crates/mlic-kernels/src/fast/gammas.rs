@@ -8,14 +8,13 @@ use mlic_model::synthesis::Gdn;
 
 use super::aligned::Aligned;
 use super::gdn::{Scaling, SquareSums};
+use super::pack::{BLOCK, GROUP, OUTPUTS};
 use super::root::isqrt;
 use crate::arch::{Job, Matrix, Powers, Simd, Tiles, run};
 use crate::cpu::Isa;
 
-/// Positions, or outputs, of a tile.
-const SIDE: usize = 16;
-/// Bytes of a position, and of an output, in a tile.
-const GROUP: usize = 64;
+/// Positions of one operand of the unit: as many as outputs.
+const SIDE: usize = OUTPUTS;
 /// Positions whose bytes are made at once: they stay in the nearest cache.
 const POSITIONS: usize = 4 * SIDE;
 /// Bits of the lower part of a square.
@@ -39,17 +38,19 @@ pub(super) struct Gammas {
 impl Gammas {
     /// None where there is no such unit, or sums may have more than 32 bits.
     pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Option<Self>, OutOfMemory> {
-        let (channels, is_amx) = (gdn.channels(), isa == Isa::Amx);
-        let Some(matrix) = Matrix::detect().filter(|_| is_amx && channels <= MAX_CHANNELS) else { return Ok(None) };
+        let channels = gdn.channels();
+        // The unit is asked for only where it is to be used: the system then keeps its state for every thread.
+        let is_wanted = isa == Isa::Amx && channels <= MAX_CHANNELS;
+        let Some(matrix) = is_wanted.then(Matrix::detect).flatten() else { return Ok(None) };
         let Some(sums) = SquareSums::new(gdn, max, LOW_BITS)? else { return Ok(None) };
         let groups = channels.div_ceil(GROUP);
-        let mut weights = Aligned::zeros(channels.div_ceil(SIDE) * groups * 2 * SIDE * GROUP)?;
+        let mut weights = Aligned::zeros(channels.div_ceil(OUTPUTS) * groups * 2 * BLOCK)?;
         for (o, gammas) in gdn.gamma.chunks_exact(channels.max(1)).enumerate() {
             for (c, gamma) in gammas.iter().enumerate() {
-                let tile = (o / SIDE * groups + c / GROUP) * 2;
-                let at = c % GROUP / 4 * GROUP + o % SIDE * 4 + c % 4;
+                let operand = (o / OUTPUTS * groups + c / GROUP) * 2;
+                let at = c % GROUP / 4 * GROUP + o % OUTPUTS * 4 + c % 4;
                 for (byte, v) in gamma.to_le_bytes().into_iter().enumerate() {
-                    weights[(tile + byte) * SIDE * GROUP + at] = v;
+                    weights[(operand + byte) * BLOCK + at] = v;
                 }
             }
         }
@@ -94,7 +95,7 @@ impl Job for Band<'_> {
             gammas.squares(x, planes);
             let (mut at_before, mut block_before) = (0..0, 0);
             for first in (0..x.len() / channels).step_by(SIDE) {
-                for block in 0..channels.div_ceil(SIDE) {
+                for block in 0..channels.div_ceil(OUTPUTS) {
                     gammas.multiply(&tiles, planes, first, block, now);
                     gammas.finish(s, scaling, before, &x[at_before.clone()], block_before, &mut out[at_before]);
                     std::mem::swap(&mut now, &mut before);
@@ -129,7 +130,7 @@ impl Gammas {
     /// The products of 16 positions and 16 outputs.
     #[inline(always)]
     fn multiply(&self, tiles: &Tiles, planes: &[Aligned<u8>; 4], first: usize, block: usize, to: &mut Powers) {
-        let (padded, len) = (self.groups * GROUP, self.groups * 2 * SIDE * GROUP);
+        let (padded, len) = (self.groups * GROUP, self.groups * 2 * BLOCK);
         let planes = planes.each_ref().map(|plane| &plane[first * padded..]);
         tiles.multiply_unsigned(planes, padded, self.groups, &self.weights[block * len..][..len], to);
     }
@@ -139,8 +140,8 @@ impl Gammas {
     fn finish<S: Simd>(&self, s: S, scaling: &Scaling, sums: &Powers, x: &[i16], block: usize, out: &mut [i16]) {
         let positions = x.chunks_exact(self.channels).zip(out.chunks_exact_mut(self.channels));
         for (slot, (x, out)) in positions.enumerate().take(SIDE) {
-            for first in (block * SIDE..self.channels.min((block + 1) * SIDE)).step_by(S::LANES) {
-                let at = slot * SIDE + first % SIDE;
+            for first in (block * OUTPUTS..self.channels.min((block + 1) * OUTPUTS)).step_by(S::LANES) {
+                let at = slot * OUTPUTS + first % OUTPUTS;
                 let [a, b, c, d, e] = &sums.0;
                 let (a, b, c) = (s.load(&a[at..]), s.load(&b[at..]), s.load(&c[at..]));
                 let (d, e) = (s.load(&d[at..]), s.load(&e[at..]));

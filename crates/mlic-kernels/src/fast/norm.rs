@@ -1,6 +1,6 @@
 //! Layer normalization (SPEC 4.6) without a division for each element.
 
-use mlic_core::fixed::{divide, isqrt, saturate};
+use mlic_core::fixed::{isqrt, saturate};
 use mlic_core::memory::OutOfMemory;
 use mlic_model::proof::NORM_MAX;
 use rayon::prelude::*;
@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::arch::{Job, Simd, run};
 use crate::cpu::Isa;
 use crate::map::Map;
+use crate::reference;
 
 /// Positions handled as one task.
 const CHUNK: usize = 128;
@@ -22,6 +23,9 @@ const MORE_BITS: u32 = RECIPROCAL_BITS - 20;
 /// # Errors
 /// [`OutOfMemory`].
 pub fn layer_norm(isa: Isa, input: &Map<i16>, epsilon: i64) -> Result<Map<i16>, OutOfMemory> {
+    if input.channels > MAX_CHANNELS {
+        return reference::layer_norm(input, epsilon);
+    }
     let mut out = Map::zeros(input.height, input.width, input.channels)?;
     let len = (CHUNK * input.channels).max(1);
     out.data.par_chunks_mut(len).zip(input.data.par_chunks(len)).for_each(|(out, x)| {
@@ -53,12 +57,6 @@ impl Job for Positions<'_> {
             // The sum of the squares of the deviations, which are n times too large, is n times this.
             let variance = n * squares - sum * sum;
             let root = (isqrt(((variance << 16) + epsilon) as u64) as i64).max(1);
-            if channels > MAX_CHANNELS {
-                for (x, out) in x.iter().zip(out) {
-                    *out = saturate(divide((n * i64::from(*x) - sum) << 20, root), NORM_MAX) as i16;
-                }
-                continue;
-            }
             let reciprocal = (1_i64 << RECIPROCAL_BITS) / root;
             for (x, out) in x.iter().zip(out) {
                 *out = saturate(quotient(n * i64::from(*x) - sum, root, reciprocal), NORM_MAX) as i16;
@@ -80,8 +78,9 @@ const fn quotient(deviation: i64, root: i64, reciprocal: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use mlic_core::fixed::divide;
+
     use super::*;
-    use crate::reference;
 
     #[test]
     fn quotients_are_exact_at_both_ends() {

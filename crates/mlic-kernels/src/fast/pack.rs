@@ -15,16 +15,16 @@ use crate::cpu::Isa;
 /// nearer (measured: `benches/record`).
 const MATRIX_MIN: usize = 128;
 /// Outputs of one operand of a matrix unit, and products of each that it sums at once.
-const OUTPUTS: usize = 16;
-const GROUP: usize = 64;
+pub(super) const OUTPUTS: usize = 16;
+pub(super) const GROUP: usize = 64;
 /// Bytes of the weights of such an operand.
-const BLOCK: usize = OUTPUTS * GROUP;
+pub(super) const BLOCK: usize = OUTPUTS * GROUP;
 /// Largest magnitude of activations that products of bytes can take.
 const BYTE_MAX: i32 = i8::MAX as i32;
 /// Largest magnitude of a number whose halves are both signed bytes.
 const HALVES_MAX: i32 = i16::MAX as i32 - 128;
 /// Largest magnitude of a number whose limbs are; they go a little further.
-pub(super) const LIMBS_MAX: i32 = (1 << 13) - 1;
+const LIMBS_MAX: i32 = (1 << 13) - 1;
 
 /// A layer, ready to run on one instruction set.
 ///
@@ -370,22 +370,22 @@ impl Dense {
         let per_block = if parts == Parts::Limbs { parts.count() } else { 1 };
         let mut packed = Aligned::zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
         match weights {
-            Source::Bytes(weights) => self.lines(weights, &mut packed, |w, _| w as u8)?,
-            Source::Words(weights) => self.lines(weights, &mut packed, |w, part| limbs(w)[part] as u8)?,
+            Source::Bytes(weights) => self.lines(weights, per_block, &mut packed, |w, _| w as u8)?,
+            Source::Words(weights) => self.lines(weights, per_block, &mut packed, |w, part| limbs(w)[part] as u8)?,
         }
         Ok(Squares { matrix, parts, groups, weights: packed })
     }
 
-    /// Squares of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.
+    /// So many squares of each block of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.
     fn lines<T: Copy + Zeroable>(
         &self,
         weights: &[T],
+        per_block: usize,
         to: &mut [u8],
         part_of: impl Fn(T, usize) -> u8,
     ) -> Result<(), OutOfMemory> {
-        let Self { size, channels, padded, outputs, .. } = *self;
+        let Self { size, channels, padded, .. } = *self;
         let (row_len, groups) = (size * padded, (size * padded).div_ceil(GROUP));
-        let per_block = to.len() / (outputs.div_ceil(SIDE) * size * groups * 2 * BLOCK);
         let mut rows: Vec<u8> = memory::zeros(OUTPUTS * groups * GROUP)?;
         for (i, weights) in weights.chunks(OUTPUTS * size * size * channels).enumerate() {
             for (part, row) in (0..per_block).flat_map(|part| (0..size).map(move |row| (part, row))) {

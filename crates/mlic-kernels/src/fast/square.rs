@@ -103,9 +103,14 @@ pub(super) trait Terms: Copy {
     /// How it is multiplied, if that is always the same.
     const PARTS: Option<Parts> = None;
 
-    fn count(self) -> usize;
+    /// One, unless there are several.
+    #[inline(always)]
+    fn count(self) -> usize {
+        1
+    }
 
     /// The first square of a term.
+    #[inline(always)]
     fn first_square(self, _term: usize) -> usize {
         0
     }
@@ -134,11 +139,6 @@ impl Terms for OneOfSums {
     const PARTS: Option<Parts> = Some(Parts::Sums);
 
     #[inline(always)]
-    fn count(self) -> usize {
-        1
-    }
-
-    #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
         s.load(&squares[0][slot % SIDE * SIDE + output..])
     }
@@ -146,11 +146,6 @@ impl Terms for OneOfSums {
 
 impl Terms for OneOfBytes {
     const PARTS: Option<Parts> = Some(Parts::Bytes);
-
-    #[inline(always)]
-    fn count(self) -> usize {
-        1
-    }
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
@@ -163,11 +158,6 @@ impl Terms for OneOfBytes {
 
 impl Terms for OneOfLimbs {
     const PARTS: Option<Parts> = Some(Parts::Limbs);
-
-    #[inline(always)]
-    fn count(self) -> usize {
-        1
-    }
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
