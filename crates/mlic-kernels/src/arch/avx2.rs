@@ -89,6 +89,16 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
     }
 
     #[inline(always)]
+    fn store_limited(self, [a, b]: [__m256i; 2], [low, high]: [i16; 2], to: &mut [i16]) {
+        assert!(to.len() >= 16);
+        op!({
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
+            let words = _mm256_max_epi16(_mm256_min_epi16(words, _mm256_set1_epi16(high)), _mm256_set1_epi16(low));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), words);
+        });
+    }
+
+    #[inline(always)]
     fn splat_pair(self, [a, b]: [i16; 2]) -> __m256i {
         self.splat(i32::from(a as u16) | i32::from(b) << 16)
     }

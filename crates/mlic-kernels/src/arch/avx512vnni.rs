@@ -82,6 +82,17 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn store_limited(self, [a, b]: [__m512i; 2], [low, high]: [i16; 2], to: &mut [i16]) {
+        assert!(to.len() >= 32);
+        op!({
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            let words = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
+            let words = _mm512_max_epi16(_mm512_min_epi16(words, _mm512_set1_epi16(high)), _mm512_set1_epi16(low));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), words);
+        });
+    }
+
+    #[inline(always)]
     fn splat_pair(self, [a, b]: [i16; 2]) -> __m512i {
         self.splat(i32::from(a as u16) | i32::from(b) << 16)
     }

@@ -100,6 +100,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn store(self, v: Self::I32, to: &mut [i32]);
     /// All lanes; each fits.
     fn store_i16(self, v: Self::I32, to: &mut [i16]);
+    /// All lanes of two vectors, each limited to `low..=high`.
+    #[inline(always)]
+    fn store_limited(self, vectors: [Self::I32; 2], [low, high]: [i16; 2], to: &mut [i16]) {
+        let limit = |v| self.max(self.min(v, self.splat(high.into())), self.splat(low.into()));
+        self.store_i16(limit(vectors[0]), to);
+        self.store_i16(limit(vectors[1]), &mut to[Self::LANES..]);
+    }
 
     /// The same pair in all lanes.
     fn splat_pair(self, pair: [i16; 2]) -> Self::I32;
@@ -322,6 +329,11 @@ mod tests {
             ];
             let mut lanes = vec![[0; MAX_LANES]; results.len()];
             lanes.iter_mut().zip(results).for_each(|(to, v)| s.store(v, to));
+            let mut limited = [0; 2 * MAX_LANES];
+            s.store_limited([a, s.shift_right::<16>(b)], [-300, 32_000], &mut limited);
+            for half in limited.chunks(S::LANES).take(2) {
+                lanes.push(std::array::from_fn(|i| half.get(i).map_or(0, |v| (*v).into())));
+            }
             (S::LANES, S::BYTE_ZERO, lanes)
         }
     }
@@ -353,6 +365,8 @@ mod tests {
                 counts[1],
                 counts[2],
                 upper,
+                x.clamp(-300, 32_000),
+                (y >> 16).clamp(-300, 32_000),
             ];
             assert_eq!(got.iter().map(|v| v[i]).collect::<Vec<_>>(), expected, "{} lane {i}: {x} {y}", isa.name());
         }

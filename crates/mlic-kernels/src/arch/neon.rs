@@ -102,6 +102,15 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    fn store_limited(self, [a, b]: [int32x4_t; 2], [low, high]: [i16; 2], to: &mut [i16]) {
+        assert!(to.len() >= 8);
+        op!({
+            let words = vqmovn_high_s32(vqmovn_s32(a), b);
+            vst1q_s16(to.as_mut_ptr(), vmaxq_s16(vminq_s16(words, vdupq_n_s16(high)), vdupq_n_s16(low)));
+        });
+    }
+
+    #[inline(always)]
     fn splat_pair(self, [a, b]: [i16; 2]) -> int32x4_t {
         self.splat(i32::from(a as u16) | i32::from(b) << 16)
     }

@@ -3,6 +3,7 @@
 
 use mlic_core::memory::OutOfMemory;
 use mlic_model::model::LayerView;
+use mlic_model::parameters::LayerLevel;
 
 use super::aligned::Aligned;
 use super::epilogue::Epilogue;
@@ -44,6 +45,8 @@ impl Rounding {
 #[derive(Debug, Clone)]
 pub(super) struct Constants {
     pub(super) rounding: Rounding,
+    /// No rounded sum has a larger magnitude, whatever the accumulators.
+    pub(super) largest: i64,
     /// Bits by which accumulators are shifted to the left before.
     spare: u32,
     terms: usize,
@@ -95,7 +98,7 @@ impl Constants {
                 let mut total = Total::<S>::new(s, constants);
                 total.add(s, input(a), &constants[S::LANES..]);
                 total.add(s, input(b), &constants[2 * S::LANES..]);
-                E::store(s, epilogue.apply(s, self.rounding.apply(s, total.even, total.odd)), out);
+                epilogue.store(s, epilogue.apply(s, self.rounding.apply(s, total.even, total.odd)), out);
             }
         }
     }
@@ -120,6 +123,15 @@ impl<S: Simd> Total<S> {
         self.even = s.add_wide(self.even, s.mul_wide(s.even(sums), s.load_wide(multipliers)));
         self.odd = s.add_wide(self.odd, s.mul_wide(s.odd(sums), s.load_wide(&multipliers[S::LANES / 2..])));
     }
+}
+
+/// A bound of the rounded sums of a layer: of what is larger in any output, the bias and the multipliers of accumulators of 32 bits.
+fn largest(level: &LayerLevel) -> i64 {
+    let magnitude = |m: &[i32]| m.iter().map(|m| i128::from(m.unsigned_abs())).max().unwrap_or(0);
+    let sums: i128 = level.multipliers.iter().map(|m| magnitude(m) << 31).sum();
+    let bias = level.bias.iter().map(|b| i128::from(b.unsigned_abs())).max().unwrap_or(0);
+    let sum = bias + i128::from(half(level.shift)) + sums;
+    i64::try_from((sum >> level.shift.min(127)) + 1).unwrap_or(i64::MAX)
 }
 
 struct Prepare<'a> {
@@ -152,6 +164,6 @@ impl Job for Prepare<'_> {
                 to.iter_mut().zip(lanes.clone()).for_each(|(to, o)| *to = multiplier(m, o));
             }
         }
-        Ok(Constants { rounding, spare, terms, values })
+        Ok(Constants { rounding, largest: largest(level), spare, terms, values })
     }
 }

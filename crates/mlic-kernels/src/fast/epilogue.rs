@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
+use mlic_model::model::LayerView;
 
 use super::constants::{Rounding, Total};
 use super::gdn::SquareSums;
@@ -25,11 +26,24 @@ pub(super) trait Epilogue: Copy + Send + Sync {
         rounding.apply(s, total.even, total.odd)
     }
 
-    /// What becomes of them.
+    /// The same for a layer whose rounded sums have magnitudes of at most so much.
+    #[must_use]
+    fn for_sums_up_to(self, _largest: i64) -> Self {
+        self
+    }
+
+    /// What becomes of them before the limits of the output.
     fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32;
 
-    /// Stores a vector of results.
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [Self::Out]);
+    /// Stores a vector of results within the limits of the output.
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [Self::Out]);
+
+    /// The same for two vectors, one after the other.
+    #[inline(always)]
+    fn store_two<S: Simd>(&self, s: S, [a, b]: [S::I32; 2], to: &mut [Self::Out]) {
+        self.store(s, a, to);
+        self.store(s, b, &mut to[S::LANES..]);
+    }
 }
 
 /// Each lane limited to ±max.
@@ -40,56 +54,97 @@ pub(super) fn clamp<S: Simd>(s: S, v: S::I32, max: i32) -> S::I32 {
 
 /// Stores as much of a vector, from element `first` on, as there is room for.
 #[inline(always)]
-pub(super) fn put<S: Simd, E: Epilogue>(s: S, v: S::I32, out: &mut [E::Out], first: usize) {
+pub(super) fn put<S: Simd, E: Epilogue>(s: S, epilogue: &E, v: S::I32, out: &mut [E::Out], first: usize) {
     let Some(out) = out.get_mut(first..) else { return };
     if out.len() >= S::LANES {
-        E::store(s, v, out);
+        epilogue.store(s, v, out);
     } else {
         let mut whole = [E::Out::default(); MAX_LANES];
-        E::store(s, v, &mut whole);
+        epilogue.store(s, v, &mut whole);
         out.copy_from_slice(&whole[..out.len()]);
+    }
+}
+
+/// The limits of activations.
+#[derive(Clone, Copy)]
+pub(super) struct Limits([i16; 2]);
+
+impl Limits {
+    /// Those of magnitudes of at most so much.
+    pub(super) fn around_zero(max: i32) -> Self {
+        let max = i16::try_from(max).unwrap_or(i16::MAX);
+        Self([-max, max])
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(self, s: S, v: S::I32, to: &mut [i16]) {
+        let [low, high] = self.0.map(i32::from);
+        s.store_i16(s.max(s.min(v, s.splat(high)), s.splat(low)), to);
     }
 }
 
 /// Activations.
 #[derive(Clone, Copy)]
-pub(super) struct Linear {
-    pub(super) max: i32,
-}
+pub(super) struct Linear(pub(super) Limits);
 
 impl Epilogue for Linear {
     type Out = i16;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
-        clamp(s, v, self.max)
+    fn apply<S: Simd>(&self, _: S, v: S::I32) -> S::I32 {
+        v
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i16]) {
-        s.store_i16(v, to);
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i16]) {
+        self.0.store(s, v, to);
+    }
+
+    #[inline(always)]
+    fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
+        s.store_limited(vectors, self.0.0, to);
     }
 }
 
 /// Activations after GELU.
 #[derive(Clone, Copy)]
 pub(super) struct Gelu<'a> {
-    pub(super) tables: &'a Tables,
-    pub(super) output: Requantizer,
+    tables: &'a Tables,
+    output: Requantizer,
+    limits: Limits,
+    /// Whether sums may go beyond the range of arguments.
+    is_beyond: bool,
+}
+
+impl<'a> Gelu<'a> {
+    /// For a layer with these tables.
+    pub(super) fn new(tables: &'a Tables, view: &LayerView<'_>) -> Self {
+        let output = Requantizer::new(view.level.output, view.max);
+        Self { tables, output, limits: Limits::around_zero(view.max), is_beyond: true }
+    }
 }
 
 impl Epilogue for Gelu<'_> {
     type Out = i16;
 
-    #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
-        let x = clamp(s, v, PREACT_MAX);
-        self.output.apply(s, self.tables.gelu(s, x))
+    fn for_sums_up_to(self, largest: i64) -> Self {
+        Self { is_beyond: largest > PREACT_MAX.into(), ..self }
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i16]) {
-        s.store_i16(v, to);
+    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        let x = if self.is_beyond { clamp(s, v, PREACT_MAX) } else { v };
+        self.output.unlimited(s, self.tables.gelu(s, x))
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i16]) {
+        self.limits.store(s, v, to);
+    }
+
+    #[inline(always)]
+    fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
+        s.store_limited(vectors, self.limits.0, to);
     }
 }
 
@@ -106,7 +161,7 @@ impl Epilogue for Latent {
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i32]) {
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i32]) {
         s.store(v, to);
     }
 }
@@ -126,28 +181,39 @@ impl Epilogue for HalfTanh<'_> {
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i32]) {
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i32]) {
         s.store(v, to);
     }
 }
 
 /// Samples: activations that are not negative.
 #[derive(Clone, Copy)]
-pub(super) struct Samples {
-    pub(super) max: i32,
+pub(super) struct Samples(Limits);
+
+impl Samples {
+    /// Of at most so much.
+    pub(super) fn new(max: i32) -> Self {
+        let Limits([_, max]) = Limits::around_zero(max);
+        Self(Limits([0, max]))
+    }
 }
 
 impl Epilogue for Samples {
     type Out = i16;
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
-        s.min(s.max(v, s.splat(0)), s.splat(self.max))
+    fn apply<S: Simd>(&self, _: S, v: S::I32) -> S::I32 {
+        v
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i16]) {
-        s.store_i16(v, to);
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i16]) {
+        self.0.store(s, v, to);
+    }
+
+    #[inline(always)]
+    fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
+        s.store_limited(vectors, self.0.0, to);
     }
 }
 
@@ -165,7 +231,7 @@ impl Epilogue for Root<'_> {
     fn round<S: Simd, T: Terms>(&self, s: S, rounding: Rounding, constants: &[i64], at: usize, sums: Sums<'_, T>) -> S::I32 {
         match self.sums {
             Some(own) => own.of_terms(s, at, sums),
-            None => Linear { max: i32::MAX }.round(s, rounding, constants, at, sums),
+            None => Latent.round(s, rounding, constants, at, sums),
         }
     }
 
@@ -175,7 +241,7 @@ impl Epilogue for Root<'_> {
     }
 
     #[inline(always)]
-    fn store<S: Simd>(s: S, v: S::I32, to: &mut [i32]) {
+    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i32]) {
         s.store(v, to);
     }
 }

@@ -14,11 +14,11 @@ use rayon::prelude::*;
 
 use super::aligned::Aligned;
 use super::constants::{Constants, Rounding};
-use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
+use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Limits, Linear, put};
 use super::pack::{Layer, Parts, Term, Weights};
 use super::square::{self, Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
 use super::stage::{Buffer, Data, Staged, stage};
-use super::tables::{Requantizer, Tables};
+use super::tables::Tables;
 use super::tile::accumulate;
 use super::winograd::{self, Strip};
 use crate::arch::{Beside, Job, SIDE, Simd, Tiles, run};
@@ -358,20 +358,22 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> 
     /// So many of the slots that are left.
     #[inline(always)]
     fn finish(&mut self, count: usize) {
+        const { assert!(V.is_multiple_of(2)) };
         let (s, width) = (self.s, self.width);
         if width == V * S::LANES {
             for _ in 0..count {
                 let Some((slot, out)) = self.rest.next() else { break };
                 let out = &mut out[..V * S::LANES];
-                for v in 0..V {
-                    E::store(s, self.vector(*slot, v), &mut out[v * S::LANES..]);
+                for v in (0..V).step_by(2) {
+                    let two = [self.vector(*slot, v), self.vector(*slot, v + 1)];
+                    self.epilogue.store_two(s, two, &mut out[v * S::LANES..]);
                 }
             }
         } else {
             for _ in 0..count {
                 let Some((slot, out)) = self.rest.next() else { break };
                 for v in 0..width.div_ceil(S::LANES) {
-                    put::<S, E>(s, self.vector(*slot, v), &mut out[..width], v * S::LANES);
+                    put(s, &self.epilogue, self.vector(*slot, v), &mut out[..width], v * S::LANES);
                 }
             }
         }
@@ -463,6 +465,7 @@ impl Part<'_> {
         // Tiles of two rows are whole, as far as there are rows.
         let rows_len = if layer.is_winograd() { rows_len.next_multiple_of(2) } else { rows_len };
         let constants = &Constants::new(layer, view, at)?;
+        let epilogue = epilogue.for_sums_up_to(constants.largest);
         let len = (rows_len * width * layer.outputs).max(1);
         out.par_chunks_mut(len).enumerate().try_for_each(|(i, out)| {
             let first = rows.start + i * rows_len;
@@ -514,10 +517,9 @@ pub fn layer(
     at: Positions,
 ) -> Result<Map<i16>, OutOfMemory> {
     if view.spec.epilogue == Kind::Gelu {
-        let output = Requantizer::new(view.level.output, view.max);
-        return map_outputs(layer, view, inputs, at, Gelu { tables, output });
+        return map_outputs(layer, view, inputs, at, Gelu::new(tables, view));
     }
-    map_outputs(layer, view, inputs, at, Linear { max: view.max })
+    map_outputs(layer, view, inputs, at, Linear(Limits::around_zero(view.max)))
 }
 
 /// [`crate::reference::latent_layer`].

@@ -4,7 +4,7 @@ use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::Requant;
 use rayon::prelude::*;
 
-use super::epilogue::{Linear, put};
+use super::epilogue::{Epilogue, Limits, Linear, put};
 use super::tables::Requantizer;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
@@ -15,6 +15,7 @@ const CHUNK_LEN: usize = 1 << 14;
 
 struct Quantize<'a> {
     requantizer: Requantizer,
+    limited: Linear,
     latent: &'a [i32],
     out: &'a mut [i16],
 }
@@ -26,12 +27,12 @@ impl Job for Quantize<'_> {
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
         for (out, latent) in self.out.chunks_mut(S::LANES).zip(self.latent.chunks(S::LANES)) {
             if latent.len() == S::LANES {
-                s.store_i16(self.requantizer.apply(s, s.load(latent)), out);
+                self.limited.store(s, self.requantizer.unlimited(s, s.load(latent)), out);
                 continue;
             }
             let mut whole = [0; MAX_LANES];
             whole[..latent.len()].copy_from_slice(latent);
-            put::<S, Linear>(s, self.requantizer.apply(s, s.load(&whole)), out, 0);
+            put(s, &self.limited, self.requantizer.unlimited(s, s.load(&whole)), out, 0);
         }
     }
 }
@@ -48,8 +49,8 @@ pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Resu
 
 /// The same for elements of any shape.
 pub(super) fn quantize_into(isa: Isa, latent: &[i32], requant: Requant, max: i32, out: &mut [i16]) {
-    let requantizer = Requantizer::new(requant, max);
+    let (requantizer, limited) = (Requantizer::new(requant, max), Linear(Limits::around_zero(max)));
     out.par_chunks_mut(CHUNK_LEN).zip(latent.par_chunks(CHUNK_LEN)).for_each(|(out, latent)| {
-        run(isa, Quantize { requantizer, latent, out });
+        run(isa, Quantize { requantizer, limited, latent, out });
     });
 }

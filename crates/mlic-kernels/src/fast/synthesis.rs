@@ -11,12 +11,12 @@ use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::epilogue::{Gelu, Latent, Linear, Samples};
+use super::epilogue::{Gelu, Latent, Limits, Linear, Samples};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
 use super::pack::Layer;
 use super::quantize::quantize_into;
-use super::tables::{Requantizer, Tables};
+use super::tables::Tables;
 use crate::cpu::Isa;
 use crate::map::{Map, Rows};
 
@@ -163,9 +163,9 @@ impl PackedNode {
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
         let part = Part { layer, view: &view, inputs, at: self.positions(), rows, threads };
         match view.spec.epilogue {
-            Kind::Gelu => part.run(Gelu { tables, output: Requantizer::new(view.level.output, view.max) }, order, out),
-            Kind::Pixel => part.run(Samples { max: view.max }, order, out),
-            _ => part.run(Linear { max: view.max }, order, out),
+            Kind::Gelu => part.run(Gelu::new(tables, &view), order, out),
+            Kind::Pixel => part.run(Samples::new(view.max), order, out),
+            _ => part.run(Linear(Limits::around_zero(view.max)), order, out),
         }
     }
 

@@ -103,7 +103,13 @@ impl Requantizer {
 
     #[inline(always)]
     pub(super) fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
-        clamp(s, self.rounding.apply(s, self.scale(s, s.even(v)), self.scale(s, s.odd(v))), self.max)
+        clamp(s, self.unlimited(s, v), self.max)
+    }
+
+    /// The same before the limit.
+    #[inline(always)]
+    pub(super) fn unlimited<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
+        self.rounding.apply(s, self.scale(s, s.even(v)), self.scale(s, s.odd(v)))
     }
 
     #[inline(always)]
