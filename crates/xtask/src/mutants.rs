@@ -185,8 +185,8 @@ pub const MUTANTS: [Mutant; 20] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/epilogue.rs",
-        from: "s.min(s.max(v, s.splat(0)), s.splat(self.max))",
-        to: "clamp(s, v, self.max)",
+        from: "Self(Limits([0, max]))",
+        to: "Self(Limits([-max, max]))",
     },
     Mutant {
         name: "shuffle",
