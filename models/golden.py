@@ -1,10 +1,11 @@
 """Export a model of seeded random weights, with what mlicpp.py computes on seeded inputs.
 
-    python golden.py SHAPE OUT_DIR        SHAPE: tiny, tiny3, edge, full, full-2023
+    python golden.py SHAPE OUT_DIR [--bytes]        SHAPE: tiny, tiny3, edge, full, full-2023
 
 OUT_DIR is an export directory (see export.py) with two more files: transforms.safetensors, inputs and outputs of g_a, h_a
 and g_s; and, for tiny and tiny3, path.safetensors, every step of the entropy path over a latent of 8 x 12. All weights are rounded
-to f16. `tiny` made crates/mlic-builder/tests/golden/tiny.
+to f16. With --bytes those of the layers that training with `--bytes` rounds are rounded as it does, for measurements of what such a model costs. `tiny` made
+crates/mlic-builder/tests/golden/tiny.
 """
 import argparse
 import sys
@@ -14,6 +15,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+sys.path.insert(1, str(Path(__file__).parent / "training"))
+
+import fast
 from export import export
 from mlicpp import EDGE, FULL, FULL_2023, Config, LocalContext, MLICPlusPlus
 
@@ -100,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--bytes", action="store_true", help="round layers to bytes as training with --bytes does")
     args = parser.parse_args()
     torch.manual_seed(20231115)
     torch.set_num_threads(1)
@@ -108,6 +113,8 @@ def main():
     randomize(model)
     state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     state = {k: v for k, v in state.items() if not k.endswith("relative_position_index")}
+    if args.bytes:
+        state = fast.in_bytes(state)
     tiny = args.shape.startswith("tiny")
     with torch.enable_grad():
         got, model = export(state, args.out, args.shape, torch.float16 if tiny else torch.float32)

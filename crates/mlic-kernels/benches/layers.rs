@@ -21,6 +21,8 @@ struct Case {
     spec: LayerSpec,
     level: LayerLevel,
     weights: Vec<i8>,
+    /// The weights, where they are words: thirty-two times as large.
+    words: Option<Vec<i16>>,
     functions: Functions,
     input: Map<i16>,
     max: i32,
@@ -45,11 +47,22 @@ impl Case {
             exp2_coarse: vec![],
             exp2_fine: vec![],
         };
-        Self { spec, level, weights, functions, input: Map { height, width, channels, data }, max }
+        Self { spec, level, weights, words: None, functions, input: Map { height, width, channels, data }, max }
+    }
+
+    /// The same with weights of words.
+    fn of_words(self) -> Self {
+        let words = self.weights.iter().map(|w| i16::from(*w) << 5).collect();
+        Self { words: Some(words), ..self }
     }
 
     fn view(&self) -> LayerView<'_> {
-        LayerView { spec: &self.spec, max: 127, level: &self.level, weights: vec![Weights::Bytes(&self.weights)] }
+        LayerView {
+            spec: &self.spec,
+            max: 127,
+            level: &self.level,
+            weights: vec![self.words.as_deref().map_or(Weights::Bytes(&self.weights), Weights::Words)],
+        }
     }
 
     fn macs(&self) -> u64 {
@@ -66,7 +79,8 @@ impl Case {
     fn name(&self) -> String {
         let (size, map) = (self.spec.kernel.size(), &self.input);
         let bits = if self.max > 127 { 16 } else { 8 };
-        format!("{size}x{size} {} to {} at {}x{} int{bits}", map.channels, self.spec.outputs, map.height, map.width)
+        let weights = if self.words.is_some() { " by int16" } else { "" };
+        format!("{size}x{size} {} to {} at {}x{} int{bits}{weights}", map.channels, self.spec.outputs, map.height, map.width)
     }
 }
 
@@ -97,9 +111,12 @@ fn rate(mut f: impl FnMut() -> u64) -> f64 {
 /// Prints what part of the peak the kernels reach: the best of peak and kernel, measured in turn.
 fn fractions() {
     for isa in isas() {
-        for (max, products) in [(127, Products::Quads), (8191, Products::Pairs)] {
+        for (max, is_words, products) in
+            [(127, false, Products::Quads), (8191, false, Products::Pairs), (8191, true, Products::Words)]
+        {
             for place in [[32, 48], [96, 64]] {
                 let case = Case::new(3, 192, 192, place, max);
+                let case = if is_words { case.of_words() } else { case };
                 let run = case.runner(isa);
                 let (mut peak, mut kernel) = (0.0_f64, 0.0_f64);
                 for _ in 0..3 {
@@ -110,7 +127,7 @@ fn fractions() {
                     }));
                 }
                 let (name, percent) = (case.name(), 100.0 * kernel / peak);
-                println!("{:11} {name:36} {:7.1} GMAC/s of {:7.1}: {percent:.0} %", isa.name(), kernel / 1e9, peak / 1e9);
+                println!("{:11} {name:45} {:7.1} GMAC/s of {:7.1}: {percent:.0} %", isa.name(), kernel / 1e9, peak / 1e9);
             }
         }
     }
@@ -122,6 +139,7 @@ fn layers(c: &mut Criterion) {
         (Case::new(1, 192, 128, [32, 24], 8191), false),
         (Case::new(3, 192, 96, [32, 48], 127), false),
         (Case::new(3, 32, 96, [32, 48], 8191), false),
+        (Case::new(3, 64, 64, [32, 48], 8191).of_words(), false),
         (Case::new(5, 160, 96, [32, 48], 127), false),
     ] {
         let mut group = c.benchmark_group(case.name());

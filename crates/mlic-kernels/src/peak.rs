@@ -6,7 +6,9 @@ use crate::cpu::Isa;
 /// What is multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
-    /// Signed 16-bit numbers, in pairs; on a matrix unit, with bytes: two products for each.
+    /// Signed 16-bit numbers, in pairs; on a matrix unit three products of bytes for each.
+    Words,
+    /// Signed 16-bit numbers and bytes: as the others; on a matrix unit two products.
     Pairs,
     /// Bytes, in quads; in pairs of 16-bit numbers where these are as fast.
     Quads,
@@ -50,7 +52,11 @@ impl Job for Peak {
 pub fn multiply_adds(isa: Isa, products: Products, rounds: usize) -> (u64, i32) {
     if let Some(matrix) = Matrix::detect().filter(|_| isa == Isa::Amx) {
         matrix.tiles().spin(rounds);
-        let per_product = if products == Products::Quads { 1 } else { 2 };
+        let per_product = match products {
+            Products::Quads => 1,
+            Products::Pairs => 2,
+            Products::Words => 3,
+        };
         return ((Tiles::ROUND * rounds / per_product) as u64, 0);
     }
     run(isa, Peak { products, rounds })
