@@ -220,7 +220,7 @@ fn compare_picture(
     Ok(())
 }
 
-/// Differences of the samples; of the luma for gray pictures, which is all that their files hold.
+/// Differences of the samples; one at each position of gray pictures, which is all that their files hold.
 fn differences(got: &Image, expected: &Image) -> PictureDifference {
     let (got, expected) = (samples(got), samples(expected));
     let each = || got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
