@@ -251,8 +251,7 @@ pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Opt
 
 /// The samples of a picture: red, green and blue or, if it is gray, the one value that the three are at each position (SPEC 5.6). Whoever made
 /// the picture has made it gray: nothing here would hide that it was not.
-#[must_use]
-pub fn samples(image: &Image) -> Vec<u8> {
+fn samples(image: &Image) -> Vec<u8> {
     if image.gray { image.rgb.iter().step_by(3).copied().collect() } else { image.rgb.clone() }
 }
 
