@@ -10,13 +10,10 @@ use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
-use mlic::{BackendChoice, PixelMode};
+use mlic::{BackendChoice, MAX_THREADS, PixelMode};
 
 use crate::exit;
 use crate::model::ModelCommand;
-
-/// Beyond this, threads gain nothing here, and some thousands of them stop a machine.
-const MAX_THREADS: i64 = 256;
 
 /// Encode, decode, inspect and measure MLIC++ streams.
 ///
@@ -282,7 +279,7 @@ fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {
-    clap::value_parser!(u16).range(..=MAX_THREADS).map(usize::from)
+    clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }
 
 /// A number of MiB, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.

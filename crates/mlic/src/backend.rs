@@ -11,6 +11,10 @@ use mlic_model::Model;
 
 use crate::error::Error;
 
+/// Most threads that the programs take from a command line: more gain nothing here, and some thousands of them stop a machine. The library takes any
+/// number that the system does.
+pub const MAX_THREADS: u16 = 256;
+
 /// Which executor runs the networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

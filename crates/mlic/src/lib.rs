@@ -44,7 +44,7 @@ pub mod output;
 mod pixels;
 mod sinks;
 
-pub use backend::{BackendChoice, backend, on_threads};
+pub use backend::{BackendChoice, MAX_THREADS, backend, on_threads};
 pub use budget::DecodeLimits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, ProgressEvent, Report, StageTime, Trace, Truncation,
