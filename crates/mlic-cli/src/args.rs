@@ -265,17 +265,17 @@ impl From<Format> for OutputFormat {
 
 impl ReadArgs {
     pub(crate) fn options(&self, metadata: MetadataPolicy) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.background = self.background;
-        options.reduce_depth = self.reduce_depth;
-        options.metadata = metadata;
-        options
+        let options = ReadOptions::default().with_reduce_depth(self.reduce_depth).with_metadata(metadata);
+        match self.background {
+            Some(background) => options.with_background(background),
+            None => options,
+        }
     }
 }
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {

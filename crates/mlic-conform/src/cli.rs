@@ -284,7 +284,7 @@ fn external(line: &str) -> Result<External, String> {
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {

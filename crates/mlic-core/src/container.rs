@@ -274,6 +274,7 @@ pub struct Section<'a> {
 
 /// A parsed stream. Only its header is known to be right: look at `damage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stream<'a> {
     /// The header.
     pub header: Header,

@@ -85,7 +85,7 @@ fn main() -> Result<(), mlic::Error> {
     }
     let model = Model::open(package).unwrap();
     let quality = mlic::quality_from_percent(percent, model.quality_steps()).unwrap();
-    let codec = Codec::new(model, CodecOptions { backend, ..CodecOptions::default() })?;
+    let codec = Codec::new(model, CodecOptions::default().with_backend(backend))?;
     println!("{}, quality {quality}, medians of {} after 2", codec.backend().device(mlic_backend::Stage::Passes), rounds - 2);
     sizes.into_iter().try_for_each(|(width, height)| measure(&codec, width, height, quality, rounds))
 }

@@ -34,6 +34,7 @@ use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 /// # assert_eq!((options.backend, options.threads, options.pixels), (BackendChoice::Integer, 2, PixelMode::Exact));
 /// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CodecOptions {
     /// The executor.
     pub backend: BackendChoice,
@@ -177,6 +178,7 @@ pub struct Decoded {
 
 /// What a codec is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProgressEvent {
     /// A stage has begun.
     Stage(Stage),

@@ -16,6 +16,7 @@ pub struct Metadata {
 
 /// One part of [`Metadata`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MetadataKind {
     /// ICC profile.
     Icc,
@@ -27,6 +28,7 @@ pub enum MetadataKind {
 
 /// What becomes of metadata when an image is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetadataPolicy {
     /// All of it, or an error.
     #[default]
@@ -39,7 +41,7 @@ pub enum MetadataPolicy {
 
 impl MetadataKind {
     /// All kinds, in the order in which [`Metadata::parts`] gives them.
-    pub const ALL: [Self; 3] = [Self::Icc, Self::Exif, Self::Xmp];
+    pub const ALL: &'static [Self] = &[Self::Icc, Self::Exif, Self::Xmp];
 }
 
 impl fmt::Display for MetadataKind {
@@ -81,7 +83,7 @@ impl Metadata {
 
     /// The parts that are there.
     pub fn parts(&self) -> impl Iterator<Item = (MetadataKind, &[u8])> {
-        MetadataKind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+        MetadataKind::ALL.iter().filter_map(|&kind| Some((kind, self.get(kind)?)))
     }
 
     /// Whether there is none.

@@ -8,7 +8,7 @@ use mlic::image::{ReadOptions, read_image};
 use mlic::{Codec, CodecOptions, embedded_model, quality_from_percent};
 
 fn codec(threads: usize) -> Codec {
-    Codec::new(embedded_model().unwrap(), CodecOptions { threads, ..CodecOptions::default() }).unwrap()
+    Codec::new(embedded_model().unwrap(), CodecOptions::default().with_threads(threads)).unwrap()
 }
 
 fn check(path: &Path, percent: f32, codecs: &[Codec; 2]) {
