@@ -162,6 +162,12 @@ pub(crate) struct DecodeArgs {
     pub(crate) format: Option<Format>,
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
+    /// What becomes of ICC profile, EXIF and XMP
+    ///
+    /// A stream that is damaged there is refused, since nothing says what else is. With `fit` the picture is decoded and has what is not damaged; with
+    /// `strip` nothing that follows the payload of a stream is looked at.
+    #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
+    pub(crate) metadata: MetadataArg,
 }
 
 /// How pictures are made of latents.

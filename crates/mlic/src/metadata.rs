@@ -26,16 +26,17 @@ pub enum MetadataKind {
     Xmp,
 }
 
-/// What becomes of metadata when an image is read.
+/// What becomes of metadata when an image is read or a stream decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataPolicy {
     /// All of it, or an error.
     #[default]
     Keep,
-    /// What can be read and is within the section limit; the rest is dropped with a note.
+    /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged after its payload alone, the
+    /// sections that are right.
     Fit,
-    /// None of it, and no note of it.
+    /// None of it, and no note of it: what follows the payload of a stream is not looked at.
     Strip,
 }
 

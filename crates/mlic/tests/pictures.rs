@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mlic::image::{Image, ImageError, OutputFormat, ReadOptions, read_image, write_image};
 use mlic::limits::MAX_SECTION_LEN;
-use mlic::metadata::MetadataKind;
+use mlic::metadata::{MetadataKind, MetadataPolicy};
 use mlic::metrics::psnr;
 use mlic::{BackendChoice, BackendError, Codec, DecodeLimits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
 use mlic_backend::Stage;
@@ -108,4 +108,55 @@ fn latents_of_another_model_and_beyond_the_limits_are_refused() {
     cut.y_hat.data.pop();
     let error = codec(tiny()).synthesize(&cut).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { .. })), "{error}");
+}
+
+#[test]
+fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
+    let codec = |policy| codec(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap()).metadata_policy(policy);
+    let mut image = picture();
+    image.metadata.set(MetadataKind::Icc, Some(vec![1; 50]));
+    image.metadata.set(MetadataKind::Xmp, Some(b"<x/>".to_vec()));
+    let stream = codec(MetadataPolicy::Keep).encode(&image, 0, &|_| ()).unwrap().stream;
+    let decode = |policy, stream: &[u8]| codec(policy).decode(stream, &|_| ());
+    let whole = decode(MetadataPolicy::Keep, &stream).unwrap().image;
+    assert_eq!(whole.metadata, image.metadata);
+    let bare = decode(MetadataPolicy::Strip, &stream).unwrap().image;
+    assert!(bare.rgb == whole.rgb && bare.metadata.is_empty() && bare.notes.is_empty());
+    assert_eq!(decode(MetadataPolicy::Fit, &stream).unwrap().image, whole);
+
+    // In the profile; in the length of the packet; after the end.
+    let mut in_profile = stream.clone();
+    let packet = stream.len() - 4 - 4 - 2;
+    in_profile[packet - 1] ^= 1;
+    let mut in_length = stream.clone();
+    in_length[packet + 1] ^= 4;
+    let longer = [&stream[..], b"?"].concat();
+    for (damaged, code, [icc, xmp]) in [
+        (in_profile, "section-checksum", [false, true]),
+        (in_length, "section-checksum", [true, false]),
+        (longer, "trailing-bytes", [true, true]),
+    ] {
+        let error = decode(MetadataPolicy::Keep, &damaged).unwrap_err();
+        assert!(matches!(error, Error::Tail { .. }) && error.kind() == ErrorKind::Damaged && error.code() == code, "{error}");
+        let fit = decode(MetadataPolicy::Fit, &damaged).unwrap();
+        assert!(fit.image.rgb == whole.rgb && fit.truncation.is_none());
+        let has = [MetadataKind::Icc, MetadataKind::Xmp].map(|kind| fit.image.metadata.get(kind).is_some());
+        assert_eq!(has, [icc, xmp], "{code}");
+        assert!(fit.image.notes.len() == 1 && fit.image.notes[0].starts_with("damaged metadata left out: "));
+        assert_eq!(decode(MetadataPolicy::Strip, &damaged).unwrap().image, bare);
+    }
+    // Cut within a section: as before, but for those who do not look.
+    let cut = &stream[..stream.len() - 1];
+    for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit] {
+        let cut = decode(policy, cut).unwrap();
+        assert!(cut.truncation.is_some() && cut.image.rgb == whole.rgb && cut.image.metadata.icc.is_some());
+    }
+    let unread = decode(MetadataPolicy::Strip, cut).unwrap();
+    assert!(unread.truncation.is_none() && unread.image == bare);
+    // Of the payload nothing is forgiven.
+    let mut in_payload = stream;
+    in_payload[packet - 70] ^= 1;
+    for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit, MetadataPolicy::Strip] {
+        assert_eq!(decode(policy, &in_payload).unwrap_err().code(), "payload-checksum");
+    }
 }
