@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
-use mlic::{BackendChoice, MAX_THREADS, PixelMode};
+use mlic::{BackendChoice, MAX_THREADS, PixelMode, Quality};
 
 use crate::exit;
 use crate::model::ModelCommand;
@@ -127,8 +127,8 @@ pub(crate) struct EncodeArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     /// Quality, 0 to 100 in steps of 0.5 [default: 50]
-    #[arg(short, long, value_name = "Q", value_parser = percent)]
-    pub(crate) quality: Option<f32>,
+    #[arg(short, long, value_name = "Q")]
+    pub(crate) quality: Option<Quality>,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     /// What becomes of ICC profile, EXIF and XMP
@@ -214,8 +214,8 @@ pub(crate) struct EvalArgs {
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// Qualities, 0 to 100 in steps of 0.5, with commas between
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = percent, default_value = "0,20,40,60,80,100")]
-    pub(crate) qualities: Vec<f32>,
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,20,40,60,80,100")]
+    pub(crate) qualities: Vec<Quality>,
     /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}
     #[arg(long, value_name = "FILE")]
     pub(crate) anchor: Option<PathBuf>,
@@ -307,12 +307,6 @@ fn size(text: &str) -> Result<Size, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim().parse::<f64>().map_err(|_| "a number of seconds is needed".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// A quality on the user's scale.
-pub(crate) fn percent(text: &str) -> Result<f32, String> {
-    let value = text.trim().parse::<f32>().ok().filter(|value| (0.0..=100.0).contains(value));
-    value.ok_or_else(|| "a number from 0 to 100 is needed".into())
 }
 
 fn color(text: &str) -> Result<[u8; 3], String> {

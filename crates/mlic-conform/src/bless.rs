@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{BackendChoice, Codec, Latents, PixelMode, backend, quality_from_percent};
+use mlic::{BackendChoice, Codec, Latents, PixelMode, backend};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
 use mlic_core::container::{self, Header, Section, SectionKind};
@@ -204,7 +204,7 @@ impl Maker<'_> {
     }
 
     fn quality(&self, percent: u8) -> u8 {
-        quality_from_percent(f32::from(percent), self.backend.model().quality_steps()).unwrap_or(0)
+        mlic::Quality::new(f32::from(percent)).map_or(0, |quality| quality.index(self.backend.model().quality_steps()))
     }
 
     fn stream(&self, recipe: &VectorRecipe) -> Result<Vec<u8>, ConformError> {
@@ -212,7 +212,9 @@ impl Maker<'_> {
         match &recipe.source {
             Source::Picture(drawn) => {
                 let codec = Codec::with_backend(Arc::clone(&self.backend));
-                Ok(codec.encode(&image(*drawn)?, self.quality(drawn.percent), &|_| ())?.stream)
+                let quality = mlic::Quality::new(f32::from(drawn.percent));
+                let quality = quality.map_err(|error| cannot(&recipe.name)(&error.to_string()))?;
+                Ok(codec.encode(&image(*drawn)?, quality, &|_| ())?.stream)
             }
             Source::Symbols { size, quality, symbols, lanes_log2 } => {
                 let (quality, seed) = match *quality {

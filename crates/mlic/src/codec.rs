@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::{MetadataKind, MetadataPolicy};
 use crate::pixels;
+use crate::quality::Quality;
 use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
@@ -202,12 +203,6 @@ pub enum ProgressEvent {
     },
 }
 
-/// Quality of a stream from the user's 0 to 100; none outside. A fixed-rate model has one quality.
-#[must_use]
-pub fn quality_from_percent(percent: f32, steps: u8) -> Option<u8> {
-    (0.0..=100.0).contains(&percent).then(|| (percent / 100.0 * f32::from(steps)).round() as u8)
-}
-
 /// An encoder and decoder with its model on its backend.
 pub struct Codec {
     backend: Arc<dyn Backend>,
@@ -348,14 +343,14 @@ impl Codec {
         Ok(size)
     }
 
-    /// Encodes a picture at a quality of 0 to the model's [`Model::quality_steps`].
+    /// Encodes a picture.
     ///
     /// # Errors
-    /// [`Error::Quality`]; [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
+    /// [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
     /// limits of this codec; or what the backend says.
-    pub fn encode(&self, image: &Image, quality: u8, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
+    pub fn encode(&self, image: &Image, quality: Quality, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
         let deadline = self.limits.deadline();
-        self.check_quality(quality)?;
+        let quality = quality.index(self.model().quality_steps());
         let size = self.check_picture(image)?;
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let (y, z_symbols) = self.analyze(image, quality, &size, &mut watch)?;

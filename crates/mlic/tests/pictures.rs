@@ -62,9 +62,9 @@ fn a_picture_without_all_its_samples_is_refused() {
     image.rgb.truncate(1);
     let refused = |error| assert!(matches!(error, Error::Image(ImageError::SampleCount { got: 1, want: 3600 })), "{error}");
     refused(planes_of(&image).unwrap_err());
-    refused(codec(tiny()).encode(&image, 0, &|_| ()).unwrap_err());
+    refused(codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
     let exact = Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap();
-    refused(codec(exact).encode(&image, 0, &|_| ()).unwrap_err());
+    refused(codec(exact).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
     image.rgb = picture().rgb;
     assert!(planes_of(&image).is_ok());
 }
@@ -81,7 +81,7 @@ fn planes_that_are_not_whole_are_refused() {
 #[test]
 fn an_executor_that_gives_another_shape_is_an_error() {
     let backend = CpuBackend::new(Arc::new(tiny()), Kernels::best(), 1, Some(Box::new(Short))).unwrap();
-    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), 0, &|_| ()).unwrap_err();
+    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), mlic::Quality::LOWEST, &|_| ()).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { stage: Stage::Analysis, got: 21, .. })), "{error}");
 }
 
@@ -90,7 +90,7 @@ fn metadata_that_no_section_holds_are_refused_before_anything_is_encoded() {
     let mut image = picture();
     image.metadata.set(MetadataKind::Exif, Some(vec![0; MAX_SECTION_LEN as usize + 1]));
     let began = std::cell::Cell::new(false);
-    let error = codec(tiny()).encode(&image, 0, &|_| began.set(true)).unwrap_err();
+    let error = codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| began.set(true)).unwrap_err();
     assert!(matches!(error, Error::Image(ImageError::MetadataLimit { kind: MetadataKind::Exif, .. })), "{error}");
     assert_eq!((error.kind(), began.get()), (ErrorKind::Image, false));
 }
@@ -116,7 +116,7 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
     let mut image = picture();
     image.metadata.set(MetadataKind::Icc, Some(vec![1; 50]));
     image.metadata.set(MetadataKind::Xmp, Some(b"<x/>".to_vec()));
-    let stream = codec(MetadataPolicy::Keep).encode(&image, 0, &|_| ()).unwrap().stream;
+    let stream = codec(MetadataPolicy::Keep).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap().stream;
     let decode = |policy, stream: &[u8]| codec(policy).decode(stream, &|_| ());
     let whole = decode(MetadataPolicy::Keep, &stream).unwrap().image;
     assert_eq!(whole.metadata, image.metadata);
