@@ -2,6 +2,7 @@
 
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, OutOfMemory, Picture};
+use mlic_model::package::SectionKind;
 use mlic_model::{Model, ModelError};
 
 /// A stage cannot be run.
@@ -206,6 +207,15 @@ pub trait Backend: Send + Sync {
 
     /// Threads of this machine that it computes on: what bounds of memory count.
     fn threads(&self) -> usize;
+
+    /// An estimate of the bytes that a float transform holds at a time for an input of this height and width
+    /// ([`memory::transform_bytes`](crate::memory::transform_bytes)).
+    ///
+    /// # Errors
+    /// [`BackendError::Model`] when the transform is refused, or what its executor says.
+    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
+        crate::cpu::transform_bytes(self.model(), None, kind, size)
+    }
 
     /// Float analysis: `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
     ///

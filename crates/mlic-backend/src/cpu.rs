@@ -5,9 +5,12 @@ use std::sync::Arc;
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::graph::Graph;
+use mlic_model::package::SectionKind;
 
 use crate::analysis::PackedAnalysis;
 use crate::integer::{IntegerSession, Kernels, PackedModel};
+use crate::memory;
 use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 
 /// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
@@ -20,6 +23,32 @@ pub trait FloatTransforms: Send + Sync {
     /// # Errors
     /// [`BackendError::Model`] when the package's graph is refused, [`BackendError::Device`] when the executor fails.
     fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError>;
+
+    /// The graph of a transform as this executor has it, with or without its weights: so that nobody makes it again to know what it takes of memory.
+    /// None of an executor that keeps none.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn graph(&self, _kind: SectionKind) -> Result<Option<&Graph>, BackendError> {
+        Ok(None)
+    }
+}
+
+/// [`Backend::transform_bytes`] of a backend whose float transforms run here.
+///
+/// # Errors
+/// [`BackendError::Model`] when the transform is refused, or what the executor says.
+pub fn transform_bytes(
+    model: &Model,
+    float: Option<&dyn FloatTransforms>,
+    kind: SectionKind,
+    [height, width]: [usize; 2],
+) -> Result<u64, BackendError> {
+    let prepared = float.map(|float| float.graph(kind)).transpose()?.flatten();
+    Ok(match prepared {
+        Some(graph) => memory::transform_bytes(graph, height, width),
+        None => memory::transform_bytes(&model.transform(kind)?, height, width),
+    })
 }
 
 /// A model on this CPU.
@@ -184,6 +213,10 @@ impl Backend for CpuBackend {
 
     fn threads(&self) -> usize {
         self.threads
+    }
+
+    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
+        transform_bytes(&self.model, self.float.as_deref(), kind, size)
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {

@@ -2,10 +2,8 @@
 
 use mlic_backend::entropy::EntropyModel;
 use mlic_backend::{BackendError, Planes};
-use mlic_core::checkerboard::Parity;
 use mlic_core::schedule::passes;
-use mlic_kernels::{Map, OutOfMemory, Zeroable};
-use mlic_model::config::Config;
+use mlic_kernels::Map;
 
 use crate::float::{FloatModel, FloatOps, Record};
 
@@ -102,8 +100,8 @@ pub struct FloatPass {
     pub scale: Map<f32>,
     /// Means, packed.
     pub mean: Map<f32>,
-    /// y, packed.
-    pub y: Map<f32>,
+    /// Elements of y, packed.
+    pub y: Vec<f32>,
 }
 
 /// Runs the float entropy model over a sample; `symbols` decides what is coded in each pass.
@@ -119,7 +117,8 @@ pub fn run_float<'m>(
     let mut entropy = EntropyModel::new(&model.layout, ops, &sample.z_hat)?;
     for pass in passes(model.config.slices) {
         let gaussian = entropy.parameters(pass)?;
-        let y = slice_half(&sample.y, &model.config, pass.slice_index, pass.parity).map_err(BackendError::from)?;
+        let mut y = Vec::new();
+        sample.y.select_pass(pass, model.config.slice_channels(), &mut y).map_err(BackendError::from)?;
         let coded = symbols(&FloatPass { scale: gaussian.scale, mean: gaussian.mean.copy().map_err(BackendError::from)?, y });
         entropy.commit(pass, &coded)?;
     }
@@ -129,21 +128,7 @@ pub fn run_float<'m>(
 /// `round(y - mean)` for every element.
 #[must_use]
 pub fn nearest_symbols(pass: &FloatPass) -> Vec<i32> {
-    pass.y.data.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32).collect()
-}
-
-/// One half of a latent slice of y, packed.
-///
-/// # Errors
-/// [`OutOfMemory`].
-pub fn slice_half<T: Copy + Zeroable>(
-    y: &Map<T>,
-    config: &Config,
-    slice_index: usize,
-    parity: Parity,
-) -> Result<Map<T>, OutOfMemory> {
-    let channels = config.slice_channels();
-    y.select(slice_index * channels, channels)?.pack(parity)
+    pass.y.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32).collect()
 }
 
 /// Counts activations over samples of one level.

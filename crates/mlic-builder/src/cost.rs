@@ -12,7 +12,7 @@ use mlic_kernels::function::scale_index;
 use mlic_model::Model;
 use mlic_model::config::Config;
 
-use crate::calibrate::{FloatPass, Sample, run_float, slice_half};
+use crate::calibrate::{FloatPass, Sample, run_float};
 use crate::float::{FloatModel, FloatOps};
 
 /// Bits of y and the reconstructed latents of one image.
@@ -45,6 +45,8 @@ pub fn to_latent(v: f32) -> i32 {
 struct Measure<'a> {
     model: &'a Model,
     y: Map<i32>,
+    /// What of y a pass codes.
+    half: Vec<i32>,
     bits_q16: u64,
 }
 
@@ -53,8 +55,8 @@ impl PassSink for Measure<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), BackendError> {
         let config: &Config = self.model.config();
-        let y = slice_half(&self.y, config, pass.slice_index, pass.parity)?;
-        choose_symbols(&y.data, parameters, config.skip_below, &DeadZone::none(), symbols);
+        self.y.select_pass(pass, config.slice_channels(), &mut self.half)?;
+        choose_symbols(&self.half, parameters, config.skip_below, &DeadZone::none(), symbols);
         self.bits_q16 += bits(self.model, &parameters.scale_indices, symbols);
         Ok(())
     }
@@ -88,7 +90,7 @@ impl<'m> Integers<'m> {
             z: [sample.z_hat.height, sample.z_hat.width],
         };
         let mut session = IntegerSession::new(model, Arc::clone(&self.packed), size, quality, &sample.z_symbols)?;
-        let mut sink = Measure { model, y, bits_q16: 0 };
+        let mut sink = Measure { model, y, half: Vec::new(), bits_q16: 0 };
         walk(&mut session, model.config().slices, &mut sink)?;
         let y_hat = mlic_backend::EntropySession::y_hat(&session)?;
         let data = y_hat.data.iter().map(|v| *v as f32 / 4_096.0).collect();
@@ -109,7 +111,7 @@ pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded
     let mut total = 0;
     let code = |pass: &FloatPass| {
         let indices: Vec<u8> = pass.scale.data.iter().map(|s| scale_index(thresholds, to_latent(*s))).collect();
-        let nearest = pass.y.data.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32);
+        let nearest = pass.y.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32);
         let symbols: Vec<i32> = nearest.zip(&indices).map(|(s, i)| if *i < skip_below { 0 } else { s }).collect();
         total += bits(model, &indices, &symbols);
         symbols

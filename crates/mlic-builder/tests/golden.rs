@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use mlic_backend::entropy::EntropyModel;
 use mlic_builder::Export;
-use mlic_builder::calibrate::slice_half;
 use mlic_builder::float::{FloatModel, FloatOps};
 use mlic_core::checkerboard::Parity;
 use mlic_core::schedule::passes;
@@ -58,6 +57,7 @@ fn float_networks_are_the_published_ones() {
     let y = golden(&tensors, "y");
     let mut entropy = EntropyModel::new(&model.layout, FloatOps::new(&model), &golden(&tensors, "z_hat")).unwrap();
     assert_close("hyper", entropy.hyper_params(), &golden(&tensors, "hyper"));
+    let mut target = Vec::new();
     for pass in passes(model.config.slices) {
         let gaussian = entropy.parameters(pass).unwrap();
         let name = |what: &str| format!("slice{}.{what}", pass.slice_index);
@@ -69,8 +69,8 @@ fn float_networks_are_the_published_ones() {
         let what = if pass.parity == Parity::Anchor { "anchor_params" } else { "nonanchor_params" };
         let parameters = concat(&gaussian.scale, &gaussian.mean);
         assert_close(&name(what), &parameters, &golden(&tensors, &name(what)).pack(pass.parity).unwrap());
-        let target = slice_half(&y, &model.config, pass.slice_index, pass.parity).unwrap();
-        let symbols: Vec<i32> = target.data.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
+        y.select_pass(pass, model.config.slice_channels(), &mut target).unwrap();
+        let symbols: Vec<i32> = target.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
         entropy.commit(pass, &symbols).unwrap();
         if pass.parity == Parity::Anchor {
             let anchors = entropy.anchors().unwrap().unpack(Parity::Anchor).unwrap();
@@ -118,13 +118,14 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
         let mut real = EntropyModel::new(&float.layout, FloatOps::new(&float), &sample.z_hat).unwrap();
         let size = LatentSize::of_image(width as u32, height as u32).unwrap();
         let mut exact = IntegerSession::new(&model, packed.clone(), size, quality, &sample.z_symbols).unwrap();
+        let mut target = Vec::new();
         for pass in passes(model.config().slices) {
             let (gaussian, parameters) = (real.parameters(pass).unwrap(), exact.parameters(pass).unwrap());
             let means = parameters.means.iter().map(|m| *m as f32 / 4096.0);
             let error = relative_rms(means, &gaussian.mean.data);
             assert!(error < FOLLOWS, "quality {quality}, {pass}: means differ by {error}");
-            let target = slice_half(&sample.y, &float.config, pass.slice_index, pass.parity).unwrap();
-            let symbols: Vec<i32> = target.data.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
+            sample.y.select_pass(pass, float.config.slice_channels(), &mut target).unwrap();
+            let symbols: Vec<i32> = target.iter().zip(&gaussian.mean.data).map(|(y, m)| (y - m).round() as i32).collect();
             real.commit(pass, &symbols).unwrap();
             exact.commit(pass, &symbols).unwrap();
         }

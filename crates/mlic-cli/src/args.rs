@@ -10,13 +10,10 @@ use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
-use mlic::{BackendChoice, PixelMode};
+use mlic::{BackendChoice, MAX_THREADS, PixelMode, Quality};
 
 use crate::exit;
 use crate::model::ModelCommand;
-
-/// Beyond this, threads gain nothing here, and some thousands of them stop a machine.
-const MAX_THREADS: i64 = 256;
 
 /// Encode, decode, inspect and measure MLIC++ streams.
 ///
@@ -130,8 +127,8 @@ pub(crate) struct EncodeArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     /// Quality, 0 to 100 in steps of 0.5 [default: 50]
-    #[arg(short, long, value_name = "Q", value_parser = percent)]
-    pub(crate) quality: Option<f32>,
+    #[arg(short, long, value_name = "Q")]
+    pub(crate) quality: Option<Quality>,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     /// What becomes of ICC profile, EXIF and XMP
@@ -165,6 +162,12 @@ pub(crate) struct DecodeArgs {
     pub(crate) format: Option<Format>,
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
+    /// What becomes of ICC profile, EXIF and XMP
+    ///
+    /// A stream that is damaged there is refused, since nothing says what else is. With `fit` the picture is decoded and has what is not damaged; with
+    /// `strip` nothing that follows the payload of a stream is looked at.
+    #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
+    pub(crate) metadata: MetadataArg,
 }
 
 /// How pictures are made of latents.
@@ -211,8 +214,8 @@ pub(crate) struct EvalArgs {
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// Qualities, 0 to 100 in steps of 0.5, with commas between
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = percent, default_value = "0,20,40,60,80,100")]
-    pub(crate) qualities: Vec<f32>,
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,20,40,60,80,100")]
+    pub(crate) qualities: Vec<Quality>,
     /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}
     #[arg(long, value_name = "FILE")]
     pub(crate) anchor: Option<PathBuf>,
@@ -268,21 +271,21 @@ impl From<Format> for OutputFormat {
 
 impl ReadArgs {
     pub(crate) fn options(&self, metadata: MetadataPolicy) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.background = self.background;
-        options.reduce_depth = self.reduce_depth;
-        options.metadata = metadata;
-        options
+        let options = ReadOptions::default().with_reduce_depth(self.reduce_depth).with_metadata(metadata);
+        match self.background {
+            Some(background) => options.with_background(background),
+            None => options,
+        }
     }
 }
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {
-    clap::value_parser!(u16).range(..=MAX_THREADS).map(usize::from)
+    clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }
 
 /// A number of MiB, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
@@ -304,12 +307,6 @@ fn size(text: &str) -> Result<Size, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim().parse::<f64>().map_err(|_| "a number of seconds is needed".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// A quality on the user's scale.
-pub(crate) fn percent(text: &str) -> Result<f32, String> {
-    let value = text.trim().parse::<f32>().ok().filter(|value| (0.0..=100.0).contains(value));
-    value.ok_or_else(|| "a number from 0 to 100 is needed".into())
 }
 
 fn color(text: &str) -> Result<[u8; 3], String> {

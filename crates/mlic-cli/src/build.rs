@@ -115,8 +115,7 @@ pub(crate) fn failed(what: &'static str, place: &Path, error: &BuildError) -> Fa
 
 /// `count` of the pictures, evenly chosen, or all there are.
 pub(crate) fn pictures(paths: &[PathBuf], count: usize, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
-    let mut options = ReadOptions::default();
-    options.metadata = MetadataPolicy::Strip;
+    let options = ReadOptions::default().with_metadata(MetadataPolicy::Strip);
     let all = crate::eval::pictures(paths)?;
     let read = |path: &PathBuf| files::read_picture(path, &options, global).map(|image| (path.clone(), image));
     evenly(&all, count).map(read).collect()

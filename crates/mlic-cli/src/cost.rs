@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use mlic::image::Image;
 use mlic::metrics::{RatePoint, bd_rate, psnr};
-use mlic::{Model, Planes, image_of, quality_from_percent};
+use mlic::{Model, Planes, Quality, image_of};
 use mlic_builder::build::{Encoder, RealGains, level_of, synthesize};
 use mlic_builder::float::FloatModel;
 use mlic_builder::{BuildError, Export, bottleneck, cost as measured};
 use mlic_model::model::Gain;
 use serde_json::{Value, json};
 
-use crate::args::{Global, percent};
+use crate::args::Global;
 use crate::build::{failed, pictures, planes};
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -27,8 +27,8 @@ pub(crate) struct CostArgs {
     #[arg(value_name = "PATH", required = true)]
     images: Vec<PathBuf>,
     /// Qualities, 0 to 100 in steps of 0.5, with commas between
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = percent, default_value = "0,25,50,75,100")]
-    qualities: Vec<f32>,
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,25,50,75,100")]
+    qualities: Vec<Quality>,
     /// Compare a package with an export of another name
     #[arg(long)]
     any_name: bool,
@@ -69,14 +69,12 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for (path, image) in pictures(&args.images, usize::MAX, global)? {
         let y = bench.encoder.analysis(&planes(&path, &image)?).map_err(wrong)?;
-        for percent in &args.qualities {
-            let quality = quality_from_percent(*percent, model.quality_steps())
-                .ok_or_else(|| Failure::usage(percent, "a quality is 0 to 100"))?;
-            rows.push(bench.row(&image, &y, *percent, quality).map_err(wrong)?);
+        for quality in &args.qualities {
+            rows.push(bench.row(&image, &y, quality.percent(), quality.index(model.quality_steps())).map_err(wrong)?);
         }
         console::verbose(global, format_args!("{}: measured", path.display()));
     }
-    let mut report = summary(&args.qualities, &rows);
+    let mut report = summary(&args.qualities.iter().map(|quality| quality.percent()).collect::<Vec<_>>(), &rows);
     report["format"] = info::FORMAT.into();
     report["package"] = json!({ "name": model.name(), "id": model.id().to_string() });
     report["export"] = json!({ "name": export.name, "folder": args.export.display().to_string() });

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
-    let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
+    let codec = files::codec(global)?.pixel_mode(args.pixels.mode()).metadata_policy(args.metadata.into());
     let end = batch::each(pairs, |pair| decode(&codec, format, pair, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);
@@ -34,6 +34,7 @@ fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), gl
     let decoded =
         codec.decode(&stream, &|event| progress.event(event)).map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
     drop(progress);
+    decoded.image.notes.iter().for_each(|note| console::note(global, &name, note));
     let (width, height) = (decoded.image.width, decoded.image.height);
     write_picture(decoded.image, format, &output, path, global)?;
     console::verbose(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mlic::{Codec, quality_from_percent};
+use mlic::{Codec, Quality};
 
 use crate::args::{EncodeArgs, Global};
 use crate::batch;
@@ -13,14 +13,11 @@ use crate::files;
 use crate::progress::Progress;
 use crate::quality;
 
-const DEFAULT_QUALITY: f32 = 50.0;
-
 pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), "mlic")?;
     let codec = files::codec(global)?;
     let steps = codec.model().quality_steps();
-    let percent = args.quality.unwrap_or(DEFAULT_QUALITY);
-    let quality = quality_from_percent(percent, steps).ok_or_else(|| Failure::usage("-q", "a number from 0 to 100 is needed"))?;
+    let quality = args.quality.unwrap_or_default();
     if steps == 0 && args.quality.is_some() {
         console::note(global, "-q", "this model has one quality only");
     }
@@ -29,7 +26,7 @@ pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
 
 fn encode(
     codec: &Codec,
-    quality: u8,
+    quality: Quality,
     (input, output): (&Path, &Path),
     args: &EncodeArgs,
     global: &Global,
@@ -47,7 +44,7 @@ fn encode(
     files::write(&output, &encoded.stream)?;
     let bpp = 8.0 * encoded.stream.len() as f64 / image.pixels() as f64;
     let (len, seconds) = (encoded.stream.len(), start.elapsed().as_secs_f64());
-    let (width, height, quality) = (image.width, image.height, quality::describe(quality, Some(steps)));
+    let (width, height, quality) = (image.width, image.height, quality::describe(quality.index(steps), Some(steps)));
     console::verbose(global, format_args!("{name}: {width}x{height}, quality {quality}"));
     console::verbose(global, format_args!("{}: {len} bytes, {bpp:.4} bpp, {seconds:.3} s", output.destination()));
     for time in &encoded.report.stages {

@@ -7,8 +7,8 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
+use mlic::Quality;
 use mlic::metadata::MetadataPolicy;
-use mlic::quality_from_percent;
 
 use crate::args::{EvalArgs, Global};
 use crate::batch::Batch;
@@ -23,8 +23,8 @@ const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm"
 
 /// A quality as the user gives it and as the stream has it.
 #[derive(Clone, Copy, Debug)]
-struct Quality {
-    percent: f32,
+struct Asked {
+    quality: Quality,
     step: u8,
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let anchors = args.anchor.as_deref().map(|path| anchor::read(path, args.anchor_codec.as_deref())).transpose()?;
     let paths = pictures(&args.paths)?;
     let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
-    let qualities = qualities(&args.qualities, codec.model().quality_steps(), global)?;
+    let qualities = qualities(&args.qualities, codec.model().quality_steps(), global);
     // Metadata would count as bits of the picture.
     let options = args.read.options(MetadataPolicy::Strip);
     let progress = Progress::new(global);
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
         let mut points = Vec::new();
         for (at, &quality) in qualities.iter().enumerate() {
             progress.step(index * qualities.len() + at, paths.len() * qualities.len());
-            progress.message(format!("{} at {}", path.display(), quality.percent));
+            progress.message(format!("{} at {}", path.display(), quality.quality));
             points.push(measure::point(&codec, &image, quality, path)?);
         }
         Ok(ImageResult::new(path, &image, points))
@@ -91,15 +91,13 @@ fn has_picture_extension(path: &Path) -> bool {
 }
 
 /// The qualities in ascending order, each step of the model once.
-fn qualities(percents: &[f32], steps: u8, global: &Global) -> Result<Vec<Quality>, Failure> {
-    let step = |percent| quality_from_percent(percent, steps).map(|step| Quality { percent, step });
-    let all: Option<Vec<Quality>> = percents.iter().map(|&percent| step(percent)).collect();
-    let mut all = all.ok_or_else(|| Failure::usage("-q", "numbers from 0 to 100 are needed"))?;
+fn qualities(asked: &[Quality], steps: u8, global: &Global) -> Vec<Asked> {
+    let mut all: Vec<Asked> = asked.iter().map(|&quality| Asked { quality, step: quality.index(steps) }).collect();
     all.sort_by_key(|quality| quality.step);
     let asked = all.len();
     all.dedup_by_key(|quality| quality.step);
     if all.len() < asked {
         console::note(global, "-q", format_args!("{asked} qualities are {} of this model, each is measured once", all.len()));
     }
-    Ok(all)
+    all
 }

@@ -97,6 +97,7 @@ impl Failure {
         let failure = Self::from_error(error.kind().into(), what, place, error);
         match error {
             mlic::Error::WrongModel { .. } => failure.hint("give that model with --model PACKAGE"),
+            mlic::Error::Tail { .. } => failure.hint("--metadata fit leaves that out"),
             mlic::Error::Pixels { .. } => failure.hint("--max-pixels N allows more"),
             mlic::Error::Memory { .. } => failure.hint("--max-memory SIZE allows more"),
             mlic::Error::Time { .. } => failure.hint("--max-seconds S allows more"),

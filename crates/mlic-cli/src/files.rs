@@ -57,8 +57,7 @@ pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
     let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
-    let mut options = options.clone();
-    options.max_pixels = global.max_pixels;
+    let options = options.clone().with_max_pixels(global.max_pixels);
     let image = read_image(&bytes, &options).map_err(|error| {
         let failure = Failure::from_error(Exit::Input, "cannot read", input_name(path), &error);
         match error {
@@ -130,7 +129,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
-    let options = CodecOptions { backend: global.backend, threads: global.threads, ..CodecOptions::default() };
+    let options = CodecOptions::default().with_backend(global.backend).with_threads(global.threads);
     let mut limits = DecodeLimits::default();
     limits.max_pixels = global.max_pixels;
     limits.max_memory_bytes = global.max_memory.0;

@@ -65,7 +65,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Task::Eval(command)) => eval::run(command, global),
         Some(Task::Model { command }) => model::run(command, global),
         Some(Task::Completions { shell }) => texts::completions(*shell),
-        Some(Task::Man { folder }) => texts::man(folder),
+        Some(Task::Man { folder }) => texts::man(folder, global),
         None => {
             console::stderr(&args::definition().render_help().to_string());
             Err(Failure::usage("no command", "see the list above, or `mlic help COMMAND`"))

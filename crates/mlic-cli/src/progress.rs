@@ -53,6 +53,7 @@ impl Progress {
         match event {
             ProgressEvent::Stage(stage) => self.bar.set_message(stage.to_string()),
             ProgressEvent::Pass { index, count } => self.step(index, count),
+            _ => {}
         }
     }
 

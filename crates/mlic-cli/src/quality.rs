@@ -1,8 +1,10 @@
 //! Qualities as users give them, 0 to 100, beside those of streams: an index into the steps of a model.
 
+use mlic::Quality;
+
 /// The quality that an index of a model stands for; none where the model has one quality only, or no such index.
 pub(crate) fn percent(index: u8, steps: u8) -> Option<f32> {
-    (steps > 0 && index <= steps).then(|| 100.0 * f32::from(index) / f32::from(steps))
+    Quality::of_index(index, steps).filter(|_| steps > 0).map(Quality::percent)
 }
 
 /// A quality for people; `steps` is none where the model is not at hand.

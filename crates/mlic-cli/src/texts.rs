@@ -7,10 +7,12 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use mlic::output::{Destination, Output};
 
-use crate::args;
+use crate::args::{self, Global};
 use crate::console;
 use crate::exit::{EXIT_CODES, Exit, Failure, OF_SEVERAL};
+use crate::files;
 
 /// Prints a shell's completions.
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
@@ -19,16 +21,19 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     console::stdout(&String::from_utf8_lossy(&script))
 }
 
-/// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there.
-pub(crate) fn man(folder: &Path) -> Result<(), Failure> {
+/// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there; none where one exists that may not be overwritten.
+pub(crate) fn man(folder: &Path, global: &Global) -> Result<(), Failure> {
     let mut pages = Vec::new();
     let mut definition = args::definition().disable_help_subcommand(true);
     definition.build();
     collect(&definition, &mut pages);
     let names: Vec<String> = pages.iter().map(|page| page.get_filename()).collect();
-    let write = |(page, name): (&Man, &String)| std::fs::write(folder.join(name), render(page, name, &names)?);
-    let written = std::fs::create_dir_all(folder).and_then(|()| pages.iter().zip(&names).try_for_each(write));
-    written.map_err(|error| Failure::new(Exit::Output, "cannot write", folder.display(), error))
+    let failed = |error| Failure::new(Exit::Output, "cannot write", folder.display(), error);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let output = |name: &String| Output::new(Destination::File(folder.join(name)), global.force);
+    names.iter().try_for_each(|name| files::check(&output(name)))?;
+    let write = |(page, name): (&Man, &String)| files::write(&output(name), &render(page, name, &names).map_err(failed)?);
+    pages.iter().zip(&names).try_for_each(write)
 }
 
 /// The pages of a command and of those below it.

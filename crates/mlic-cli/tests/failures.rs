@@ -100,6 +100,26 @@ fn a_damaged_stream_is_5_wherever_it_is_damaged() {
 }
 
 #[test]
+fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
+    let place = Place::new();
+    place.put("with.png", &png_with(2, 8, &[1, 2, 3], Some((b"eXIf", b"MM\0*\0\0\0\x08\0\0\0\0\0\0"))));
+    place.ok(&["encode", "with.png", "-o", "bad.mlic"]);
+    let mut stream = place.get("bad.mlic");
+    *stream.last_mut().unwrap() ^= 1;
+    place.put("bad.mlic", &stream);
+    let refused = [
+        "cannot decode: bad.mlic: what follows the payload is damaged: checksum of section 0",
+        "(--metadata fit leaves that out)",
+    ];
+    place.fails(&["decode", "bad.mlic"], 5, &refused);
+    let ended = place.ok(&["decode", "bad.mlic", "--metadata", "fit"]);
+    assert!(ended.stderr.contains("note: bad.mlic: damaged metadata left out: checksum of section 0"), "{}", ended.stderr);
+    assert_eq!(common::png_size(&place.get("bad.png")), (1, 1, 2));
+    let ended = place.ok(&["decode", "bad.mlic", "--metadata", "strip", "-o", "bare.png"]);
+    assert_eq!((ended.stderr.as_str(), place.get("bare.png")), ("", place.get("bad.png")));
+}
+
+#[test]
 fn a_truncated_stream_gives_a_picture_and_6() {
     let place = Place::new();
     let stream = place.stream();

@@ -30,6 +30,11 @@ fn every_command_has_a_page() {
             assert_eq!(text.matches(part).count(), 1, "{page}: {part}\n{text}");
         }
     }
+    place.put("new/pages/mlic.1", b"mine");
+    place.fails(&["man", "new/pages"], 9, &["cannot write: new/pages/", "the file exists", "(--force overwrites it)"]);
+    assert_eq!(place.get("new/pages/mlic.1"), b"mine");
+    assert_eq!(place.run(&["man", "new/pages", "--force"]).code, 0);
+    assert_ne!(place.get("new/pages/mlic.1"), b"mine");
     place.fails(&["man", "in.ppm"], 9, &["cannot write: in.ppm: "]);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{BackendChoice, Codec, Latents, PixelMode, backend, quality_from_percent};
+use mlic::{BackendChoice, Codec, Latents, PixelMode, backend};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
 use mlic_core::container::{self, Header, Section, SectionKind};
@@ -15,6 +15,7 @@ use mlic_model::Model;
 use crate::check::header_fields;
 use crate::craft::{Crafted, Symbols, craft};
 use crate::error::ConformError;
+use crate::files;
 use crate::manifest::{
     Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PackageRefused, PassDigests, PictureRef, Refused,
     Vector,
@@ -108,13 +109,32 @@ fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) 
     Err(ConformError::Blessing { suite: suite.to_owned(), backend: name, problem })
 }
 
-/// Writes a suite's files and removes streams and pictures that are no longer part of it.
+/// Refuses a suite that is there already, before the work is done.
 ///
 /// # Errors
-/// [`ConformError::Io`].
-pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError> {
+/// [`ConformError::Output`] without leave to overwrite.
+pub fn check(root: &Path, suite: &str, overwrite: bool) -> Result<(), ConformError> {
+    let manifest = root.join(suite).join(MANIFEST);
+    if manifest.exists() { files::output(&manifest, overwrite).map(drop) } else { Ok(()) }
+}
+
+/// Writes a suite's files, each whole and its manifest last. With leave to overwrite, files of other contents are replaced, and streams and
+/// pictures that are no longer part of the suite are removed.
+///
+/// # Errors
+/// [`ConformError::Output`], [`ConformError::Io`].
+pub fn write(root: &Path, suite: &str, files: &Files, overwrite: bool) -> Result<(), ConformError> {
+    let is_there = |path: &Path, bytes: &Vec<u8>| std::fs::read(path).is_ok_and(|there| there == *bytes);
+    let changed = files.iter().map(|(name, bytes)| (root.join(name), bytes)).filter(|(path, bytes)| !is_there(path, bytes));
+    let (last, mut all): (Vec<_>, Vec<_>) = changed.partition(|(path, _)| path.ends_with(MANIFEST));
+    all.extend(last);
+    files::write_all(&all, overwrite)?;
+    if overwrite { remove_others(root, suite, files) } else { Ok(()) }
+}
+
+/// Removes streams, packages and pictures that are no longer part of a suite.
+fn remove_others(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError> {
     let folder = root.join(suite);
-    std::fs::create_dir_all(&folder).map_err(ConformError::io(&folder))?;
     let entries = std::fs::read_dir(&folder).map_err(ConformError::io(&folder))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         let ours = path.extension().is_some_and(|e| e == "mlic" || e == "png" || e == "mlicpkg");
@@ -122,10 +142,6 @@ pub fn write(root: &Path, suite: &str, files: &Files) -> Result<(), ConformError
         if ours && !kept {
             std::fs::remove_file(&path).map_err(ConformError::io(&path))?;
         }
-    }
-    for (name, bytes) in files {
-        let path = root.join(name);
-        std::fs::write(&path, bytes).map_err(ConformError::io(&path))?;
     }
     Ok(())
 }
@@ -188,7 +204,7 @@ impl Maker<'_> {
     }
 
     fn quality(&self, percent: u8) -> u8 {
-        quality_from_percent(f32::from(percent), self.backend.model().quality_steps()).unwrap_or(0)
+        mlic::Quality::new(f32::from(percent)).map_or(0, |quality| quality.index(self.backend.model().quality_steps()))
     }
 
     fn stream(&self, recipe: &VectorRecipe) -> Result<Vec<u8>, ConformError> {
@@ -196,7 +212,9 @@ impl Maker<'_> {
         match &recipe.source {
             Source::Picture(drawn) => {
                 let codec = Codec::with_backend(Arc::clone(&self.backend));
-                Ok(codec.encode(&image(*drawn)?, self.quality(drawn.percent), &|_| ())?.stream)
+                let quality = mlic::Quality::new(f32::from(drawn.percent));
+                let quality = quality.map_err(|error| cannot(&recipe.name)(&error.to_string()))?;
+                Ok(codec.encode(&image(*drawn)?, quality, &|_| ())?.stream)
             }
             Source::Symbols { size, quality, symbols, lanes_log2 } => {
                 let (quality, seed) = match *quality {
@@ -341,4 +359,30 @@ pub fn image(drawn: Drawn) -> Result<Image, ConformError> {
 
 fn seed((width, height): (u32, u32)) -> u64 {
     (u64::from(width) << 20) | u64::from(height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_takes_the_place_of_another_by_force_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let files = |stream: &str, bytes: &str| {
+            let [manifest, stream] = [MANIFEST, stream].map(|name| format!("s/{name}"));
+            Files::from([(manifest, bytes.into()), (stream, bytes.into()), ("models/p.mlicpkg".into(), "package".into())])
+        };
+        let read = |name: &str| std::fs::read_to_string(root.path().join(name)).ok();
+        check(root.path(), "s", false).unwrap();
+        write(root.path(), "s", &files("a.mlic", "one"), false).unwrap();
+        std::fs::write(root.path().join("s/notes.txt"), "mine").unwrap();
+        assert!(check(root.path(), "s", false).is_err() && check(root.path(), "s", true).is_ok());
+        // What is the same need not be replaced.
+        write(root.path(), "s", &files("a.mlic", "one"), false).unwrap();
+        assert!(matches!(write(root.path(), "s", &files("b.mlic", "two"), false), Err(ConformError::Output { .. })));
+        assert_eq!((read("s/manifest.json").as_deref(), read("s/b.mlic")), (Some("one"), None));
+        write(root.path(), "s", &files("b.mlic", "two"), true).unwrap();
+        let there = ["s/manifest.json", "s/a.mlic", "s/b.mlic", "s/notes.txt"].map(read);
+        assert_eq!(there.each_ref().map(Option::as_deref), [Some("two"), None, Some("two"), Some("mine")]);
+    }
 }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use mlic::BackendChoice;
+use mlic::{BackendChoice, MAX_THREADS};
 
 const EXIT_CODES: &str = "Exit codes:
   0  every vector passed, or was as the baseline expects; nothing differs
   1  something did not or does
   2  wrong usage: an unknown suite, vector, backend or option
-  3  could not be done: data, baseline, report or dump damaged, a file not readable or writable, no such program";
+  3  could not be done: data, baseline, report or dump damaged, a file not readable or writable or in the way,
+     no such program";
 
 /// A year.
 const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Say which cases of SPEC the suites reach
     Coverage(CoverageArgs),
-    /// Make suites anew: streams, expectations, pictures
+    /// Make suites: streams, expectations, pictures
     Bless(BlessArgs),
     /// Write the pictures of a suite as PNG
     Draw(DrawArgs),
@@ -58,6 +59,9 @@ pub(crate) enum Command {
         /// Folder to write to
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+        /// Overwrite pages that exist
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -120,6 +124,9 @@ pub(crate) struct OutputArgs {
     /// File to write the report to, whole or not at all [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Overwrite files that exist
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,8 +143,8 @@ pub(crate) struct ModelArgs {
     /// Model package to use where its id is wanted; may be repeated
     #[arg(long, value_name = "PACKAGE")]
     pub(crate) model: Vec<PathBuf>,
-    /// Threads, and vectors at once; 0 for one per core
-    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    /// Threads, and vectors at once, at most 256; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0, value_parser = thread_count())]
     pub(crate) jobs: usize,
 }
 
@@ -171,6 +178,9 @@ pub(crate) struct ExplainArgs {
     /// Write the numbers of the backend to a file and compare nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dump"])]
     pub(crate) write_dump: Option<PathBuf>,
+    /// Overwrite that file if it exists
+    #[arg(long, requires = "write_dump")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -184,12 +194,15 @@ pub(crate) struct DecodeArgs {
     /// Backend
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
     pub(crate) backend: BackendChoice,
-    /// Threads; 0 for one per core
-    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    /// Threads, at most 256; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0, value_parser = thread_count())]
     pub(crate) jobs: usize,
     /// Make the picture too, as STREAM.ppm beside the stream
     #[arg(long)]
     pub(crate) picture: bool,
+    /// Overwrite the picture if it exists
+    #[arg(long, requires = "picture")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -197,8 +210,8 @@ pub(crate) struct EncodeArgs {
     /// Backend
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
     pub(crate) backend: BackendChoice,
-    /// Threads; 0 for one per core
-    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0)]
+    /// Threads, at most 256; 0 for one per core
+    #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0, value_parser = thread_count())]
     pub(crate) jobs: usize,
 }
 
@@ -207,9 +220,12 @@ pub(crate) struct BlessArgs {
     /// Suites [default: all]
     #[arg(value_name = "SUITE")]
     pub(crate) suites: Vec<String>,
-    /// Make only the vectors that a suite lacks; the others stay as they are
+    /// Make only the vectors that a suite lacks; the others stay as they are, and the suite need not be forced
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Make suites anew that exist; streams and pictures that are no longer part of them are removed
+    #[arg(long, conflicts_with = "keep")]
+    pub(crate) force: bool,
     /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "conformance")]
     pub(crate) suite_dir: PathBuf,
@@ -237,6 +253,9 @@ pub(crate) struct DrawArgs {
     /// Folder to write to
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// Overwrite pictures that exist
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -265,5 +284,9 @@ fn external(line: &str) -> Result<External, String> {
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.map(BackendChoice::name)).try_map(|name| name.parse())
+    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
+}
+
+fn thread_count() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }

@@ -4,7 +4,7 @@ use mlic::image::{Image, ReadOptions, read_image};
 
 use crate::error::ConformError;
 use crate::manifest::{Decodes, HeaderFields, HexDigest, Level, PassDigests, PictureRef};
-use crate::observe::{Message, PassMessage, PictureDifference, Refusal, samples};
+use crate::observe::{Message, PassMessage, PictureDifference, Refusal};
 use crate::verdict::{Divergence, Place, Tensor};
 
 /// What came of comparing.
@@ -220,10 +220,23 @@ fn compare_picture(
     Ok(())
 }
 
-/// Differences of the samples; of the luma for gray pictures, which is all that their files hold.
+/// Differences of the samples; of all three at each position of gray pictures too, of which a file that is not gray has others.
 fn differences(got: &Image, expected: &Image) -> PictureDifference {
-    let (got, expected) = (samples(got), samples(expected));
-    let each = || got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
+    let each = || got.rgb.iter().zip(&expected.rgb).map(|(a, b)| a.abs_diff(*b));
     let sum: u64 = each().map(u64::from).sum();
-    PictureDifference { max_difference: each().max().unwrap_or(0), mean_difference: sum as f64 / got.len().max(1) as f64 }
+    PictureDifference { max_difference: each().max().unwrap_or(0), mean_difference: sum as f64 / got.rgb.len().max(1) as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_should_be_gray_and_is_not_differs() {
+        let gray = Image::from_gray(2, 1, &[9, 200]).unwrap();
+        let mut got = gray.clone();
+        assert_eq!(differences(&got, &gray), PictureDifference { max_difference: 0, mean_difference: 0.0 });
+        got.rgb[2] = 15;
+        assert_eq!(differences(&got, &gray), PictureDifference { max_difference: 6, mean_difference: 1.0 });
+    }
 }

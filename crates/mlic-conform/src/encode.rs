@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlic::{BackendChoice, Codec, backend};
+use mlic::{BackendChoice, Codec, Quality, backend};
 use mlic_backend::digest::Digest;
 use mlic_backend::probe::with_integer_analysis;
 use mlic_model::Model;
@@ -52,12 +52,11 @@ pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, Con
     let tiny = Model::from_bytes(Store::embedded().read(PACKAGE)?.into_owned())?;
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny)?)?);
     let codec = Codec::with_backend(backend(Arc::clone(&model), choice, threads)?);
-    let steps = model.quality_steps();
     let one = |(scene, expected): (Scene, &'static str)| {
         let mut bytes = Vec::new();
         for (seed, (width, height)) in (1..).zip(SIZES) {
             let image = draw(scene, width, height, seed)?;
-            for quality in [0, steps / 2, steps] {
+            for quality in [Quality::LOWEST, Quality::default(), Quality::HIGHEST] {
                 bytes.extend(codec.encode(&image, quality, &|_| ())?.stream);
             }
         }

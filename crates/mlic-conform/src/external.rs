@@ -181,9 +181,7 @@ fn says_nothing(message: &Message) -> bool {
 fn read_picture(path: &Path, expected: &Decodes) -> Result<Image, ConformError> {
     let pixels = u64::from(expected.header.width) * u64::from(expected.header.height);
     let bytes = read_at_most(path, 3 * pixels + 1024)?;
-    let mut options = ReadOptions::default();
-    options.max_pixels = pixels;
-    let mut image = read_image(&bytes, &options)?;
+    let mut image = read_image(&bytes, &ReadOptions::default().with_max_pixels(pixels))?;
     image.gray = expected.header.gray;
     Ok(image)
 }

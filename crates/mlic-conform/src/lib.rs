@@ -41,6 +41,7 @@ pub mod encode;
 pub mod error;
 pub mod explain;
 pub mod external;
+pub mod files;
 pub mod manifest;
 pub mod negative;
 pub mod observe;

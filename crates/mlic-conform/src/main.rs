@@ -3,18 +3,19 @@
 mod cli;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use clap_mangen::Man;
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ListArgs, ModelArgs,
     OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
-use mlic::output::{Destination, Output};
+use mlic::output::{Output, OutputError};
 use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
@@ -28,7 +29,7 @@ use mlic_conform::run::InProcess;
 use mlic_conform::store::{MAX_FILE_LEN, read_at_most};
 use mlic_conform::suites::{self, Source};
 use mlic_conform::{
-    Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, run_decoder, select,
+    Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, files, run_decoder, select,
 };
 use mlic_core::container;
 use mlic_core::schedule::LatentSize;
@@ -53,13 +54,14 @@ fn main() -> ExitCode {
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
         Command::Completions { shell } => Ok(completions(shell)),
-        Command::Man { folder } => man(&folder),
+        Command::Man { folder, force } => man(&folder, force),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
-            eprintln!("mlic-conform: {}", error.chain());
+            let exists = matches!(error, ConformError::Output { source: OutputError::Exists, .. });
+            eprintln!("mlic-conform: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
             let usage = matches!(
                 error,
                 ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. } | ConformError::NoFolder { .. }
@@ -74,27 +76,17 @@ fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// A file that is replaced; found wanting before the work is done, where that can be.
-fn file_output(path: &Path) -> Result<Output, ConformError> {
-    let output = Output::new(Destination::File(path.to_owned()), true);
-    output.check().map_err(|source| ConformError::Output { destination: path.display().to_string(), source })?;
-    Ok(output)
-}
-
-fn write(output: &Output, bytes: &[u8]) -> Result<(), ConformError> {
-    output.write(bytes).map_err(|source| ConformError::Output { destination: output.destination().to_string(), source })
-}
-
 impl OutputArgs {
     fn file(&self) -> Result<Option<Output>, ConformError> {
-        self.output.as_deref().filter(|path| path.as_os_str() != "-").map(file_output).transpose()
+        let path = self.output.as_deref().filter(|path| path.as_os_str() != "-");
+        path.map(|path| files::output(path, self.force)).transpose()
     }
 }
 
 /// To the file, or to standard output.
 fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     match output {
-        Some(output) => write(output, text.as_bytes()),
+        Some(output) => files::write(output, text.as_bytes()),
         None => {
             print(text);
             Ok(())
@@ -136,7 +128,7 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
         external.command.find()?;
     }
     let output = args.output.file()?;
-    let write_baseline = args.write_baseline.as_deref().map(file_output).transpose()?;
+    let write_baseline = args.write_baseline.as_deref().map(|path| files::output(path, args.output.force)).transpose()?;
 
     let level = Level::try_from(args.level).unwrap_or(Level::L4);
     let options = Options { level, jobs: jobs(&args.backend.model), timeout: Duration::from_secs(args.timeout) };
@@ -154,7 +146,7 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     if let Some(output) = write_baseline {
         let updated = plan.baseline.updated(&report.suites).and_then(|baseline| baseline.to_bytes());
         let bytes = updated.map_err(|problem| ConformError::Input { path: output.destination().to_string().into(), problem })?;
-        write(&output, &bytes)?;
+        files::write(&output, &bytes)?;
     }
     Ok(report.is_as_expected())
 }
@@ -227,10 +219,10 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let decode_on = |choice: BackendChoice| {
         Ok::<_, ConformError>(decode(&stream, backend(Arc::clone(&model), choice, args.backend.model.jobs)?))
     };
-    let output = args.write_dump.as_deref().map(file_output).transpose()?;
+    let output = args.write_dump.as_deref().map(|path| files::output(path, args.force)).transpose()?;
     let got = decode_on(args.backend.backend)?;
     if let Some(output) = output {
-        write(&output, &dump::write(&stream, &got.values))?;
+        files::write(&output, &dump::write(&stream, &got.values))?;
         let error = got.error.as_ref().map_or_else(String::new, |error| format!(", which ended in: {error}"));
         print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name));
         return Ok(true);
@@ -288,18 +280,18 @@ fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
 }
 
 fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Message, ConformError> {
+    let mut path = args.stream.clone().into_os_string();
+    path.push(".ppm");
+    let picture = if args.picture { Some(files::output(Path::new(&path), args.force)?) } else { None };
     let backend = backend(Arc::new(model), args.backend, args.jobs)?;
     let (mut message, latents) = observe(stream, &backend);
     let Ok(latents) = latents else { return Ok(message) };
     message.pixels = observe_pixels(&latents, &backend)?;
-    if !args.picture {
-        return Ok(message);
+    if let Some(picture) = picture {
+        let image = Codec::with_backend(backend).pixel_mode(PixelMode::Float).synthesize(&latents)?;
+        files::write(&picture, &write_image(&image, OutputFormat::Ppm)?)?;
+        message.picture = Some(path.into());
     }
-    let image = Codec::with_backend(backend).pixel_mode(PixelMode::Float).synthesize(&latents)?;
-    let mut path = args.stream.clone().into_os_string();
-    path.push(".ppm");
-    write(&file_output(Path::new(&path))?, &write_image(&image, OutputFormat::Ppm)?)?;
-    message.picture = Some(path.into());
     Ok(message)
 }
 
@@ -324,7 +316,9 @@ fn recipes(names: &[String]) -> Result<Vec<suites::Recipe>, ConformError> {
 fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
     let (store, models) = (Store::Folder(args.suite_dir.clone()), Models::open(&args.model.model)?);
     let known = if args.keep { bless::Known::Kept } else { bless::Known::Remade };
-    for recipe in recipes(&args.suites)? {
+    let (recipes, overwrite) = (recipes(&args.suites)?, args.force || args.keep);
+    recipes.iter().try_for_each(|recipe| bless::check(&args.suite_dir, recipe.suite, overwrite))?;
+    for recipe in recipes {
         let model = match (recipe.package, models.first()) {
             (Some(path), _) => Arc::new(Model::from_bytes(bless::package(path, &store)?)?),
             (None, Some(given)) => given,
@@ -332,7 +326,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
         };
         let (id, start) = (model.id(), std::time::Instant::now());
         let files = bless(&recipe, model, &store, known, args.model.jobs)?;
-        bless::write(&args.suite_dir, recipe.suite, &files)?;
+        bless::write(&args.suite_dir, recipe.suite, &files, overwrite)?;
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();
         let count = recipe.vectors.len();
@@ -342,19 +336,15 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
 }
 
 fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
-    let io = |path: &PathBuf| {
-        let path = path.clone();
-        move |source| ConformError::Io { path, source }
-    };
-    std::fs::create_dir_all(&args.folder).map_err(io(&args.folder))?;
+    let mut pictures = Vec::new();
     for recipe in recipes(std::slice::from_ref(&args.suite))? {
         for vector in &recipe.vectors {
             let Source::Picture(drawn) = vector.source else { continue };
-            let path = args.folder.join(format!("{}.png", vector.name));
             let png = write_image(&bless::image(drawn)?, OutputFormat::Png)?;
-            std::fs::write(&path, png).map_err(io(&path))?;
+            pictures.push((args.folder.join(format!("{}.png", vector.name)), png));
         }
     }
+    files::write_all(&pictures, args.force)?;
     Ok(true)
 }
 
@@ -374,7 +364,15 @@ fn completions(shell: clap_complete::Shell) -> bool {
     true
 }
 
-fn man(folder: &Path) -> Result<bool, ConformError> {
-    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    written.map(|()| true).map_err(|source| ConformError::Io { path: folder.to_owned(), source })
+fn man(folder: &Path, force: bool) -> Result<bool, ConformError> {
+    let mut definition = Cli::command().disable_help_subcommand(true);
+    definition.build();
+    let mut pages = Vec::new();
+    for command in std::iter::once(&definition).chain(definition.get_subcommands()) {
+        let (page, mut text) = (Man::new(command.clone()), Vec::new());
+        page.render(&mut text).map_err(unwritable)?;
+        pages.push((folder.join(page.get_filename()), text));
+    }
+    files::write_all(&pages, force)?;
+    Ok(true)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mlic::error::chain;
 use mlic::image::Image;
-use mlic::{Codec, Latents, PixelMode, luma};
+use mlic::{Codec, Latents, PixelMode};
 use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
 use mlic_core::checkerboard::Parity;
@@ -249,10 +249,10 @@ pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Opt
     Ok(Some(samples(&image)))
 }
 
-/// The samples of a picture: red, green and blue or, if it is gray, one value at each position (SPEC 5.6).
-#[must_use]
-pub fn samples(image: &Image) -> Vec<u8> {
-    if image.gray { image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)).collect() } else { image.rgb.clone() }
+/// The samples of a picture: red, green and blue or, if it is gray, the one value that the three are at each position (SPEC 5.6). Whoever made
+/// the picture has made it gray: nothing here would hide that it was not.
+fn samples(image: &Image) -> Vec<u8> {
+    if image.gray { image.rgb.iter().step_by(3).copied().collect() } else { image.rgb.clone() }
 }
 
 #[cfg(test)]
@@ -264,6 +264,16 @@ mod tests {
         let pass = |parity| PassMessage { slice: 0, parity, means: digest(1), scale_indices: digest(2), symbols: digest(3) };
         let passes = Some(vec![pass(Half::Anchor), pass(Half::NonAnchor)]);
         Message { decoder: "test".into(), z: digest(0xab), passes, ..Message::default() }
+    }
+
+    #[test]
+    fn a_gray_picture_has_one_sample_at_each_position_as_it_is() {
+        let mut image = Image::from_gray(3, 1, &[0, 77, 255]).unwrap();
+        assert_eq!(samples(&image), [0, 77, 255]);
+        image.rgb[4] = 78;
+        assert_eq!(samples(&image), [0, 77, 255], "not made of the three");
+        image.gray = false;
+        assert_eq!(samples(&image), [0, 0, 0, 77, 78, 77, 255, 255, 255]);
     }
 
     #[test]

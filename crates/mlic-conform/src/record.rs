@@ -7,6 +7,7 @@ use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::package::SectionKind;
 
 /// What one pass decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,10 @@ impl Backend for Recorder {
 
     fn threads(&self) -> usize {
         self.backend.threads()
+    }
+
+    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
+        self.backend.transform_bytes(kind, size)
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {

@@ -31,6 +31,20 @@ fn two_backends_are_compared() {
 }
 
 #[test]
+fn a_dump_that_is_there_is_replaced_by_force_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let path = file(&root, "dump", "what was there");
+    let write = ["explain", VECTOR, "--backend", "integer", "--write-dump", &path];
+    let (code, text) = complained(&write);
+    assert!(code == 3 && text.contains("dump: the file exists and is left as it was (--force overwrites it)"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"what was there");
+    assert_eq!(said(&[&write[..], &["--force"]].concat()).0, 0);
+    assert!(std::fs::read(&path).unwrap().starts_with(b"MLICDUMP"));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "no temporary file is left");
+    assert_eq!(code_of(&["--force"]), 2);
+}
+
+#[test]
 fn a_dump_compares_equal_with_its_own_decoding() {
     let (_root, path, bytes) = dump();
     assert_eq!(&bytes[..12], b"MLICDUMP\x01\0\0\0");

@@ -4,7 +4,7 @@
 #[path = "common/cli.rs"]
 mod cli;
 
-use cli::{changed, code, conform};
+use cli::{changed, code, complained, conform};
 use serde_json::Value;
 
 #[test]
@@ -68,6 +68,12 @@ fn wrong_usage_gives_2() {
     let output = conform(&["run", "--suite-dir", "/nonexistent"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("there is no folder /nonexistent"));
+    for command in
+        [&["run"][..], &["explain", "flat-1x1-q0"], &["bless"], &["encode"], &["decode", "--package", "x", "--stream", "x"]]
+    {
+        let (code, text) = complained(&[command, &["-j", "257"]].concat());
+        assert!(code == 2 && text.contains("'257' for '--jobs <N>': 257 is not in 0..=256"), "{command:?}: {text}");
+    }
     assert_eq!(code(&["bless", "nonsense"]), 2);
     assert_eq!(code(&["explain", "nonsense"]), 2);
 }
@@ -93,6 +99,47 @@ fn completions_and_manual_pages_are_those_of_the_commands() {
     let pages = folder.path().join("pages");
     assert_eq!(code(&["man", pages.to_str().unwrap()]), 0);
     assert!(std::fs::read_to_string(pages.join("mlic-conform-run.1")).unwrap().contains("baseline"));
+    let (again, text) = complained(&["man", pages.to_str().unwrap()]);
+    assert!(again == 3 && text.contains("(--force overwrites it)"), "{text}");
+    assert_eq!(code(&["man", pages.to_str().unwrap(), "--force"]), 0);
     std::fs::write(folder.path().join("file"), "").unwrap();
     assert_eq!(code(&["man", folder.path().join("file").to_str().unwrap()]), 3);
+}
+
+#[test]
+fn a_picture_or_suite_that_is_there_is_replaced_by_force_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    assert_eq!(code(&["draw", "smoke", folder]), 0);
+    let drawn = std::fs::read_dir(folder).unwrap().count();
+    assert!(drawn > 0);
+    assert_eq!((code(&["draw", "smoke", folder]), code(&["draw", "smoke", folder, "--force"])), (3, 0));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), drawn);
+    let root = changed(|text| text + "\n");
+    let manifest = || std::fs::read(root.path().join("smoke/manifest.json")).unwrap();
+    let (before, suite_dir) = (manifest(), ["--suite-dir", root.path().to_str().unwrap()]);
+    let (code, text) = complained(&[&["bless", "smoke"], &suite_dir[..]].concat());
+    assert!(code == 3 && text.contains("manifest.json: the file exists and is left as it was (--force"), "{text}");
+    assert_eq!(manifest(), before);
+    assert_eq!(self::code(&[&["bless", "smoke", "--keep", "--force"], &suite_dir[..]].concat()), 2);
+    assert_eq!(self::code(&[&["bless", "smoke", "--keep"], &suite_dir[..]].concat()), 0);
+    assert_ne!(manifest(), before, "nothing is missing, and the manifest has its form");
+}
+
+#[test]
+fn a_decoded_picture_is_beside_its_stream() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = cli::folder();
+    let stream = root.path().join("x.mlic");
+    std::fs::copy(folder.join("smoke/flat-1x1-q0.mlic"), &stream).unwrap();
+    let (package, stream) = (folder.join("models/tiny.mlicpkg"), stream.to_str().unwrap());
+    let decode = ["decode", "--package", package.to_str().unwrap(), "--stream", stream];
+    assert_eq!((code(&[&decode[..], &["--picture"]].concat()), code(&[&decode[..], &["--force"]].concat())), (0, 2));
+    let picture = format!("{stream}.ppm");
+    std::fs::write(&picture, "there").unwrap();
+    let (code, text) = complained(&[&decode[..], &["--picture"]].concat());
+    assert!(code == 3 && text.contains("x.mlic.ppm: the file exists"), "{text}");
+    assert_eq!(std::fs::read(&picture).unwrap(), b"there");
+    assert_eq!(self::code(&[&decode[..], &["--picture", "--force"]].concat()), 0);
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"P6\n1 1\n"));
 }

@@ -112,7 +112,10 @@ fn markdown_has_a_row_for_each_vector() {
 fn a_report_goes_to_a_file_whole_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let path = file(&root, "report.json", "what was there");
-    let (code, text) = said(&run(&["--format", "json", "--output", &path]));
+    let (code, text) = complained(&run(&["--output", &path]));
+    assert!(code == 3 && text.contains("report.json: the file exists and is left as it was"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"what was there");
+    let (code, text) = said(&run(&["--format", "json", "--output", &path, "--force"]));
     assert_eq!((code, text.as_str()), (0, ""));
     let report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(report["format"], 1);

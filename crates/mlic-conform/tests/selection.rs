@@ -135,7 +135,8 @@ fn a_baseline_is_written_and_then_true() {
     entry["reason"] = "ticket".into();
     std::fs::write(&path, written.to_string()).unwrap();
     let both = ["--baseline", str_of(&path), "--write-baseline", str_of(&path)];
-    assert_eq!(said(&[&arguments[..], &both].concat()).0, 0);
+    assert_eq!(cli::code(&[&arguments[..], &both].concat()), 3);
+    assert_eq!(said(&[&arguments[..], &both, &["--force"]].concat()).0, 0);
     assert!(std::fs::read_to_string(&path).unwrap().contains("ticket"));
     assert_eq!(cli::code(&["run", "--write-baseline", str_of(&path), "--fail-fast"]), 2);
 }

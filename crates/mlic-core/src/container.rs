@@ -274,6 +274,7 @@ pub struct Section<'a> {
 
 /// A parsed stream. Only its header is known to be right: look at `damage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stream<'a> {
     /// The header.
     pub header: Header,
@@ -288,6 +289,15 @@ pub struct Stream<'a> {
     pub damage: Option<ContainerError>,
     /// All sections that are there and right, in order.
     pub sections: Vec<Section<'a>>,
+}
+
+impl Stream<'_> {
+    /// The first thing that is wrong after the payload, where that is whole and right: no sample depends on it.
+    #[must_use]
+    pub fn tail_damage(&self) -> Option<ContainerError> {
+        let payload_is_right = self.payload.len() == self.payload_len;
+        self.damage.filter(|damage| payload_is_right && !matches!(damage, ContainerError::PayloadChecksum { .. }))
+    }
 }
 
 /// A stream from its parts.
@@ -429,20 +439,26 @@ fn read_payload(reader: &mut Reader<'_>, raw: &RawHeader) -> Result<(), Containe
     if got == stored { Ok(()) } else { Err(ContainerError::PayloadChecksum { stored, got }) }
 }
 
-/// Everything after the payload: the sections, then the end.
+/// Everything after the payload: the sections, then the end. A section whose checksum is wrong is left out, and the next one read where it would
+/// begin; the first error counts.
 fn read_tail<'a>(reader: &mut Reader<'a>, has_sections: bool, sections: &mut Vec<Section<'a>>) -> Result<(), ContainerError> {
     let count = if has_sections { reader.byte("section count")? } else { 0 };
     check_limit("section count", count.into(), MAX_SECTION_COUNT)?;
     if has_sections {
         check_positive("section count", count.into())?;
     }
+    let mut first = Ok(());
     for index in 0..usize::from(count) {
-        sections.push(read_section(reader, index)?);
+        match read_section(reader, index) {
+            Ok(section) => sections.push(section),
+            Err(error @ ContainerError::SectionChecksum { .. }) => first = first.and(Err(error)),
+            Err(error) => return first.and(Err(error)),
+        }
     }
-    match reader.bytes.len() - reader.at {
+    first.and(match reader.bytes.len() - reader.at {
         0 => Ok(()),
         count => Err(ContainerError::TrailingBytes { count, offset: reader.at }),
-    }
+    })
 }
 
 fn read_section<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Section<'a>, ContainerError> {
@@ -701,6 +717,30 @@ mod tests {
         assert_eq!(code_of(&none), "limit");
         let long_section = [&bytes[..33], &[1, 1, 0x81, 0x80, 0x80, 0x08]].concat();
         assert_eq!(code_of(&long_section), "limit");
+    }
+
+    #[test]
+    fn sections_are_read_past_one_that_is_damaged() {
+        let bytes = sample();
+        let tail = |bytes: &[u8]| {
+            let stream = parse(bytes).unwrap();
+            (stream.tail_damage().map(|damage| damage.code()), stream.sections.iter().map(|s| s.kind.0).collect::<Vec<_>>())
+        };
+        let flipped = |at: &[usize]| {
+            let mut flipped = bytes.clone();
+            at.iter().for_each(|at| flipped[*at] ^= 1);
+            flipped
+        };
+        assert_eq!(tail(&bytes), (None, vec![1, 200, 3]));
+        // The profile begins at byte 40, the packet has the last 200.
+        assert_eq!(tail(&flipped(&[40])), (Some("section-checksum"), vec![200, 3]));
+        assert_eq!(tail(&flipped(&[40, bytes.len() - 1])), (Some("section-checksum"), vec![200]));
+        assert_eq!(tail(&flipped(&[40])[..bytes.len() - 1]), (Some("section-checksum"), vec![200]));
+        assert_eq!(tail(&bytes[..bytes.len() - 1]), (Some("truncated"), vec![1, 200]));
+        assert_eq!(tail(&[bytes.as_slice(), &[0]].concat()), (Some("trailing-bytes"), vec![1, 200, 3]));
+        // Of the payload.
+        assert_eq!(tail(&flipped(&[26, 40])), (None, vec![200, 3]));
+        assert_eq!(tail(&bytes[..30]), (None, vec![]));
     }
 
     #[test]

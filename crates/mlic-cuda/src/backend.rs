@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
-use mlic_backend::cpu::{FloatTransforms, executor};
+use mlic_backend::cpu::{FloatTransforms, executor, transform_bytes};
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
@@ -13,6 +13,7 @@ use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::analysis::{LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::model::Gain;
+use mlic_model::package::SectionKind;
 use mlic_model::synthesis::SCALE;
 
 use crate::device::{self, Device};
@@ -168,6 +169,10 @@ impl Backend for CudaBackend {
 
     fn threads(&self) -> usize {
         self.threads
+    }
+
+    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
+        transform_bytes(&self.model, self.float.as_deref(), kind, size)
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {

@@ -15,6 +15,9 @@ pub(crate) fn target(bytes: &[u8]) {
 fn parsed(bytes: &[u8], stream: &Stream<'_>) {
     assert!(stream.header_len <= MAX_HEADER_LEN);
     assert!(stream.payload.len() <= stream.payload_len);
+    if stream.tail_damage().is_some() {
+        rescued(stream);
+    }
     match stream.damage {
         None => {
             assert_eq!(write(&stream.header, stream.payload, &stream.sections).unwrap(), bytes, "writing gives the same bytes");
@@ -23,6 +26,14 @@ fn parsed(bytes: &[u8], stream: &Stream<'_>) {
         Some(ContainerError::Truncated { have, need, .. }) => assert!(have == bytes.len() && need > have),
         Some(damage) => assert_eq!(stream.payload.len(), stream.payload_len, "{damage} is found in whole payloads only"),
     }
+}
+
+/// What is right of a stream that is damaged after its payload is a stream without damage.
+fn rescued(stream: &Stream<'_>) {
+    assert_eq!(stream.payload.len(), stream.payload_len);
+    let whole = write(&stream.header, stream.payload, &stream.sections).unwrap();
+    let again = parse(&whole).unwrap();
+    assert_eq!((again.damage, again.payload, &again.sections), (None, stream.payload, &stream.sections));
 }
 
 /// Every prefix of a whole stream is truncated and nothing else. A few prefixes stand for all.

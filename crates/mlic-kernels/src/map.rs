@@ -3,6 +3,7 @@
 use bytemuck::Zeroable;
 use mlic_core::checkerboard::{self, Parity};
 use mlic_core::memory::{self, OutOfMemory};
+use mlic_core::schedule::Pass;
 
 /// A tensor of `height x width x channels` elements in that order. A packed map holds one checkerboard half: its width is
 /// half that of the full map.
@@ -127,16 +128,18 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(Self { height: self.height, width: self.width, channels: count, data })
     }
 
-    /// The same of one checkerboard half, packed, in memory that is there already.
+    /// What a pass codes of a map of latents whose slices have so many channels: one half of one slice, packed (SPEC 5.4), in memory that is
+    /// there already.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn select_half(&self, first: usize, count: usize, parity: Parity, to: &mut Vec<T>) -> Result<(), OutOfMemory> {
+    pub fn select_pass(&self, pass: Pass, slice_channels: usize, to: &mut Vec<T>) -> Result<(), OutOfMemory> {
+        let of_slice = pass.slice_index * slice_channels..(pass.slice_index + 1) * slice_channels;
         to.clear();
-        memory::reserve(to, self.height * (self.width / 2) * count)?;
+        memory::reserve(to, self.height * (self.width / 2) * slice_channels)?;
         for (row, line) in self.data.chunks_exact((self.width * self.channels).max(1)).enumerate() {
-            let positions = line.chunks_exact(self.channels).skip(parity.first_col(row)).step_by(2);
-            positions.for_each(|at| to.extend_from_slice(&at[first..first + count]));
+            let positions = line.chunks_exact(self.channels).skip(pass.parity.first_col(row)).step_by(2);
+            positions.for_each(|at| to.extend_from_slice(&at[of_slice.clone()]));
         }
         Ok(())
     }
@@ -221,6 +224,7 @@ impl<'a> From<&'a Map<i16>> for Rows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mlic_core::schedule::passes;
 
     #[test]
     fn shuffle_interleaves() {
@@ -239,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn a_half_of_some_channels_is_that_of_all_of_them() {
-        let map = Map { height: 3, width: 4, channels: 3, data: (0..36).collect::<Vec<i32>>() };
+    fn a_pass_has_one_half_of_its_slice() {
+        let map = Map { height: 3, width: 4, channels: 6, data: (0..72).collect::<Vec<i32>>() };
         let mut half = vec![7; 99];
-        for parity in Parity::BOTH {
-            map.select_half(1, 2, parity, &mut half).unwrap();
-            assert_eq!(half, map.select(1, 2).unwrap().pack(parity).unwrap().data);
+        for pass in passes(3) {
+            map.select_pass(pass, 2, &mut half).unwrap();
+            assert_eq!(half, map.select(2 * pass.slice_index, 2).unwrap().pack(pass.parity).unwrap().data, "{pass}");
         }
     }
 

@@ -311,6 +311,21 @@ impl Graph {
         self.nodes
     }
 
+    /// The same without weights, biases and constants: what sizes and memory follow from, once an executor has taken the tensors over.
+    #[must_use]
+    pub fn without_weights(&self) -> Self {
+        let bare = |op: &Op| match op {
+            Op::Conv2d(c) => {
+                let Conv2d { input, output, kernel, stride, groups, .. } = *c;
+                Op::Conv2d(Conv2d { input, output, kernel, stride, groups, weight: Vec::new(), bias: Vec::new() })
+            }
+            Op::Gdn(g) => Op::Gdn(Gdn { gamma: Vec::new(), beta: Vec::new(), ..*g }),
+            other => other.clone(),
+        };
+        let nodes = self.nodes.iter().map(|node| Node { op: bare(&node.op), inputs: node.inputs.clone() }).collect();
+        Self { nodes, output: self.output, facts: self.facts.clone() }
+    }
+
     /// The node whose value is the result.
     pub fn output(&self) -> NodeId {
         self.output

@@ -16,6 +16,8 @@ use crate::{TractError, Transform};
 #[derive(Debug)]
 pub struct PlaneTransform {
     transform: Transform,
+    /// Without the weights, which the transform has taken.
+    graph: Graph,
     channels: usize,
     strips: Strips,
 }
@@ -27,7 +29,8 @@ impl PlaneTransform {
     /// When tract cannot hold it.
     pub fn new(graph: Graph) -> Result<Self, TractError> {
         let (channels, strips) = (graph.output_channels() as usize, Strips::new(&graph));
-        Ok(Self { transform: Transform::new(graph)?, channels, strips })
+        let bare = graph.without_weights();
+        Ok(Self { transform: Transform::new(graph)?, graph: bare, channels, strips })
     }
 
     /// Runs it; the result does not depend on the number of threads.
@@ -73,13 +76,19 @@ pub struct TractTransforms {
     transforms: [OnceLock<PlaneTransform>; 3],
 }
 
-/// A stage's transform: its section and its place.
-const fn section(stage: Stage) -> (SectionKind, usize) {
-    match stage {
-        Stage::Analysis => (SectionKind::Analysis, 0),
-        Stage::HyperAnalysis => (SectionKind::HyperAnalysis, 1),
-        _ => (SectionKind::Synthesis, 2),
+/// A section's transform: its stage and its place.
+const fn stage_of(kind: SectionKind) -> (Stage, usize) {
+    match kind {
+        SectionKind::Analysis => (Stage::Analysis, 0),
+        SectionKind::HyperAnalysis => (Stage::HyperAnalysis, 1),
+        _ => (Stage::Synthesis, 2),
     }
+}
+
+const NAME: &str = "tract";
+
+fn failed(stage: Stage) -> impl Fn(TractError) -> BackendError {
+    move |e| BackendError::Device { backend: NAME, stage, message: e.to_string() }
 }
 
 impl TractTransforms {
@@ -88,25 +97,37 @@ impl TractTransforms {
     pub fn new(model: Arc<Model>) -> Self {
         Self { model, transforms: Default::default() }
     }
+
+    /// The transform of a section, which is made of the package once.
+    fn prepared(&self, kind: SectionKind) -> Result<&PlaneTransform, BackendError> {
+        let (stage, place) = stage_of(kind);
+        let cell = &self.transforms[place];
+        match cell.get() {
+            Some(transform) => Ok(transform),
+            None => {
+                let made = PlaneTransform::new(self.model.transform(kind)?).map_err(failed(stage))?;
+                Ok(cell.get_or_init(|| made))
+            }
+        }
+    }
 }
 
 impl FloatTransforms for TractTransforms {
     fn name(&self) -> &'static str {
-        "tract"
+        NAME
     }
 
     fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError> {
-        let (kind, place) = section(stage);
-        let failed = |e: TractError| BackendError::Device { backend: self.name(), stage, message: e.to_string() };
-        let cell = &self.transforms[place];
-        let transform = match cell.get() {
-            Some(transform) => transform,
-            None => {
-                let made = PlaneTransform::new(self.model.transform(kind)?).map_err(failed)?;
-                cell.get_or_init(|| made)
-            }
+        let kind = match stage {
+            Stage::Analysis => SectionKind::Analysis,
+            Stage::HyperAnalysis => SectionKind::HyperAnalysis,
+            _ => SectionKind::Synthesis,
         };
-        transform.run(input, threads).map_err(failed)
+        self.prepared(kind)?.run(input, threads).map_err(failed(stage))
+    }
+
+    fn graph(&self, kind: SectionKind) -> Result<Option<&Graph>, BackendError> {
+        Ok(Some(&self.prepared(kind)?.graph))
     }
 }
 

@@ -61,3 +61,20 @@ fn a_backend_reports_what_runs_it() {
     assert!(backend.device(Stage::Passes).ends_with("scalar"));
     assert!(backend.device(Stage::Synthesis).contains("tract"));
 }
+
+#[test]
+fn the_graph_that_memory_is_known_by_is_the_one_that_runs() {
+    use mlic_backend::cpu::FloatTransforms;
+    use mlic_backend::memory::transform_bytes;
+    use mlic_model::package::SectionKind;
+    let model = model().unwrap();
+    let transforms = mlic_tract::TractTransforms::new(Arc::clone(&model));
+    for kind in [SectionKind::Analysis, SectionKind::HyperAnalysis, SectionKind::Synthesis] {
+        let (own, graph) = (model.transform(kind).unwrap(), transforms.graph(kind).unwrap().unwrap());
+        assert!(std::ptr::eq(graph, transforms.graph(kind).unwrap().unwrap()), "made once");
+        assert!(graph.parameter_count() == 0 && own.parameter_count() > 0);
+        for (height, width) in [(64, 64), (4096, 64), (64, 4096)] {
+            assert_eq!(transform_bytes(graph, height, width), transform_bytes(&own, height, width));
+        }
+    }
+}

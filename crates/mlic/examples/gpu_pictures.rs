@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, CodecOptions, Report};
+use mlic::{BackendChoice, Codec, CodecOptions, Quality, Report};
 use mlic_backend::contract::Random;
 use mlic_model::Model;
 
@@ -46,7 +46,7 @@ fn stages(reports: &[Report]) -> String {
     (0..count).map(stage).collect::<Vec<_>>().join(", ")
 }
 
-fn measure(codec: &Codec, width: u32, height: u32, quality: u8, rounds: usize) -> Result<(), mlic::Error> {
+fn measure(codec: &Codec, width: u32, height: u32, quality: Quality, rounds: usize) -> Result<(), mlic::Error> {
     let image = picture(width, height);
     let (mut times, mut reports, mut stream) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -74,18 +74,17 @@ fn measure(codec: &Codec, width: u32, height: u32, quality: u8, rounds: usize) -
 fn main() -> Result<(), mlic::Error> {
     let mut arguments = std::env::args().skip(1);
     let package = arguments.next().unwrap();
-    let (mut rounds, mut percent, mut backend, mut sizes) = (7, 50.0, BackendChoice::Cuda, Vec::new());
+    let (mut rounds, mut quality, mut backend, mut sizes) = (7, Quality::default(), BackendChoice::Cuda, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--rounds" => rounds = arguments.next().unwrap().parse().unwrap(),
-            "--quality" => percent = arguments.next().unwrap().parse().unwrap(),
+            "--quality" => quality = arguments.next().unwrap().parse().unwrap(),
             "--backend" => backend = arguments.next().unwrap().parse()?,
             size => sizes.push(size.split_once('x').map(|(w, h)| (w.parse().unwrap(), h.parse().unwrap())).unwrap()),
         }
     }
     let model = Model::open(package).unwrap();
-    let quality = mlic::quality_from_percent(percent, model.quality_steps()).unwrap();
-    let codec = Codec::new(model, CodecOptions { backend, ..CodecOptions::default() })?;
+    let codec = Codec::new(model, CodecOptions::default().with_backend(backend))?;
     println!("{}, quality {quality}, medians of {} after 2", codec.backend().device(mlic_backend::Stage::Passes), rounds - 2);
     sizes.into_iter().try_for_each(|(width, height)| measure(&codec, width, height, quality, rounds))
 }

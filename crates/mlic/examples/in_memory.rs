@@ -6,7 +6,7 @@
 
 use mlic::image::{Image, OutputFormat, ReadOptions, read_image, write_image};
 use mlic::metrics::psnr;
-use mlic::{Codec, CodecOptions, DecodeLimits, default_model, quality_from_percent};
+use mlic::{Codec, CodecOptions, DecodeLimits, Quality, default_model};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,12 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(path) => read_image(&std::fs::read(path)?, &ReadOptions::default())?,
         None => made_up()?,
     };
-    let percent = arguments.get(1).map_or(Ok(50.0), |text| text.parse())?;
+    let quality = arguments.get(1).map_or(Ok(Quality::default()), |text| text.parse())?;
 
     // What an unknown stream may cost is bounded, whatever it says of itself.
     let limits = DecodeLimits::default().with_max_pixels(1 << 24).with_max_memory_bytes(2 << 30);
     let codec = Codec::new(default_model()?, CodecOptions::default())?.decode_limits(limits);
-    let quality = quality_from_percent(percent, codec.model().quality_steps()).ok_or("a quality of 0 to 100")?;
 
     let encoded = codec.encode(&picture, quality, &|_| ())?;
     let decoded = codec.decode(&encoded.stream, &|_| ())?;

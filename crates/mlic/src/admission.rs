@@ -1,11 +1,13 @@
 //! What is known of a stream before anything is decoded: whether it is sound, of this model, and within the limits.
 
-use mlic_core::container::{self, ContainerError, Stream};
+use mlic_core::container::{self, ContainerError, SectionKind, Stream};
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::rans::RansError;
 use mlic_core::schedule::LatentSize;
 
 use crate::codec::{Codec, Goal, Truncation};
 use crate::error::Error;
+use crate::metadata::{Metadata, MetadataKind, MetadataPolicy};
 
 /// A stream that may be decoded.
 pub(crate) struct Admitted<'s> {
@@ -21,16 +23,19 @@ impl<'s> Admitted<'s> {
     /// Reads the container and holds it against model and limits of a codec, in the order of SPEC 6.1 and 5.1.
     ///
     /// # Errors
-    /// [`Error::Container`], [`Error::WrongModel`], [`Error::Quality`], and those of the limits.
+    /// [`Error::Container`], [`Error::Tail`], [`Error::WrongModel`], [`Error::Quality`], and those of the limits.
     pub(crate) fn new(codec: &Codec, stream: &'s [u8], goal: Goal) -> Result<Self, Error> {
         let parsed = container::parse(stream)?;
         let header = &parsed.header;
         codec.check_model(header.model_id)?;
         codec.check_quality(header.quality)?;
-        let truncated = match parsed.damage {
-            None => None,
-            Some(ContainerError::Truncated { have, need, .. }) => Some([have as u64, need as u64]),
-            Some(damage) => return Err(damage.into()),
+        let truncated = match (parsed.damage, parsed.tail_damage()) {
+            (None, _) => None,
+            (_, Some(_)) if codec.metadata() == MetadataPolicy::Strip => None,
+            (Some(ContainerError::Truncated { have, need, .. }), _) => Some([have as u64, need as u64]),
+            (_, Some(_)) if codec.metadata() == MetadataPolicy::Fit => None,
+            (_, Some(source)) => return Err(Error::Tail { source }),
+            (Some(damage), None) => return Err(damage.into()),
         };
         let size = codec.check_size(header.width, header.height, goal)?;
         let is_cut = parsed.payload.len() < parsed.payload_len;
@@ -51,4 +56,26 @@ impl<'s> Admitted<'s> {
     pub(crate) fn truncation(&self, whole_slices: usize, slice_count: usize) -> Option<Truncation> {
         self.truncated.map(|[have_bytes, need_bytes]| Truncation { whole_slices, slice_count, have_bytes, need_bytes })
     }
+}
+
+/// The metadata of a stream's sections as a policy wants them, and a note where some were left out.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub(crate) fn metadata_of(parsed: &Stream<'_>, policy: MetadataPolicy) -> Result<(Metadata, Option<String>), OutOfMemory> {
+    let mut metadata = Metadata::default();
+    if policy == MetadataPolicy::Strip {
+        return Ok((metadata, None));
+    }
+    for section in &parsed.sections {
+        let kind = match section.kind {
+            SectionKind::ICC => MetadataKind::Icc,
+            SectionKind::EXIF => MetadataKind::Exif,
+            SectionKind::XMP => MetadataKind::Xmp,
+            _ => continue,
+        };
+        metadata.set(kind, Some(memory::copy(section.bytes)?));
+    }
+    let left_out = parsed.tail_damage().filter(|damage| !matches!(damage, ContainerError::Truncated { .. }));
+    Ok((metadata, left_out.map(|damage| format!("damaged metadata left out: {damage}"))))
 }

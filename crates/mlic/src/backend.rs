@@ -11,6 +11,10 @@ use mlic_model::Model;
 
 use crate::error::Error;
 
+/// Most threads that the programs take from a command line: more gain nothing here, and some thousands of them stop a machine. The library takes any
+/// number that the system does.
+pub const MAX_THREADS: u16 = 256;
+
 /// Which executor runs the networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,7 +34,7 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// Every choice.
-    pub const ALL: [Self; 5] = [Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
+    pub const ALL: &'static [Self] = &[Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
 
     /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name: of its kernels only those for sm_90 have passed
     /// the conformance suites on silicon, and an encoder that was wrong elsewhere would write streams that nothing else reads.
@@ -61,7 +65,7 @@ impl FromStr for BackendChoice {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let unknown = || Error::UnknownBackend { name: name.into() };
-        Self::ALL.into_iter().find(|choice| choice.name() == name).ok_or_else(unknown)
+        Self::ALL.iter().copied().find(|choice| choice.name() == name).ok_or_else(unknown)
     }
 }
 

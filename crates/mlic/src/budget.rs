@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mlic_backend::memory::{
-    Windows, encoding_bytes, entropy_bytes, exact_analysis_bytes, exact_synthesis_bytes, transform_bytes,
-};
+use mlic_backend::memory::{Windows, encoding_bytes, entropy_bytes, exact_analysis_bytes, exact_synthesis_bytes};
 use mlic_backend::{Backend, BackendError};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
@@ -143,8 +141,15 @@ pub(crate) fn of_synthesis(backend: &dyn Backend, size: LatentSize, exact: bool)
         let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
         return Ok(exact_synthesis_bytes(&Windows::of_synthesis(own), size, backend.threads()));
     }
-    let graph = model.transform(SectionKind::Synthesis)?;
-    Ok(transform_bytes(&graph, size.y[0], size.y[1]))
+    transform_bytes(backend, SectionKind::Synthesis, size.y)
+}
+
+/// What a float transform needs, by the graph that the backend runs: it is made of the package once.
+fn transform_bytes(backend: &dyn Backend, kind: SectionKind, size: [usize; 2]) -> Result<u64, Error> {
+    backend.transform_bytes(kind, size).map_err(|error| match error {
+        BackendError::Model(refused) => refused.into(),
+        other => other.into(),
+    })
 }
 
 /// How an encoder makes latents, as far as its memory goes: read from the package once.
@@ -173,9 +178,8 @@ impl AnalysisShape {
         let analysis = match self {
             Self::Exact(windows) => exact_analysis_bytes(windows, size, threads),
             Self::Float => {
-                let of =
-                    |kind, [height, width]: [usize; 2]| model.transform(kind).map(|graph| transform_bytes(&graph, height, width));
-                of(SectionKind::Analysis, size.padded)?.max(of(SectionKind::HyperAnalysis, size.y)?)
+                let of_y = transform_bytes(backend, SectionKind::HyperAnalysis, size.y)?;
+                transform_bytes(backend, SectionKind::Analysis, size.padded)?.max(of_y)
             }
         };
         Ok(analysis.max(encoding_bytes(model, size, threads)))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
-use mlic_core::container::{self, Header, ModelId, Section, SectionKind, SymbolChecksum};
+use mlic_core::container::{self, Header, ModelId, Section, SectionKind, Stream, SymbolChecksum};
 use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::memory;
 use mlic_core::rans::{Cost, Decoder, Encoder};
@@ -16,24 +16,29 @@ use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::model::Gain;
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, metadata_of};
 use crate::backend::{BackendChoice, backend};
 use crate::budget::{self, AnalysisShape, Deadline, DecodeLimits};
 use crate::error::Error;
 use crate::image::{Image, ImageError};
-use crate::metadata::MetadataKind;
+use crate::metadata::{MetadataKind, MetadataPolicy};
 use crate::pixels;
+use crate::quality::Quality;
 use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
 
 /// How to run.
 ///
 /// ```
+/// use mlic::metadata::MetadataPolicy;
 /// use mlic::{BackendChoice, CodecOptions, PixelMode};
 ///
 /// let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(2).with_pixels(PixelMode::Exact);
+/// let options = options.with_metadata(MetadataPolicy::Fit);
+/// # assert_eq!(options.metadata, MetadataPolicy::Fit);
 /// # assert_eq!((options.backend, options.threads, options.pixels), (BackendChoice::Integer, 2, PixelMode::Exact));
 /// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CodecOptions {
     /// The executor.
     pub backend: BackendChoice,
@@ -41,6 +46,8 @@ pub struct CodecOptions {
     pub threads: usize,
     /// How pictures are made of latents.
     pub pixels: PixelMode,
+    /// What becomes of the metadata of streams that are decoded.
+    pub metadata: MetadataPolicy,
 }
 
 impl CodecOptions {
@@ -60,6 +67,12 @@ impl CodecOptions {
     #[must_use]
     pub const fn with_pixels(self, pixels: PixelMode) -> Self {
         Self { pixels, ..self }
+    }
+
+    /// The same with another lot for metadata.
+    #[must_use]
+    pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
+        Self { metadata, ..self }
     }
 }
 
@@ -177,6 +190,7 @@ pub struct Decoded {
 
 /// What a codec is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProgressEvent {
     /// A stage has begun.
     Stage(Stage),
@@ -189,16 +203,11 @@ pub enum ProgressEvent {
     },
 }
 
-/// Quality of a stream from the user's 0 to 100; none outside. A fixed-rate model has one quality.
-#[must_use]
-pub fn quality_from_percent(percent: f32, steps: u8) -> Option<u8> {
-    (0.0..=100.0).contains(&percent).then(|| (percent / 100.0 * f32::from(steps)).round() as u8)
-}
-
 /// An encoder and decoder with its model on its backend.
 pub struct Codec {
     backend: Arc<dyn Backend>,
     pixels: PixelMode,
+    metadata: MetadataPolicy,
     limits: DecodeLimits,
     /// Read when the first picture is encoded.
     analysis: OnceLock<AnalysisShape>,
@@ -238,19 +247,32 @@ impl Codec {
     /// [`Error::Backend`] when the backend is not available.
     pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
         let backend = backend(Arc::new(model), options.backend, options.threads)?;
-        Ok(Self::with_backend(backend).pixel_mode(options.pixels))
+        Ok(Self::with_backend(backend).pixel_mode(options.pixels).metadata_policy(options.metadata))
     }
 
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, pixels: PixelMode::default(), limits: DecodeLimits::default(), analysis: OnceLock::new() }
+        let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), DecodeLimits::default());
+        Self { backend, pixels, metadata, limits, analysis: OnceLock::new() }
     }
 
     /// The same codec making its pictures this way.
     #[must_use]
     pub fn pixel_mode(self, pixels: PixelMode) -> Self {
         Self { pixels, ..self }
+    }
+
+    /// The same codec dealing with the metadata of streams this way. A stream that is damaged after its payload alone (a section, or bytes after the
+    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`]; to [`Fit`](MetadataPolicy::Fit) it has the sections that are right, and a note in
+    /// [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it, nor that it is cut there.
+    #[must_use]
+    pub fn metadata_policy(self, metadata: MetadataPolicy) -> Self {
+        Self { metadata, ..self }
+    }
+
+    pub(crate) const fn metadata(&self) -> MetadataPolicy {
+        self.metadata
     }
 
     /// Whether pictures are exact: whether every machine makes the same of a stream.
@@ -321,14 +343,14 @@ impl Codec {
         Ok(size)
     }
 
-    /// Encodes a picture at a quality of 0 to the model's [`Model::quality_steps`].
+    /// Encodes a picture.
     ///
     /// # Errors
-    /// [`Error::Quality`]; [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
+    /// [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
     /// limits of this codec; or what the backend says.
-    pub fn encode(&self, image: &Image, quality: u8, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
+    pub fn encode(&self, image: &Image, quality: Quality, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
         let deadline = self.limits.deadline();
-        self.check_quality(quality)?;
+        let quality = quality.index(self.model().quality_steps());
         let size = self.check_picture(image)?;
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let (y, z_symbols) = self.analyze(image, quality, &size, &mut watch)?;
@@ -502,7 +524,7 @@ impl Codec {
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let whole_slices = sink.finish(header.symbol_checksum)?;
         let truncation = admitted.truncation(whole_slices, slice_count);
-        Ok(Walked { header, z_symbols, session, truncation, sections: admitted.parsed.sections })
+        Ok(Walked { header, z_symbols, session, truncation, parsed: admitted.parsed })
     }
 
     /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
@@ -551,19 +573,13 @@ impl Codec {
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
         let deadline = self.limits.deadline();
-        let Walked { header, session, truncation, sections, .. } =
+        let Walked { header, session, truncation, parsed, .. } =
             self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
         deadline.check("the synthesis")?;
         let mut image = self.picture(&header, session, &mut watch)?;
-        for section in sections {
-            let kind = match section.kind {
-                SectionKind::ICC => MetadataKind::Icc,
-                SectionKind::EXIF => MetadataKind::Exif,
-                SectionKind::XMP => MetadataKind::Xmp,
-                _ => continue,
-            };
-            image.metadata.set(kind, Some(memory::copy(section.bytes)?));
-        }
+        let (metadata, note) = metadata_of(&parsed, self.metadata)?;
+        image.metadata = metadata;
+        image.notes.extend(note);
         let report = Report { bits: Vec::new(), stages: watch.stages };
         Ok(Decoded { image, truncation, report })
     }
@@ -580,7 +596,7 @@ struct Walked<'a> {
     z_symbols: Vec<i32>,
     session: Box<dyn EntropySession + 'a>,
     truncation: Option<Truncation>,
-    sections: Vec<Section<'a>>,
+    parsed: Stream<'a>,
 }
 
 impl Walked<'_> {

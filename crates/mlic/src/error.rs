@@ -17,6 +17,13 @@ pub enum Error {
     /// The bytes are not a whole stream.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// The payload is whole and right, and what follows it is not: [`MetadataPolicy::Fit`](crate::metadata::MetadataPolicy::Fit) and
+    /// [`Strip`](crate::metadata::MetadataPolicy::Strip) decode such a stream.
+    #[error("what follows the payload is damaged")]
+    Tail {
+        /// The cause.
+        source: ContainerError,
+    },
     /// The stream needs another model.
     #[error("the stream needs model {wanted}, this is model {have}")]
     WrongModel {
@@ -149,7 +156,7 @@ impl Error {
         match self {
             Self::Container(ContainerError::NotAStream | ContainerError::UnsupportedVersion { .. }) => ErrorKind::NotAStream,
             Self::Container(ContainerError::Truncated { .. }) | Self::NoPicture { .. } => ErrorKind::Truncated,
-            Self::Container(_) | Self::Payload { .. } | Self::Desync { .. } => ErrorKind::Damaged,
+            Self::Container(_) | Self::Tail { .. } | Self::Payload { .. } | Self::Desync { .. } => ErrorKind::Damaged,
             Self::WrongModel { .. } => ErrorKind::WrongModel,
             Self::Model(_) | Self::Backend(BackendError::Model(_) | BackendError::NotExact { .. }) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
@@ -167,7 +174,7 @@ impl Error {
             Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_) | BackendError::DeviceMemory { .. }) => {
                 "out-of-memory"
             }
-            Self::Container(e) => e.code(),
+            Self::Container(e) | Self::Tail { source: e } => e.code(),
             Self::WrongModel { .. } => "wrong-model",
             Self::Quality { .. } => "quality",
             Self::Payload { source, .. } => source.code(),

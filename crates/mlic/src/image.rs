@@ -47,6 +47,15 @@ pub struct Image {
 }
 
 /// What [`read_image`] may do beyond taking pixels as they are.
+///
+/// ```
+/// use mlic::image::ReadOptions;
+/// use mlic::metadata::MetadataPolicy;
+///
+/// let options = ReadOptions::default().with_background([255; 3]).with_reduce_depth(true).with_metadata(MetadataPolicy::Fit).with_max_pixels(1);
+/// # assert_eq!((options.background, options.reduce_depth), (Some([255; 3]), true));
+/// # assert_eq!((options.metadata, options.max_pixels), (MetadataPolicy::Fit, 1));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadOptions {
@@ -63,6 +72,32 @@ pub struct ReadOptions {
 impl Default for ReadOptions {
     fn default() -> Self {
         Self { background: None, reduce_depth: false, metadata: MetadataPolicy::Keep, max_pixels: DEFAULT_MAX_PIXELS }
+    }
+}
+
+impl ReadOptions {
+    /// The same flattening alpha onto a colour.
+    #[must_use]
+    pub const fn with_background(self, background: [u8; 3]) -> Self {
+        Self { background: Some(background), ..self }
+    }
+
+    /// The same rounding 16-bit samples to 8 bits, or not.
+    #[must_use]
+    pub const fn with_reduce_depth(self, reduce_depth: bool) -> Self {
+        Self { reduce_depth, ..self }
+    }
+
+    /// The same with another lot for metadata.
+    #[must_use]
+    pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// The same with another number of pixels.
+    #[must_use]
+    pub const fn with_max_pixels(self, max_pixels: u64) -> Self {
+        Self { max_pixels, ..self }
     }
 }
 

@@ -5,13 +5,13 @@
 //!
 //! ```
 //! use mlic::image::Image;
-//! use mlic::{Codec, CodecOptions, default_model};
+//! use mlic::{Codec, CodecOptions, Quality, default_model};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # #[cfg(feature = "embedded-model")] {
 //! let codec = Codec::new(default_model()?, CodecOptions::default())?;
 //! let picture = Image::from_rgb(64, 48, (0..3 * 64 * 48).map(|i| (i / 90) as u8).collect())?;
-//! let stream = codec.encode(&picture, codec.model().quality_steps(), &|_| ())?.stream;
+//! let stream = codec.encode(&picture, Quality::HIGHEST, &|_| ())?.stream;
 //! let decoded = codec.decode(&stream, &|_| ())?.image;
 //! assert_eq!((decoded.width, decoded.height), (64, 48));
 //! assert!(mlic::metrics::psnr(&picture, &decoded)? > 30.0);
@@ -42,13 +42,13 @@ pub mod metadata;
 pub mod metrics;
 pub mod output;
 mod pixels;
+mod quality;
 mod sinks;
 
-pub use backend::{BackendChoice, backend, on_threads};
+pub use backend::{BackendChoice, MAX_THREADS, backend, on_threads};
 pub use budget::DecodeLimits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, ProgressEvent, Report, StageTime, Trace, Truncation,
-    quality_from_percent,
 };
 pub use error::{Error, ErrorKind};
 pub use mlic_backend::{Backend, BackendError, Planes, Stage};
@@ -58,6 +58,7 @@ pub use mlic_core::rans::RansError;
 pub use mlic_core::{container, limits};
 pub use mlic_model::{Model, ModelError};
 pub use pixels::{image_of, luma, planes_of};
+pub use quality::{Quality, QualityError};
 
 #[cfg(feature = "embedded-model")]
 static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");

@@ -16,6 +16,7 @@ pub struct Metadata {
 
 /// One part of [`Metadata`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MetadataKind {
     /// ICC profile.
     Icc,
@@ -25,21 +26,23 @@ pub enum MetadataKind {
     Xmp,
 }
 
-/// What becomes of metadata when an image is read.
+/// What becomes of metadata when an image is read or a stream decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetadataPolicy {
     /// All of it, or an error.
     #[default]
     Keep,
-    /// What can be read and is within the section limit; the rest is dropped with a note.
+    /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged after its payload alone, the
+    /// sections that are right.
     Fit,
-    /// None of it, and no note of it.
+    /// None of it, and no note of it: what follows the payload of a stream is not looked at.
     Strip,
 }
 
 impl MetadataKind {
     /// All kinds, in the order in which [`Metadata::parts`] gives them.
-    pub const ALL: [Self; 3] = [Self::Icc, Self::Exif, Self::Xmp];
+    pub const ALL: &'static [Self] = &[Self::Icc, Self::Exif, Self::Xmp];
 }
 
 impl fmt::Display for MetadataKind {
@@ -81,7 +84,7 @@ impl Metadata {
 
     /// The parts that are there.
     pub fn parts(&self) -> impl Iterator<Item = (MetadataKind, &[u8])> {
-        MetadataKind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+        MetadataKind::ALL.iter().filter_map(|&kind| Some((kind, self.get(kind)?)))
     }
 
     /// Whether there is none.

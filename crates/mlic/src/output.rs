@@ -12,6 +12,7 @@ use thiserror::Error;
 
 /// Where bytes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Destination {
     /// Standard output.
     Stdout,

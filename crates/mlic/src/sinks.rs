@@ -108,8 +108,7 @@ impl PassSink for EncodeSink<'_> {
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         self.deadline.check(pass)?;
-        let channels = self.model.config().slice_channels();
-        self.y.select_half(pass.slice_index * channels, channels, pass.parity, &mut self.half)?;
+        self.y.select_pass(pass, self.model.config().slice_channels(), &mut self.half)?;
         choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
         Ok(())
     }

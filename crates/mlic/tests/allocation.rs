@@ -117,8 +117,8 @@ fn every_refusal_is_an_error() {
     let rgb = (0..3 * width * height).map(|i| (i % 251) as u8).collect();
     let mut image = Image::from_rgb(width, height, rgb).unwrap();
     image.metadata.set(mlic::metadata::MetadataKind::Icc, Some(vec![7; 2 * PICTURE]));
-    refuse_each("encoding", PICTURE, || codec.encode(&image, 3, &|_| ()));
-    let stream = codec.encode(&image, 3, &|_| ()).unwrap().stream;
+    refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()));
+    let stream = codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()).unwrap().stream;
     refuse_each("decoding", PICTURE, || codec.decode(&stream, &|_| ()));
     let edge = conformance.join("../models/edge/edge.mlicpkg");
     refuse_each("loading", PACKAGE, || mlic::backend(Arc::new(Model::open(&edge)?), BackendChoice::Integer, 1));

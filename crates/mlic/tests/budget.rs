@@ -92,7 +92,7 @@ fn limits_hold_for_encoding_too() {
     let image = Image::from_rgb(90, 70, vec![60; 3 * 90 * 70]).unwrap();
     let encode = |limits| {
         let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).encode(&image, 0, &|_| ())
+        Codec::with_backend(backend).decode_limits(limits).encode(&image, mlic::Quality::LOWEST, &|_| ())
     };
     let memory = |limit| encode(DecodeLimits::default().with_max_memory_bytes(limit));
     let error = memory(1).unwrap_err();

@@ -31,7 +31,7 @@ fn streams_are_the_same_whatever_encodes() {
     assert_eq!(model.id(), tiny().id(), "the analysis is no part of the id");
     for (width, height) in [(1, 1), (90, 70), (65, 200)] {
         let image = picture(width, height);
-        for quality in [0, model.quality_steps()] {
+        for quality in [mlic::Quality::LOWEST, mlic::Quality::HIGHEST] {
             let own = codec(&model, Kernels::Reference, 1).encode(&image, quality, &|_| ()).unwrap();
             assert_eq!(own.report.stages[0].stage, Stage::ExactAnalysis);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
@@ -49,6 +49,6 @@ fn streams_are_the_same_whatever_encodes() {
 
 #[test]
 fn a_float_analysis_needs_an_executor() {
-    let error = codec(&Arc::new(tiny()), Kernels::best(), 1).encode(&picture(9, 9), 0, &|_| ()).unwrap_err();
+    let error = codec(&Arc::new(tiny()), Kernels::best(), 1).encode(&picture(9, 9), mlic::Quality::LOWEST, &|_| ()).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::NotAvailable { .. })), "{error}");
 }

@@ -5,15 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use mlic::image::{ReadOptions, read_image};
-use mlic::{Codec, CodecOptions, embedded_model, quality_from_percent};
+use mlic::{Codec, CodecOptions, Quality, embedded_model};
 
 fn codec(threads: usize) -> Codec {
-    Codec::new(embedded_model().unwrap(), CodecOptions { threads, ..CodecOptions::default() }).unwrap()
+    Codec::new(embedded_model().unwrap(), CodecOptions::default().with_threads(threads)).unwrap()
 }
 
 fn check(path: &Path, percent: f32, codecs: &[Codec; 2]) {
     let image = read_image(&std::fs::read(path).unwrap(), &ReadOptions::default()).unwrap();
-    let quality = quality_from_percent(percent, codecs[0].model().quality_steps()).unwrap();
+    let quality = Quality::new(percent).unwrap();
     let encoded = codecs.each_ref().map(|c| c.encode(&image, quality, &|_| ()).unwrap());
     assert_eq!(encoded[0].stream, encoded[1].stream, "{} at {percent}: the threads show in the stream", path.display());
     assert_eq!(encoded[0].passes, encoded[1].passes);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, Codec, DecodeLimits, Error, Model, PixelMode};
+use mlic::{BackendChoice, Codec, DecodeLimits, Error, Model, PixelMode, Quality};
 use mlic_backend::probe::with_one_synthesis;
 
 fn file(name: &str) -> PathBuf {
@@ -34,7 +34,7 @@ fn codec(model: &Arc<Model>, choice: BackendChoice, pixels: PixelMode) -> Codec 
 }
 
 /// Pictures of the same latents, float and exact.
-fn pictures(model: &Arc<Model>, original: &Image, quality: u8) -> [Image; 2] {
+fn pictures(model: &Arc<Model>, original: &Image, quality: Quality) -> [Image; 2] {
     let stream = codec(model, BackendChoice::Tract, PixelMode::Auto).encode(original, quality, &|_| ()).unwrap().stream;
     let decode = |choice, pixels| codec(model, choice, pixels).decode(&stream, &|_| ()).unwrap().image;
     [decode(BackendChoice::Tract, PixelMode::Float), decode(BackendChoice::Integer, PixelMode::Exact)]
@@ -44,7 +44,7 @@ fn pictures(model: &Arc<Model>, original: &Image, quality: u8) -> [Image; 2] {
 fn compare(name: &str, least: f64) {
     let original = picture();
     let [both, one] = models(name);
-    for quality in [0, 100, 200] {
+    for quality in [Quality::LOWEST, Quality::default(), Quality::HIGHEST] {
         let ([float, exact], [derived, same]) = (pictures(&both, &original, quality), pictures(&one, &original, quality));
         let near = [psnr(&float, &exact), psnr(&derived, &exact), psnr(&derived, &float)].map(Result::unwrap);
         let quality_of = [&float, &derived].map(|image| psnr(&original, image).unwrap());
@@ -71,7 +71,7 @@ fn tiny_pictures_are_those_of_its_float_synthesis() {
 fn its_memory_is_asked_for_all_the_same() {
     let [_, one] = models("conformance/models/tiny.mlicpkg");
     let codec = codec(&one, BackendChoice::Tract, PixelMode::Float);
-    let stream = codec.encode(&picture(), 0, &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(), Quality::LOWEST, &|_| ()).unwrap().stream;
     let needed = |codec: Codec, limit: u64| {
         let mut limits = DecodeLimits::default();
         limits.max_memory_bytes = limit;
@@ -90,7 +90,8 @@ fn its_memory_is_asked_for_all_the_same() {
 fn every_backend_decodes_it() {
     let original = picture();
     let [both, one] = models("conformance/models/tiny.mlicpkg");
-    let stream = codec(&one, BackendChoice::Tract, PixelMode::Auto).encode(&original, 100, &|_| ()).unwrap().stream;
+    let stream =
+        codec(&one, BackendChoice::Tract, PixelMode::Auto).encode(&original, Quality::default(), &|_| ()).unwrap().stream;
     let decode = |choice| codec(&one, choice, PixelMode::Exact).decode(&stream, &|_| ()).unwrap().image.rgb;
     assert!(decode(BackendChoice::Integer) == decode(BackendChoice::Reference));
     let error = codec(&both, BackendChoice::Integer, PixelMode::Exact).decode(&stream, &|_| ()).unwrap_err();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mlic::image::{Image, ImageError, OutputFormat, ReadOptions, read_image, write_image};
 use mlic::limits::MAX_SECTION_LEN;
-use mlic::metadata::MetadataKind;
+use mlic::metadata::{MetadataKind, MetadataPolicy};
 use mlic::metrics::psnr;
 use mlic::{BackendChoice, BackendError, Codec, DecodeLimits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
 use mlic_backend::Stage;
@@ -62,9 +62,9 @@ fn a_picture_without_all_its_samples_is_refused() {
     image.rgb.truncate(1);
     let refused = |error| assert!(matches!(error, Error::Image(ImageError::SampleCount { got: 1, want: 3600 })), "{error}");
     refused(planes_of(&image).unwrap_err());
-    refused(codec(tiny()).encode(&image, 0, &|_| ()).unwrap_err());
+    refused(codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
     let exact = Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap();
-    refused(codec(exact).encode(&image, 0, &|_| ()).unwrap_err());
+    refused(codec(exact).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
     image.rgb = picture().rgb;
     assert!(planes_of(&image).is_ok());
 }
@@ -81,7 +81,7 @@ fn planes_that_are_not_whole_are_refused() {
 #[test]
 fn an_executor_that_gives_another_shape_is_an_error() {
     let backend = CpuBackend::new(Arc::new(tiny()), Kernels::best(), 1, Some(Box::new(Short))).unwrap();
-    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), 0, &|_| ()).unwrap_err();
+    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), mlic::Quality::LOWEST, &|_| ()).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { stage: Stage::Analysis, got: 21, .. })), "{error}");
 }
 
@@ -90,7 +90,7 @@ fn metadata_that_no_section_holds_are_refused_before_anything_is_encoded() {
     let mut image = picture();
     image.metadata.set(MetadataKind::Exif, Some(vec![0; MAX_SECTION_LEN as usize + 1]));
     let began = std::cell::Cell::new(false);
-    let error = codec(tiny()).encode(&image, 0, &|_| began.set(true)).unwrap_err();
+    let error = codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| began.set(true)).unwrap_err();
     assert!(matches!(error, Error::Image(ImageError::MetadataLimit { kind: MetadataKind::Exif, .. })), "{error}");
     assert_eq!((error.kind(), began.get()), (ErrorKind::Image, false));
 }
@@ -108,4 +108,55 @@ fn latents_of_another_model_and_beyond_the_limits_are_refused() {
     cut.y_hat.data.pop();
     let error = codec(tiny()).synthesize(&cut).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { .. })), "{error}");
+}
+
+#[test]
+fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
+    let codec = |policy| codec(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap()).metadata_policy(policy);
+    let mut image = picture();
+    image.metadata.set(MetadataKind::Icc, Some(vec![1; 50]));
+    image.metadata.set(MetadataKind::Xmp, Some(b"<x/>".to_vec()));
+    let stream = codec(MetadataPolicy::Keep).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap().stream;
+    let decode = |policy, stream: &[u8]| codec(policy).decode(stream, &|_| ());
+    let whole = decode(MetadataPolicy::Keep, &stream).unwrap().image;
+    assert_eq!(whole.metadata, image.metadata);
+    let bare = decode(MetadataPolicy::Strip, &stream).unwrap().image;
+    assert!(bare.rgb == whole.rgb && bare.metadata.is_empty() && bare.notes.is_empty());
+    assert_eq!(decode(MetadataPolicy::Fit, &stream).unwrap().image, whole);
+
+    // In the profile; in the length of the packet; after the end.
+    let mut in_profile = stream.clone();
+    let packet = stream.len() - 4 - 4 - 2;
+    in_profile[packet - 1] ^= 1;
+    let mut in_length = stream.clone();
+    in_length[packet + 1] ^= 4;
+    let longer = [&stream[..], b"?"].concat();
+    for (damaged, code, [icc, xmp]) in [
+        (in_profile, "section-checksum", [false, true]),
+        (in_length, "section-checksum", [true, false]),
+        (longer, "trailing-bytes", [true, true]),
+    ] {
+        let error = decode(MetadataPolicy::Keep, &damaged).unwrap_err();
+        assert!(matches!(error, Error::Tail { .. }) && error.kind() == ErrorKind::Damaged && error.code() == code, "{error}");
+        let fit = decode(MetadataPolicy::Fit, &damaged).unwrap();
+        assert!(fit.image.rgb == whole.rgb && fit.truncation.is_none());
+        let has = [MetadataKind::Icc, MetadataKind::Xmp].map(|kind| fit.image.metadata.get(kind).is_some());
+        assert_eq!(has, [icc, xmp], "{code}");
+        assert!(fit.image.notes.len() == 1 && fit.image.notes[0].starts_with("damaged metadata left out: "));
+        assert_eq!(decode(MetadataPolicy::Strip, &damaged).unwrap().image, bare);
+    }
+    // Cut within a section: as before, but for those who do not look.
+    let cut = &stream[..stream.len() - 1];
+    for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit] {
+        let cut = decode(policy, cut).unwrap();
+        assert!(cut.truncation.is_some() && cut.image.rgb == whole.rgb && cut.image.metadata.icc.is_some());
+    }
+    let unread = decode(MetadataPolicy::Strip, cut).unwrap();
+    assert!(unread.truncation.is_none() && unread.image == bare);
+    // Of the payload nothing is forgiven.
+    let mut in_payload = stream;
+    in_payload[packet - 70] ^= 1;
+    for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit, MetadataPolicy::Strip] {
+        assert_eq!(decode(policy, &in_payload).unwrap_err().code(), "payload-checksum");
+    }
 }

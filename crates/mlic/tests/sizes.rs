@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use mlic::image::Image;
-use mlic::{Codec, CodecOptions, ErrorKind, Model};
+use mlic::{Codec, CodecOptions, ErrorKind, Model, Quality};
 
 /// A small random model: fast, and as demanding of the integers as a trained one.
 fn codec() -> &'static Codec {
@@ -24,7 +24,7 @@ fn picture(width: u32, height: u32) -> Image {
 fn every_shape_round_trips() {
     let codec = codec();
     for (width, height) in [(1, 1), (1, 64), (64, 1), (2, 65), (63, 64), (64, 64), (65, 3), (127, 129), (200, 1), (1, 300)] {
-        for quality in [0, codec.model().quality_steps()] {
+        for quality in [Quality::LOWEST, Quality::HIGHEST] {
             let encoded = codec.encode(&picture(width, height), quality, &|_| ()).unwrap();
             let latents = codec.decode_latents(&encoded.stream, &|_| ()).unwrap();
             assert_eq!(latents.y_hat, encoded.y_hat, "{width} x {height} at {quality}");
@@ -37,7 +37,7 @@ fn every_shape_round_trips() {
 
 #[test]
 fn overhead_is_at_most_32_bytes() {
-    let encoded = codec().encode(&picture(100, 80), 100, &|_| ()).unwrap();
+    let encoded = codec().encode(&picture(100, 80), Quality::default(), &|_| ()).unwrap();
     let header = encoded.report.bits.iter().find(|p| p.part == "header").unwrap();
     assert!(header.bits <= 32.0 * 8.0, "{} bits", header.bits);
 }
@@ -45,7 +45,7 @@ fn overhead_is_at_most_32_bytes() {
 #[test]
 fn every_truncation_gives_whole_slices_or_a_named_error() {
     let codec = codec();
-    let stream = codec.encode(&picture(90, 70), 150, &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(90, 70), Quality::new(75.0).unwrap(), &|_| ()).unwrap().stream;
     let mut most = 0;
     for len in (0..stream.len()).step_by(1 + stream.len() / 400) {
         match codec.decode(&stream[..len], &|_| ()) {
@@ -64,7 +64,7 @@ fn every_truncation_gives_whole_slices_or_a_named_error() {
 #[test]
 fn every_flipped_bit_is_detected() {
     let codec = codec();
-    let stream = codec.encode(&picture(20, 20), 60, &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(20, 20), Quality::new(30.0).unwrap(), &|_| ()).unwrap().stream;
     for bit in 0..8 * stream.len() {
         let mut damaged = stream.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);

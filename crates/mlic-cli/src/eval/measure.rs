@@ -7,15 +7,15 @@ use mlic::image::Image;
 use mlic::metrics::{ms_ssim, psnr};
 use mlic::{Codec, Decoded, Error, ProgressEvent};
 
-use super::Quality;
+use super::Asked;
 use super::report::{Figures, Part, Point, StageSeconds};
 use crate::exit::{Exit, Failure};
 
-pub(super) fn point(codec: &Codec, image: &Image, quality: Quality, path: &Path) -> Result<Point, Failure> {
+pub(super) fn point(codec: &Codec, image: &Image, asked: Asked, path: &Path) -> Result<Point, Failure> {
     let fail = |what| move |error: Error| Failure::from_codec(what, path.display(), &error);
     let silent = |_: ProgressEvent| {};
     let start = Instant::now();
-    let encoded = codec.encode(image, quality.step, &silent).map_err(fail("cannot encode"))?;
+    let encoded = codec.encode(image, asked.quality, &silent).map_err(fail("cannot encode"))?;
     let encode_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let decoded = codec.decode(&encoded.stream, &silent).map_err(fail("cannot decode what was encoded"))?;
@@ -23,8 +23,8 @@ pub(super) fn point(codec: &Codec, image: &Image, quality: Quality, path: &Path)
     check(image, &decoded, path)?;
     let metric = |error| Failure::from_error(Exit::Other, "cannot measure", path.display(), &error);
     Ok(Point {
-        percent: quality.percent,
-        quality: quality.step,
+        percent: asked.quality.percent(),
+        quality: asked.step,
         bytes: encoded.stream.len(),
         figures: Figures {
             bpp: 8.0 * encoded.stream.len() as f64 / image.pixels() as f64,

@@ -7,7 +7,7 @@ use mlic::codec::StageTime;
 use mlic::image::Image;
 use serde::Serialize;
 
-use super::Quality;
+use super::Asked;
 use crate::exit::{Exit, Failure};
 use crate::info;
 
@@ -142,20 +142,20 @@ impl StageSeconds {
 
 impl Mean {
     /// The means at each of the qualities, all of which each picture has, in this order.
-    pub(super) fn over(images: &[ImageResult], qualities: &[Quality]) -> Vec<Self> {
+    pub(super) fn over(images: &[ImageResult], qualities: &[Asked]) -> Vec<Self> {
         let points = |at: usize| images.iter().filter_map(move |image| image.points.get(at)).collect::<Vec<_>>();
         qualities.iter().enumerate().map(|(at, &quality)| Self::of(quality, &points(at))).collect()
     }
 
-    fn of(quality: Quality, points: &[&Point]) -> Self {
+    fn of(asked: Asked, points: &[&Point]) -> Self {
         let count = points.len() as f64;
         let stages = |stages: fn(&Point) -> &[StageSeconds]| {
             let all = points.iter().flat_map(|&point| stages(point));
             mean_by(all, count, |a, b| (&a.stage, &a.device) == (&b.stage, &b.device), |stage| &mut stage.seconds)
         };
         Self {
-            percent: quality.percent,
-            quality: quality.step,
+            percent: asked.quality.percent(),
+            quality: asked.step,
             figures: Figures::mean(&points.iter().map(|point| &point.figures).collect::<Vec<_>>()),
             encode_stages: stages(|point| &point.encode_stages),
             decode_stages: stages(|point| &point.decode_stages),

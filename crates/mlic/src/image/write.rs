@@ -14,6 +14,7 @@ use crate::pixels::luma;
 
 /// File format of a decoded picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OutputFormat {
     /// PNG, with ICC, EXIF and XMP.
     Png,

@@ -1,0 +1,65 @@
+//! Files that are written: whole or not at all, and in place of others with leave alone.
+
+use std::path::{Path, PathBuf};
+
+use mlic::output::{Destination, Output};
+
+use crate::error::ConformError;
+
+/// A file to be written, found writable as far as that can be known before the work is done. One that is there is replaced with leave to
+/// overwrite alone.
+///
+/// # Errors
+/// [`ConformError::Output`].
+pub fn output(path: &Path, overwrite: bool) -> Result<Output, ConformError> {
+    let output = Output::new(Destination::File(path.to_owned()), overwrite);
+    output.check().map_err(failed(&output))?;
+    Ok(output)
+}
+
+/// Writes it.
+///
+/// # Errors
+/// [`ConformError::Output`]; what was there is then as it was.
+pub fn write(output: &Output, bytes: &[u8]) -> Result<(), ConformError> {
+    output.write(bytes).map_err(failed(output))
+}
+
+/// Writes files in this order, and the folders for them, once it is known of each that it may be written.
+///
+/// # Errors
+/// [`ConformError::Io`] of a folder, [`ConformError::Output`] of a file. Every file is whole then, an old one or a new one.
+pub fn write_all<B: AsRef<[u8]>>(files: &[(PathBuf, B)], overwrite: bool) -> Result<(), ConformError> {
+    let mut outputs = Vec::with_capacity(files.len());
+    for (path, bytes) in files {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(ConformError::io(folder))?;
+        }
+        outputs.push((output(path, overwrite)?, bytes));
+    }
+    outputs.iter().try_for_each(|(output, bytes)| write(output, bytes.as_ref()))
+}
+
+fn failed(output: &Output) -> impl FnOnce(mlic::output::OutputError) -> ConformError {
+    let destination = output.destination().to_string();
+    |source| ConformError::Output { destination, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_written_or_none() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ["a/one", "a/two"].map(|name| (root.path().join(name), name));
+        std::fs::create_dir(root.path().join("a")).unwrap();
+        std::fs::write(&files[1].0, "there").unwrap();
+        let error = write_all(&files, false).unwrap_err();
+        assert!(error.chain().ends_with("a/two: the file exists and is left as it was"), "{}", error.chain());
+        assert_eq!((files[0].0.exists(), std::fs::read(&files[1].0).unwrap().as_slice()), (false, b"there".as_slice()));
+        write_all(&files, true).unwrap();
+        assert!(files.iter().all(|(path, name)| std::fs::read(path).unwrap() == name.as_bytes()));
+        assert_eq!(std::fs::read_dir(root.path().join("a")).unwrap().count(), 2);
+    }
+}
