@@ -15,7 +15,7 @@ use crate::quality;
 
 pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), "mlic")?;
-    let codec = files::codec(global)?;
+    let codec = files::codec(global)?.effort(args.effort.rounds);
     let steps = codec.model().quality_steps();
     let quality = args.quality.unwrap_or_default();
     if steps == 0 && args.quality.is_some() {

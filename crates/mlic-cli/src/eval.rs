@@ -31,7 +31,7 @@ struct Asked {
 pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let anchors = args.anchor.as_deref().map(|path| anchor::read(path, args.anchor_codec.as_deref())).transpose()?;
     let paths = pictures(&args.paths)?;
-    let codec = files::codec(global)?.pixel_mode(args.pixels.mode());
+    let codec = files::codec(global)?.pixel_mode(args.pixels.mode()).effort(args.effort.rounds);
     let qualities = qualities(&args.qualities, codec.model().quality_steps(), global);
     // Metadata would count as bits of the picture.
     let options = args.read.options(MetadataPolicy::Strip);

@@ -144,6 +144,15 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(())
     }
 
+    /// Puts the values of a pass where [`Self::select_pass`] takes them from; those that are missing stay.
+    pub fn fill_pass(&mut self, pass: Pass, slice_channels: usize, mut values: impl Iterator<Item = T>) {
+        let of_slice = pass.slice_index * slice_channels..(pass.slice_index + 1) * slice_channels;
+        for (row, line) in self.data.chunks_exact_mut((self.width * self.channels).max(1)).enumerate() {
+            let positions = line.chunks_exact_mut(self.channels).skip(pass.parity.first_col(row)).step_by(2);
+            positions.for_each(|at| at[of_slice.clone()].iter_mut().zip(&mut values).for_each(|(to, v)| *to = v));
+        }
+    }
+
     /// Replaces the channels from `first` on by those of a map of the same positions: the inverse of [`Self::select`].
     pub fn set_channels(&mut self, first: usize, values: &Self) {
         let places = self.data.chunks_exact_mut(self.channels.max(1));
@@ -246,10 +255,13 @@ mod tests {
     fn a_pass_has_one_half_of_its_slice() {
         let map = Map { height: 3, width: 4, channels: 6, data: (0..72).collect::<Vec<i32>>() };
         let mut half = vec![7; 99];
+        let mut filled = Map::zeros(3, 4, 6).unwrap();
         for pass in passes(3) {
             map.select_pass(pass, 2, &mut half).unwrap();
             assert_eq!(half, map.select(2 * pass.slice_index, 2).unwrap().pack(pass.parity).unwrap().data, "{pass}");
+            filled.fill_pass(pass, 2, half.iter().copied());
         }
+        assert_eq!(filled, map);
     }
 
     #[test]

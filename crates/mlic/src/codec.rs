@@ -4,27 +4,27 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
-use mlic_core::container::{self, Header, ModelId, Section, SectionKind, Stream, SymbolChecksum};
+use mlic_core::container::{Header, ModelId, Stream, SymbolChecksum};
 use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::memory;
-use mlic_core::rans::{Cost, Decoder, Encoder};
-use mlic_core::schedule::{LatentSize, Pass, passes};
-use mlic_kernels::{Map, Picture};
+use mlic_core::rans::Decoder;
+use mlic_core::schedule::{LatentSize, Pass};
+use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::model::Gain;
 
 use crate::admission::{Admitted, metadata_of};
 use crate::backend::{BackendChoice, backend};
 use crate::budget::{self, AnalysisShape, Deadline, DecodeLimits};
+use crate::encoder;
 use crate::error::Error;
 use crate::image::{Image, ImageError};
-use crate::metadata::{MetadataKind, MetadataPolicy};
+use crate::metadata::MetadataPolicy;
 use crate::pixels;
 use crate::quality::Quality;
-use crate::sinks::{Coded, DecodeSink, EncodeSink, Observer, code_z};
+use crate::sinks::{Coded, DecodeSink, Observer, code_z};
 
 /// How to run.
 ///
@@ -48,6 +48,8 @@ pub struct CodecOptions {
     pub pixels: PixelMode,
     /// What becomes of the metadata of streams that are decoded.
     pub metadata: MetadataPolicy,
+    /// Rounds of refinement in encoding: [`Codec::effort`].
+    pub effort: u8,
 }
 
 impl CodecOptions {
@@ -67,6 +69,12 @@ impl CodecOptions {
     #[must_use]
     pub const fn with_pixels(self, pixels: PixelMode) -> Self {
         Self { pixels, ..self }
+    }
+
+    /// The same encoding with so many rounds of refinement.
+    #[must_use]
+    pub const fn with_effort(self, effort: u8) -> Self {
+        Self { effort, ..self }
     }
 
     /// The same with another lot for metadata.
@@ -208,6 +216,7 @@ pub struct Codec {
     backend: Arc<dyn Backend>,
     pixels: PixelMode,
     metadata: MetadataPolicy,
+    pub(crate) effort: u8,
     limits: DecodeLimits,
     /// Read when the first picture is encoded.
     analysis: OnceLock<AnalysisShape>,
@@ -219,19 +228,23 @@ impl fmt::Debug for Codec {
     }
 }
 
-/// Times stages as they end.
-struct Stopwatch<'a> {
+/// Times stages as they end; of one that runs more than once, all of them together.
+pub(crate) struct Stopwatch<'a> {
     backend: &'a dyn Backend,
-    progress: &'a dyn Fn(ProgressEvent),
-    stages: Vec<StageTime>,
+    pub(crate) progress: &'a dyn Fn(ProgressEvent),
+    pub(crate) stages: Vec<StageTime>,
 }
 
 impl Stopwatch<'_> {
-    fn time<T>(&mut self, stage: Stage, run: impl FnOnce() -> T) -> T {
+    pub(crate) fn time<T>(&mut self, stage: Stage, run: impl FnOnce() -> T) -> T {
         (self.progress)(ProgressEvent::Stage(stage));
         let start = Instant::now();
         let out = run();
-        self.stages.push(StageTime { stage, seconds: start.elapsed().as_secs_f64(), device: self.backend.device(stage) });
+        let seconds = start.elapsed().as_secs_f64();
+        match self.stages.iter_mut().find(|time| time.stage == stage) {
+            Some(time) => time.seconds += seconds,
+            None => self.stages.push(StageTime { stage, seconds, device: self.backend.device(stage) }),
+        }
         out
     }
 }
@@ -247,14 +260,15 @@ impl Codec {
     /// [`Error::Backend`] when the backend is not available.
     pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
         let backend = backend(Arc::new(model), options.backend, options.threads)?;
-        Ok(Self::with_backend(backend).pixel_mode(options.pixels).metadata_policy(options.metadata))
+        let codec = Self::with_backend(backend).pixel_mode(options.pixels).metadata_policy(options.metadata);
+        Ok(codec.effort(options.effort))
     }
 
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
         let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), DecodeLimits::default());
-        Self { backend, pixels, metadata, limits, analysis: OnceLock::new() }
+        Self { backend, pixels, metadata, effort: 0, limits, analysis: OnceLock::new() }
     }
 
     /// The same codec making its pictures this way.
@@ -269,6 +283,17 @@ impl Codec {
     #[must_use]
     pub fn metadata_policy(self, metadata: MetadataPolicy) -> Self {
         Self { metadata, ..self }
+    }
+
+    /// The same codec encoding with so many rounds of refinement: after each it looks at what the decoder would make of the stream, and moves the latents
+    /// by what is missing (SPEC 5.9). A round costs a decoding and an analysis; of all rounds the best is written. None by default.
+    #[must_use]
+    pub fn effort(self, rounds: u8) -> Self {
+        Self { effort: rounds, ..self }
+    }
+
+    fn stopwatch<'a>(&'a self, progress: &'a dyn Fn(ProgressEvent)) -> Stopwatch<'a> {
+        Stopwatch { backend: self.backend(), progress, stages: Vec::new() }
     }
 
     pub(crate) const fn metadata(&self) -> MetadataPolicy {
@@ -339,7 +364,12 @@ impl Codec {
                 self.analysis.get_or_init(|| shape)
             }
         };
-        self.limits.check_memory(shape.encoder_bytes(self.backend(), size)?)?;
+        let mut needed_bytes = shape.encoder_bytes(self.backend(), size)?;
+        if self.effort > 0 {
+            let synthesis = budget::of_synthesis(self.backend(), size, self.is_exact())?;
+            needed_bytes = needed_bytes.max(synthesis).saturating_add(budget::of_refinement(self.model(), size));
+        }
+        self.limits.check_memory(needed_bytes)?;
         Ok(size)
     }
 
@@ -350,111 +380,9 @@ impl Codec {
     /// limits of this codec; or what the backend says.
     pub fn encode(&self, image: &Image, quality: Quality, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
         let deadline = self.limits.deadline();
-        let quality = quality.index(self.model().quality_steps());
         let size = self.check_picture(image)?;
-        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
-        let (y, z_symbols) = self.analyze(image, quality, &size, &mut watch)?;
-        deadline.check(Stage::HyperSynthesis)?;
-        let (latents, payload) = self.encode_latents(&y, z_symbols, quality, &size, deadline, &mut watch)?;
-        let header = Header {
-            model_id: self.model().id(),
-            width: image.width,
-            height: image.height,
-            quality,
-            gray: image.gray,
-            lanes_log2: payload.lanes_log2,
-            symbol_checksum: latents.symbol_checksum,
-        };
-        let kinds = |kind| match kind {
-            MetadataKind::Icc => SectionKind::ICC,
-            MetadataKind::Exif => SectionKind::EXIF,
-            MetadataKind::Xmp => SectionKind::XMP,
-        };
-        let sections: Vec<Section<'_>> =
-            image.metadata.parts().map(|(kind, bytes)| Section { kind: kinds(kind), bytes }).collect();
-        let bare = container::write(&header, &payload.bytes, &[])?.len();
-        let stream = container::write(&header, &payload.bytes, &sections)?;
-        let bits = |len: usize| 8.0 * len as f64;
-        let coded: f64 = latents.bits.iter().map(|p| p.bits).sum();
-        let mut parts = vec![PartBits { part: "header".into(), bits: bits(bare - payload.bytes.len()) }];
-        parts.extend(latents.bits);
-        parts.push(PartBits { part: "rans".into(), bits: bits(payload.bytes.len()) - coded });
-        parts.push(PartBits { part: "metadata".into(), bits: bits(stream.len() - bare) });
-        let report = Report { bits: parts, stages: watch.stages };
-        Ok(Encoded { stream, y_hat: latents.y_hat, passes: latents.passes, report })
-    }
-
-    /// The encoder up to the entropy model: y after its gain in latent fixed point, and the symbols of z. In integers where the package has
-    /// them (SPEC 5.8), else in float.
-    fn analyze(
-        &self,
-        image: &Image,
-        quality: u8,
-        size: &LatentSize,
-        watch: &mut Stopwatch<'_>,
-    ) -> Result<(Map<i32>, Vec<i32>), Error> {
-        let model = self.model();
-        if model.has_exact_analysis() {
-            let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
-            let picture = picture.ok_or_else(|| pixels::sample_count(image))?;
-            let y = watch.time(Stage::ExactAnalysis, || self.backend.exact_analysis(quality, &picture))?;
-            let z = watch.time(Stage::ExactHyperAnalysis, || self.backend.exact_hyper_analysis(quality, &y))?;
-            let z_symbols = model.z_symbols(&z.data)?;
-            return Ok((y, z_symbols));
-        }
-        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, size)?;
-        let mut y = watch.time(Stage::Analysis, || self.backend.analysis(&x))?;
-        drop(x);
-        pixels::check_planes(&y, Stage::Analysis, size.y, model.config().latent)?;
-        pixels::apply_gain(&mut y, &model.gain(Gain::Y, quality));
-        let mut z = watch.time(Stage::HyperAnalysis, || self.backend.hyper_analysis(&y))?;
-        pixels::check_planes(&z, Stage::HyperAnalysis, size.z, model.config().hyper)?;
-        pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
-        let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
-        Ok((y, model.z_symbols(&z.data)?))
-    }
-
-    fn encode_latents(
-        &self,
-        y: &Map<i32>,
-        mut z_symbols: Vec<i32>,
-        quality: u8,
-        size: &LatentSize,
-        deadline: Deadline,
-        watch: &mut Stopwatch<'_>,
-    ) -> Result<(EncodedLatents, mlic_core::rans::Payload), Error> {
-        let model = self.model();
-        let count = 2 * model.config().slices;
-        let mut digests = Vec::with_capacity(count);
-        let progress = watch.progress;
-        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            digests.push(PassDigest::new(pass, parameters, symbols));
-            progress(ProgressEvent::Pass { index: pass.index(), count });
-        };
-        let (encoder, cost, checksum) = (Encoder::new(), Cost::new(), SymbolChecksum::new());
-        let dead_zone = DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?;
-        let mut sink = EncodeSink {
-            model,
-            y,
-            half: Vec::new(),
-            dead_zone,
-            encoder,
-            cost,
-            checksum,
-            coded: Coded::of(model),
-            deadline,
-            observer: &mut observe,
-        };
-        sink.z(&mut z_symbols)?;
-        let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(*size, quality, &z_symbols))?;
-        watch.time(Stage::Passes, || walk(session.as_mut(), model.config().slices, &mut sink))?;
-        let EncodeSink { encoder, cost, checksum, .. } = sink;
-        let payload = watch.time(Stage::Rans, || encoder.finish()).map_err(|e| Error::payload(None, e))?;
-        let names = std::iter::once("z".to_owned()).chain(passes(model.config().slices).map(|p| p.to_string()));
-        let bits = |q16: &u64| *q16 as f64 / 65_536.0;
-        let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
-        let y_hat = session.y_hat()?;
-        Ok((EncodedLatents { y_hat, passes: digests, bits, symbol_checksum: checksum.finish() }, payload))
+        let quality = quality.index(self.model().quality_steps());
+        encoder::encode(self, image, quality, size, deadline, self.stopwatch(progress))
     }
 
     /// The exact part of decoding.
@@ -462,7 +390,7 @@ impl Codec {
     /// # Errors
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
-        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
+        let mut watch = self.stopwatch(progress);
         self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, None)?.latents()
     }
 
@@ -471,7 +399,7 @@ impl Codec {
     /// # Errors
     /// As [`Self::decode_latents`].
     pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
-        let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
+        let mut watch = self.stopwatch(&|_| ());
         let mut passes = Vec::new();
         let mut observe =
             |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
@@ -534,7 +462,7 @@ impl Codec {
     /// [`Error::WrongModel`] and [`Error::Quality`] of latents that are not this model's, those of this codec's limits, or what the backend
     /// says.
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
-        let mut watch = Stopwatch { backend: self.backend(), progress: &|_| (), stages: Vec::new() };
+        let mut watch = self.stopwatch(&|_| ());
         let (header, y_hat) = (&latents.header, &latents.y_hat);
         self.check_model(header.model_id)?;
         self.check_quality(header.quality)?;
@@ -542,10 +470,16 @@ impl Codec {
         self.limits.check_memory(budget::of_synthesis(self.backend(), size, self.is_exact())?)?;
         let stage = if self.is_exact() { Stage::ExactSynthesis } else { Stage::Synthesis };
         pixels::check_latents(y_hat, stage, size.y, self.model().config().latent)?;
+        self.picture_of(header, y_hat, &mut watch)
+    }
+
+    /// The picture of `y_hat`.
+    pub(crate) fn picture_of(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
         if self.is_exact() {
-            return exact_image(header, self.backend.exact_synthesis(header.quality, y_hat)?);
+            let samples = || self.backend.exact_synthesis(header.quality, y_hat);
+            return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
         }
-        self.float_image(header, y_hat, &mut watch)
+        self.float_image(header, y_hat, watch)
     }
 
     /// The picture of what a session has come to, whose memory is free by then. `y_hat` of exact pixels need not leave the device.
@@ -571,7 +505,7 @@ impl Codec {
     /// # Errors
     /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
-        let mut watch = Stopwatch { backend: self.backend(), progress, stages: Vec::new() };
+        let mut watch = self.stopwatch(progress);
         let deadline = self.limits.deadline();
         let Walked { header, session, truncation, parsed, .. } =
             self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
@@ -613,12 +547,4 @@ pub(crate) enum Goal {
     Latents,
     /// To samples.
     Picture,
-}
-
-/// What the walk of the encoder leaves.
-struct EncodedLatents {
-    y_hat: Map<i32>,
-    passes: Vec<PassDigest>,
-    bits: Vec<PartBits>,
-    symbol_checksum: u32,
 }

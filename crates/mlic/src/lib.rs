@@ -36,6 +36,7 @@ mod admission;
 pub mod backend;
 pub mod budget;
 pub mod codec;
+mod encoder;
 pub mod error;
 pub mod image;
 pub mod metadata;

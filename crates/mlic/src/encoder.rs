@@ -1,0 +1,225 @@
+//! What an encoder does with one picture: latents, their walk over the passes, and rounds of refinement (SPEC 5.8, 5.9).
+
+use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
+use mlic_backend::digest::PassDigest;
+use mlic_backend::{PassParameters, Planes, Stage, walk};
+use mlic_core::container::{self, Header, Section, SectionKind, SymbolChecksum};
+use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
+use mlic_core::rans::{Cost, Encoder, Payload};
+use mlic_core::schedule::{LatentSize, Pass, passes};
+use mlic_kernels::{Map, Picture};
+use mlic_model::model::Gain;
+
+use crate::budget::Deadline;
+use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Stopwatch};
+use crate::error::Error;
+use crate::image::Image;
+use crate::metadata::MetadataKind;
+use crate::pixels;
+use crate::sinks::{Coded, EncodeSink};
+
+/// Encodes a picture whose size and memory have been checked.
+pub(crate) fn encode(
+    codec: &Codec,
+    image: &Image,
+    quality: u8,
+    size: LatentSize,
+    deadline: Deadline,
+    watch: Stopwatch<'_>,
+) -> Result<Encoded, Error> {
+    let mut encoding = Encoding { codec, image, quality, size, deadline, watch, walks: 0 };
+    let (y, z_symbols) = encoding.analyze()?;
+    let candidate = if codec.effort == 0 {
+        encoding.candidate(&y, &z_symbols, None)?
+    } else {
+        encoding.refined(&y, &z_symbols)?
+    };
+    encoding.finish(candidate)
+}
+
+/// One picture on its way.
+struct Encoding<'a> {
+    codec: &'a Codec,
+    image: &'a Image,
+    /// Index into the steps of the model.
+    quality: u8,
+    size: LatentSize,
+    deadline: Deadline,
+    watch: Stopwatch<'a>,
+    /// Walks over the passes that are done.
+    walks: usize,
+}
+
+/// What a walk over the passes leaves: all of a stream but its container.
+struct Candidate {
+    y_hat: Map<i32>,
+    passes: Vec<PassDigest>,
+    bits: Vec<PartBits>,
+    symbol_checksum: u32,
+    payload: Payload,
+}
+
+impl Encoding<'_> {
+    /// y after its gain in latent fixed point, and the symbols of z. In integers where the package has them (SPEC 5.8), else in float.
+    fn analyze(&mut self) -> Result<(Map<i32>, Vec<i32>), Error> {
+        let (codec, quality) = (self.codec, self.quality);
+        let (backend, model) = (codec.backend(), codec.model());
+        if model.has_exact_analysis() {
+            let y = self.exact_y(self.image)?;
+            let z = self.watch.time(Stage::ExactHyperAnalysis, || backend.exact_hyper_analysis(quality, &y))?;
+            return Ok((y, model.z_symbols(&z.data)?));
+        }
+        let y = self.float_y(self.image)?;
+        let mut z = self.watch.time(Stage::HyperAnalysis, || backend.hyper_analysis(&y))?;
+        pixels::check_planes(&z, Stage::HyperAnalysis, self.size.z, model.config().hyper)?;
+        pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
+        let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
+        Ok((y, model.z_symbols(&z.data)?))
+    }
+
+    /// y alone, of a picture of the same size.
+    fn y_of(&mut self, image: &Image) -> Result<Map<i32>, Error> {
+        if self.codec.model().has_exact_analysis() { self.exact_y(image) } else { Ok(pixels::to_latent(&self.float_y(image)?)?) }
+    }
+
+    fn exact_y(&mut self, image: &Image) -> Result<Map<i32>, Error> {
+        let (codec, quality) = (self.codec, self.quality);
+        let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
+        let picture = picture.ok_or_else(|| pixels::sample_count(image))?;
+        Ok(self.watch.time(Stage::ExactAnalysis, || codec.backend().exact_analysis(quality, &picture))?)
+    }
+
+    fn float_y(&mut self, image: &Image) -> Result<Planes, Error> {
+        let codec = self.codec;
+        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, &self.size)?;
+        let mut y = self.watch.time(Stage::Analysis, || codec.backend().analysis(&x))?;
+        pixels::check_planes(&y, Stage::Analysis, self.size.y, codec.model().config().latent)?;
+        pixels::apply_gain(&mut y, &codec.model().gain(Gain::Y, self.quality));
+        Ok(y)
+    }
+
+    /// Takes y through the passes. `rounded` becomes y as it was coded: symbols and means.
+    fn candidate(&mut self, y: &Map<i32>, z_symbols: &[i32], mut rounded: Option<&mut Map<i32>>) -> Result<Candidate, Error> {
+        self.deadline.check(Stage::HyperSynthesis)?;
+        let (codec, progress) = (self.codec, self.watch.progress);
+        let (backend, model) = (codec.backend(), codec.model());
+        let slices = model.config().slices;
+        let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.effort)));
+        let mut digests = Vec::with_capacity(2 * slices);
+        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
+            digests.push(PassDigest::new(pass, parameters, symbols));
+            if let Some(rounded) = &mut rounded {
+                let coded = symbols.iter().zip(&parameters.means);
+                let coded = coded.map(|(symbol, mean)| (symbol << LATENT_FRAC_BITS) + mean);
+                rounded.fill_pass(pass, model.config().slice_channels(), coded);
+            }
+            progress(ProgressEvent::Pass { index: first + pass.index(), count });
+        };
+        let mut sink = EncodeSink {
+            model,
+            y,
+            half: Vec::new(),
+            dead_zone: DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?,
+            encoder: Encoder::new(),
+            cost: Cost::new(),
+            checksum: SymbolChecksum::new(),
+            coded: Coded::of(model),
+            deadline: self.deadline,
+            observer: &mut observe,
+        };
+        sink.z(z_symbols)?;
+        let mut session = self.watch.time(Stage::HyperSynthesis, || backend.entropy(self.size, self.quality, z_symbols))?;
+        self.watch.time(Stage::Passes, || walk(session.as_mut(), slices, &mut sink))?;
+        let EncodeSink { encoder, cost, checksum, .. } = sink;
+        let payload = self.watch.time(Stage::Rans, || encoder.finish()).map_err(|e| Error::payload(None, e))?;
+        let names = std::iter::once("z".to_owned()).chain(passes(slices).map(|p| p.to_string()));
+        let bits = |q16: &u64| *q16 as f64 / 65_536.0;
+        let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
+        let y_hat = session.y_hat()?;
+        self.walks += 1;
+        Ok(Candidate { y_hat, passes: digests, bits, symbol_checksum: checksum.finish(), payload })
+    }
+
+    /// The best of as many candidates as there are rounds and one more (SPEC 5.9).
+    fn refined(&mut self, own: &Map<i32>, z_symbols: &[i32]) -> Result<Candidate, Error> {
+        let mut y = own.copy()?;
+        let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
+        let mut best: Option<(f64, Candidate)> = None;
+        for round in 0..=self.codec.effort {
+            let candidate = self.candidate(&y, z_symbols, Some(&mut rounded))?;
+            self.deadline.check("the synthesis")?;
+            let decoded = self.codec.picture_of(&self.header(&candidate), &candidate.y_hat, &mut self.watch)?;
+            let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
+            if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                best = Some((score, candidate));
+            }
+            if round < self.codec.effort {
+                self.deadline.check(Stage::Analysis)?;
+                let seen = self.y_of(&decoded)?;
+                refine(&mut y, &rounded, own, &seen);
+            }
+        }
+        // There is at least the first.
+        best.map(|(_, candidate)| candidate).ok_or_else(|| pixels::sample_count(self.image).into())
+    }
+
+    fn header(&self, candidate: &Candidate) -> Header {
+        Header {
+            model_id: self.codec.model().id(),
+            width: self.image.width,
+            height: self.image.height,
+            quality: self.quality,
+            gray: self.image.gray,
+            lanes_log2: candidate.payload.lanes_log2,
+            symbol_checksum: candidate.symbol_checksum,
+        }
+    }
+
+    /// The stream.
+    fn finish(self, candidate: Candidate) -> Result<Encoded, Error> {
+        let header = self.header(&candidate);
+        let kinds = |kind| match kind {
+            MetadataKind::Icc => SectionKind::ICC,
+            MetadataKind::Exif => SectionKind::EXIF,
+            MetadataKind::Xmp => SectionKind::XMP,
+        };
+        let Candidate { y_hat, passes, bits: coded, payload, .. } = candidate;
+        let sections: Vec<Section<'_>> =
+            self.image.metadata.parts().map(|(kind, bytes)| Section { kind: kinds(kind), bytes }).collect();
+        let bare = container::write(&header, &payload.bytes, &[])?.len();
+        let stream = container::write(&header, &payload.bytes, &sections)?;
+        let bits = |len: usize| 8.0 * len as f64;
+        let in_symbols: f64 = coded.iter().map(|p| p.bits).sum();
+        let mut parts = vec![PartBits { part: "header".into(), bits: bits(bare - payload.bytes.len()) }];
+        parts.extend(coded);
+        parts.push(PartBits { part: "rans".into(), bits: bits(payload.bytes.len()) - in_symbols });
+        parts.push(PartBits { part: "metadata".into(), bits: bits(stream.len() - bare) });
+        Ok(Encoded { stream, y_hat, passes, report: Report { bits: parts, stages: self.watch.stages } })
+    }
+}
+
+/// Moves y half way to what was coded and by what the analysis misses in the picture that the decoder makes of it (SPEC 5.9).
+///
+/// What was coded takes rounding out of that difference: without it each symbol would be pushed away from itself.
+fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>) {
+    let targets = rounded.data.iter().zip(own.data.iter().zip(&seen.data));
+    for (y, (rounded, (own, seen))) in y.data.iter_mut().zip(targets) {
+        // Latents are below 2^27, and so are symbols as latents: all of it is below 2^30.
+        let missing = own - seen;
+        let step = (rounded - *y + missing + (missing >> 3)) >> 1;
+        *y = (*y + step).clamp(-LATENT_MAX, LATENT_MAX);
+    }
+}
+
+/// Squares of the differences of all samples.
+fn squared_error(a: &Image, b: &Image) -> u64 {
+    let squares = a.rgb.iter().zip(&b.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2));
+    squares.sum()
+}
+
+/// What the best candidate has least of: near any quality the squared error of a picture falls about as the length of its stream to the power of
+/// -2/3, so that this says which of two streams would show the picture better if they were equally long.
+fn score(squared_error: u64, payload_len: usize) -> f64 {
+    let (error, len) = (squared_error as f64, payload_len as f64);
+    error * error * error * len * len
+}
