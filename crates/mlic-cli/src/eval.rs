@@ -62,7 +62,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     }
     let means = Mean::over(&images, &qualities);
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
-    let evaluation = Evaluation::new(&codec, global.thread_count(), (images, failed), means, bd_rates);
+    let evaluation = Evaluation::new(&codec, (global.thread_count(), args.effort.rounds), (images, failed), means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };
     console::stdout(&text)?;
     batch.end()

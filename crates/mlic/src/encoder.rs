@@ -29,11 +29,8 @@ pub(crate) fn encode(
 ) -> Result<Encoded, Error> {
     let mut encoding = Encoding { codec, image, quality, size, deadline, watch, walks: 0 };
     let (y, z_symbols) = encoding.analyze()?;
-    let candidate = if codec.effort == 0 {
-        encoding.candidate(&y, &z_symbols, None)?
-    } else {
-        encoding.refined(&y, &z_symbols)?
-    };
+    let candidate =
+        if codec.effort == 0 { encoding.candidate(&y, &z_symbols, None)? } else { encoding.refined(&y, &z_symbols)? };
     encoding.finish(candidate)
 }
 

@@ -118,6 +118,8 @@ fn every_refusal_is_an_error() {
     let mut image = Image::from_rgb(width, height, rgb).unwrap();
     image.metadata.set(mlic::metadata::MetadataKind::Icc, Some(vec![7; 2 * PICTURE]));
     refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()));
+    let codec = codec.effort(1);
+    refuse_each("refining", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()));
     let stream = codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()).unwrap().stream;
     refuse_each("decoding", PICTURE, || codec.decode(&stream, &|_| ()));
     let edge = conformance.join("../models/edge/edge.mlicpkg");

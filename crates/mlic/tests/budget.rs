@@ -90,15 +90,18 @@ fn limits_hold_for_encoding_too() {
     let tiny = Model::open(conformance("models/tiny.mlicpkg")).unwrap();
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
     let image = Image::from_rgb(90, 70, vec![60; 3 * 90 * 70]).unwrap();
-    let encode = |limits| {
+    let encode_at = |effort, limits| {
         let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).encode(&image, mlic::Quality::LOWEST, &|_| ())
+        Codec::with_backend(backend).decode_limits(limits).effort(effort).encode(&image, mlic::Quality::LOWEST, &|_| ())
     };
+    let encode = |limits| encode_at(0, limits);
     let memory = |limit| encode(DecodeLimits::default().with_max_memory_bytes(limit));
     let error = memory(1).unwrap_err();
     assert_eq!((error.code(), error.kind()), ("memory-budget", ErrorKind::Budget));
     let Error::Memory { needed_bytes, limit_bytes: 1 } = error else { panic!("{error}") };
     assert!(memory(needed_bytes - 1).is_err() && memory(needed_bytes).is_ok());
+    let refined = encode_at(1, DecodeLimits::default().with_max_memory_bytes(needed_bytes)).unwrap_err();
+    assert_eq!(refined.code(), "memory-budget", "refinement holds more");
     let error = encode(DecodeLimits::default().with_max_time(Duration::from_nanos(1))).unwrap_err();
     assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
     assert!(encode(DecodeLimits::default().with_max_time(Duration::from_secs(3600))).is_ok());

@@ -20,6 +20,8 @@ pub(super) struct Evaluation {
     /// What was used, not what was asked for.
     pub(super) backend: &'static str,
     pub(super) threads: usize,
+    /// Rounds of refinement.
+    pub(super) effort: u8,
     pub(super) images: Vec<ImageResult>,
     /// Pictures that are in no mean.
     pub(super) failed: Vec<Failed>,
@@ -111,7 +113,7 @@ pub(super) struct BdRate {
 impl Evaluation {
     pub(super) fn new(
         codec: &Codec,
-        threads: usize,
+        (threads, effort): (usize, u8),
         (images, failed): (Vec<ImageResult>, Vec<Failed>),
         means: Vec<Mean>,
         bd_rates: Vec<BdRate>,
@@ -119,7 +121,7 @@ impl Evaluation {
         let program = format!("mlic {}", env!("CARGO_PKG_VERSION"));
         let model = ModelName { name: codec.model().name().to_string(), id: codec.model().id().to_string() };
         let backend = codec.backend().name();
-        Self { format: info::FORMAT, program, model, backend, threads, images, failed, means, bd_rates }
+        Self { format: info::FORMAT, program, model, backend, threads, effort, images, failed, means, bd_rates }
     }
 
     pub(super) fn json(&self) -> Result<String, Failure> {

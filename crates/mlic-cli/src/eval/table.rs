@@ -12,8 +12,8 @@ pub(super) fn render(evaluation: &Evaluation) -> String {
 }
 
 fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
-    let Evaluation { program, model, backend, threads, .. } = evaluation;
-    writeln!(out, "{program}, model {} {}, backend {backend}, threads {threads}\n", model.name, model.id)?;
+    let Evaluation { program, model, backend, threads, effort, .. } = evaluation;
+    writeln!(out, "{program}, model {} {}, backend {backend}, threads {threads}, effort {effort}\n", model.name, model.id)?;
     let mean_name = format!("mean of {}", evaluation.images.len());
     let names = || evaluation.images.iter().map(|image| image.path.as_str()).chain([mean_name.as_str(), "picture"]);
     let width = names().map(|name| name.chars().count()).max().unwrap_or_default();
