@@ -153,7 +153,7 @@ impl Encoding<'_> {
             if round < self.codec.effort {
                 self.deadline.check(Stage::Analysis)?;
                 let seen = self.y_of(&decoded)?;
-                refine(&mut y, &rounded, own, &seen);
+                refine(&mut y, &rounded, own, &seen, round);
             }
         }
         // There is at least the first.
@@ -195,16 +195,18 @@ impl Encoding<'_> {
     }
 }
 
-/// Moves y half way to what was coded and by what the analysis misses in the picture that the decoder makes of it (SPEC 5.9).
+/// Moves y toward what was coded and by what the analysis misses in the picture that the decoder makes of it: most of the way in the first round, half of it in
+/// later ones (SPEC 5.9).
 ///
 /// What was coded takes rounding out of that difference: without it each symbol would be pushed away from itself.
-fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>) {
+fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>, round: u8) {
+    let (factor, shift) = if round == 0 { (3, 2) } else { (1, 1) };
     let targets = rounded.data.iter().zip(own.data.iter().zip(&seen.data));
     for (y, (rounded, (own, seen))) in y.data.iter_mut().zip(targets) {
-        // Latents are below 2^27, and so are symbols as latents: all of it is below 2^30.
-        let missing = own - seen;
-        let step = (rounded - *y + missing + (missing >> 3)) >> 1;
-        *y = (*y + step).clamp(-LATENT_MAX, LATENT_MAX);
+        // Latents are below 2^27, and so are symbols as latents: three times the step may have more than 32 bits.
+        let [now, rounded, missing] = [*y, *rounded, own - seen].map(i64::from);
+        let step = factor * (rounded - now + missing + (missing >> 3)) >> shift;
+        *y = (now + step).clamp(-i64::from(LATENT_MAX), LATENT_MAX.into()) as i32;
     }
 }
 
