@@ -1,4 +1,4 @@
-//! Encoders (SPEC 5.8): the streams that made-up pictures become with an integer analysis are the same on every machine.
+//! Encoders (SPEC 5.8, 5.9): the streams that made-up pictures become with an integer analysis are the same on every machine.
 
 use std::sync::Arc;
 
@@ -15,12 +15,16 @@ use crate::store::Store;
 const PACKAGE: &str = "models/tiny.mlicpkg";
 /// Columns and rows.
 const SIZES: [(u32, u32); 3] = [(1, 1), (150, 70), (65, 129)];
-/// Scenes, and the digest of their streams at every size and three qualities.
-const EXPECTED: [(Scene, &str); 4] = [
-    (Scene::Gradient, "00ba748f78a560f751f84fc8ad42d257"),
-    (Scene::Noise, "5eff8930103a250b560313b29fa762cd"),
-    (Scene::Glyphs, "1d5369dd257dce0a7e928bb4728119da"),
-    (Scene::Saturated, "b1b451f021392ae256ad227140a47476"),
+/// Scenes and rounds of refinement, and the digest of the streams at every size and three qualities.
+const EXPECTED: [(Scene, u8, &str); 8] = [
+    (Scene::Gradient, 0, "00ba748f78a560f751f84fc8ad42d257"),
+    (Scene::Noise, 0, "5eff8930103a250b560313b29fa762cd"),
+    (Scene::Glyphs, 0, "1d5369dd257dce0a7e928bb4728119da"),
+    (Scene::Saturated, 0, "b1b451f021392ae256ad227140a47476"),
+    (Scene::Gradient, 3, "80827dd126f8a577281afb015ba8dbff"),
+    (Scene::Noise, 3, "fefb78fd686ae6ba1eec208fdd3ff7b7"),
+    (Scene::Glyphs, 3, "f55aa39ba6965a1ca62e247254cb7071"),
+    (Scene::Saturated, 3, "8b1016e7b4a9e33be44602cfea190821"),
 ];
 
 /// The streams of one scene.
@@ -28,6 +32,8 @@ const EXPECTED: [(Scene, &str); 4] = [
 pub struct Streams {
     /// What the pictures show.
     pub scene: Scene,
+    /// Rounds of refinement.
+    pub effort: u8,
     /// Bytes of all streams.
     pub len: usize,
     /// Their digest.
@@ -51,8 +57,9 @@ impl Streams {
 pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, ConformError> {
     let tiny = Model::from_bytes(Store::embedded().read(PACKAGE)?.into_owned())?;
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny)?)?);
-    let codec = Codec::with_backend(backend(Arc::clone(&model), choice, threads)?);
-    let one = |(scene, expected): (Scene, &'static str)| {
+    let backend = backend(Arc::clone(&model), choice, threads)?;
+    let one = |(scene, effort, expected): (Scene, u8, &'static str)| {
+        let codec = Codec::with_backend(Arc::clone(&backend)).effort(effort);
         let mut bytes = Vec::new();
         for (seed, (width, height)) in (1..).zip(SIZES) {
             let image = draw(scene, width, height, seed)?;
@@ -60,7 +67,7 @@ pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, Con
                 bytes.extend(codec.encode(&image, quality, &|_| ())?.stream);
             }
         }
-        Ok(Streams { scene, len: bytes.len(), got: Digest::of_bytes(&bytes).to_string(), expected })
+        Ok(Streams { scene, effort, len: bytes.len(), got: Digest::of_bytes(&bytes).to_string(), expected })
     };
     EXPECTED.into_iter().map(one).collect()
 }

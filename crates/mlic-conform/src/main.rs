@@ -352,7 +352,7 @@ fn encode_pictures(args: &EncodeArgs) -> Result<bool, ConformError> {
     let all = mlic_conform::encode::encode(args.backend, args.jobs)?;
     for streams in &all {
         let verdict = if streams.is_pass() { "ok".to_owned() } else { format!("must be {}", streams.expected) };
-        print(&format!("{:?}: {} bytes, {}: {verdict}\n", streams.scene, streams.len, streams.got));
+        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got));
     }
     Ok(all.iter().all(|streams| streams.is_pass()))
 }

@@ -205,7 +205,7 @@ fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>,
     for (y, (rounded, (own, seen))) in y.data.iter_mut().zip(targets) {
         // Latents are below 2^27, and so are symbols as latents: three times the step may have more than 32 bits.
         let [now, rounded, missing] = [*y, *rounded, own - seen].map(i64::from);
-        let step = factor * (rounded - now + missing + (missing >> 3)) >> shift;
+        let step = (factor * (rounded - now + missing + (missing >> 3))) >> shift;
         *y = (now + step).clamp(-i64::from(LATENT_MAX), LATENT_MAX.into()) as i32;
     }
 }
