@@ -292,6 +292,11 @@ impl Codec {
         Self { effort: rounds, ..self }
     }
 
+    /// Whether refinement looks at exact pictures, so that a stream depends on no machine.
+    pub(crate) fn refines_exactly(&self) -> bool {
+        self.model().exact_synthesis().is_some()
+    }
+
     fn stopwatch<'a>(&'a self, progress: &'a dyn Fn(ProgressEvent)) -> Stopwatch<'a> {
         Stopwatch { backend: self.backend(), progress, stages: Vec::new() }
     }
@@ -366,7 +371,7 @@ impl Codec {
         };
         let mut needed_bytes = shape.encoder_bytes(self.backend(), size)?;
         if self.effort > 0 {
-            let synthesis = budget::of_synthesis(self.backend(), size, self.is_exact())?;
+            let synthesis = budget::of_synthesis(self.backend(), size, self.refines_exactly())?;
             needed_bytes = needed_bytes.max(synthesis).saturating_add(budget::of_refinement(self.model(), size));
         }
         self.limits.check_memory(needed_bytes)?;
@@ -470,12 +475,18 @@ impl Codec {
         self.limits.check_memory(budget::of_synthesis(self.backend(), size, self.is_exact())?)?;
         let stage = if self.is_exact() { Stage::ExactSynthesis } else { Stage::Synthesis };
         pixels::check_latents(y_hat, stage, size.y, self.model().config().latent)?;
-        self.picture_of(header, y_hat, &mut watch)
+        self.picture_of(header, y_hat, self.is_exact(), &mut watch)
     }
 
-    /// The picture of `y_hat`.
-    pub(crate) fn picture_of(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        if self.is_exact() {
+    /// The picture of `y_hat`, in integers or in float.
+    pub(crate) fn picture_of(
+        &self,
+        header: &Header,
+        y_hat: &Map<i32>,
+        is_exact: bool,
+        watch: &mut Stopwatch<'_>,
+    ) -> Result<Image, Error> {
+        if is_exact {
             let samples = || self.backend.exact_synthesis(header.quality, y_hat);
             return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
         }

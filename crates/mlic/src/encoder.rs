@@ -141,23 +141,28 @@ impl Encoding<'_> {
     fn refined(&mut self, own: &Map<i32>, z_symbols: &[i32]) -> Result<Candidate, Error> {
         let mut y = own.copy()?;
         let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
-        let mut best: Option<(f64, Candidate)> = None;
-        for round in 0..=self.codec.effort {
-            let candidate = self.candidate(&y, z_symbols, Some(&mut rounded))?;
-            self.deadline.check("the synthesis")?;
-            let decoded = self.codec.picture_of(&self.header(&candidate), &candidate.y_hat, &mut self.watch)?;
-            let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
-            if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                best = Some((score, candidate));
+        let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
+        for round in 0..self.codec.effort {
+            self.deadline.check(Stage::Analysis)?;
+            let seen = self.y_of(&decoded)?;
+            refine(&mut y, &rounded, own, &seen, round);
+            let (candidate, score, picture) = self.scored(&y, z_symbols, &mut rounded)?;
+            if score < least {
+                (best, least) = (candidate, score);
             }
-            if round < self.codec.effort {
-                self.deadline.check(Stage::Analysis)?;
-                let seen = self.y_of(&decoded)?;
-                refine(&mut y, &rounded, own, &seen, round);
-            }
+            decoded = picture;
         }
-        // There is at least the first.
-        best.map(|(_, candidate)| candidate).ok_or_else(|| pixels::sample_count(self.image).into())
+        Ok(best)
+    }
+
+    /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
+    fn scored(&mut self, y: &Map<i32>, z_symbols: &[i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
+        let candidate = self.candidate(y, z_symbols, Some(rounded))?;
+        self.deadline.check("the synthesis")?;
+        let (header, is_exact) = (self.header(&candidate), self.codec.refines_exactly());
+        let decoded = self.codec.picture_of(&header, &candidate.y_hat, is_exact, &mut self.watch)?;
+        let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
+        Ok((candidate, score, decoded))
     }
 
     fn header(&self, candidate: &Candidate) -> Header {

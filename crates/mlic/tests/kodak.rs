@@ -1,5 +1,6 @@
 //! Encode, then decode, with one and with two threads: streams, symbols, latents and pixels agree. Runs where `MLIC_KODAK` names the
 //! folder of images; `MLIC_KODAK_IMAGES=1-24` takes those at five qualities instead of one at two.
+#![cfg(feature = "embedded-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use mlic::image::Image;
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, Codec, CodecOptions, ProgressEvent, Quality, embedded_model};
+use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, ProgressEvent, Quality, embedded_model};
 
 fn codec(effort: u8) -> Codec {
     let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_effort(effort);
@@ -42,6 +42,12 @@ fn refinement_is_worth_its_time() {
         assert!(one < plain, "one round is worth it at {percent}");
         assert!(three <= one, "of more rounds the best is written, at {percent}");
     }
+}
+
+#[test]
+fn how_pictures_are_made_does_not_show_in_streams() {
+    let encode = |pixels| codec(1).pixel_mode(pixels).encode(&picture(), Quality::default(), &|_| ()).unwrap().stream;
+    assert_eq!(encode(PixelMode::Float), encode(PixelMode::Exact));
 }
 
 #[test]
