@@ -47,6 +47,14 @@ pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     entropy_bytes(model, size, threads).saturating_add(latents.saturating_mul(LATENT)).saturating_add(intervals)
 }
 
+/// What refinement holds beside analysis, passes and synthesis, each in its turn: y as it was, as it is, as it was coded and as it is seen, the latents
+/// of the best candidate, and the picture.
+#[must_use]
+pub fn refinement_bytes(model: &Model, size: LatentSize) -> u64 {
+    let latents = product(size.y).saturating_mul(model.config().latent as u64);
+    latents.saturating_mul(5 * LATENT).saturating_add(product(size.padded).saturating_mul(3))
+}
+
 /// Bytes per position of what outlives a pass: the hyper parameters and both halves of them, the slices as activations and as latents,
 /// the contexts, mean and anchors of the slice in progress, a pass's parameters and symbols.
 fn kept(config: &Config) -> u64 {

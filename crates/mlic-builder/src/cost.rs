@@ -12,7 +12,7 @@ use mlic_kernels::function::scale_index;
 use mlic_model::Model;
 use mlic_model::config::Config;
 
-use crate::calibrate::{FloatPass, Sample, run_float};
+use crate::calibrate::{FloatPass, Sample, nearest_symbols, run_float};
 use crate::float::{FloatModel, FloatOps};
 
 /// Bits of y and the reconstructed latents of one image.
@@ -111,7 +111,7 @@ pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded
     let mut total = 0;
     let code = |pass: &FloatPass| {
         let indices: Vec<u8> = pass.scale.data.iter().map(|s| scale_index(thresholds, to_latent(*s))).collect();
-        let nearest = pass.y.iter().zip(&pass.mean.data).map(|(y, m)| (y - m).round() as i32);
+        let nearest = nearest_symbols(pass).into_iter();
         let symbols: Vec<i32> = nearest.zip(&indices).map(|(s, i)| if *i < skip_below { 0 } else { s }).collect();
         total += bits(model, &indices, &symbols);
         symbols

@@ -76,14 +76,12 @@ pub struct TractTransforms {
     transforms: [OnceLock<PlaneTransform>; 3],
 }
 
-/// A section's transform: its stage and its place.
-const fn stage_of(kind: SectionKind) -> (Stage, usize) {
-    match kind {
-        SectionKind::Analysis => (Stage::Analysis, 0),
-        SectionKind::HyperAnalysis => (Stage::HyperAnalysis, 1),
-        _ => (Stage::Synthesis, 2),
-    }
-}
+/// The transforms, each a stage and the section that has it, in the order of their places.
+const TRANSFORMS: [(Stage, SectionKind); 3] = [
+    (Stage::Analysis, SectionKind::Analysis),
+    (Stage::HyperAnalysis, SectionKind::HyperAnalysis),
+    (Stage::Synthesis, SectionKind::Synthesis),
+];
 
 const NAME: &str = "tract";
 
@@ -98,10 +96,10 @@ impl TractTransforms {
         Self { model, transforms: Default::default() }
     }
 
-    /// The transform of a section, which is made of the package once.
-    fn prepared(&self, kind: SectionKind) -> Result<&PlaneTransform, BackendError> {
-        let (stage, place) = stage_of(kind);
-        let cell = &self.transforms[place];
+    /// The transform that is wanted, or the last, which is made of the package once.
+    fn prepared(&self, is_wanted: impl Fn(Stage, SectionKind) -> bool) -> Result<&PlaneTransform, BackendError> {
+        let place = TRANSFORMS.iter().position(|(stage, kind)| is_wanted(*stage, *kind)).unwrap_or(TRANSFORMS.len() - 1);
+        let ((stage, kind), cell) = (TRANSFORMS[place], &self.transforms[place]);
         match cell.get() {
             Some(transform) => Ok(transform),
             None => {
@@ -118,16 +116,11 @@ impl FloatTransforms for TractTransforms {
     }
 
     fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError> {
-        let kind = match stage {
-            Stage::Analysis => SectionKind::Analysis,
-            Stage::HyperAnalysis => SectionKind::HyperAnalysis,
-            _ => SectionKind::Synthesis,
-        };
-        self.prepared(kind)?.run(input, threads).map_err(failed(stage))
+        self.prepared(|own, _| own == stage)?.run(input, threads).map_err(failed(stage))
     }
 
     fn graph(&self, kind: SectionKind) -> Result<Option<&Graph>, BackendError> {
-        Ok(Some(&self.prepared(kind)?.graph))
+        Ok(Some(&self.prepared(|_, own| own == kind)?.graph))
     }
 }
 

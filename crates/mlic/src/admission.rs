@@ -1,6 +1,6 @@
 //! What is known of a stream before anything is decoded: whether it is sound, of this model, and within the limits.
 
-use mlic_core::container::{self, ContainerError, SectionKind, Stream};
+use mlic_core::container::{self, ContainerError, Stream};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::rans::RansError;
 use mlic_core::schedule::LatentSize;
@@ -68,13 +68,9 @@ pub(crate) fn metadata_of(parsed: &Stream<'_>, policy: MetadataPolicy) -> Result
         return Ok((metadata, None));
     }
     for section in &parsed.sections {
-        let kind = match section.kind {
-            SectionKind::ICC => MetadataKind::Icc,
-            SectionKind::EXIF => MetadataKind::Exif,
-            SectionKind::XMP => MetadataKind::Xmp,
-            _ => continue,
-        };
-        metadata.set(kind, Some(memory::copy(section.bytes)?));
+        if let Some(kind) = MetadataKind::ALL.iter().find(|kind| kind.section() == section.kind) {
+            metadata.set(*kind, Some(memory::copy(section.bytes)?));
+        }
     }
     let left_out = parsed.tail_damage().filter(|damage| !matches!(damage, ContainerError::Truncated { .. }));
     Ok((metadata, left_out.map(|damage| format!("damaged metadata left out: {damage}"))))

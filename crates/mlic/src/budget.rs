@@ -6,7 +6,6 @@ use mlic_backend::memory::{Windows, encoding_bytes, entropy_bytes, exact_analysi
 use mlic_backend::{Backend, BackendError};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
-use mlic_model::Model;
 use mlic_model::package::SectionKind;
 
 use crate::codec::size_of;
@@ -130,13 +129,6 @@ pub(crate) fn of_latents(backend: &dyn Backend, size: LatentSize) -> u64 {
 /// [`Error::Model`] when the transform is refused, [`Error::Backend`] when there is no integer synthesis and it is asked for.
 pub(crate) fn of_picture(backend: &dyn Backend, size: LatentSize, exact: bool) -> Result<u64, Error> {
     Ok(of_latents(backend, size).max(of_synthesis(backend, size, exact)?))
-}
-
-/// What refinement holds beside analysis, passes and synthesis, each in its turn: y as it was, as it is, as it was coded and as it is seen, the latents of the best
-/// candidate, and the picture.
-pub(crate) fn of_refinement(model: &Model, size: LatentSize) -> u64 {
-    let area = |[height, width]: [usize; 2], channels: usize| height as u64 * width as u64 * channels as u64;
-    5 * size_of_val(&0_i32) as u64 * area(size.y, model.config().latent) + area(size.padded, 3)
 }
 
 /// What the synthesis alone needs.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use mlic_backend::digest::{Digest, PassDigest};
+use mlic_backend::memory::refinement_bytes;
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
 use mlic_core::container::{Header, ModelId, Stream, SymbolChecksum};
 use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
@@ -292,8 +293,8 @@ impl Codec {
         Self { effort: rounds, ..self }
     }
 
-    /// Whether refinement looks at exact pictures, so that a stream depends on no machine.
-    pub(crate) fn refines_exactly(&self) -> bool {
+    /// Whether pictures can be exact. Refinement looks at those then, so that a stream depends on no machine.
+    pub(crate) fn has_exact_pictures(&self) -> bool {
         self.model().exact_synthesis().is_some()
     }
 
@@ -309,7 +310,7 @@ impl Codec {
     #[must_use]
     pub fn is_exact(&self) -> bool {
         match self.pixels {
-            PixelMode::Auto => self.model().exact_synthesis().is_some(),
+            PixelMode::Auto => self.has_exact_pictures(),
             PixelMode::Exact => true,
             PixelMode::Float => false,
         }
@@ -371,8 +372,8 @@ impl Codec {
         };
         let mut needed_bytes = shape.encoder_bytes(self.backend(), size)?;
         if self.effort > 0 {
-            let synthesis = budget::of_synthesis(self.backend(), size, self.refines_exactly())?;
-            needed_bytes = needed_bytes.max(synthesis).saturating_add(budget::of_refinement(self.model(), size));
+            let synthesis = budget::of_synthesis(self.backend(), size, self.has_exact_pictures())?;
+            needed_bytes = needed_bytes.max(synthesis).saturating_add(refinement_bytes(self.model(), size));
         }
         self.limits.check_memory(needed_bytes)?;
         Ok(size)

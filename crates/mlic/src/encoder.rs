@@ -3,7 +3,7 @@
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::PassDigest;
 use mlic_backend::{PassParameters, Planes, Stage, walk};
-use mlic_core::container::{self, Header, Section, SectionKind, SymbolChecksum};
+use mlic_core::container::{self, Header, Section, SymbolChecksum};
 use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
 use mlic_core::rans::{Cost, Encoder, Payload};
 use mlic_core::schedule::{LatentSize, Pass, passes};
@@ -14,7 +14,7 @@ use crate::budget::Deadline;
 use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Stopwatch};
 use crate::error::Error;
 use crate::image::Image;
-use crate::metadata::MetadataKind;
+use crate::metrics::squared_error;
 use crate::pixels;
 use crate::sinks::{Coded, EncodeSink};
 
@@ -28,9 +28,9 @@ pub(crate) fn encode(
     watch: Stopwatch<'_>,
 ) -> Result<Encoded, Error> {
     let mut encoding = Encoding { codec, image, quality, size, deadline, watch, walks: 0 };
-    let (y, z_symbols) = encoding.analyze()?;
+    let (y, mut z_symbols) = encoding.analyze()?;
     let candidate =
-        if codec.effort == 0 { encoding.candidate(&y, &z_symbols, None)? } else { encoding.refined(&y, &z_symbols)? };
+        if codec.effort == 0 { encoding.candidate(&y, &mut z_symbols, None)? } else { encoding.refined(&y, &mut z_symbols)? };
     encoding.finish(candidate)
 }
 
@@ -96,7 +96,7 @@ impl Encoding<'_> {
     }
 
     /// Takes y through the passes. `rounded` becomes y as it was coded: symbols and means.
-    fn candidate(&mut self, y: &Map<i32>, z_symbols: &[i32], mut rounded: Option<&mut Map<i32>>) -> Result<Candidate, Error> {
+    fn candidate(&mut self, y: &Map<i32>, z_symbols: &mut [i32], mut rounded: Option<&mut Map<i32>>) -> Result<Candidate, Error> {
         self.deadline.check(Stage::HyperSynthesis)?;
         let (codec, progress) = (self.codec, self.watch.progress);
         let (backend, model) = (codec.backend(), codec.model());
@@ -138,7 +138,7 @@ impl Encoding<'_> {
     }
 
     /// The best of as many candidates as there are rounds and one more (SPEC 5.9).
-    fn refined(&mut self, own: &Map<i32>, z_symbols: &[i32]) -> Result<Candidate, Error> {
+    fn refined(&mut self, own: &Map<i32>, z_symbols: &mut [i32]) -> Result<Candidate, Error> {
         let mut y = own.copy()?;
         let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
         let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
@@ -156,10 +156,10 @@ impl Encoding<'_> {
     }
 
     /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
-    fn scored(&mut self, y: &Map<i32>, z_symbols: &[i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
+    fn scored(&mut self, y: &Map<i32>, z_symbols: &mut [i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
         let candidate = self.candidate(y, z_symbols, Some(rounded))?;
         self.deadline.check("the synthesis")?;
-        let (header, is_exact) = (self.header(&candidate), self.codec.refines_exactly());
+        let (header, is_exact) = (self.header(&candidate), self.codec.has_exact_pictures());
         let decoded = self.codec.picture_of(&header, &candidate.y_hat, is_exact, &mut self.watch)?;
         let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
         Ok((candidate, score, decoded))
@@ -180,14 +180,9 @@ impl Encoding<'_> {
     /// The stream.
     fn finish(self, candidate: Candidate) -> Result<Encoded, Error> {
         let header = self.header(&candidate);
-        let kinds = |kind| match kind {
-            MetadataKind::Icc => SectionKind::ICC,
-            MetadataKind::Exif => SectionKind::EXIF,
-            MetadataKind::Xmp => SectionKind::XMP,
-        };
         let Candidate { y_hat, passes, bits: coded, payload, .. } = candidate;
         let sections: Vec<Section<'_>> =
-            self.image.metadata.parts().map(|(kind, bytes)| Section { kind: kinds(kind), bytes }).collect();
+            self.image.metadata.parts().map(|(kind, bytes)| Section { kind: kind.section(), bytes }).collect();
         let bare = container::write(&header, &payload.bytes, &[])?.len();
         let stream = container::write(&header, &payload.bytes, &sections)?;
         let bits = |len: usize| 8.0 * len as f64;
@@ -213,12 +208,6 @@ fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>,
         let step = (factor * (rounded - now + missing + (missing >> 3))) >> shift;
         *y = (now + step).clamp(-i64::from(LATENT_MAX), LATENT_MAX.into()) as i32;
     }
-}
-
-/// Squares of the differences of all samples.
-fn squared_error(a: &Image, b: &Image) -> u64 {
-    let squares = a.rgb.iter().zip(&b.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2));
-    squares.sum()
 }
 
 /// What the best candidate has least of: near any quality the squared error of a picture falls about as the length of its stream to the power of

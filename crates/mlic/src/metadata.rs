@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mlic_core::container::SectionKind;
+
 /// Metadata of an image, uninterpreted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,6 +45,15 @@ pub enum MetadataPolicy {
 impl MetadataKind {
     /// All kinds, in the order in which [`Metadata::parts`] gives them.
     pub const ALL: &'static [Self] = &[Self::Icc, Self::Exif, Self::Xmp];
+
+    /// The section of a stream that has it.
+    pub(crate) const fn section(self) -> SectionKind {
+        match self {
+            Self::Icc => SectionKind::ICC,
+            Self::Exif => SectionKind::EXIF,
+            Self::Xmp => SectionKind::XMP,
+        }
+    }
 }
 
 impl fmt::Display for MetadataKind {

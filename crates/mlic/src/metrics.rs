@@ -75,9 +75,13 @@ pub enum MetricsError {
 /// [`MetricsError::SizeMismatch`], [`MetricsError::Samples`].
 pub fn psnr(a: &Image, b: &Image) -> Result<f64, MetricsError> {
     check_sizes(a, b)?;
-    let squares: u64 = a.rgb.iter().zip(&b.rgb).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
-    let mean = squares as f64 / a.rgb.len() as f64;
+    let mean = squared_error(a, b) as f64 / a.rgb.len() as f64;
     Ok(10.0 * (255.0 * 255.0 / mean).log10())
+}
+
+/// Squares of the differences of all samples of two pictures of the same size.
+pub(crate) fn squared_error(a: &Image, b: &Image) -> u64 {
+    a.rgb.iter().zip(&b.rgb).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum()
 }
 
 fn check_sizes(a: &Image, b: &Image) -> Result<(), MetricsError> {

@@ -93,8 +93,7 @@ pub(crate) struct EncodeSink<'a> {
 
 impl EncodeSink<'_> {
     /// Takes the symbols of z.
-    pub(crate) fn z(&mut self, symbols: &[i32]) -> Result<(), Error> {
-        let symbols = &mut memory::copy(symbols)?;
+    pub(crate) fn z(&mut self, symbols: &mut [i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(None, source);
         self.cost.begin_part();
         code_z(self.model, &mut self.encoder, symbols).map_err(failed)?;

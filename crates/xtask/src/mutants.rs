@@ -185,8 +185,8 @@ pub const MUTANTS: [Mutant; 20] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/epilogue.rs",
-        from: "Self(Limits([0, max]))",
-        to: "Self(Limits([-max, max]))",
+        from: "Self([0, max])",
+        to: "Self([-max, max])",
     },
     Mutant {
         name: "shuffle",

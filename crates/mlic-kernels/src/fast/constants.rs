@@ -71,9 +71,8 @@ impl Constants {
         let level = view.level;
         let shift = level.shift + spare;
         let more = 32_u32.saturating_sub(shift);
-        let largest = |values: &[i32]| values.iter().map(|m| i128::from(m.unsigned_abs()) << more).max().unwrap_or(0);
-        let multipliers = level.multipliers.iter().map(|m| largest(m));
-        let bias = level.bias.iter().map(|b| i128::from(b.unsigned_abs())).max().unwrap_or(0) + i128::from(half(level.shift));
+        let (bias, multipliers) = magnitudes(level);
+        let multipliers = multipliers.map(|m| m << more);
         let fits = multipliers.clone().all(|m| m <= i32::MAX.into());
         let sum = (bias << (spare + more)) + multipliers.map(|m| m << 31).sum::<i128>();
         (fits && sum <= i64::MAX.into()).then_some((Rounding::of_shift(shift + more), more))
@@ -125,12 +124,17 @@ impl<S: Simd> Total<S> {
     }
 }
 
-/// A bound of the rounded sums of a layer: of what is larger in any output, the bias and the multipliers of accumulators of 32 bits.
+/// Largest magnitudes in any output: of bias and what rounding adds, and of the multipliers of each term.
+fn magnitudes(level: &LayerLevel) -> (i128, impl Iterator<Item = i128> + Clone) {
+    let bias = level.bias.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0);
+    let multipliers = level.multipliers.iter().map(|m| m.iter().map(|m| m.unsigned_abs()).max().unwrap_or(0).into());
+    (i128::from(bias) + i128::from(half(level.shift)), multipliers)
+}
+
+/// A bound of the rounded sums of a layer, whatever its accumulators of 32 bits.
 fn largest(level: &LayerLevel) -> i64 {
-    let magnitude = |m: &[i32]| m.iter().map(|m| i128::from(m.unsigned_abs())).max().unwrap_or(0);
-    let sums: i128 = level.multipliers.iter().map(|m| magnitude(m) << 31).sum();
-    let bias = level.bias.iter().map(|b| i128::from(b.unsigned_abs())).max().unwrap_or(0);
-    let sum = bias + i128::from(half(level.shift)) + sums;
+    let (bias, multipliers) = magnitudes(level);
+    let sum = bias + multipliers.map(|m| m << 31).sum::<i128>();
     i64::try_from((sum >> level.shift.min(127)) + 1).unwrap_or(i64::MAX)
 }
 

@@ -65,27 +65,23 @@ pub(super) fn put<S: Simd, E: Epilogue>(s: S, epilogue: &E, v: S::I32, out: &mut
     }
 }
 
-/// The limits of activations.
+/// Activations within the limits, lower and upper, of a layer's outputs.
 #[derive(Clone, Copy)]
-pub(super) struct Limits([i16; 2]);
+pub(super) struct Linear([i16; 2]);
 
-impl Limits {
-    /// Those of magnitudes of at most so much.
+impl Linear {
+    /// Of magnitudes of at most so much.
     pub(super) fn around_zero(max: i32) -> Self {
         let max = i16::try_from(max).unwrap_or(i16::MAX);
         Self([-max, max])
     }
 
-    #[inline(always)]
-    fn store<S: Simd>(self, s: S, v: S::I32, to: &mut [i16]) {
-        let [low, high] = self.0.map(i32::from);
-        s.store_i16(s.max(s.min(v, s.splat(high)), s.splat(low)), to);
+    /// Samples: not negative.
+    pub(super) fn from_zero(max: i32) -> Self {
+        let Self([_, max]) = Self::around_zero(max);
+        Self([0, max])
     }
 }
-
-/// Activations.
-#[derive(Clone, Copy)]
-pub(super) struct Linear(pub(super) Limits);
 
 impl Epilogue for Linear {
     type Out = i16;
@@ -97,12 +93,13 @@ impl Epilogue for Linear {
 
     #[inline(always)]
     fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i16]) {
-        self.0.store(s, v, to);
+        let [low, high] = self.0.map(i32::from);
+        s.store_i16(s.max(s.min(v, s.splat(high)), s.splat(low)), to);
     }
 
     #[inline(always)]
     fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
-        s.store_limited(vectors, self.0.0, to);
+        s.store_limited(vectors, self.0, to);
     }
 }
 
@@ -111,7 +108,7 @@ impl Epilogue for Linear {
 pub(super) struct Gelu<'a> {
     tables: &'a Tables,
     output: Requantizer,
-    limits: Limits,
+    limits: Linear,
     /// Whether sums may go beyond the range of arguments.
     is_beyond: bool,
 }
@@ -120,7 +117,7 @@ impl<'a> Gelu<'a> {
     /// For a layer with these tables.
     pub(super) fn new(tables: &'a Tables, view: &LayerView<'_>) -> Self {
         let output = Requantizer::new(view.level.output, view.max);
-        Self { tables, output, limits: Limits::around_zero(view.max), is_beyond: true }
+        Self { tables, output, limits: Linear::around_zero(view.max), is_beyond: true }
     }
 }
 
@@ -144,7 +141,7 @@ impl Epilogue for Gelu<'_> {
 
     #[inline(always)]
     fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
-        s.store_limited(vectors, self.limits.0, to);
+        self.limits.store_two(s, vectors, to);
     }
 }
 
@@ -183,37 +180,6 @@ impl Epilogue for HalfTanh<'_> {
     #[inline(always)]
     fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i32]) {
         s.store(v, to);
-    }
-}
-
-/// Samples: activations that are not negative.
-#[derive(Clone, Copy)]
-pub(super) struct Samples(Limits);
-
-impl Samples {
-    /// Of at most so much.
-    pub(super) fn new(max: i32) -> Self {
-        let Limits([_, max]) = Limits::around_zero(max);
-        Self(Limits([0, max]))
-    }
-}
-
-impl Epilogue for Samples {
-    type Out = i16;
-
-    #[inline(always)]
-    fn apply<S: Simd>(&self, _: S, v: S::I32) -> S::I32 {
-        v
-    }
-
-    #[inline(always)]
-    fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [i16]) {
-        self.0.store(s, v, to);
-    }
-
-    #[inline(always)]
-    fn store_two<S: Simd>(&self, s: S, vectors: [S::I32; 2], to: &mut [i16]) {
-        s.store_limited(vectors, self.0.0, to);
     }
 }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::aligned::Aligned;
 use super::constants::{Constants, Rounding};
-use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Limits, Linear, put};
+use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
 use super::pack::{Layer, Parts, Term, Weights};
 use super::square::{self, Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
 use super::stage::{Buffer, Data, Staged, stage};
@@ -519,7 +519,7 @@ pub fn layer(
     if view.spec.epilogue == Kind::Gelu {
         return map_outputs(layer, view, inputs, at, Gelu::new(tables, view));
     }
-    map_outputs(layer, view, inputs, at, Linear(Limits::around_zero(view.max)))
+    map_outputs(layer, view, inputs, at, Linear::around_zero(view.max))
 }
 
 /// [`crate::reference::latent_layer`].

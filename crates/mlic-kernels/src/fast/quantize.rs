@@ -4,7 +4,7 @@ use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::Requant;
 use rayon::prelude::*;
 
-use super::epilogue::{Epilogue, Limits, Linear, put};
+use super::epilogue::{Epilogue, Linear, put};
 use super::tables::Requantizer;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
@@ -49,7 +49,7 @@ pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Resu
 
 /// The same for elements of any shape.
 pub(super) fn quantize_into(isa: Isa, latent: &[i32], requant: Requant, max: i32, out: &mut [i16]) {
-    let (requantizer, limited) = (Requantizer::new(requant, max), Linear(Limits::around_zero(max)));
+    let (requantizer, limited) = (Requantizer::new(requant, max), Linear::around_zero(max));
     out.par_chunks_mut(CHUNK_LEN).zip(latent.par_chunks(CHUNK_LEN)).for_each(|(out, latent)| {
         run(isa, Quantize { requantizer, limited, latent, out });
     });

@@ -11,7 +11,7 @@ use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::epilogue::{Gelu, Latent, Limits, Linear, Samples};
+use super::epilogue::{Gelu, Latent, Linear};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
 use super::pack::Layer;
@@ -164,8 +164,8 @@ impl PackedNode {
         let part = Part { layer, view: &view, inputs, at: self.positions(), rows, threads };
         match view.spec.epilogue {
             Kind::Gelu => part.run(Gelu::new(tables, &view), order, out),
-            Kind::Pixel => part.run(Samples::new(view.max), order, out),
-            _ => part.run(Linear(Limits::around_zero(view.max)), order, out),
+            Kind::Pixel => part.run(Linear::from_zero(view.max), order, out),
+            _ => part.run(Linear::around_zero(view.max), order, out),
         }
     }
 

@@ -6,7 +6,7 @@ use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::proof::LOGIT_MAX;
 use rayon::prelude::*;
 
-use super::epilogue::{Limits, Linear, put};
+use super::epilogue::{Linear, put};
 use super::softmax::{normalize, reciprocals};
 use super::tables::{Requantizer, Tables};
 use crate::arch::{Job, MAX_LANES, Simd, run};
@@ -226,7 +226,7 @@ impl Query<'_> {
     #[inline(always)]
     fn attend<S: Simd>(&self, s: S, scratch: &Scratch, window: usize, first: usize, out: &mut [i16]) {
         let Inputs { values, shape, .. } = self.inputs;
-        let limited = Linear(Limits::around_zero(shape.max));
+        let limited = Linear::around_zero(shape.max);
         for channel in (0..out.len()).step_by(S::LANES) {
             let values = &values.data[first + channel..];
             let mut sum = s.splat(1 << 14);
