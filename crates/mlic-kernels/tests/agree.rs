@@ -180,7 +180,7 @@ fn largest_factors() {
 }
 
 /// Sums at the ends of 32 bits, elements of patches and of transformed weights at the ends of 16: in one part of the channels and in several, with
-/// weights that cannot be transformed, with rows and columns left over.
+/// weights that cannot be transformed, with activations that decide it, with rows and columns left over.
 #[test]
 fn largest_sums_of_squares_of_outputs() {
     let (rng, f) = (&mut Rng(5), functions());
@@ -198,10 +198,18 @@ fn largest_sums_of_squares_of_outputs() {
                 127 => OwnedWeights::Bytes((0..9 * 20 * channels).map(|i| value(weights, rng, 127, i) as i8).collect()),
                 _ => OwnedWeights::Words((0..9 * 20 * channels).map(|i| value(weights, rng, largest, i) as i16).collect()),
             };
-            for (fill, height, width) in
-                [(Fill::Random, 5, 7), (Fill::Most, 4, 6), (Fill::Least, 3, 65), (Fill::Alternating, 2, 1)]
-            {
-                let input = map(fill, rng, height, width, channels, most);
+            // Up to `small` four times a sum of these weights fits, whatever the channels.
+            let small = (1 << 29) / (9 * channels as i32 * largest);
+            for (fill, height, width, magnitude) in [
+                (Fill::Random, 5, 7, most),
+                (Fill::Most, 4, 6, most),
+                (Fill::Least, 3, 65, most),
+                (Fill::Alternating, 2, 1, most),
+                (Fill::Most, 4, 33, small.min(most)),
+                (Fill::Least, 3, 5, (small + 1).min(most)),
+                (Fill::Random, 4, 6, (2 * small).min(most)),
+            ] {
+                let input = map(fill, rng, height, width, channels, magnitude);
                 let expected = reference::layer(&layer.view(), &f, &[&input]).unwrap();
                 for isa in isas() {
                     let packed = layer.packed_for_all_positions(isa, &[most]);

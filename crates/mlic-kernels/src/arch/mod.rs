@@ -198,6 +198,36 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn saturate(self, even: Self::I64, odd: Self::I64, max: i32) -> Self::I32;
 }
 
+/// `len` elements from each of these places on. A loop and not `map`: of an array that `map` returns compilers do not see that all lengths are the same,
+/// and check every index in the loops that follow.
+#[inline(always)]
+pub(crate) fn pieces<T, const P: usize>(data: &[T], starts: [usize; P], len: usize) -> [&[T]; P] {
+    let mut pieces = [&data[..0]; P];
+    for p in 0..P {
+        pieces[p] = &data[starts[p]..][..len];
+    }
+    pieces
+}
+
+/// The same in groups of N.
+#[inline(always)]
+pub(crate) fn groups<T, const N: usize, const P: usize>(data: &[T], starts: [usize; P], len: usize) -> [&[[T; N]]; P] {
+    let mut groups = [data[..0].as_chunks().0; P];
+    for p in 0..P {
+        groups[p] = data[starts[p]..][..len].as_chunks().0;
+    }
+    groups
+}
+
+/// The first `len` elements of each slice.
+#[inline(always)]
+fn beginnings<T, const P: usize>(mut slices: [&[T]; P], len: usize) -> [&[T]; P] {
+    for slice in &mut slices {
+        *slice = &slice[..len];
+    }
+    slices
+}
+
 /// [`Simd::pairs`] from instructions that multiply whole vectors.
 #[inline(always)]
 fn pairs_one_by_one<S: Simd, const P: usize, const V: usize>(
@@ -207,7 +237,7 @@ fn pairs_one_by_one<S: Simd, const P: usize, const V: usize>(
     weights: &[i32],
 ) {
     let count = weights.len() / (V * S::LANES);
-    let rows = rows.map(|row| &row[..count]);
+    let rows = beginnings(rows, count);
     for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
         let mut w = [s.splat(0); V];
         for v in 0..V {
@@ -231,7 +261,7 @@ fn quads_one_by_one<S: Simd, const P: usize, const V: usize>(
     weights: &[i32],
 ) {
     let count = weights.len() / (V * S::LANES);
-    let rows = rows.map(|row| &row[..count]);
+    let rows = beginnings(rows, count);
     for (k, weights) in weights.chunks_exact(V * S::LANES).enumerate() {
         let mut w = [s.splat(0); V];
         for v in 0..V {

@@ -184,6 +184,8 @@ impl Terms for Several<'_> {
         let Place { parts, first } = self.0[term];
         let squares = &squares[first..];
         match parts {
+            // Vectors alone make nothing else.
+            _ if !S::HAS_MATRIX => OneOfSums.load(s, 0, squares, slot, output),
             Parts::Sums => OneOfSums.load(s, 0, squares, slot, output),
             Parts::Bytes => OneOfBytes.load(s, 0, squares, slot, output),
             Parts::Limbs => OneOfLimbs.load(s, 0, squares, slot, output),

@@ -5,7 +5,7 @@
 
 use super::pack::{Term, Weights};
 use super::stage::{Data, Staged};
-use crate::arch::Simd;
+use crate::arch::{Simd, groups};
 
 /// Accumulators.
 pub(super) type Tile<S, const POSITIONS: usize, const VECTORS: usize> = [[<S as Simd>::I32; VECTORS]; POSITIONS];
@@ -29,8 +29,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
         (Weights::Pairs(weights), Data::Wide(data)) => {
             let len = inner / 2 * V * S::LANES;
             for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
-                let rows = starts.map(|start| data[start + i * staged.row_len..][..inner].as_chunks().0);
-                s.pairs(&mut tile, rows, weights);
+                s.pairs(&mut tile, groups(&data[i * staged.row_len..], *starts, inner), weights);
             }
         }
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
@@ -98,8 +97,7 @@ impl<const P: usize> Quads<'_, P> {
     fn add<S: Simd, const V: usize>(&self, s: S, tile: &mut Tile<S, P, V>, data: &[u8]) {
         let weights = self.weights.chunks_exact(self.inner / 4 * V * S::LANES);
         for (i, weights) in weights.enumerate() {
-            let rows = self.starts.map(|start| data[start + i * self.row_len..][..self.inner].as_chunks().0);
-            s.quads(tile, rows, weights);
+            s.quads(tile, groups(&data[i * self.row_len..], *self.starts, self.inner), weights);
         }
     }
 }

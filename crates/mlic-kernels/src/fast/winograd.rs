@@ -3,7 +3,8 @@
 //! With `B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]`, `G = [2 0 0; 1 1 1; 1 -1 1; 0 0 2]`, `A^T = [1 1 1 0; 0 1 -1 -1]`, a patch d of 4x4
 //! activations and a kernel g, `4 Y = A^T ((G g G^T) * (B^T d B)) A`, where `*` multiplies element by element and Y are the sums of the definition. It is exact:
 //! elements of `B^T d B` are sums of four activations and have 16 bits, as those of `G g G^T` must have; all sums may wrap in 32 bits as long as 4 Y fits.
-//! Where it might not, channels are taken in parts, each with an own Y.
+//! Where it might not whatever the activations, the activations decide: by Cauchy and Schwarz `|Y|^2` is at most the sum of their squares times that of the squared
+//! weights. Where that is too large, channels are taken in parts, each with an own Y.
 
 use std::ops::Range;
 
@@ -14,25 +15,26 @@ use super::aligned::Aligned;
 use super::pack::{Term, Weights};
 use super::square::Square;
 use super::stage::{Data, Staged};
-use crate::arch::{SIDE, Simd};
+use crate::arch::{SIDE, Simd, groups, pieces};
 
 /// Elements of a patch, and products of a tile.
 const PATCH: usize = 16;
 /// Side of the kernels.
 pub(super) const KERNEL: usize = 3;
+/// Y is below 2^29, so that 4 Y fits, where its square is below this.
+const SQUARED_LIMIT: i64 = 1 << 58;
 
 /// Transformed weights of a term.
 #[derive(Debug, Clone)]
 pub(super) struct Winograd {
-    parts: Vec<Part>,
-}
-
-/// Some of the channels.
-#[derive(Debug, Clone)]
-struct Part {
-    channels: Range<usize>,
-    /// `[block][element of the patch][pair of channels][output]`, two numbers of 16 bits each.
+    /// Pairs of channels.
+    pairs: usize,
+    /// `[block][element of the patch][pair][output]`, two numbers of 16 bits each.
     weights: Aligned<i32>,
+    /// Pairs that may be summed at once, whatever the activations.
+    parts: Vec<Range<usize>>,
+    /// All pairs may where the squares of what an output reads add up to less than this.
+    too_large: i64,
 }
 
 /// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
@@ -69,35 +71,31 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
             return Ok(None);
         }
         let Some(parts) = self.parts()? else { return Ok(None) };
-        let mut out = Vec::new();
-        memory::reserve(&mut out, parts.len())?;
-        for channels in parts {
-            let Some(weights) = self.part(&channels)? else { return Ok(None) };
-            out.push(Part { channels, weights });
-        }
-        Ok(Some(Winograd { parts: out }))
-    }
-
-    /// Four times the largest magnitude that the sum of some channels can have.
-    fn bound(&self, weights: &[T], channels: &Range<usize>) -> i64 {
-        let at = weights.chunks_exact(self.channels).flat_map(|at| &at[channels.clone()]);
-        4 * i64::from(self.max) * at.map(|w| i64::from((*w).into().abs())).sum::<i64>()
+        let Some(weights) = self.elements()? else { return Ok(None) };
+        let squares = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into()).pow(2)).sum::<i64>();
+        let largest = if parts.len() == 1 { 1 } else { self.outputs().map(squares).max().unwrap_or(0).max(1) };
+        Ok(Some(Winograd { pairs: self.channels.div_ceil(2), weights, parts, too_large: SQUARED_LIMIT / largest }))
     }
 
     /// Pairs of channels, as many together as keep four times each sum below 2^31; none if a pair alone does not.
     fn parts(&self) -> Result<Option<Vec<Range<usize>>>, OutOfMemory> {
-        let all = 0..self.channels;
-        let fits = |sum: i64| sum <= i64::from(i32::MAX);
-        if self.outputs().all(|weights| fits(self.bound(weights, &all))) {
-            return Ok(Some(memory::collect(1, [all])?));
+        let pairs = self.channels.div_ceil(2);
+        let fits = |sum: i64| 4 * i64::from(self.max) * sum <= i64::from(i32::MAX);
+        let magnitudes = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into().abs())).sum::<i64>();
+        if self.outputs().all(|weights| fits(magnitudes(weights))) {
+            return Ok(Some(memory::collect(1, [0..pairs])?));
         }
         let (mut sums, mut more): (Vec<i64>, Vec<i64>) = (memory::zeros(self.outputs().len())?, Vec::new());
         let (mut parts, mut first) = (Vec::new(), 0);
-        memory::reserve(&mut parts, self.channels.div_ceil(2))?;
+        memory::reserve(&mut parts, pairs)?;
         memory::reserve(&mut more, sums.len())?;
-        for pair in all.step_by(2) {
+        for pair in 0..pairs {
+            let of_pair = |weights: &[T]| {
+                let taps = weights.chunks_exact(self.channels);
+                taps.map(|tap| magnitudes(&tap[2 * pair..(2 * pair + 2).min(self.channels)])).sum::<i64>()
+            };
             more.clear();
-            more.extend(self.outputs().map(|weights| self.bound(weights, &(pair..(pair + 2).min(self.channels)))));
+            more.extend(self.outputs().map(of_pair));
             if !more.iter().all(|more| fits(*more)) {
                 return Ok(None);
             }
@@ -108,57 +106,73 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
             }
             sums.iter_mut().zip(&more).for_each(|(sum, more)| *sum += more);
         }
-        parts.push(first..self.channels);
+        parts.push(first..pairs);
         Ok(Some(parts))
     }
 
-    /// `G g G^T` of these channels; none if an element has more than 16 bits.
-    fn part(&self, channels: &Range<usize>) -> Result<Option<Aligned<i32>>, OutOfMemory> {
-        let (block, pairs) = (self.block, channels.len().div_ceil(2));
-        let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * PATCH * pairs * block)?;
-        let mut fits = true;
-        for (o, weights) in self.outputs().enumerate() {
-            let mut taps = [&weights[..0]; KERNEL * KERNEL];
-            taps.iter_mut().zip(weights.chunks_exact(self.channels)).for_each(|(tap, all)| *tap = &all[channels.clone()]);
-            let out = &mut out[o / block * PATCH * pairs * block + o % block..];
-            for pair in 0..pairs {
-                let elements = [2 * pair, 2 * pair + 1].map(|c| elements(&taps, c));
-                for k in 0..PATCH {
-                    let [first, second] = [elements[0][k], elements[1][k]];
-                    fits &= first == i32::from(first as i16) && second == i32::from(second as i16);
-                    out[(k * pairs + pair) * block] = first & 0xffff | second << 16;
+    /// `G g G^T`; none if an element has more than 16 bits.
+    fn elements(&self) -> Result<Option<Aligned<i32>>, OutOfMemory> {
+        let Self { weights, channels, block, .. } = *self;
+        let (pairs, row_len) = (channels.div_ceil(2), KERNEL * KERNEL * channels);
+        let len = PATCH * pairs * block;
+        let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * len)?;
+        let mut are_words = true;
+        for (weights, out) in weights.chunks(block * row_len).zip(out.chunks_exact_mut(len)) {
+            // Elements of some channels for all outputs of the block, so that what is written next is near.
+            let mut near = [[[0; SIDE]; TOGETHER / 2]; PATCH];
+            for first in (0..channels).step_by(TOGETHER) {
+                for (o, weights) in weights.chunks_exact(row_len).enumerate() {
+                    for (elements, near) in elements(weights, channels, first).iter().zip(&mut near) {
+                        for (pair, near) in elements.as_chunks().0.iter().zip(near) {
+                            let [a, b]: [i32; 2] = *pair;
+                            are_words &= a == i32::from(a as i16) && b == i32::from(b as i16);
+                            near[o] = a & 0xffff | b << 16;
+                        }
+                    }
+                }
+                for (near, out) in near.iter().zip(out.chunks_exact_mut(pairs * block)) {
+                    let out = out[first / 2 * block..].chunks_exact_mut(block);
+                    near.iter().zip(out).for_each(|(near, out)| out.copy_from_slice(&near[..block]));
                 }
             }
         }
-        Ok(fits.then_some(out))
+        Ok(are_words.then_some(out))
     }
 }
 
-/// `G g G^T` of one channel, zeros beyond the last one.
+/// Channels that are transformed together.
+const TOGETHER: usize = 8;
+
+/// `G g G^T` of the kernels `[row][column][channel]` of some channels from `first` on, zeros beyond the last one.
+fn elements<T: Copy + Into<i32>>(weights: &[T], channels: usize, first: usize) -> [[i32; TOGETHER]; PATCH] {
+    let mut taps = [[[0; TOGETHER]; KERNEL]; KERNEL];
+    for (tap, weights) in taps.as_flattened_mut().iter_mut().zip(weights.chunks_exact(channels)) {
+        tap.iter_mut().zip(&weights[first..]).for_each(|(to, w)| *to = (*w).into());
+    }
+    let [upper, middle, lower] = taps;
+    let mut columns = [[[0; TOGETHER]; 4]; KERNEL];
+    for (column, to) in columns.iter_mut().enumerate() {
+        *to = expand([&upper[column], &middle[column], &lower[column]]);
+    }
+    let [left, middle, right] = columns;
+    let mut out = [[[0; TOGETHER]; 4]; 4];
+    for (row, to) in out.iter_mut().enumerate() {
+        *to = expand([&left[row], &middle[row], &right[row]]);
+    }
+    let mut elements = [[0; TOGETHER]; PATCH];
+    elements.copy_from_slice(out.as_flattened());
+    elements
+}
+
+/// G times vectors.
 #[inline(always)]
-fn elements<T: Copy + Into<i32>>(taps: &[&[T]; KERNEL * KERNEL], channel: usize) -> [i32; PATCH] {
-    let mut out = [0; PATCH];
-    if channel >= taps[0].len() {
-        return out;
-    }
-    let mut columns = [[0; 4]; KERNEL];
-    for (column, expanded) in columns.iter_mut().enumerate() {
-        *expanded = expand(
-            taps[column][channel].into(),
-            taps[KERNEL + column][channel].into(),
-            taps[2 * KERNEL + column][channel].into(),
-        );
-    }
-    for row in 0..4 {
-        out[4 * row..][..4].copy_from_slice(&expand(columns[0][row], columns[1][row], columns[2][row]));
+fn expand([a, b, c]: [&[i32; TOGETHER]; KERNEL]) -> [[i32; TOGETHER]; 4] {
+    let mut out = [[0; TOGETHER]; 4];
+    for i in 0..TOGETHER {
+        let (ends, middle) = (a[i] + c[i], b[i]);
+        (out[0][i], out[1][i], out[2][i], out[3][i]) = (2 * a[i], ends + middle, ends - middle, 2 * c[i]);
     }
     out
-}
-
-/// G times a vector.
-#[inline(always)]
-const fn expand(a: i32, b: i32, c: i32) -> [i32; 4] {
-    [2 * a, a + b + c, a - b + c, 2 * c]
 }
 
 /// Working memory of one thread.
@@ -170,6 +184,8 @@ pub(super) struct Scratch {
     patches: Aligned<i16>,
     /// `[element of the patch][tile][output of the block]`
     products: Aligned<i32>,
+    /// Per term, whether all channels may be summed at once.
+    at_once: Vec<bool>,
 }
 
 impl Scratch {
@@ -181,7 +197,8 @@ impl Scratch {
         self.rows.at_least(rows)?;
         self.patches.at_least(PATCH * tiles * padded.sum::<usize>())?;
         self.products.at_least(PATCH * tiles * block)?;
-        Ok(())
+        self.at_once.clear();
+        memory::reserve(&mut self.at_once, terms.len())
     }
 }
 
@@ -190,13 +207,29 @@ impl Scratch {
 fn butterfly([a, b, c, d]: [&[i16]; 4], to: [&mut [i16]; 4]) {
     let len = a.len();
     let (b, c, d) = (&b[..len], &c[..len], &d[..len]);
-    let [to_a, to_b, to_c, to_d] = to.map(|to| &mut to[..len]);
+    let [to_a, to_b, to_c, to_d] = to;
+    let (to_a, to_b, to_c, to_d) = (&mut to_a[..len], &mut to_b[..len], &mut to_c[..len], &mut to_d[..len]);
     for i in 0..len {
         to_a[i] = a[i].wrapping_sub(c[i]);
         to_b[i] = b[i].wrapping_add(c[i]);
         to_c[i] = c[i].wrapping_sub(b[i]);
         to_d[i] = b[i].wrapping_sub(d[i]);
     }
+}
+
+/// The sum of squares of activations of at most 2^13, each rounded up to a multiple of eight: sums of 2^10 of them, divided by 64, have 30 bits.
+#[inline(always)]
+fn squares(activations: &[i16]) -> i64 {
+    let mut sum = 0;
+    for part in activations.chunks(1 << 10) {
+        let mut squares = 0;
+        for v in part {
+            let eighth = i32::from(v.wrapping_abs().wrapping_add(7) >> 3);
+            squares += eighth * eighth;
+        }
+        sum += i64::from(squares) << 6;
+    }
+    sum
 }
 
 /// Four equal parts.
@@ -230,24 +263,44 @@ impl Strip {
     /// `B^T d B` of all patches and terms.
     #[inline(always)]
     pub(super) fn patches<S: Simd, const P: usize>(self, _: S, scratch: &mut Scratch, terms: &[Term], staged: &[Staged<'_>]) {
-        let Scratch { rows, patches, .. } = scratch;
+        let Scratch { rows, patches, at_once, .. } = scratch;
         let mut patches = &mut patches[..];
+        at_once.clear();
         for (term, staged) in terms.iter().zip(staged) {
-            let Data::Wide(data) = staged.data else { continue };
+            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else { continue };
             let (padded, len) = (term.padded, (2 * self.count + 2) * term.padded);
             let start = self.at[0] * staged.row_len + self.at[1] * staged.position_len;
-            let inputs = [0, 1, 2, 3].map(|row| &data[start + row * staged.row_len..][..len]);
+            let row_len = staged.row_len;
+            let inputs = pieces(&data[start..], [0, row_len, 2 * row_len, 3 * row_len], len);
+            at_once.push(winograd.parts.len() == 1 || self.largest_squares(inputs, padded) < winograd.too_large);
             butterfly(inputs, quarters(&mut rows[..4 * len]));
             let own;
             (own, patches) = patches.split_at_mut(PATCH * tiles(P) * padded);
             for (row, to) in rows.chunks_exact(len).zip(own.chunks_exact_mut(4 * tiles(P) * padded)) {
-                let mut to = quarters(to).map(|to| to.chunks_exact_mut(padded));
-                for tile in 0..self.count {
-                    let columns = [0, 1, 2, 3].map(|column| &row[(2 * tile + column) * padded..][..padded]);
-                    butterfly(columns, to.each_mut().map(|to| to.next().unwrap_or_default()));
+                let [a, b, c, d] = quarters(to);
+                let to = a.chunks_exact_mut(padded).zip(b.chunks_exact_mut(padded));
+                let to = to.zip(c.chunks_exact_mut(padded)).zip(d.chunks_exact_mut(padded));
+                for (tile, (((a, b), c), d)) in to.take(self.count).enumerate() {
+                    let columns = pieces(&row[2 * tile * padded..], [0, padded, 2 * padded, 3 * padded], padded);
+                    butterfly(columns, [a, b, c, d]);
                 }
             }
         }
+    }
+
+    /// The largest sum of squares, or somewhat more, of what one output reads of these rows.
+    #[inline(always)]
+    fn largest_squares(self, rows: [&[i16]; 4], padded: usize) -> i64 {
+        // Of the three rows of each output row, position by position.
+        let mut sums = [[0; SIDE + KERNEL - 1]; 2];
+        for (row, positions) in rows.into_iter().enumerate() {
+            for (at, position) in positions.chunks_exact(padded).enumerate() {
+                let squares = squares(position);
+                sums[0][at] += if row < KERNEL { squares } else { 0 };
+                sums[1][at] += if row > 0 { squares } else { 0 };
+            }
+        }
+        sums.as_flattened().windows(KERNEL).map(|window| window.iter().sum()).max().unwrap_or(0)
     }
 
     /// The sums of all terms for a block of outputs: of each two squares, of the upper and the lower outputs of the tiles.
@@ -260,39 +313,45 @@ impl Strip {
         block: usize,
         squares: &mut [Square],
     ) {
-        let Scratch { patches, products, .. } = scratch;
+        let Scratch { patches, products, at_once, .. } = scratch;
         let mut patches = &patches[..];
-        for (term, squares) in terms.iter().zip(squares.chunks_exact_mut(2)) {
+        for ((term, squares), at_once) in terms.iter().zip(squares.chunks_exact_mut(2)).zip(at_once) {
             let own;
             (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
             if let Weights::Winograd(winograd) = &term.weights {
-                self.sums_of::<S, P, V>(s, winograd, own, products, block, squares);
+                let all = [0..winograd.pairs];
+                let parts = if *at_once { &all[..] } else { &winograd.parts };
+                let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
+                self.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
             }
         }
     }
 
+    /// Those of a term; `weights` are of the block and those after it.
     #[inline(always)]
     fn sums_of<S: Simd, const P: usize, const V: usize>(
         self,
         s: S,
-        winograd: &Winograd,
+        weights: &[i32],
+        parts: &[Range<usize>],
         patches: &[i16],
         products: &mut [i32],
-        block: usize,
         squares: &mut [Square],
     ) {
         let (width, tiles) = (V * S::LANES, tiles(P));
         let padded = patches.len() / (PATCH * tiles);
-        for (i, part) in winograd.parts.iter().enumerate() {
-            let pairs = part.channels.len().div_ceil(2);
-            let weights = &part.weights[block * PATCH * pairs * width..][..PATCH * pairs * width];
+        for (i, part) in parts.iter().enumerate() {
+            let mut starts = [2 * part.start; P];
+            for p in 0..P {
+                starts[p] += p * padded;
+            }
             let elements = patches.chunks_exact(tiles * padded).zip(products.chunks_exact_mut(tiles * width));
-            for ((patches, products), weights) in elements.zip(weights.chunks_exact(pairs * width)) {
-                let groups = patches.chunks_exact(P * padded).zip(products.chunks_exact_mut(P * width));
-                for (patches, products) in groups.take(self.count.div_ceil(P)) {
-                    let row = |p: usize| patches[p * padded + part.channels.start..][..2 * pairs].as_chunks().0;
+            for ((patches, products), weights) in elements.zip(weights.chunks_exact(padded / 2 * width)) {
+                let weights = &weights[part.start * width..part.end * width];
+                let several = patches.chunks_exact(P * padded).zip(products.chunks_exact_mut(P * width));
+                for (patches, products) in several.take(self.count.div_ceil(P)) {
                     let mut tile = [[s.splat(0); V]; P];
-                    s.pairs(&mut tile, std::array::from_fn(row), weights);
+                    s.pairs(&mut tile, groups(patches, starts, 2 * part.len()), weights);
                     for (tile, products) in tile.iter().zip(products.chunks_exact_mut(width)) {
                         (0..V).for_each(|v| s.store(tile[v], &mut products[v * S::LANES..]));
                     }
