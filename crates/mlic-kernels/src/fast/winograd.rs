@@ -83,7 +83,7 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
         let fits = |sum: i64| 4 * i64::from(self.max) * sum <= i64::from(i32::MAX);
         let magnitudes = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into().abs())).sum::<i64>();
         if self.outputs().all(|weights| fits(magnitudes(weights))) {
-            return Ok(Some(memory::collect(1, [0..pairs])?));
+            return Ok(Some(memory::collect(1, std::iter::once(0..pairs))?));
         }
         let (mut sums, mut more): (Vec<i64>, Vec<i64>) = (memory::zeros(self.outputs().len())?, Vec::new());
         let (mut parts, mut first) = (Vec::new(), 0);
@@ -319,8 +319,8 @@ impl Strip {
             let own;
             (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
             if let Weights::Winograd(winograd) = &term.weights {
-                let all = [0..winograd.pairs];
-                let parts = if *at_once { &all[..] } else { &winograd.parts };
+                let all = 0..winograd.pairs;
+                let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
                 let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
                 self.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
             }
@@ -342,9 +342,7 @@ impl Strip {
         let padded = patches.len() / (PATCH * tiles);
         for (i, part) in parts.iter().enumerate() {
             let mut starts = [2 * part.start; P];
-            for p in 0..P {
-                starts[p] += p * padded;
-            }
+            starts.iter_mut().enumerate().for_each(|(p, start)| *start += p * padded);
             let elements = patches.chunks_exact(tiles * padded).zip(products.chunks_exact_mut(tiles * width));
             for ((patches, products), weights) in elements.zip(weights.chunks_exact(padded / 2 * width)) {
                 let weights = &weights[part.start * width..part.end * width];
