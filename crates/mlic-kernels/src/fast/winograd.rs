@@ -118,21 +118,25 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
         let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * len)?;
         let mut are_words = true;
         for (weights, out) in weights.chunks(block * row_len).zip(out.chunks_exact_mut(len)) {
-            // Elements of some channels for all outputs of the block, so that what is written next is near.
-            let mut near = [[[0; SIDE]; TOGETHER / 2]; PATCH];
-            for first in (0..channels).step_by(TOGETHER) {
-                for (o, weights) in weights.chunks_exact(row_len).enumerate() {
-                    for (elements, near) in elements(weights, channels, first).iter().zip(&mut near) {
-                        for (pair, near) in elements.as_chunks().0.iter().zip(near) {
-                            let [a, b]: [i32; 2] = *pair;
-                            are_words &= a == i32::from(a as i16) && b == i32::from(b as i16);
-                            near[o] = a & 0xffff | b << 16;
-                        }
+            let mut kernels = [[[0; SIDE]; KERNEL * KERNEL]; 2];
+            for pair in 0..pairs {
+                for (member, kernels) in kernels.iter_mut().enumerate() {
+                    let channel = 2 * pair + member;
+                    if channel == channels {
+                        *kernels = [[0; SIDE]; KERNEL * KERNEL];
+                        continue;
+                    }
+                    for (o, weights) in weights.chunks_exact(row_len).enumerate() {
+                        kernels.iter_mut().zip(weights.chunks_exact(channels)).for_each(|(to, tap)| to[o] = tap[channel].into());
                     }
                 }
-                for (near, out) in near.iter().zip(out.chunks_exact_mut(pairs * block)) {
-                    let out = out[first / 2 * block..].chunks_exact_mut(block);
-                    near.iter().zip(out).for_each(|(near, out)| out.copy_from_slice(&near[..block]));
+                let [first, second] = [elements(&kernels[0], block), elements(&kernels[1], block)];
+                let lines = out[pair * block..].chunks_mut(pairs * block);
+                for ((a, b), line) in first.iter().zip(&second).zip(lines) {
+                    for ((to, a), b) in line[..block].iter_mut().zip(a).zip(b) {
+                        are_words &= *a == i32::from(*a as i16) && *b == i32::from(*b as i16);
+                        *to = a & 0xffff | b << 16;
+                    }
                 }
             }
         }
@@ -140,35 +144,22 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     }
 }
 
-/// Channels that are transformed together.
-const TOGETHER: usize = 8;
-
-/// `G g G^T` of the kernels `[row][column][channel]` of some channels from `first` on, zeros beyond the last one.
-fn elements<T: Copy + Into<i32>>(weights: &[T], channels: usize, first: usize) -> [[i32; TOGETHER]; PATCH] {
-    let mut taps = [[[0; TOGETHER]; KERNEL]; KERNEL];
-    for (tap, weights) in taps.as_flattened_mut().iter_mut().zip(weights.chunks_exact(channels)) {
-        tap.iter_mut().zip(&weights[first..]).for_each(|(to, w)| *to = (*w).into());
+/// `G g G^T` of the kernels of so many outputs, `[tap][output]`.
+fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize) -> [[i32; SIDE]; PATCH] {
+    let [a, b, c, d, e, f, g, h, i] = kernels;
+    let columns = [expand([a, d, g], outputs), expand([b, e, h], outputs), expand([c, f, i], outputs)];
+    let mut elements = [[0; SIDE]; PATCH];
+    for (row, elements) in elements.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *elements = expand([&columns[0][row], &columns[1][row], &columns[2][row]], outputs);
     }
-    let [upper, middle, lower] = taps;
-    let mut columns = [[[0; TOGETHER]; 4]; KERNEL];
-    for (column, to) in columns.iter_mut().enumerate() {
-        *to = expand([&upper[column], &middle[column], &lower[column]]);
-    }
-    let [left, middle, right] = columns;
-    let mut out = [[[0; TOGETHER]; 4]; 4];
-    for (row, to) in out.iter_mut().enumerate() {
-        *to = expand([&left[row], &middle[row], &right[row]]);
-    }
-    let mut elements = [[0; TOGETHER]; PATCH];
-    elements.copy_from_slice(out.as_flattened());
     elements
 }
 
-/// G times vectors.
+/// G times vectors, of which so many are of interest.
 #[inline(always)]
-fn expand([a, b, c]: [&[i32; TOGETHER]; KERNEL]) -> [[i32; TOGETHER]; 4] {
-    let mut out = [[0; TOGETHER]; 4];
-    for i in 0..TOGETHER {
+fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize) -> [[i32; SIDE]; 4] {
+    let mut out = [[0; SIDE]; 4];
+    for i in 0..outputs.min(SIDE) {
         let (ends, middle) = (a[i] + c[i], b[i]);
         (out[0][i], out[1][i], out[2][i], out[3][i]) = (2 * a[i], ends + middle, ends - middle, 2 * c[i]);
     }
