@@ -302,6 +302,7 @@ impl Ops for IntegerOps<'_> {
 /// The entropy model of one image on this CPU.
 pub struct IntegerSession<'m> {
     model: &'m Model,
+    kernels: Kernels,
     size: LatentSize,
     entropy: EntropyModel<'m, IntegerOps<'m>>,
 }
@@ -322,8 +323,9 @@ impl<'m> IntegerSession<'m> {
         let need = height * width * model.config().hyper;
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
+        let kernels = packed.kernels();
         let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, packed, quality), &z)?;
-        Ok(Self { model, size, entropy })
+        Ok(Self { model, kernels, size, entropy })
     }
 }
 
@@ -332,7 +334,10 @@ impl EntropySession for IntegerSession<'_> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let scales = &gaussian.scale.data;
-        let scale_indices = memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?;
+        let scale_indices = match self.kernels {
+            Kernels::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
+            Kernels::Fast(isa) => fast::scale_indices(isa, thresholds, scales)?,
+        };
         Ok(PassParameters { means: memory::copy(&gaussian.mean.data)?, scale_indices })
     }
 

@@ -9,6 +9,7 @@ use mlic_core::checkerboard::Parity;
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
+use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
 use mlic_model::model::LayerView;
@@ -251,6 +252,20 @@ fn shifts_of_every_size() {
                 let packed = layer.packed(isa, &vec![2047; channels.len()]);
                 assert_same(isa, &fast::layer(&packed, &layer.view(), &tables, &refs, Positions::All).unwrap(), &expected);
             }
+        }
+    }
+}
+
+/// Scales below, at and above every threshold, whole vectors of them and not.
+#[test]
+fn scale_indices() {
+    let thresholds: Vec<i32> = (0..63).map(|i| 450 + (i * i * i) * 500).collect();
+    let ends = [i32::MIN, -1, 0, (1 << 27) - 1, i32::MAX];
+    let scales: Vec<i32> = thresholds.iter().flat_map(|t| [t - 1, *t, t + 1]).chain(ends).collect();
+    for scales in [&scales[..], &scales[..7], &scales[..0], &scales.repeat(50)] {
+        let expected: Vec<u8> = scales.iter().map(|s| scale_index(&thresholds, *s)).collect();
+        for isa in isas() {
+            assert_eq!(fast::scale_indices(isa, &thresholds, scales).unwrap(), expected, "{}", isa.name());
         }
     }
 }
