@@ -81,7 +81,9 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     fn parts(&self) -> Result<Option<Vec<Range<usize>>>, OutOfMemory> {
         let pairs = self.channels.div_ceil(2);
         let fits = |sum: i64| 4 * i64::from(self.max) * sum <= i64::from(i32::MAX);
-        let magnitudes = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into().abs())).sum::<i64>();
+        // In 32 bits as far as they hold it, which is what vector code is faster at.
+        let sum = |weights: &[T]| weights.iter().map(|w| (*w).into().abs()).sum::<i32>();
+        let magnitudes = |weights: &[T]| weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum::<i64>();
         if self.outputs().all(|weights| fits(magnitudes(weights))) {
             return Ok(Some(memory::collect(1, std::iter::once(0..pairs))?));
         }
@@ -118,24 +120,28 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
         let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * len)?;
         let mut are_words = true;
         for (weights, out) in weights.chunks(block * row_len).zip(out.chunks_exact_mut(len)) {
-            let mut kernels = [[[0; SIDE]; KERNEL * KERNEL]; 2];
-            for pair in 0..pairs {
-                for (member, kernels) in kernels.iter_mut().enumerate() {
-                    let channel = 2 * pair + member;
-                    if channel == channels {
-                        *kernels = [[0; SIDE]; KERNEL * KERNEL];
-                        continue;
-                    }
-                    for (o, weights) in weights.chunks_exact(row_len).enumerate() {
-                        kernels.iter_mut().zip(weights.chunks_exact(channels)).for_each(|(to, tap)| to[o] = tap[channel].into());
+            let mut kernels = [[[0; SIDE]; KERNEL * KERNEL]; TOGETHER];
+            let (mut first, mut second) = ([[0; SIDE]; PATCH], [[0; SIDE]; PATCH]);
+            for channel in (0..channels).step_by(TOGETHER) {
+                let count = TOGETHER.min(channels - channel);
+                for (o, weights) in weights.chunks_exact(row_len).enumerate() {
+                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
+                        let weights = &weights[channel..channel + count];
+                        kernels.iter_mut().zip(weights).for_each(|(to, w)| to[tap][o] = (*w).into());
                     }
                 }
-                let [first, second] = [elements(&kernels[0], block), elements(&kernels[1], block)];
-                let lines = out[pair * block..].chunks_mut(pairs * block);
-                for ((a, b), line) in first.iter().zip(&second).zip(lines) {
-                    for ((to, a), b) in line[..block].iter_mut().zip(a).zip(b) {
-                        are_words &= *a == i32::from(*a as i16) && *b == i32::from(*b as i16);
-                        *to = a & 0xffff | b << 16;
+                // Beyond the last channel.
+                kernels[count..].iter_mut().for_each(|kernels| *kernels = [[0; SIDE]; KERNEL * KERNEL]);
+                let pairs_from = kernels.as_chunks().0.iter().zip(channel / 2..pairs);
+                for ([a, b], pair) in pairs_from {
+                    elements(a, block, &mut first);
+                    elements(b, block, &mut second);
+                    let lines = out[pair * block..].chunks_mut(pairs * block);
+                    for ((a, b), line) in first.iter().zip(&second).zip(lines) {
+                        for ((to, a), b) in line[..block].iter_mut().zip(a).zip(b) {
+                            are_words &= *a == i32::from(*a as i16) && *b == i32::from(*b as i16);
+                            *to = a & 0xffff | b << 16;
+                        }
                     }
                 }
             }
@@ -144,26 +150,27 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     }
 }
 
+/// Channels whose kernels are put in the order of outputs together.
+const TOGETHER: usize = 8;
+
 /// `G g G^T` of the kernels of so many outputs, `[tap][output]`.
-fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize) -> [[i32; SIDE]; PATCH] {
+fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize, to: &mut [[i32; SIDE]; PATCH]) {
     let [a, b, c, d, e, f, g, h, i] = kernels;
-    let columns = [expand([a, d, g], outputs), expand([b, e, h], outputs), expand([c, f, i], outputs)];
-    let mut elements = [[0; SIDE]; PATCH];
-    for (row, elements) in elements.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *elements = expand([&columns[0][row], &columns[1][row], &columns[2][row]], outputs);
+    let mut columns = [[[0; SIDE]; 4]; KERNEL];
+    let taps = [[a, d, g], [b, e, h], [c, f, i]];
+    columns.iter_mut().zip(taps).for_each(|(column, taps)| expand(taps, outputs, column));
+    for (row, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
+        expand([&columns[0][row], &columns[1][row], &columns[2][row]], outputs, to);
     }
-    elements
 }
 
-/// G times vectors, of which so many are of interest.
+/// G times vectors, of which so many elements are of interest.
 #[inline(always)]
-fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize) -> [[i32; SIDE]; 4] {
-    let mut out = [[0; SIDE]; 4];
+fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize, to: &mut [[i32; SIDE]; 4]) {
     for i in 0..outputs.min(SIDE) {
         let (ends, middle) = (a[i] + c[i], b[i]);
-        (out[0][i], out[1][i], out[2][i], out[3][i]) = (2 * a[i], ends + middle, ends - middle, 2 * c[i]);
+        (to[0][i], to[1][i], to[2][i], to[3][i]) = (2 * a[i], ends + middle, ends - middle, 2 * c[i]);
     }
-    out
 }
 
 /// Working memory of one thread.
