@@ -5,6 +5,8 @@
 // MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
 // MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
 // MLIC_EMULATOR_PROCESSORS=132   multiprocessors: tiles of layers depend on them
+// MLIC_EMULATOR_CUBIN=209        error that loading machine code gives
+// MLIC_EMULATOR_PTX=222          error that loading PTX gives
 #include "emulator.h"
 
 #include "../kernels/exact.cu"
@@ -173,7 +175,11 @@ API cuEventQuery(void *) { return 0; }
 API cuEventSynchronize(void *) { return 0; }
 API cuEventElapsedTime(float *f, void *, void *) { return *f = 0, 0; }
 API cuEventDestroy_v2(void *) { return 0; }
-API cuModuleLoadData(void **m, const void *image) { return *m = &module_, image && *(const char *)image ? 0 : 200; }
+API cuModuleLoadData(void **m, const void *image) {
+    const char *bytes = (const char *)image;
+    if (!bytes || !*bytes) return 200;
+    return *m = &module_, (int)setting(*bytes == 0x7F ? "MLIC_EMULATOR_CUBIN" : "MLIC_EMULATOR_PTX", 0);
+}
 API cuModuleUnload(void *) { return 0; }
 API cuModuleGetFunction(void **f, void *, const char *name) {
     for (const Kernel &k : KERNELS)

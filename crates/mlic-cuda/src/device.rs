@@ -19,7 +19,7 @@ use crate::args::{
     AddArgs, FillArgs, GainArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SamplesArgs,
     SquaresArgs, WindowArgs,
 };
-use crate::images;
+use crate::images::{self, Image};
 use crate::layer::Tile;
 use crate::measure::Profile;
 
@@ -121,7 +121,7 @@ fn driver_version() -> Result<i32, BackendError> {
 }
 
 impl Device {
-    /// Opens a GPU and loads the image made for it; `without_mma`, one that multiplies with `dp4a`.
+    /// Opens a GPU and loads the first image made for it that the driver takes; `without_mma`, one that multiplies with `dp4a`.
     ///
     /// # Errors
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no such device, no image for it.
@@ -142,15 +142,22 @@ impl Device {
             return Err(unavailable("the device cannot read memory of the host"));
         }
         let name = context.name().map_err(failed("the device does not tell its name"))?;
-        let image = images::choose(capability, without_mma)
-            .ok_or_else(|| unavailable(format!("no kernels for {name}, compute capability {}.{}", capability.0, capability.1)))?;
         let stream = context.new_stream().map_err(failed("no stream"))?;
         let number = |which| context.attribute(which).map(|n| n.max(0) as usize).map_err(failed("the device"));
         let multiprocessors = number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let shared_limit = number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let functions = load(&context, image, shared_limit).map_err(failed("the kernels do not load"))?;
+        let [major, minor] = [capability.0, capability.1];
+        let (image, functions, refused) =
+            load_first(&context, images::choices(capability, without_mma), shared_limit).map_err(|why| {
+                if why.is_empty() {
+                    unavailable(format!("no kernels for {name}, compute capability {major}.{minor}"))
+                } else {
+                    unavailable(format!("the kernels do not load: {why}"))
+                }
+            })?;
+        let instead = if refused.is_empty() { refused } else { format!(" (refused: {refused})") };
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
-        let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
+        let description = format!("{name}, sm_{major}{minor}, image {}{instead}, driver for CUDA {driver}", image.name);
         let has_mma = image.has_mma;
         Ok(Self {
             stream,
@@ -334,7 +341,39 @@ impl Device {
     }
 }
 
-fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
+/// Whether the driver cannot take an image, and may take another: a Tegra driver of CUDA 11.4 need not know machine code of a later compiler.
+const fn is_refusal(error: DriverError) -> bool {
+    matches!(
+        error.0,
+        sys::CUresult::CUDA_ERROR_INVALID_IMAGE
+            | sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+            | sys::CUresult::CUDA_ERROR_INVALID_PTX
+            | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | sys::CUresult::CUDA_ERROR_NOT_SUPPORTED
+    )
+}
+
+/// The first image that the driver takes, its kernels, and what the driver said to those before; that alone, where it takes none.
+fn load_first(
+    context: &Arc<CudaContext>,
+    images: impl Iterator<Item = &'static Image>,
+    shared_limit: usize,
+) -> Result<(&'static Image, Vec<CudaFunction>, String), String> {
+    let mut said = Vec::new();
+    for image in images {
+        let error = match load(context, image, shared_limit) {
+            Ok(functions) => return Ok((image, functions, said.join(", "))),
+            Err(error) => error,
+        };
+        said.push(format!("{}: {}", image.name, describe(error)));
+        if !is_refusal(error) {
+            break;
+        }
+    }
+    Err(said.join(", "))
+}
+
+fn load(context: &Arc<CudaContext>, image: &Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
     let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_IMAGE);
     let mut bytes = image.bytes().ok_or(invalid)?;
     bytes.push(0); // PTX is a C string
