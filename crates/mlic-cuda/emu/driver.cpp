@@ -65,8 +65,13 @@ const Kernel KERNELS[] = {
     WAITS(mlic_window_attention, WindowArgs, 128),
 };
 
-// Of dynamic shared memory of a block, as an Xavier has it.
-constexpr int SHARED_LIMIT = 96 << 10;
+// A kernel of a module that was loaded, and the most dynamic shared memory that it may have: more than the default it must be given.
+constexpr unsigned SHARED_DEFAULT = 48 << 10;
+struct Function {
+    const Kernel *kernel;
+    unsigned shared;
+};
+using Module = std::vector<Function>;
 
 struct Launch {
     const Kernel *kernel;
@@ -79,7 +84,7 @@ using Graph = std::vector<Launch>;
 std::mutex lock;
 std::map<void *, size_t> allocated;
 size_t in_use = 0;
-int context, module_, event;
+int context, event;
 
 // Work is done when it is queued; only recording depends on the stream.
 struct Stream {
@@ -94,6 +99,19 @@ int unless_recording(void *stream) { return recording(stream) ? 900 : 0; }
 size_t setting(const char *name, size_t otherwise) {
     const char *text = getenv(name);
     return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+int capability() { return (int)setting("MLIC_EMULATOR_CAPABILITY", 87); }
+
+// The most shared memory that a block can be given, by the CUDA C++ Programming Guide.
+unsigned shared_limit() {
+    switch (capability()) {
+    case 72: return 96 << 10;
+    case 75: return 64 << 10;
+    case 80: case 87: return 163 << 10;
+    case 90: case 100: case 103: case 110: return 227 << 10;
+    default: return 99 << 10; // 8.6, 8.9, 12.x
+    }
 }
 
 int allocate(void **p, size_t n) {
@@ -130,15 +148,15 @@ API cuDeviceGet(int *d, int ordinal) { return *d = ordinal, ordinal < (int)setti
 API cuDeviceGetName(char *s, int n, int) { return snprintf(s, (size_t)n, "emulated"), 0; }
 API cuDeviceTotalMem_v2(size_t *n, int) { return *n = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30), 0; }
 API cuDeviceGetAttribute(int *v, int attribute, int) {
-    const int capability = (int)setting("MLIC_EMULATOR_CAPABILITY", 87);
     switch (attribute) {
-    case 75: *v = capability / 10; break;
-    case 76: *v = capability % 10; break;
+    case 75: *v = capability() / 10; break;
+    case 76: *v = capability() % 10; break;
     case 19: *v = 1; break; // host memory can be mapped
     case 16: *v = (int)setting("MLIC_EMULATOR_PROCESSORS", 1); break;
     case 10: *v = 32; break;
     case 1: *v = 1024; break;
-    case 97: *v = SHARED_LIMIT; break;
+    case 8: *v = SHARED_DEFAULT; break;
+    case 97: *v = (int)shared_limit(); break;
     default: *v = 0; // no memory pools
     }
     return 0;
@@ -178,19 +196,31 @@ API cuEventDestroy_v2(void *) { return 0; }
 API cuModuleLoadData(void **m, const void *image) {
     const char *bytes = (const char *)image;
     if (!bytes || !*bytes) return 200;
-    return *m = &module_, (int)setting(*bytes == 0x7F ? "MLIC_EMULATOR_CUBIN" : "MLIC_EMULATOR_PTX", 0);
+    if (const int error = (int)setting(*bytes == 0x7F ? "MLIC_EMULATOR_CUBIN" : "MLIC_EMULATOR_PTX", 0)) return error;
+    auto *module = new Module;
+    for (const Kernel &k : KERNELS) module->push_back({&k, SHARED_DEFAULT});
+    return *m = module, 0;
 }
-API cuModuleUnload(void *) { return 0; }
-API cuModuleGetFunction(void **f, void *, const char *name) {
-    for (const Kernel &k : KERNELS)
-        if (!strcmp(k.name, name)) return *f = (void *)&k, 0;
+API cuModuleUnload(void *m) { return delete (Module *)m, 0; }
+API cuModuleGetFunction(void **f, void *m, const char *name) {
+    for (Function &function : *(Module *)m)
+        if (!strcmp(function.kernel->name, name)) return *f = &function, 0;
     return 500;
 }
-API cuFuncSetAttribute(void *, int, int bytes) { return bytes > SHARED_LIMIT; }
+API cuFuncSetAttribute(void *f, int attribute, int value) {
+    switch (attribute) {
+    case 8:
+        if (value < 0 || (unsigned)value > shared_limit()) return 1;
+        return ((Function *)f)->shared = (unsigned)value, 0;
+    case 9: return value < -1 || value > 100; // percent of the first cache
+    default: return 1;
+    }
+}
 API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
                    void **p, void **) {
-    const Kernel &kernel = *(const Kernel *)f;
-    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535 || shared > SHARED_LIMIT) return 1;
+    const auto &[listed, most] = *(const Function *)f;
+    const Kernel &kernel = *listed;
+    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535 || shared > most) return 1;
     std::lock_guard guard(lock);
     if (Graph *graph = recording(stream)) {
         const char *argument = (const char *)p[0];
