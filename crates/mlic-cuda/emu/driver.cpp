@@ -81,20 +81,23 @@ struct Launch {
 };
 using Graph = std::vector<Launch>;
 
+// CUDA_KERNEL_NODE_PARAMS
+struct NodeParameters {
+    const Function *function;
+    Dim grid, block;
+    unsigned shared;
+    void **arguments, **extra;
+};
+
+bool can_launch(const Kernel &kernel, Dim grid, Dim block, unsigned shared, unsigned most) {
+    const bool has_all = grid.x && grid.y && grid.z && block.x;
+    return has_all && block.x * block.y * block.z <= kernel.threads && !(grid.x >> 31) && grid.y <= 65535 && grid.z <= 65535 && shared <= most;
+}
+
 std::mutex lock;
 std::map<void *, size_t> allocated;
 size_t in_use = 0;
-int context, event;
-
-// Work is done when it is queued; only recording depends on the stream.
-struct Stream {
-    Graph *recording = nullptr;
-};
-Graph *&recording(void *stream) {
-    static Graph *none = nullptr;
-    return stream ? ((Stream *)stream)->recording : none;
-}
-int unless_recording(void *stream) { return recording(stream) ? 900 : 0; }
+int context, event, stream; // without state: work is done when it is queued
 
 size_t setting(const char *name, size_t otherwise) {
     const char *text = getenv(name);
@@ -180,12 +183,12 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
     *total = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30);
     return *free = *total - in_use, 0;
 }
-API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *stream) { return memcpy((void *)d, s, n), unless_recording(stream); }
-API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) { return memcpy(d, (void *)s, n), unless_recording(stream); }
-API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { return memcpy((void *)d, (void *)s, n), unless_recording(stream); }
-API cuStreamCreate(void **s, unsigned) { return *s = new Stream, 0; }
-API cuStreamDestroy_v2(void *s) { return delete (Stream *)s, 0; }
-API cuStreamSynchronize(void *s) { return unless_recording(s); }
+API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *) { return memcpy((void *)d, s, n), 0; }
+API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *) { return memcpy(d, (void *)s, n), 0; }
+API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *) { return memcpy((void *)d, (void *)s, n), 0; }
+API cuStreamCreate(void **s, unsigned) { return *s = &stream, 0; }
+API cuStreamDestroy_v2(void *) { return 0; }
+API cuStreamSynchronize(void *) { return 0; }
 API cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 API cuEventCreate(void **e, unsigned) { return *e = &event, 0; }
 API cuEventRecord(void *, void *) { return 0; }
@@ -216,32 +219,30 @@ API cuFuncSetAttribute(void *f, int attribute, int value) {
     default: return 1;
     }
 }
-API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
-                   void **p, void **) {
-    const auto &[listed, most] = *(const Function *)f;
-    const Kernel &kernel = *listed;
-    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535 || shared > most) return 1;
+API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *, void **p,
+                   void **) {
+    const auto &[kernel, most] = *(const Function *)f;
+    if (!can_launch(*kernel, {gx, gy, gz}, {bx, by, bz}, shared, most)) return 1;
     std::lock_guard guard(lock);
-    if (Graph *graph = recording(stream)) {
-        const char *argument = (const char *)p[0];
-        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, shared, {argument, argument + kernel.argument_size}});
-        return 0;
-    }
-    return kernel.run({gx, gy, gz}, {bx, by, bz}, shared, p[0]);
+    return kernel->run({gx, gy, gz}, {bx, by, bz}, shared, p[0]);
 }
-API cuStreamBeginCapture_v2(void *stream, int) { return !stream || recording(stream) ? 901 : (recording(stream) = new Graph, 0); }
-API cuStreamEndCapture(void *stream, void **graph) {
-    if (!recording(stream)) return 901;
-    *graph = std::exchange(recording(stream), nullptr);
-    return 0;
+// Nothing captures a stream: a graph is made node by node, and each is behind the one before.
+API cuGraphCreate(void **graph, unsigned) { return *graph = new Graph, 0; }
+API cuGraphAddKernelNode(void **node, void *g, void *const *dependencies, size_t count, const NodeParameters *n) {
+    auto &graph = *(Graph *)g;
+    const auto &[kernel, most] = *n->function;
+    if (!can_launch(*kernel, n->grid, n->block, n->shared, most)) return 1;
+    if (count != !graph.empty() || (count && dependencies[0] != (void *)graph.size())) return 801;
+    const char *argument = (const char *)n->arguments[0];
+    graph.push_back({kernel, n->grid, n->block, n->shared, {argument, argument + kernel->argument_size}});
+    return *node = (void *)graph.size(), 0;
 }
-API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = graph, 0; }
-API cuGraphUpload(void *, void *) { return 0; }
+API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = new Graph(*(const Graph *)graph), 0; }
+API cuGraphDestroy(void *graph) { return delete (Graph *)graph, 0; }
 API cuGraphLaunch(void *executable, void *) {
     std::lock_guard guard(lock);
     for (const Launch &l : *(const Graph *)executable)
         if (const int error = l.kernel->run(l.grid, l.block, l.shared, l.argument.data())) return error;
     return 0;
 }
-API cuGraphExecDestroy(void *) { return 0; }
-API cuGraphDestroy(void *graph) { return delete (Graph *)graph, 0; }
+API cuGraphExecDestroy(void *executable) { return delete (Graph *)executable, 0; }

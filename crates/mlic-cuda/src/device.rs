@@ -6,12 +6,14 @@
 //! neither integer matrix instructions nor the devices that this backend is for.
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
@@ -82,6 +84,8 @@ pub(crate) fn describe(error: DriverError) -> String {
 pub(crate) struct Device {
     stream: Arc<CudaStream>,
     functions: Vec<CudaFunction>,
+    /// Where kernels go instead of the stream while they are recorded.
+    recording: Arc<Mutex<Option<Recording>>>,
     /// Name, compute capability, image and driver.
     pub(crate) description: String,
     /// Compute capability.
@@ -162,6 +166,7 @@ impl Device {
         Ok(Self {
             stream,
             functions,
+            recording: Arc::default(),
             description,
             capability,
             has_mma,
@@ -174,7 +179,19 @@ impl Device {
 
     /// The same GPU with a stream of its own.
     pub(crate) fn fork(&self) -> Result<Self, DriverError> {
-        Ok(Self { stream: self.stream.context().new_stream()?, ..self.clone() })
+        Ok(Self { stream: self.stream.context().new_stream()?, recording: Arc::default(), ..self.clone() })
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Option<Recording>> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the context that of this thread, for anything but kernels: while these are recorded, it is refused.
+    fn bind(&self) -> Result<(), DriverError> {
+        if self.recording().is_some() {
+            return Err(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
+        }
+        self.stream.context().bind_to_thread()
     }
 
     /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
@@ -215,6 +232,11 @@ impl Device {
         };
         debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
         let start = || {
+            if let Some(recording) = &mut *self.recording() {
+                self.stream.context().bind_to_thread()?;
+                // SAFETY: as below, wherever the graph is launched.
+                return unsafe { recording.add(function, config, argument) };
+            }
             let mut launch = self.stream.launch_builder(function);
             // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
             // addresses are in it: that is the caller's promise.
@@ -263,16 +285,19 @@ impl Device {
 
     /// A mark behind all work so far.
     pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
+        self.bind()?;
         self.stream.record_event(None)
     }
 
     /// Work from now on waits for a mark of another stream.
     pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), DriverError> {
+        self.bind()?;
         self.stream.wait(mark)
     }
 
     /// Waits until all work is done.
     pub(crate) fn synchronize(&self) -> Result<(), DriverError> {
+        self.bind()?;
         self.stream.synchronize()
     }
 
@@ -298,7 +323,7 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at the address, which no other stream uses.
     pub(crate) unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the caller's promise; `bytes` are not used any more after the wait.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }?;
         self.synchronize()
@@ -310,7 +335,7 @@ impl Device {
     /// There is device memory of at least this size at the address, which no other stream uses, and `from` is kept, and not written to, until a mark
     /// behind this is reached.
     pub(crate) unsafe fn send<T: bytemuck::Pod>(&self, from: &Pinned<T>, bytes: usize, address: u64) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the device does not write what the host may write.
         let all: &[u8] = bytemuck::cast_slice(unsafe { from.as_slice() });
         let bytes = all.get(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
@@ -323,7 +348,7 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at the address, and `to` is kept, and not looked at, until a mark behind this is reached.
     pub(crate) unsafe fn fetch(&self, address: u64, bytes: usize, to: &mut Pinned<u8>) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: no earlier copy uses it: the caller waited before it took the memory again.
         let to = unsafe { to.as_mut_slice() }.get_mut(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
         // SAFETY: the caller's promise.
@@ -335,7 +360,7 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at both addresses, kept until a mark behind this is reached; they do not overlap.
     pub(crate) unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the caller's promise.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
     }
@@ -406,8 +431,71 @@ impl Drop for Memory {
     }
 }
 
+/// Kernels on their way into a graph, each behind the one before. Not a capture of the stream, which would fail when another part of the program
+/// waits for the device meanwhile.
+struct Recording {
+    context: Arc<CudaContext>,
+    graph: sys::CUgraph,
+    last: Option<sys::CUgraphNode>,
+}
+
+// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+unsafe impl Send for Recording {}
+
+impl Recording {
+    fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
+        context.bind_to_thread()?;
+        let mut graph = ptr::null_mut();
+        // SAFETY: the driver writes a handle, which is destroyed in `drop`.
+        unsafe { sys::cuGraphCreate(&raw mut graph, 0) }.result()?;
+        Ok(Self { context: Arc::clone(context), graph, last: None })
+    }
+
+    /// Appends a kernel. The context is that of this thread.
+    ///
+    /// # Safety
+    /// The kernel takes one argument, of this type. For its addresses, what [`Device::launch`] says holds at every launch of the graph.
+    unsafe fn add<A: DeviceRepr>(
+        &mut self,
+        kernel: &CudaFunction,
+        config: LaunchConfig,
+        argument: &A,
+    ) -> Result<(), DriverError> {
+        let mut arguments = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
+        let node = sys::CUDA_KERNEL_NODE_PARAMS {
+            func: kernel.cu_function(),
+            gridDimX: config.grid_dim.0,
+            gridDimY: config.grid_dim.1,
+            gridDimZ: config.grid_dim.2,
+            blockDimX: config.block_dim.0,
+            blockDimY: config.block_dim.1,
+            blockDimZ: config.block_dim.2,
+            sharedMemBytes: config.shared_mem_bytes,
+            kernelParams: arguments.as_mut_ptr(),
+            extra: ptr::null_mut(),
+        };
+        let (before, mut added) = (self.last.as_slice(), ptr::null_mut());
+        // SAFETY: the driver copies the argument, and does not write to it; the node before is of this graph.
+        unsafe { sys::cuGraphAddKernelNode(&raw mut added, self.graph, before.as_ptr(), before.len(), &raw const node) }
+            .result()?;
+        self.last = Some(added);
+        Ok(())
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        // SAFETY: created in `new`, destroyed once; what was made of it has all that it needs.
+        self.context.record_err(unsafe { result::graph::destroy(self.graph) });
+    }
+}
+
 /// Work that was recorded, to be done again: the same kernels with the same arguments.
-pub(crate) struct Graph(CudaGraph);
+pub(crate) struct Graph {
+    executable: sys::CUgraphExec,
+    stream: Arc<CudaStream>,
+}
 
 // SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
 unsafe impl Send for Graph {}
@@ -418,20 +506,36 @@ impl Graph {
     /// # Safety
     /// The memory that it was recorded with is still there, and used by nothing else until a mark behind this is reached.
     pub(crate) unsafe fn launch(&mut self) -> Result<(), DriverError> {
-        self.0.launch()
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::graph::launch(self.executable, self.stream.cu_stream()) }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let context = self.stream.context();
+        context.record_err(context.bind_to_thread());
+        // SAFETY: made in `record`, destroyed once; the driver waits for work that uses it.
+        context.record_err(unsafe { result::graph::exec_destroy(self.executable) });
     }
 }
 
 impl Device {
     /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller has the stream for itself.
     pub(crate) fn record<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Result<Graph, E>, DriverError> {
-        self.stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
+        let recording = Recording::new(self.stream.context())?;
+        *self.recording() = Some(recording);
         let result = work();
-        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let recording = self.recording().take();
         if let Err(error) = result {
             return Ok(Err(error));
         }
-        graph?.map(|graph| Ok(Graph(graph))).ok_or(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED))
+        let recording = recording.ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        self.bind()?;
+        // SAFETY: the graph is complete, and used by this thread alone.
+        let executable = unsafe { result::graph::instantiate(recording.graph, sys::CUgraphInstantiate_flags(0)) }?;
+        Ok(Ok(Graph { executable, stream: Arc::clone(&self.stream) }))
     }
 }
 
@@ -494,5 +598,54 @@ impl<T> Drop for Pinned<T> {
         self.context.record_err(self.context.bind_to_thread());
         // SAFETY: allocated in `new`; the context is alive.
         self.context.record_err(unsafe { result::free_host(self.pointer.cast()) });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use mlic_backend::contract::is_required;
+
+    use super::*;
+
+    /// None, said so, where there is none and none is required.
+    pub(crate) fn device() -> Option<Arc<Device>> {
+        match Device::open(0, false) {
+            Ok(device) => Some(Arc::new(device)),
+            Err(error) if is_required("cuda") => panic!("{error}"),
+            Err(error) => {
+                eprintln!("not run: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_are_recorded_in_order_and_nothing_else_is() {
+        let Some(device) = device() else { return };
+        let memory = device.upload(&[0; 16]).unwrap();
+        let fill = |value| {
+            // SAFETY: the memory has two words.
+            unsafe { device.launch_elements(&FILL, 2, &FillArgs { out: memory.address, value, count: 2 }) }
+        };
+        let get = || {
+            let mut pinned = Pinned::<u8>::new(&device, 16).unwrap();
+            // SAFETY: the memory has 16 bytes, and is looked at after the wait.
+            unsafe {
+                device.fetch(memory.address, 16, &mut pinned).unwrap();
+                device.synchronize().unwrap();
+                pinned.as_slice().to_vec()
+            }
+        };
+        let mut graph = device.record(|| fill(0x0101_0101_0101_0101).and_then(|()| fill(u64::MAX))).unwrap().unwrap();
+        assert_eq!(get(), [0; 16], "recorded kernels do not run");
+        for _ in 0..2 {
+            fill(7).unwrap();
+            // SAFETY: the memory is there, and the device is waited for before it is used.
+            unsafe { graph.launch() }.unwrap();
+            assert_eq!(get(), [255; 16]);
+        }
+        let refused = device.record(|| fill(7).and_then(|()| device.synchronize())).unwrap().map(drop);
+        assert_eq!(refused, Err(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED)));
+        assert_eq!(get(), [255; 16], "what was recorded in vain does not run");
     }
 }

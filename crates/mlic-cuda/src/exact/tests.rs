@@ -1,10 +1,11 @@
 //! Random integer syntheses against the definition: every kernel size, epilogue, weight width and shuffle, with extreme values.
 
-use mlic_backend::contract::{Random, is_required};
+use mlic_backend::contract::Random;
 use mlic_kernels::reference;
 use mlic_model::parameters::{LayerParameters, QuantizerParameters};
 
 use super::*;
+use crate::device::tests::device;
 use crate::layer::Tile;
 use crate::measure::Profile;
 
@@ -124,18 +125,6 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
     m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
     let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
-}
-
-/// None, said so, where there is none and none is required.
-fn device() -> Option<Arc<Device>> {
-    match Device::open(0, false) {
-        Ok(device) => Some(Arc::new(device)),
-        Err(error) if is_required("cuda") => panic!("{error}"),
-        Err(error) => {
-            eprintln!("not run: {error}");
-            None
-        }
-    }
 }
 
 /// The device with blocks as they are chosen, and with others wherever they are possible.
