@@ -7,7 +7,10 @@
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 use std::ffi::c_void;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -124,6 +127,16 @@ fn driver_version() -> Result<i32, BackendError> {
     Ok(version)
 }
 
+/// Where a program gets memory of a Jetson's GPU.
+const TEGRA_MEMORY: &str = "/dev/nvmap";
+
+/// That this process cannot open a file which is there, and what helps: the driver itself then says that there is no device.
+fn closed(path: &Path) -> Option<String> {
+    let error = OpenOptions::new().read(true).write(true).open(path).err()?;
+    (error.kind() != ErrorKind::NotFound)
+        .then(|| format!("{} cannot be opened ({error}): is the user in the groups video and render?", path.display()))
+}
+
 impl Device {
     /// Opens a GPU and loads the first image made for it that the driver takes; `without_mma`, one that multiplies with `dp4a`.
     ///
@@ -132,7 +145,11 @@ impl Device {
     pub(crate) fn open(ordinal: usize, without_mma: bool) -> Result<Self, BackendError> {
         let version = driver_version()?;
         let failed = |what: &'static str| move |e: DriverError| unavailable(format!("{what}: {}", describe(e)));
-        result::init().map_err(failed("the driver does not start"))?;
+        let unreachable = || closed(Path::new(TEGRA_MEMORY)).filter(|_| cfg!(all(target_os = "linux", target_arch = "aarch64")));
+        result::init().map_err(|e| {
+            let why = unreachable().map_or_else(String::new, |why| format!("; {why}"));
+            unavailable(format!("the driver does not start: {}{why}", describe(e)))
+        })?;
         let count = CudaContext::device_count().map_err(failed("the driver does not list its devices"))?;
         if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
             return Err(unavailable(format!("there is no CUDA device {ordinal}: the driver has {count}")));
@@ -617,6 +634,19 @@ pub(crate) mod tests {
                 None
             }
         }
+    }
+
+    #[test]
+    fn a_device_file_that_cannot_be_opened_is_named() {
+        let folder = std::env::temp_dir();
+        let file = folder.join(format!("mlic-cuda-closed-{}", std::process::id()));
+        assert_eq!(closed(&file), None, "what is not there is no reason");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(closed(&file), None);
+        std::fs::remove_file(&file).unwrap();
+        // A folder can be opened for writing by nobody, whatever its permissions.
+        let why = closed(&folder).unwrap();
+        assert!(why.contains("cannot be opened") && why.contains("groups video and render"), "{why}");
     }
 
     #[test]
