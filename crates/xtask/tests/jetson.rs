@@ -6,6 +6,7 @@ use xtask::jetson::archive::Release;
 use xtask::jetson::build::selection;
 use xtask::jetson::check::differences;
 use xtask::jetson::elf::{self, depends, parse};
+use xtask::jetson::{Options, SHIPPED};
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(xtask::root().join(path)).unwrap()
@@ -103,4 +104,14 @@ fn programs_are_built_with_their_default_features() {
     }
     assert!(!selected.contains("embedded-model") && !selected.contains("builder"), "{selected}");
     assert!(selection(&json!({ "packages": [] })).is_err());
+}
+
+#[test]
+fn options_are_read() {
+    let parse = |args: &[&str]| Options::parse(args.iter().map(|arg| (*arg).to_owned()));
+    let default = parse(&[]).unwrap();
+    assert!(!default.environment && default.profile == SHIPPED && default.output.ends_with("target/jetson"));
+    assert_eq!(parse(&["--environment"]).unwrap(), Options { environment: true, ..default });
+    assert!(parse(&["--profile"]).unwrap_err().contains("needs a value"));
+    assert!(parse(&["--target"]).unwrap_err().contains("not an option"));
 }
