@@ -29,7 +29,10 @@ fn documents_name_the_packages_as_they_are() {
     assert!(document.contains(&format!("`mlic-rootfs-overlay_{version}_arm64.tar.gz`")));
     let (upstream, revision) = version.rsplit_once('-').unwrap();
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
-    assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz")));
+    assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz;subdir=${{BP}}\"")));
+    // Where that unpacks it, before styhead and since.
+    let sources: Vec<&str> = recipe.lines().filter_map(|line| line.strip_prefix("S = ")).collect();
+    assert_eq!(sources, [r#""${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}""#]);
 }
 
 #[test]
