@@ -5,6 +5,7 @@
 // MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
 // MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
 // MLIC_EMULATOR_PROCESSORS=132   multiprocessors: tiles of layers depend on them
+// MLIC_EMULATOR_INTEGRATED=1     whether its memory is the host's
 // MLIC_EMULATOR_CUBIN=209        error that loading machine code gives
 // MLIC_EMULATOR_PTX=222          error that loading PTX gives
 #include "emulator.h"
@@ -155,6 +156,7 @@ API cuDeviceGetAttribute(int *v, int attribute, int) {
     case 75: *v = capability() / 10; break;
     case 76: *v = capability() % 10; break;
     case 19: *v = 1; break; // host memory can be mapped
+    case 18: *v = (int)setting("MLIC_EMULATOR_INTEGRATED", 0); break;
     case 16: *v = (int)setting("MLIC_EMULATOR_PROCESSORS", 1); break;
     case 10: *v = 32; break;
     case 1: *v = 1024; break;

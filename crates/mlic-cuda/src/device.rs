@@ -96,6 +96,8 @@ pub(crate) struct Device {
     /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
     pub(crate) has_mma: bool,
     pub(crate) multiprocessors: usize,
+    /// Whether its memory is the host's.
+    pub(crate) is_integrated: bool,
     /// Bytes of shared memory that a block may have.
     pub(crate) shared_limit: usize,
     /// Tile of every dense layer that it is possible for: for measurements.
@@ -166,6 +168,7 @@ impl Device {
         let stream = context.new_stream().map_err(failed("no stream"))?;
         let number = |which| context.attribute(which).map(|n| n.max(0) as usize).map_err(failed("the device"));
         let multiprocessors = number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let is_integrated = number(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
         let shared_limit = number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let [major, minor] = [capability.0, capability.1];
         let (image, functions, refused) =
@@ -188,6 +191,7 @@ impl Device {
             capability,
             has_mma,
             multiprocessors,
+            is_integrated,
             shared_limit,
             forced_tile: None,
             profile: None,
