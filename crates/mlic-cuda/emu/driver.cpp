@@ -5,6 +5,9 @@
 // MLIC_EMULATOR_CAPABILITY=72    compute capability, major and minor
 // MLIC_EMULATOR_MEMORY=1000000   bytes that can be allocated
 // MLIC_EMULATOR_PROCESSORS=132   multiprocessors: tiles of layers depend on them
+// MLIC_EMULATOR_INTEGRATED=1     whether its memory is the host's
+// MLIC_EMULATOR_CUBIN=209        error that loading machine code gives
+// MLIC_EMULATOR_PTX=222          error that loading PTX gives
 #include "emulator.h"
 
 #include "../kernels/exact.cu"
@@ -63,8 +66,13 @@ const Kernel KERNELS[] = {
     WAITS(mlic_window_attention, WindowArgs, 128),
 };
 
-// Of dynamic shared memory of a block, as an Xavier has it.
-constexpr int SHARED_LIMIT = 96 << 10;
+// A kernel of a module that was loaded, and the most dynamic shared memory that it may have: more than the default it must be given.
+constexpr unsigned SHARED_DEFAULT = 48 << 10;
+struct Function {
+    const Kernel *kernel;
+    unsigned shared;
+};
+using Module = std::vector<Function>;
 
 struct Launch {
     const Kernel *kernel;
@@ -74,24 +82,40 @@ struct Launch {
 };
 using Graph = std::vector<Launch>;
 
+// CUDA_KERNEL_NODE_PARAMS
+struct NodeParameters {
+    const Function *function;
+    Dim grid, block;
+    unsigned shared;
+    void **arguments, **extra;
+};
+
+bool can_launch(const Kernel &kernel, Dim grid, Dim block, unsigned shared, unsigned most) {
+    const bool has_all = grid.x && grid.y && grid.z && block.x;
+    return has_all && block.x * block.y * block.z <= kernel.threads && !(grid.x >> 31) && grid.y <= 65535 && grid.z <= 65535 && shared <= most;
+}
+
 std::mutex lock;
 std::map<void *, size_t> allocated;
 size_t in_use = 0;
-int context, module_, event;
-
-// Work is done when it is queued; only recording depends on the stream.
-struct Stream {
-    Graph *recording = nullptr;
-};
-Graph *&recording(void *stream) {
-    static Graph *none = nullptr;
-    return stream ? ((Stream *)stream)->recording : none;
-}
-int unless_recording(void *stream) { return recording(stream) ? 900 : 0; }
+int context, event, stream; // without state: work is done when it is queued
 
 size_t setting(const char *name, size_t otherwise) {
     const char *text = getenv(name);
     return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+int capability() { return (int)setting("MLIC_EMULATOR_CAPABILITY", 87); }
+
+// The most shared memory that a block can be given, by the CUDA C++ Programming Guide.
+unsigned shared_limit() {
+    switch (capability()) {
+    case 72: return 96 << 10;
+    case 75: return 64 << 10;
+    case 80: case 87: return 163 << 10;
+    case 90: case 100: case 103: case 110: return 227 << 10;
+    default: return 99 << 10; // 8.6, 8.9, 12.x
+    }
 }
 
 int allocate(void **p, size_t n) {
@@ -128,15 +152,16 @@ API cuDeviceGet(int *d, int ordinal) { return *d = ordinal, ordinal < (int)setti
 API cuDeviceGetName(char *s, int n, int) { return snprintf(s, (size_t)n, "emulated"), 0; }
 API cuDeviceTotalMem_v2(size_t *n, int) { return *n = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30), 0; }
 API cuDeviceGetAttribute(int *v, int attribute, int) {
-    const int capability = (int)setting("MLIC_EMULATOR_CAPABILITY", 87);
     switch (attribute) {
-    case 75: *v = capability / 10; break;
-    case 76: *v = capability % 10; break;
+    case 75: *v = capability() / 10; break;
+    case 76: *v = capability() % 10; break;
     case 19: *v = 1; break; // host memory can be mapped
+    case 18: *v = (int)setting("MLIC_EMULATOR_INTEGRATED", 0); break;
     case 16: *v = (int)setting("MLIC_EMULATOR_PROCESSORS", 1); break;
     case 10: *v = 32; break;
     case 1: *v = 1024; break;
-    case 97: *v = SHARED_LIMIT; break;
+    case 8: *v = SHARED_DEFAULT; break;
+    case 97: *v = (int)shared_limit(); break;
     default: *v = 0; // no memory pools
     }
     return 0;
@@ -160,12 +185,12 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
     *total = setting("MLIC_EMULATOR_MEMORY", size_t(4) << 30);
     return *free = *total - in_use, 0;
 }
-API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *stream) { return memcpy((void *)d, s, n), unless_recording(stream); }
-API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) { return memcpy(d, (void *)s, n), unless_recording(stream); }
-API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { return memcpy((void *)d, (void *)s, n), unless_recording(stream); }
-API cuStreamCreate(void **s, unsigned) { return *s = new Stream, 0; }
-API cuStreamDestroy_v2(void *s) { return delete (Stream *)s, 0; }
-API cuStreamSynchronize(void *s) { return unless_recording(s); }
+API cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *) { return memcpy((void *)d, s, n), 0; }
+API cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *) { return memcpy(d, (void *)s, n), 0; }
+API cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *) { return memcpy((void *)d, (void *)s, n), 0; }
+API cuStreamCreate(void **s, unsigned) { return *s = &stream, 0; }
+API cuStreamDestroy_v2(void *) { return 0; }
+API cuStreamSynchronize(void *) { return 0; }
 API cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 API cuEventCreate(void **e, unsigned) { return *e = &event, 0; }
 API cuEventRecord(void *, void *) { return 0; }
@@ -173,39 +198,53 @@ API cuEventQuery(void *) { return 0; }
 API cuEventSynchronize(void *) { return 0; }
 API cuEventElapsedTime(float *f, void *, void *) { return *f = 0, 0; }
 API cuEventDestroy_v2(void *) { return 0; }
-API cuModuleLoadData(void **m, const void *image) { return *m = &module_, image && *(const char *)image ? 0 : 200; }
-API cuModuleUnload(void *) { return 0; }
-API cuModuleGetFunction(void **f, void *, const char *name) {
-    for (const Kernel &k : KERNELS)
-        if (!strcmp(k.name, name)) return *f = (void *)&k, 0;
+API cuModuleLoadData(void **m, const void *image) {
+    const char *bytes = (const char *)image;
+    if (!bytes || !*bytes) return 200;
+    if (const int error = (int)setting(*bytes == 0x7F ? "MLIC_EMULATOR_CUBIN" : "MLIC_EMULATOR_PTX", 0)) return error;
+    auto *module = new Module;
+    for (const Kernel &k : KERNELS) module->push_back({&k, SHARED_DEFAULT});
+    return *m = module, 0;
+}
+API cuModuleUnload(void *m) { return delete (Module *)m, 0; }
+API cuModuleGetFunction(void **f, void *m, const char *name) {
+    for (Function &function : *(Module *)m)
+        if (!strcmp(function.kernel->name, name)) return *f = &function, 0;
     return 500;
 }
-API cuFuncSetAttribute(void *, int, int bytes) { return bytes > SHARED_LIMIT; }
-API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
-                   void **p, void **) {
-    const Kernel &kernel = *(const Kernel *)f;
-    if (bx * by * bz > kernel.threads || !bx || !gx || !gy || !gz || gx >> 31 || gy > 65535 || gz > 65535 || shared > SHARED_LIMIT) return 1;
-    std::lock_guard guard(lock);
-    if (Graph *graph = recording(stream)) {
-        const char *argument = (const char *)p[0];
-        graph->push_back({&kernel, {gx, gy, gz}, {bx, by, bz}, shared, {argument, argument + kernel.argument_size}});
-        return 0;
+API cuFuncSetAttribute(void *f, int attribute, int value) {
+    switch (attribute) {
+    case 8:
+        if (value < 0 || (unsigned)value > shared_limit()) return 1;
+        return ((Function *)f)->shared = (unsigned)value, 0;
+    case 9: return value < -1 || value > 100; // percent of the first cache
+    default: return 1;
     }
-    return kernel.run({gx, gy, gz}, {bx, by, bz}, shared, p[0]);
 }
-API cuStreamBeginCapture_v2(void *stream, int) { return !stream || recording(stream) ? 901 : (recording(stream) = new Graph, 0); }
-API cuStreamEndCapture(void *stream, void **graph) {
-    if (!recording(stream)) return 901;
-    *graph = std::exchange(recording(stream), nullptr);
-    return 0;
+API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *, void **p,
+                   void **) {
+    const auto &[kernel, most] = *(const Function *)f;
+    if (!can_launch(*kernel, {gx, gy, gz}, {bx, by, bz}, shared, most)) return 1;
+    std::lock_guard guard(lock);
+    return kernel->run({gx, gy, gz}, {bx, by, bz}, shared, p[0]);
 }
-API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = graph, 0; }
-API cuGraphUpload(void *, void *) { return 0; }
+// Nothing captures a stream: a graph is made node by node, and each is behind the one before.
+API cuGraphCreate(void **graph, unsigned) { return *graph = new Graph, 0; }
+API cuGraphAddKernelNode(void **node, void *g, void *const *dependencies, size_t count, const NodeParameters *n) {
+    auto &graph = *(Graph *)g;
+    const auto &[kernel, most] = *n->function;
+    if (!can_launch(*kernel, n->grid, n->block, n->shared, most)) return 1;
+    if (count != !graph.empty() || (count && dependencies[0] != (void *)graph.size())) return 801;
+    const char *argument = (const char *)n->arguments[0];
+    graph.push_back({kernel, n->grid, n->block, n->shared, {argument, argument + kernel->argument_size}});
+    return *node = (void *)graph.size(), 0;
+}
+API cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) { return *executable = new Graph(*(const Graph *)graph), 0; }
+API cuGraphDestroy(void *graph) { return delete (Graph *)graph, 0; }
 API cuGraphLaunch(void *executable, void *) {
     std::lock_guard guard(lock);
     for (const Launch &l : *(const Graph *)executable)
         if (const int error = l.kernel->run(l.grid, l.block, l.shared, l.argument.data())) return error;
     return 0;
 }
-API cuGraphExecDestroy(void *) { return 0; }
-API cuGraphDestroy(void *graph) { return delete (Graph *)graph, 0; }
+API cuGraphExecDestroy(void *executable) { return delete (Graph *)executable, 0; }

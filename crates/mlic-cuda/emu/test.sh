@@ -34,6 +34,9 @@ for mode in "${@:-plain}"; do
         # Of many multiprocessors, layers have smaller blocks, whose warps share out the k axis.
         extra=(MLIC_EMULATOR_PROCESSORS=132)
         run plain "${some[@]}"
+        # The largest blocks need more shared memory than an Orin has.
+        extra=(MLIC_EMULATOR_CAPABILITY=90)
+        run plain strips_give
         ;;
     shuffled)
         "$here/build.sh" "$target/plain"

@@ -77,7 +77,7 @@ impl CudaBackend {
         let packed = PackedModel::new(&device, &model).map_err(no_room)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
-        let workspaces = Workspaces::default();
+        let workspaces = Workspaces::new(&device);
         Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceLock::new(), threads, device })
     }
 

@@ -6,12 +6,17 @@
 //! neither integer matrix instructions nor the devices that this backend is for.
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
+use std::ffi::c_void;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::path::Path;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
@@ -19,7 +24,7 @@ use crate::args::{
     AddArgs, FillArgs, GainArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SamplesArgs,
     SquaresArgs, WindowArgs,
 };
-use crate::images;
+use crate::images::{self, Image};
 use crate::layer::Tile;
 use crate::measure::Profile;
 
@@ -82,6 +87,8 @@ pub(crate) fn describe(error: DriverError) -> String {
 pub(crate) struct Device {
     stream: Arc<CudaStream>,
     functions: Vec<CudaFunction>,
+    /// Where kernels go instead of the stream while they are recorded.
+    recording: Arc<Mutex<Option<Recording>>>,
     /// Name, compute capability, image and driver.
     pub(crate) description: String,
     /// Compute capability.
@@ -89,6 +96,8 @@ pub(crate) struct Device {
     /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
     pub(crate) has_mma: bool,
     pub(crate) multiprocessors: usize,
+    /// Whether its memory is the host's.
+    pub(crate) is_integrated: bool,
     /// Bytes of shared memory that a block may have.
     pub(crate) shared_limit: usize,
     /// Tile of every dense layer that it is possible for: for measurements.
@@ -120,15 +129,29 @@ fn driver_version() -> Result<i32, BackendError> {
     Ok(version)
 }
 
+/// Where a program gets memory of a Jetson's GPU.
+const TEGRA_MEMORY: &str = "/dev/nvmap";
+
+/// That this process cannot open a file which is there, and what helps: the driver itself then says that there is no device.
+fn closed(path: &Path) -> Option<String> {
+    let error = OpenOptions::new().read(true).write(true).open(path).err()?;
+    (error.kind() != ErrorKind::NotFound)
+        .then(|| format!("{} cannot be opened ({error}): is the user in the groups video and render?", path.display()))
+}
+
 impl Device {
-    /// Opens a GPU and loads the image made for it; `without_mma`, one that multiplies with `dp4a`.
+    /// Opens a GPU and loads the first image made for it that the driver takes; `without_mma`, one that multiplies with `dp4a`.
     ///
     /// # Errors
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no such device, no image for it.
     pub(crate) fn open(ordinal: usize, without_mma: bool) -> Result<Self, BackendError> {
         let version = driver_version()?;
         let failed = |what: &'static str| move |e: DriverError| unavailable(format!("{what}: {}", describe(e)));
-        result::init().map_err(failed("the driver does not start"))?;
+        let unreachable = || closed(Path::new(TEGRA_MEMORY)).filter(|_| cfg!(all(target_os = "linux", target_arch = "aarch64")));
+        result::init().map_err(|e| {
+            let why = unreachable().map_or_else(String::new, |why| format!("; {why}"));
+            unavailable(format!("the driver does not start: {}{why}", describe(e)))
+        })?;
         let count = CudaContext::device_count().map_err(failed("the driver does not list its devices"))?;
         if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
             return Err(unavailable(format!("there is no CUDA device {ordinal}: the driver has {count}")));
@@ -142,23 +165,33 @@ impl Device {
             return Err(unavailable("the device cannot read memory of the host"));
         }
         let name = context.name().map_err(failed("the device does not tell its name"))?;
-        let image = images::choose(capability, without_mma)
-            .ok_or_else(|| unavailable(format!("no kernels for {name}, compute capability {}.{}", capability.0, capability.1)))?;
         let stream = context.new_stream().map_err(failed("no stream"))?;
         let number = |which| context.attribute(which).map(|n| n.max(0) as usize).map_err(failed("the device"));
         let multiprocessors = number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let is_integrated = number(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
         let shared_limit = number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let functions = load(&context, image, shared_limit).map_err(failed("the kernels do not load"))?;
+        let [major, minor] = [capability.0, capability.1];
+        let (image, functions, refused) =
+            load_first(&context, images::choices(capability, without_mma), shared_limit).map_err(|why| {
+                if why.is_empty() {
+                    unavailable(format!("no kernels for {name}, compute capability {major}.{minor}"))
+                } else {
+                    unavailable(format!("the kernels do not load: {why}"))
+                }
+            })?;
+        let instead = if refused.is_empty() { refused } else { format!(" (refused: {refused})") };
         let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
-        let description = format!("{name}, sm_{}{}, image {}, driver for CUDA {driver}", capability.0, capability.1, image.name);
+        let description = format!("{name}, sm_{major}{minor}, image {}{instead}, driver for CUDA {driver}", image.name);
         let has_mma = image.has_mma;
         Ok(Self {
             stream,
             functions,
+            recording: Arc::default(),
             description,
             capability,
             has_mma,
             multiprocessors,
+            is_integrated,
             shared_limit,
             forced_tile: None,
             profile: None,
@@ -167,7 +200,19 @@ impl Device {
 
     /// The same GPU with a stream of its own.
     pub(crate) fn fork(&self) -> Result<Self, DriverError> {
-        Ok(Self { stream: self.stream.context().new_stream()?, ..self.clone() })
+        Ok(Self { stream: self.stream.context().new_stream()?, recording: Arc::default(), ..self.clone() })
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Option<Recording>> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the context that of this thread, for anything but kernels: while these are recorded, it is refused.
+    fn bind(&self) -> Result<(), DriverError> {
+        if self.recording().is_some() {
+            return Err(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
+        }
+        self.stream.context().bind_to_thread()
     }
 
     /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
@@ -208,6 +253,11 @@ impl Device {
         };
         debug_assert_eq!(ENTRIES.get(kernel.index), Some(&kernel.name));
         let start = || {
+            if let Some(recording) = &mut *self.recording() {
+                self.stream.context().bind_to_thread()?;
+                // SAFETY: as below, wherever the graph is launched.
+                return unsafe { recording.add(function, config, argument) };
+            }
             let mut launch = self.stream.launch_builder(function);
             // SAFETY: the kernel takes one argument, of this type (`kernels!` pairs them as exact.cu does), and touches only memory whose
             // addresses are in it: that is the caller's promise.
@@ -256,16 +306,19 @@ impl Device {
 
     /// A mark behind all work so far.
     pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
+        self.bind()?;
         self.stream.record_event(None)
     }
 
     /// Work from now on waits for a mark of another stream.
     pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), DriverError> {
+        self.bind()?;
         self.stream.wait(mark)
     }
 
     /// Waits until all work is done.
     pub(crate) fn synchronize(&self) -> Result<(), DriverError> {
+        self.bind()?;
         self.stream.synchronize()
     }
 
@@ -291,7 +344,7 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at the address, which no other stream uses.
     pub(crate) unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the caller's promise; `bytes` are not used any more after the wait.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }?;
         self.synchronize()
@@ -303,7 +356,7 @@ impl Device {
     /// There is device memory of at least this size at the address, which no other stream uses, and `from` is kept, and not written to, until a mark
     /// behind this is reached.
     pub(crate) unsafe fn send<T: bytemuck::Pod>(&self, from: &Pinned<T>, bytes: usize, address: u64) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the device does not write what the host may write.
         let all: &[u8] = bytemuck::cast_slice(unsafe { from.as_slice() });
         let bytes = all.get(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
@@ -316,7 +369,7 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at the address, and `to` is kept, and not looked at, until a mark behind this is reached.
     pub(crate) unsafe fn fetch(&self, address: u64, bytes: usize, to: &mut Pinned<u8>) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: no earlier copy uses it: the caller waited before it took the memory again.
         let to = unsafe { to.as_mut_slice() }.get_mut(..bytes).ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
         // SAFETY: the caller's promise.
@@ -328,13 +381,45 @@ impl Device {
     /// # Safety
     /// There is device memory of at least this size at both addresses, kept until a mark behind this is reached; they do not overlap.
     pub(crate) unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DriverError> {
-        self.stream.context().bind_to_thread()?;
+        self.bind()?;
         // SAFETY: the caller's promise.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
     }
 }
 
-fn load(context: &Arc<CudaContext>, image: &images::Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
+/// Whether the driver cannot take an image, and may take another: a Tegra driver of CUDA 11.4 need not know machine code of a later compiler.
+const fn is_refusal(error: DriverError) -> bool {
+    matches!(
+        error.0,
+        sys::CUresult::CUDA_ERROR_INVALID_IMAGE
+            | sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+            | sys::CUresult::CUDA_ERROR_INVALID_PTX
+            | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | sys::CUresult::CUDA_ERROR_NOT_SUPPORTED
+    )
+}
+
+/// The first image that the driver takes, its kernels, and what the driver said to those before; that alone, where it takes none.
+fn load_first(
+    context: &Arc<CudaContext>,
+    images: impl Iterator<Item = &'static Image>,
+    shared_limit: usize,
+) -> Result<(&'static Image, Vec<CudaFunction>, String), String> {
+    let mut said = Vec::new();
+    for image in images {
+        let error = match load(context, image, shared_limit) {
+            Ok(functions) => return Ok((image, functions, said.join(", "))),
+            Err(error) => error,
+        };
+        said.push(format!("{}: {}", image.name, describe(error)));
+        if !is_refusal(error) {
+            break;
+        }
+    }
+    Err(said.join(", "))
+}
+
+fn load(context: &Arc<CudaContext>, image: &Image, shared_limit: usize) -> Result<Vec<CudaFunction>, DriverError> {
     let invalid = DriverError(sys::CUresult::CUDA_ERROR_INVALID_IMAGE);
     let mut bytes = image.bytes().ok_or(invalid)?;
     bytes.push(0); // PTX is a C string
@@ -367,8 +452,71 @@ impl Drop for Memory {
     }
 }
 
+/// Kernels on their way into a graph, each behind the one before. Not a capture of the stream, which would fail when another part of the program
+/// waits for the device meanwhile.
+struct Recording {
+    context: Arc<CudaContext>,
+    graph: sys::CUgraph,
+    last: Option<sys::CUgraphNode>,
+}
+
+// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+unsafe impl Send for Recording {}
+
+impl Recording {
+    fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
+        context.bind_to_thread()?;
+        let mut graph = ptr::null_mut();
+        // SAFETY: the driver writes a handle, which is destroyed in `drop`.
+        unsafe { sys::cuGraphCreate(&raw mut graph, 0) }.result()?;
+        Ok(Self { context: Arc::clone(context), graph, last: None })
+    }
+
+    /// Appends a kernel. The context is that of this thread.
+    ///
+    /// # Safety
+    /// The kernel takes one argument, of this type. For its addresses, what [`Device::launch`] says holds at every launch of the graph.
+    unsafe fn add<A: DeviceRepr>(
+        &mut self,
+        kernel: &CudaFunction,
+        config: LaunchConfig,
+        argument: &A,
+    ) -> Result<(), DriverError> {
+        let mut arguments = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
+        let node = sys::CUDA_KERNEL_NODE_PARAMS {
+            func: kernel.cu_function(),
+            gridDimX: config.grid_dim.0,
+            gridDimY: config.grid_dim.1,
+            gridDimZ: config.grid_dim.2,
+            blockDimX: config.block_dim.0,
+            blockDimY: config.block_dim.1,
+            blockDimZ: config.block_dim.2,
+            sharedMemBytes: config.shared_mem_bytes,
+            kernelParams: arguments.as_mut_ptr(),
+            extra: ptr::null_mut(),
+        };
+        let (before, mut added) = (self.last.as_slice(), ptr::null_mut());
+        // SAFETY: the driver copies the argument, and does not write to it; the node before is of this graph.
+        unsafe { sys::cuGraphAddKernelNode(&raw mut added, self.graph, before.as_ptr(), before.len(), &raw const node) }
+            .result()?;
+        self.last = Some(added);
+        Ok(())
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        // SAFETY: created in `new`, destroyed once; what was made of it has all that it needs.
+        self.context.record_err(unsafe { result::graph::destroy(self.graph) });
+    }
+}
+
 /// Work that was recorded, to be done again: the same kernels with the same arguments.
-pub(crate) struct Graph(CudaGraph);
+pub(crate) struct Graph {
+    executable: sys::CUgraphExec,
+    stream: Arc<CudaStream>,
+}
 
 // SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
 unsafe impl Send for Graph {}
@@ -379,20 +527,36 @@ impl Graph {
     /// # Safety
     /// The memory that it was recorded with is still there, and used by nothing else until a mark behind this is reached.
     pub(crate) unsafe fn launch(&mut self) -> Result<(), DriverError> {
-        self.0.launch()
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::graph::launch(self.executable, self.stream.cu_stream()) }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let context = self.stream.context();
+        context.record_err(context.bind_to_thread());
+        // SAFETY: made in `record`, destroyed once; the driver waits for work that uses it.
+        context.record_err(unsafe { result::graph::exec_destroy(self.executable) });
     }
 }
 
 impl Device {
     /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller has the stream for itself.
     pub(crate) fn record<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Result<Graph, E>, DriverError> {
-        self.stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
+        let recording = Recording::new(self.stream.context())?;
+        *self.recording() = Some(recording);
         let result = work();
-        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let recording = self.recording().take();
         if let Err(error) = result {
             return Ok(Err(error));
         }
-        graph?.map(|graph| Ok(Graph(graph))).ok_or(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED))
+        let recording = recording.ok_or(DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
+        self.bind()?;
+        // SAFETY: the graph is complete, and used by this thread alone.
+        let executable = unsafe { result::graph::instantiate(recording.graph, sys::CUgraphInstantiate_flags(0)) }?;
+        Ok(Ok(Graph { executable, stream: Arc::clone(&self.stream) }))
     }
 }
 
@@ -455,5 +619,67 @@ impl<T> Drop for Pinned<T> {
         self.context.record_err(self.context.bind_to_thread());
         // SAFETY: allocated in `new`; the context is alive.
         self.context.record_err(unsafe { result::free_host(self.pointer.cast()) });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use mlic_backend::contract::is_required;
+
+    use super::*;
+
+    /// None, said so, where there is none and none is required.
+    pub(crate) fn device() -> Option<Arc<Device>> {
+        match Device::open(0, false) {
+            Ok(device) => Some(Arc::new(device)),
+            Err(error) if is_required("cuda") => panic!("{error}"),
+            Err(error) => {
+                eprintln!("not run: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_file_that_cannot_be_opened_is_named() {
+        let folder = std::env::temp_dir();
+        let file = folder.join(format!("mlic-cuda-closed-{}", std::process::id()));
+        assert_eq!(closed(&file), None, "what is not there is no reason");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(closed(&file), None);
+        std::fs::remove_file(&file).unwrap();
+        // A folder can be opened for writing by nobody, whatever its permissions.
+        let why = closed(&folder).unwrap();
+        assert!(why.contains("cannot be opened") && why.contains("groups video and render"), "{why}");
+    }
+
+    #[test]
+    fn kernels_are_recorded_in_order_and_nothing_else_is() {
+        let Some(device) = device() else { return };
+        let memory = device.upload(&[0; 16]).unwrap();
+        let fill = |value| {
+            // SAFETY: the memory has two words.
+            unsafe { device.launch_elements(&FILL, 2, &FillArgs { out: memory.address, value, count: 2 }) }
+        };
+        let get = || {
+            let mut pinned = Pinned::<u8>::new(&device, 16).unwrap();
+            // SAFETY: the memory has 16 bytes, and is looked at after the wait.
+            unsafe {
+                device.fetch(memory.address, 16, &mut pinned).unwrap();
+                device.synchronize().unwrap();
+                pinned.as_slice().to_vec()
+            }
+        };
+        let mut graph = device.record(|| fill(0x0101_0101_0101_0101).and_then(|()| fill(u64::MAX))).unwrap().unwrap();
+        assert_eq!(get(), [0; 16], "recorded kernels do not run");
+        for _ in 0..2 {
+            fill(7).unwrap();
+            // SAFETY: the memory is there, and the device is waited for before it is used.
+            unsafe { graph.launch() }.unwrap();
+            assert_eq!(get(), [255; 16]);
+        }
+        let refused = device.record(|| fill(7).and_then(|()| device.synchronize())).unwrap().map(drop);
+        assert_eq!(refused, Err(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED)));
+        assert_eq!(get(), [255; 16], "what was recorded in vain does not run");
     }
 }

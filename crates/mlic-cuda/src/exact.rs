@@ -214,7 +214,9 @@ impl Window {
     fn extend(&mut self, pool: &Arc<Pool>, device: &Device, first: usize, end: usize) -> Result<Range<usize>, DriverError> {
         let first = first.clamp(self.rows.start, self.rows.end);
         let new = self.rows.end..end.max(self.rows.end);
-        let buffer = pool.take((new.end - first) * self.row_len)?;
+        // No smaller than the one before, so that the last strip, which may be short, finds what the others have left.
+        let before = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
+        let buffer = pool.take(((new.end - first) * self.row_len).max(before))?;
         let kept = (self.rows.end - first) * self.row_len;
         if let Some(old) = self.buffer.as_ref().filter(|_| kept > 0) {
             let from = old.address + ((first - self.rows.start) * self.row_len) as u64;

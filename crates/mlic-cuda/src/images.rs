@@ -41,9 +41,9 @@ static IMAGES: &[Image] = images! {
     "compute_72.ptx" (7, 2), (i32::MAX, 0), false;
 };
 
-/// The image for a compute capability, on request one that does without `mma`; none below 7.2.
-pub(crate) fn choose(capability: (i32, i32), without_mma: bool) -> Option<&'static Image> {
-    IMAGES.iter().find(|image| (image.least..=image.most).contains(&capability) && !(without_mma && image.has_mma))
+/// The images for a compute capability, on request those that do without `mma`, in the order of preference; none below 7.2.
+pub(crate) fn choices(capability: (i32, i32), without_mma: bool) -> impl Iterator<Item = &'static Image> {
+    IMAGES.iter().filter(move |image| (image.least..=image.most).contains(&capability) && !(without_mma && image.has_mma))
 }
 
 #[cfg(test)]
@@ -77,15 +77,15 @@ mod tests {
 
     #[test]
     fn each_gpu_gets_its_image() {
-        let name = |major, minor| choose((major, minor), false).map(|image| image.name);
-        assert_eq!(name(7, 0), None);
-        assert_eq!(name(7, 2), Some("sm_72.cubin"));
-        assert_eq!(name(7, 5), Some("compute_72.ptx"));
-        assert_eq!(name(8, 6), Some("compute_80.ptx"));
-        assert_eq!(name(8, 7), Some("sm_87.cubin"));
-        assert_eq!(name(9, 0), Some("sm_90.cubin"));
-        assert_eq!(name(11, 0), Some("sm_110.cubin"));
-        assert_eq!(name(12, 0), Some("compute_80.ptx"));
-        assert_eq!(choose((9, 0), true).map(|image| image.name), Some("compute_72.ptx"));
+        let names = |capability, without_mma| choices(capability, without_mma).map(|image| image.name).collect::<Vec<_>>();
+        assert!(names((7, 0), false).is_empty());
+        assert_eq!(names((7, 2), false), ["sm_72.cubin", "compute_72.ptx"]);
+        assert_eq!(names((7, 5), false), ["compute_72.ptx"]);
+        assert_eq!(names((8, 6), false), ["compute_80.ptx", "compute_72.ptx"]);
+        assert_eq!(names((8, 7), false), ["sm_87.cubin", "compute_80.ptx", "compute_72.ptx"]);
+        assert_eq!(names((9, 0), false), ["sm_90.cubin", "compute_80.ptx", "compute_72.ptx"]);
+        assert_eq!(names((11, 0), false), ["sm_110.cubin", "compute_80.ptx", "compute_72.ptx"]);
+        assert_eq!(names((12, 0), false), ["compute_80.ptx", "compute_72.ptx"]);
+        assert_eq!(names((9, 0), true), ["compute_72.ptx"]);
     }
 }

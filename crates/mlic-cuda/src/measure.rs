@@ -113,7 +113,7 @@ impl Profile {
     }
 
     /// Label and milliseconds of each launch since the last call.
-    fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
+    pub(crate) fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
         let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
         let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
             Ok((label, f64::from(start.elapsed_ms(&end)?) / f64::from(REPEATS)))

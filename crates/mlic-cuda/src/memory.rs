@@ -15,14 +15,27 @@ pub(crate) struct Pool {
     free: Mutex<HashMap<usize, Vec<Memory>>>,
 }
 
+/// The next eighth of a power of two: strips of one picture that differ by a few rows share buffers.
+fn rounded(bytes: usize) -> usize {
+    let power = bytes.max(1).checked_next_power_of_two().unwrap_or(bytes);
+    bytes.next_multiple_of((power / 16).max(256))
+}
+
 impl Pool {
     pub(crate) fn new(device: &Arc<Device>) -> Arc<Self> {
         Arc::new(Self { device: Arc::clone(device), free: Mutex::default() })
     }
 
+    /// Buffers that nothing uses, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> [usize; 2] {
+        let free = self.free.lock().unwrap();
+        [free.values().map(Vec::len).sum(), free.iter().map(|(bytes, all)| bytes * all.len()).sum()]
+    }
+
     /// A buffer of at least these bytes.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, DriverError> {
-        let bytes = bytes.next_multiple_of(256);
+        let bytes = rounded(bytes);
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&bytes).and_then(Vec::pop);
         let memory = free.map_or_else(|| self.device.allocate(bytes), Ok)?;
         Ok(Buffer { address: memory.address, bytes, memory: Some(memory), pool: Arc::clone(self) })
@@ -35,6 +48,13 @@ pub(crate) struct Buffer {
     bytes: usize,
     memory: Option<Memory>,
     pool: Arc<Pool>,
+}
+
+impl Buffer {
+    /// Bytes that there is room for.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Buffer {

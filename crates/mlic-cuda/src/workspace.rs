@@ -14,8 +14,10 @@ use crate::device::{Device, Graph, Pinned};
 use crate::memory::{Pool, Tensor};
 use crate::staging::Staging;
 
-/// Workspaces that are kept for the next image of their size.
-const KEPT: usize = 4;
+/// Workspaces that are kept for the next image of their size: one where the device takes the memory of all other programs.
+const fn kept(device: &Device) -> usize {
+    if device.is_integrated { 1 } else { 4 }
+}
 
 /// All that crosses between host and device in a pass, in memory that both see.
 pub(crate) struct Host {
@@ -153,12 +155,19 @@ impl Workspace {
 }
 
 /// Workspaces that no session uses.
-#[derive(Default)]
-pub(crate) struct Workspaces(Mutex<Vec<Workspace>>);
+pub(crate) struct Workspaces {
+    idle: Mutex<Vec<Workspace>>,
+    /// The most.
+    kept: usize,
+}
 
 impl Workspaces {
+    pub(crate) fn new(device: &Device) -> Self {
+        Self { idle: Mutex::default(), kept: kept(device) }
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One for images of this size.
@@ -172,7 +181,7 @@ impl Workspaces {
     /// Keeps one for the next image; the one that was given back first makes room.
     pub(crate) fn give_back(&self, workspace: Workspace) {
         let mut idle = self.idle();
-        if idle.len() >= KEPT {
+        if idle.len() >= self.kept {
             idle.remove(0);
         }
         idle.push(workspace);
@@ -181,5 +190,32 @@ impl Workspaces {
     /// Frees the memory of all that no session uses.
     pub(crate) fn clear(&self) {
         self.idle().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mlic_model::Model;
+
+    use super::*;
+    use crate::device::tests::device;
+
+    #[test]
+    fn a_device_that_shares_its_memory_keeps_one_workspace() {
+        let Some(device) = device() else { return };
+        let otherwise = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance").into();
+        let folder = std::env::var("MLIC_CONFORMANCE").unwrap_or_else(|_| otherwise());
+        let model = Model::open(format!("{folder}/models/tiny.mlicpkg")).unwrap();
+        let sizes = [64, 128, 192, 256, 320].map(|side| LatentSize::of_image(side, 64).unwrap());
+        for (is_integrated, expected) in [(true, &sizes[4..]), (false, &sizes[1..])] {
+            let mut device = (*device).clone();
+            device.is_integrated = is_integrated;
+            let workspaces = Workspaces::new(&device);
+            for size in sizes {
+                workspaces.give_back(workspaces.take(&device, model.config(), size).unwrap());
+            }
+            let idle: Vec<[usize; 2]> = workspaces.idle().iter().map(|workspace| workspace.size).collect();
+            assert_eq!(idle, expected.iter().map(|size| size.y).collect::<Vec<_>>());
+        }
     }
 }

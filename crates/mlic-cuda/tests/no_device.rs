@@ -92,6 +92,33 @@ fn each_capability_has_its_kernels() {
 }
 
 #[test]
+fn an_image_that_the_driver_refuses_gives_way_to_the_next() {
+    if !is_emulated() {
+        return;
+    }
+    let run = |capability, cubin, ptx| {
+        with(&[("MLIC_EMULATOR_CAPABILITY", capability), ("MLIC_EMULATOR_CUBIN", cubin), ("MLIC_EMULATOR_PTX", ptx)])
+    };
+    for (capability, cubin, image) in [
+        ("87", "209", "image compute_80.ptx (refused: sm_87.cubin: emulated error (CUDA error 209)), driver for CUDA 12.6, mma"),
+        ("72", "200", "image compute_72.ptx (refused: sm_72.cubin: emulated error (CUDA error 200)), driver for CUDA 12.6, dp4a"),
+        ("90", "801", "image compute_80.ptx (refused: sm_90.cubin: emulated error (CUDA error 801)), driver for CUDA 12.6, mma"),
+    ] {
+        let text = run(capability, cubin, "0");
+        assert!(text.contains(image) && text.ends_with("done; done; done"), "{text}");
+    }
+    let all = run("87", "209", "222");
+    let each =
+        ["sm_87.cubin: emulated error (CUDA error 209)", "compute_80.ptx: emulated error (CUDA error 222)", "compute_72.ptx: "];
+    assert!(all.starts_with("refused: backend cuda is not available") && all.contains("the kernels do not load"), "{all}");
+    assert!(each.iter().all(|image| all.contains(image)), "{all}");
+    // What is wrong with the device, and not with the image, is no reason to try another.
+    let broken = run("87", "700", "0");
+    assert!(broken.contains("the kernels do not load: sm_87.cubin: emulated error (CUDA error 700)"), "{broken}");
+    assert!(!broken.contains("ptx"), "{broken}");
+}
+
+#[test]
 fn a_full_device_is_an_error_of_the_image_alone() {
     if !is_emulated() {
         return;

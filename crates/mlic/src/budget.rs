@@ -35,7 +35,8 @@ pub struct DecodeLimits {
     /// Most pixels of a picture that is decoded. One that is encoded is there already.
     pub max_pixels: u64,
     /// Most bytes beside the model, the stream and the picture that is encoded, by `mlic_backend::memory`: for decoding a bound of what is
-    /// exact and an estimate of the float synthesis, for encoding an estimate.
+    /// exact and an estimate of the float synthesis, for encoding an estimate. Of a backend on a GPU, neither memory of the device nor pinned
+    /// memory of the host is counted, which on a device that shares the host's memory is the same memory; it keeps some for the next picture.
     pub max_memory_bytes: u64,
     /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted.
     pub max_time: Option<Duration>,

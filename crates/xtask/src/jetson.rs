@@ -18,9 +18,10 @@ use std::time::Instant;
 use crate::cross;
 
 /// How to call the command.
-pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output DIR]
+pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output DIR] | --environment
   --profile PROFILE  how to compile [default: dist, which is what is shipped]
   --output DIR       where to put the packages [default: target/jetson]
+  --environment      only fetch what compiling needs, and print for a shell what `cargo zigbuild` finds it by
   $MLIC_CROSS_CACHE and $MLIC_CROSS_MIRROR as for cross; $SOURCE_DATE_EPOCH is the time of every file
   [default: that of the last entry of packaging/debian/changelog]";
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub profile: String,
     /// Where everything goes.
     pub output: PathBuf,
+    /// Whether only [`build::environment`] is wanted.
+    pub environment: bool,
 }
 
 impl Options {
@@ -42,13 +45,14 @@ impl Options {
     /// # Errors
     /// What is wrong, with [`USAGE`].
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { profile: SHIPPED.into(), output: crate::root().join("target/jetson") };
+        let mut options = Self { profile: SHIPPED.into(), output: crate::root().join("target/jetson"), environment: false };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
             match arg.as_str() {
                 "--profile" => options.profile = value()?,
                 "--output" => options.output = std::path::absolute(value()?).map_err(|e| e.to_string())?,
+                "--environment" => options.environment = true,
                 other => return Err(format!("{other} is not an option\n{USAGE}")),
             }
         }
@@ -64,6 +68,12 @@ pub fn jetson(options: &Options) -> Result<Vec<String>, String> {
     let start = Instant::now();
     let done = |what: &str| println!("jetson: {what} after {} s", start.elapsed().as_secs());
     let tools = tools::prepare(&cross::cache()?)?;
+    if options.environment {
+        for (name, value) in build::environment(&tools)? {
+            println!("export {name}='{}'", value.to_string_lossy().replace('\'', r"'\''"));
+        }
+        return Ok(Vec::new());
+    }
     done("set up");
     let programs = build::programs(&tools, options)?;
     done("compiled");

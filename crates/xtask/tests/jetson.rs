@@ -6,6 +6,7 @@ use xtask::jetson::archive::Release;
 use xtask::jetson::build::selection;
 use xtask::jetson::check::differences;
 use xtask::jetson::elf::{self, depends, parse};
+use xtask::jetson::{Options, SHIPPED};
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(xtask::root().join(path)).unwrap()
@@ -28,7 +29,10 @@ fn documents_name_the_packages_as_they_are() {
     assert!(document.contains(&format!("`mlic-rootfs-overlay_{version}_arm64.tar.gz`")));
     let (upstream, revision) = version.rsplit_once('-').unwrap();
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
-    assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz")));
+    assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz;subdir=${{BP}}\"")));
+    // Where that unpacks it, before styhead and since.
+    let sources: Vec<&str> = recipe.lines().filter_map(|line| line.strip_prefix("S = ")).collect();
+    assert_eq!(sources, [r#""${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}""#]);
 }
 
 #[test]
@@ -103,4 +107,14 @@ fn programs_are_built_with_their_default_features() {
     }
     assert!(!selected.contains("embedded-model") && !selected.contains("builder"), "{selected}");
     assert!(selection(&json!({ "packages": [] })).is_err());
+}
+
+#[test]
+fn options_are_read() {
+    let parse = |args: &[&str]| Options::parse(args.iter().map(|arg| (*arg).to_owned()));
+    let default = parse(&[]).unwrap();
+    assert!(!default.environment && default.profile == SHIPPED && default.output.ends_with("target/jetson"));
+    assert_eq!(parse(&["--environment"]).unwrap(), Options { environment: true, ..default });
+    assert!(parse(&["--profile"]).unwrap_err().contains("needs a value"));
+    assert!(parse(&["--target"]).unwrap_err().contains("not an option"));
 }

@@ -1,11 +1,13 @@
 //! Random integer syntheses against the definition: every kernel size, epilogue, weight width and shuffle, with extreme values.
 
-use mlic_backend::contract::{Random, is_required};
+use mlic_backend::contract::Random;
 use mlic_kernels::reference;
 use mlic_model::parameters::{LayerParameters, QuantizerParameters};
 
 use super::*;
+use crate::device::tests::device;
 use crate::layer::Tile;
+use crate::measure::Profile;
 
 /// Tables that only need to be valid.
 fn functions() -> Functions {
@@ -125,18 +127,6 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
 
-/// None, said so, where there is none and none is required.
-fn device() -> Option<Arc<Device>> {
-    match Device::open(0, false) {
-        Ok(device) => Some(Arc::new(device)),
-        Err(error) if is_required("cuda") => panic!("{error}"),
-        Err(error) => {
-            eprintln!("not run: {error}");
-            None
-        }
-    }
-}
-
 /// The device with blocks as they are chosen, and with others wherever they are possible.
 fn with_tiles(device: &Device) -> impl Iterator<Item = Arc<Device>> {
     let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
@@ -168,6 +158,64 @@ fn strips_give_the_samples_of_the_definition() {
             assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
     }
+}
+
+#[test]
+fn strips_of_a_picture_share_buffers() {
+    let Some(device) = device() else { return };
+    let (functions, [height, width, channels]) = (functions(), [28, 3, 16]);
+    let random = &mut Random(3);
+    let own = synthesis(random, Fill::Random, channels, [16, 8, 8]);
+    let data = (0..height * width * channels).map(|_| random.within(40_000)).collect();
+    let latent = Map { height, width, channels, data };
+    let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
+    let run = || {
+        let mut samples = Vec::new();
+        packed.run_in_strips(&device, Latent::of(&latent, &[]), 8, &mut samples).unwrap();
+        packed.nodes.kept().as_ref().unwrap().pool.idle()
+    };
+    let [count, bytes] = run();
+    // Two for each of 26 nodes would be the least, without those that nodes of one shape share. With exact sizes: 82, of 718 080 bytes.
+    assert!(count <= 2 * 26 && bytes <= 500_000, "{count} buffers, {bytes} bytes");
+    assert_eq!(run(), [count, bytes], "a second picture allocates nothing");
+}
+
+/// Blocks with 192 KiB of shared memory, which an H100 gives and an Orin does not, and with 96 KiB, which a Xavier gives too.
+#[test]
+fn strips_give_the_samples_with_the_largest_blocks() {
+    let Some(device) = device() else { return };
+    let (functions, [height, width, channels]) = (functions(), [2, 3, 40]);
+    let mut blocks = Vec::new();
+    for seed in 0..2 {
+        let random = &mut Random(seed);
+        let data = (0..height * width * channels).map(|_| random.within(40_000)).collect();
+        let latent = Map { height, width, channels, data };
+        let mut m = Maker { random, fill: Fill::Random, nodes: Vec::new(), shapes: vec![(channels, 2047)] };
+        let broad = m.layer(&[(0, false)], 3, 192, Epilogue::Gelu, false);
+        let narrowed = m.layer(&[(broad, false)], 1, 8, Epilogue::Linear, true);
+        let last = (0..2).fold(narrowed, |at, _| m.layer(&[(at, false)], 1, 8, Epilogue::Linear, true));
+        m.layer(&[(last, false)], 1, 12, Epilogue::Pixel, true);
+        let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+        let own = Synthesis::new(channels, quantizer, m.nodes).unwrap();
+        let expected = reference::synthesis(&functions, &own, &latent).unwrap();
+        let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
+        for of_warp in [2, 1] {
+            let run = |profile| {
+                let (mut device, mut got) = ((*device).clone(), Vec::new());
+                device.forced_tile = Some(Tile { m: 4, n: 3, k: 1, blocks: of_warp });
+                device.profile = profile;
+                packed.run_in_strips(&Arc::new(device), Latent::of(&latent, &[]), 2, &mut got).unwrap();
+                got
+            };
+            assert!(run(None) == expected.data, "seed {seed}, {of_warp} blocks");
+            let profile = Arc::new(Profile::default());
+            run(Some(Arc::clone(&profile)));
+            blocks.extend(profile.take().unwrap().into_iter().map(|(name, _)| name));
+        }
+    }
+    let has = |warps: &str| blocks.iter().any(|name| name.ends_with(warps));
+    assert!(has(" 4x3x1 warps"), "{blocks:?}");
+    assert_eq!(has(" 4x6x1 warps"), device.has_mma && device.shared_limit >= 192 << 10, "{blocks:?}");
 }
 
 /// Strided residual blocks with a normalization in one of two branches: a `g_a` of samples, or an `h_a` of latents with `quantizer`.

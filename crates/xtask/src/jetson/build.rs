@@ -1,5 +1,6 @@
 //! Compiling the programs.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,17 +47,27 @@ pub fn programs(tools: &Tools, options: &Options) -> Result<Programs, String> {
     command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
     command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
     command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata, &target_folder)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
-    command.env("PATH", path_before(&tools.zig)?);
-    command.env("ZIG_GLOBAL_CACHE_DIR", &tools.zig_cache).env("CARGO_ZIGBUILD_CACHE_DIR", tools.zig_cache.join("zigbuild"));
-    if let Some(rustc) = &tools.rustc {
-        command.env("RUSTC", rustc);
-    }
+    command.envs(environment(tools)?);
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
     if !status.success() {
         return Err(format!("{command:?}: {status}"));
     }
     let profile = if options.profile == "dev" { "debug" } else { &options.profile };
     Ok(Programs { folder: target_folder.join(TARGET).join(profile), selection, metadata })
+}
+
+/// What `cargo zigbuild` for a Jetson finds its tools by.
+///
+/// # Errors
+/// When a path cannot be put before `PATH`.
+pub fn environment(tools: &Tools) -> Result<Vec<(&'static str, OsString)>, String> {
+    let mut variables = vec![
+        ("PATH", path_before(&tools.zig)?),
+        ("ZIG_GLOBAL_CACHE_DIR", tools.zig_cache.clone().into()),
+        ("CARGO_ZIGBUILD_CACHE_DIR", tools.zig_cache.join("zigbuild").into()),
+    ];
+    variables.extend(tools.rustc.iter().map(|rustc| ("RUSTC", rustc.clone().into())));
+    Ok(variables)
 }
 
 fn cargo() -> Command {
@@ -99,7 +110,7 @@ fn remap(metadata: &Value, target_folder: &Path) -> Result<Vec<String>, String> 
     Ok(folders.map(|(from, to)| flag(from, to)).to_vec())
 }
 
-fn path_before(folder: &Path) -> Result<std::ffi::OsString, String> {
+fn path_before(folder: &Path) -> Result<OsString, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
     std::env::join_paths(folders).map_err(|e| format!("{}: {e}", folder.display()))

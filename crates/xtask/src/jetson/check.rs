@@ -131,6 +131,7 @@ fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>
     findings.extend(verify_unit(&image, folder)?);
     findings.extend(image.first_boot()?);
     findings.extend(self_test(&image)?);
+    findings.extend(without_gpu(&image)?);
     findings.extend(with_model(&image)?);
     Ok(findings)
 }
@@ -171,6 +172,16 @@ fn self_test(image: &Image) -> Result<Vec<String>, String> {
     println!("jetson: self-test: {passed} of {wanted} vectors pass on {}, level {}", report["host"]["arch"], report["level"]);
     let holds = report["pass"] == true && passed == wanted && report["host"]["arch"] == "aarch64" && report["level"] == 4;
     Ok(if holds { Vec::new() } else { vec![format!("self-test: {passed} of {wanted} vectors pass:\n{report:#}")] })
+}
+
+/// The report on the GPU, of which the image has none, says so of every vector.
+fn without_gpu(image: &Image) -> Result<Vec<String>, String> {
+    let path = image.place("var/lib/mlic/selftest-cuda.json");
+    let report: Value = serde_json::from_slice(&fs::read(&path).map_err(io(&path))?).map_err(|e| e.to_string())?;
+    let vectors = report["suites"][0]["vectors"].as_array().map_or(&[][..], Vec::as_slice);
+    let says_so = |vector: &Value| vector["verdict"] == "not supported" && vector.to_string().contains("there is no CUDA driver");
+    let holds = report["backend"] == "cuda" && report["pass"] == false && !vectors.is_empty() && vectors.iter().all(says_so);
+    Ok(if holds { Vec::new() } else { vec![format!("self-test: not the report of a machine without a GPU:\n{report:#}")] })
 }
 
 /// The installed model and suite are found by the programs, and a picture is coded with them.

@@ -8,6 +8,8 @@ LIC_FILES_CHKSUM = "\
 
 # Made by `cargo xtask jetson`.
 SRC_URI = "file://mlic-rootfs-overlay_${PV}-1_arm64.tar.gz;subdir=${BP}"
+# From styhead on, sources are not unpacked below WORKDIR itself; before, there is no UNPACKDIR. Not `UNPACKDIR ??=`: here that would be the last, which wins.
+S = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}"
 
 COMPATIBLE_HOST = "aarch64.*-linux"
 COMPATIBLE_HOST:libc-musl = "null"
