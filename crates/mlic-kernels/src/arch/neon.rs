@@ -275,12 +275,13 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
             MATRIX => return self.squares(tile, rows, weights),
             _ => {}
         }
-        let fours = rows.map(|row| row.as_chunks::<4>().0);
-        let (weights, rest) = weights.split_at(weights.len() / (16 * V) * 16 * V);
+        let count = weights.len() / (4 * V);
+        let rows = rows.map(|row| row[..count].as_chunks::<4>());
+        let (weights, rest) = weights.split_at(count / 4 * 16 * V);
         for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
             let mut a = [self.splat(0); P];
             for p in 0..P {
-                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(fours[p][k].as_flattened().as_ptr())));
+                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(rows[p].0[k].as_flattened().as_ptr())));
             }
             macro_rules! step {
                 ($k:literal, $operands:literal) => {
@@ -297,7 +298,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
             step!(2, "4b[2]");
             step!(3, "4b[3]");
         }
-        quads_one_by_one(self, tile, rows.map(|row| row.as_chunks::<4>().1), rest);
+        quads_one_by_one(self, tile, rows.map(|row| row.1), rest);
     }
 
     /// Both halves of a square are sums of one position each.
