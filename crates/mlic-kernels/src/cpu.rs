@@ -16,6 +16,8 @@ pub enum Isa {
     Neon,
     /// 64-bit ARM with NEON and its dot product instructions.
     Dotprod,
+    /// The same, and its products of matrices of bytes.
+    I8mm,
     /// x86-64 with AVX2.
     Avx2,
     /// The same, and its dot product instructions: processors without AVX-512.
@@ -28,7 +30,8 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets; of each architecture, weakest first.
-    pub const ALL: [Self; 7] = [Self::Scalar, Self::Neon, Self::Dotprod, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
+    pub const ALL: [Self; 8] =
+        [Self::Scalar, Self::Neon, Self::Dotprod, Self::I8mm, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
 
     /// Name in `MLIC_CPU` and in reports.
     #[must_use]
@@ -37,6 +40,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Neon => "neon",
             Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",
@@ -69,6 +73,8 @@ impl Isa {
             Self::Neon => is_aarch64_feature_detected!("neon"),
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Self::Dotprod => is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod"),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::I8mm => Self::Dotprod.is_available() && is_aarch64_feature_detected!("i8mm"),
             _ => false,
         }
     }

@@ -225,6 +225,33 @@ fn largest_sums_of_squares_of_outputs() {
     }
 }
 
+/// Sizes that fill no group of channels, no vector of outputs and no tile of positions; bytes by bytes, words by bytes, words by words.
+#[test]
+fn every_remainder() {
+    let (rng, f) = (&mut Rng(11), functions());
+    let tables = fast::Tables::new(&f);
+    for (channels, outputs) in (1..34).flat_map(|channels| [1, 7, 18].map(|outputs| (channels, outputs))) {
+        let size = if channels % 2 == 0 { 1 } else { 3 };
+        for (most, largest) in [(127, 127), (8191, 127), (8191, 800), (15_000, 300)] {
+            let mut layer = Layer::new(rng, Fill::Zero, Kernel::Dense { size }, &[channels], outputs, Epilogue::Linear);
+            for (fill, height, width) in [(Fill::Random, 1, 1), (Fill::Most, 1, 6), (Fill::Least, 5, 1), (Fill::Random, 3, 3)] {
+                let count = 0..layer.spec.weights_per_output(0) * outputs;
+                layer.weights[0] = match largest {
+                    127 => OwnedWeights::Bytes(count.map(|i| value(fill, rng, largest, i) as i8).collect()),
+                    _ => OwnedWeights::Words(count.map(|i| value(fill, rng, largest, i) as i16).collect()),
+                };
+                let input = map(fill, rng, height, width, channels, most);
+                let expected = reference::layer(&layer.view(), &f, &[&input]).unwrap();
+                for isa in isas() {
+                    let packed = layer.packed(isa, &[most]);
+                    let got = fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap();
+                    assert_same(isa, &got, &expected);
+                }
+            }
+        }
+    }
+}
+
 /// Shifts of every size, of layers with weights and of a sum of two inputs.
 #[test]
 fn shifts_of_every_size() {

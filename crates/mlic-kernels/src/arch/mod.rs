@@ -81,6 +81,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const PREFERS_QUADS: bool;
     /// What stands for zero in the first operand of [`Self::dot_quads`]: 128 if its bytes are unsigned, 0 if they are signed.
     const BYTE_ZERO: u8 = 128;
+    /// Quads of an output that lie side by side in the weights of [`Self::quads`].
+    const QUADS: usize = 1;
     /// Whether a matrix unit may stand beside these vectors.
     const HAS_MATRIX: bool = false;
     /// 32-bit lanes.
@@ -123,10 +125,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
         pairs_one_by_one(self, tile, rows, weights);
     }
 
-    /// Adds the products of quads of positions and weights `[quad][vector]` to a tile: [`Self::dot_quads`] for each of them.
+    /// Adds the products of quads of positions and weights `[group of QUADS][output][quad of the group]` to a tile: [`Self::dot_quads`] for each of them.
+    /// Sums may be in an order of their own, in a tile that began with zeros, until [`Self::in_rows`] has seen it.
     #[inline(always)]
     fn quads<const P: usize, const V: usize>(self, tile: &mut [[Self::I32; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
         quads_one_by_one(self, tile, rows, weights);
+    }
+
+    /// What [`Self::quads`] has made, as `[position][vector]`.
+    #[inline(always)]
+    fn in_rows<const P: usize, const V: usize>(self, tile: [[Self::I32; V]; P]) -> [[Self::I32; V]; P] {
+        tile
     }
 
     /// Sum.
@@ -310,12 +319,17 @@ pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
     #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     match isa {
         Isa::Neon => {
-            if let Some(simd) = neon::Neon::<false>::detect() {
+            if let Some(simd) = neon::Neon::<{ neon::NONE }>::detect() {
                 return simd.run(job);
             }
         }
         Isa::Dotprod => {
-            if let Some(simd) = neon::Neon::<true>::detect() {
+            if let Some(simd) = neon::Neon::<{ neon::DOT }>::detect() {
+                return simd.run(job);
+            }
+        }
+        Isa::I8mm => {
+            if let Some(simd) = neon::Neon::<{ neon::MATRIX }>::detect() {
                 return simd.run(job);
             }
         }

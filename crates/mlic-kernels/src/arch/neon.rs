@@ -1,4 +1,4 @@
-//! NEON: four lanes, 32 registers; with and without the dot product instructions of ARMv8.2.
+//! NEON: four lanes, 32 registers; alone, with the dot product instructions of ARMv8.2, and with the matrix product of bytes of ARMv8.6 too.
 //!
 //! SAFETY of every intrinsic and instruction here: a value of [`Neon`] exists, and only [`Neon::detect`] makes one, after the processor
 //! said that it has the instructions. Loads and stores are of slices whose length has been asserted. Without intrinsics
@@ -10,32 +10,6 @@ use std::arch::asm;
 
 use super::{Job, Simd, pairs_one_by_one, quads_one_by_one};
 use crate::cpu::Isa;
-
-/// Proof that the processor has the instructions: dot products too if DOT.
-#[derive(Clone, Copy)]
-pub(super) struct Neon<const DOT: bool>(());
-
-impl<const DOT: bool> Neon<DOT> {
-    /// The proof, if it is true.
-    pub(super) fn detect() -> Option<Self> {
-        let isa = if DOT { Isa::Dotprod } else { Isa::Neon };
-        isa.is_available().then_some(Self(()))
-    }
-
-    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights.
-    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "neon")]
-        fn neon<J: Job, const DOT: bool>(simd: Neon<DOT>, job: J) -> J::Output {
-            job.run::<Neon<DOT>, 8, 2>(simd)
-        }
-        #[target_feature(enable = "neon,dotprod")]
-        fn dotprod<J: Job, const DOT: bool>(simd: Neon<DOT>, job: J) -> J::Output {
-            job.run::<Neon<DOT>, 8, 2>(simd)
-        }
-        // SAFETY: the processor has these features: see above.
-        unsafe { if DOT { dotprod(self, job) } else { neon(self, job) } }
-    }
-}
 
 /// One intrinsic, or an expression of them.
 macro_rules! op {
@@ -59,10 +33,128 @@ macro_rules! sdot {
     }};
 }
 
-impl<const DOT: bool> Simd for Neon<DOT> {
+/// Adds the products of both rows of eight signed bytes of a by both rows of b.
+macro_rules! smmla {
+    ($sum:expr, $a:expr, $b:expr) => {{
+        let mut sum: int32x4_t = $sum;
+        let (a, b): (int32x4_t, int32x4_t) = ($a, $b);
+        // SAFETY: the processor has the instruction, which changes one register: see above.
+        unsafe {
+            asm!("smmla {sum:v}.4s, {a:v}.16b, {b:v}.16b", sum = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        sum
+    }};
+}
+
+/// Adds the products of eight bytes of each position, those of two positions in one vector, to squares.
+macro_rules! eight {
+    ($s:expr, $sums:ident, $pairs:ident, $weights:expr) => {
+        for v in 0..V {
+            let (w, x) = ($s.load(&$weights[8 * v..]), $s.load(&$weights[8 * v + 4..]));
+            for p in (0..P).step_by(2) {
+                $sums[p][v] = smmla!($sums[p][v], $pairs[p], w);
+            }
+            for p in (0..P).step_by(2) {
+                $sums[p + 1][v] = smmla!($sums[p + 1][v], $pairs[p], x);
+            }
+        }
+    };
+}
+
+/// Products of bytes that a processor has no instruction for.
+pub(super) const NONE: u8 = 0;
+/// `sdot`: of four by four.
+pub(super) const DOT: u8 = 1;
+/// `smmla` too: of two times eight by two times eight.
+pub(super) const MATRIX: u8 = 2;
+
+/// Proof that the processor has the instructions: those products of bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Neon<const BYTES: u8>(());
+
+impl<const BYTES: u8> Neon<BYTES> {
+    /// The proof, if it is true.
+    pub(super) fn detect() -> Option<Self> {
+        let isa = match BYTES {
+            NONE => Isa::Neon,
+            DOT => Isa::Dotprod,
+            _ => Isa::I8mm,
+        };
+        isa.is_available().then_some(Self(()))
+    }
+
+    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights. Products of matrices have 4 x 4: two positions that are put together serve
+    /// more of them.
+    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
+        #[target_feature(enable = "neon")]
+        fn neon<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 8, 2>(simd)
+        }
+        #[target_feature(enable = "neon,dotprod")]
+        fn dotprod<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 8, 2>(simd)
+        }
+        #[target_feature(enable = "neon,dotprod,i8mm")]
+        fn i8mm<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 4, 4>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe {
+            match BYTES {
+                NONE => neon(self, job),
+                DOT => dotprod(self, job),
+                _ => i8mm(self, job),
+            }
+        }
+    }
+
+    /// [`Simd::quads`] by squares of two positions and two outputs: those of positions 2i and 2i + 1 and of outputs 2j and 2j + 1 of a vector are
+    /// at position 2i + j of the tile.
+    #[inline(always)]
+    fn squares<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
+        assert!(P.is_multiple_of(2), "two positions make a square");
+        let count = weights.len() / (8 * V);
+        let rows = rows.map(|row| row[..2 * count].as_chunks::<4>());
+        let (weights, rest) = weights.split_at(count / 2 * 16 * V);
+        let (mut first, mut second, mut sums) = ([self.splat(0); P], [self.splat(0); P], *tile);
+        for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
+            for p in (0..P).step_by(2) {
+                let (a, b) =
+                    op!((vld1q_u8(rows[p].0[k].as_flattened().as_ptr()), vld1q_u8(rows[p + 1].0[k].as_flattened().as_ptr())));
+                [first[p], second[p]] = zip_halves([op!(vreinterpretq_s32_u8(a)), op!(vreinterpretq_s32_u8(b))]);
+            }
+            eight!(self, sums, first, weights);
+            eight!(self, sums, second, &weights[8 * V..]);
+        }
+        if !rest.is_empty() {
+            for p in (0..P).step_by(2) {
+                let (a, b) = (&rows[p].1[..2], &rows[p + 1].1[..2]);
+                first[p] = op!(vreinterpretq_s32_u8(vcombine_u8(
+                    vld1_u8(a.as_flattened().as_ptr()),
+                    vld1_u8(b.as_flattened().as_ptr())
+                )));
+            }
+            eight!(self, sums, first, rest);
+        }
+        *tile = sums;
+    }
+}
+
+/// The first halves of two vectors, and the second halves.
+#[inline(always)]
+fn zip_halves([a, b]: [int32x4_t; 2]) -> [int32x4_t; 2] {
+    op!({
+        let (a, b) = (vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b));
+        [vreinterpretq_s32_s64(vzip1q_s64(a, b)), vreinterpretq_s32_s64(vzip2q_s64(a, b))]
+    })
+}
+
+impl<const BYTES: u8> Simd for Neon<BYTES> {
     const LANES: usize = 4;
-    const PREFERS_QUADS: bool = DOT;
-    const BYTE_ZERO: u8 = if DOT { 0 } else { 128 };
+    const PREFERS_QUADS: bool = BYTES >= DOT;
+    const BYTE_ZERO: u8 = if BYTES >= DOT { 0 } else { 128 };
+    const QUADS: usize = if BYTES == MATRIX { 2 } else { 1 };
     type I32 = int32x4_t;
     type I64 = int64x2_t;
 
@@ -132,7 +224,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     /// By halves where there is no dot product.
     #[inline(always)]
     fn dot_quads(self, sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
-        if DOT {
+        if BYTES >= DOT {
             return sdot!(sum, a, b, "16b");
         }
         let (even, odd) = op!({
@@ -178,15 +270,18 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     /// As [`Self::pairs`], with quads.
     #[inline(always)]
     fn quads<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
-        if !DOT {
-            return quads_one_by_one(self, tile, rows, weights);
+        match BYTES {
+            NONE => return quads_one_by_one(self, tile, rows, weights),
+            MATRIX => return self.squares(tile, rows, weights),
+            _ => {}
         }
-        let fours = rows.map(|row| row.as_chunks::<4>().0);
-        let (weights, rest) = weights.split_at(weights.len() / (16 * V) * 16 * V);
+        let count = weights.len() / (4 * V);
+        let rows = rows.map(|row| row[..count].as_chunks::<4>());
+        let (weights, rest) = weights.split_at(count / 4 * 16 * V);
         for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
             let mut a = [self.splat(0); P];
             for p in 0..P {
-                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(fours[p][k].as_flattened().as_ptr())));
+                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(rows[p].0[k].as_flattened().as_ptr())));
             }
             macro_rules! step {
                 ($k:literal, $operands:literal) => {
@@ -203,7 +298,20 @@ impl<const DOT: bool> Simd for Neon<DOT> {
             step!(2, "4b[2]");
             step!(3, "4b[3]");
         }
-        quads_one_by_one(self, tile, rows.map(|row| row.as_chunks::<4>().1), rest);
+        quads_one_by_one(self, tile, rows.map(|row| row.1), rest);
+    }
+
+    /// Both halves of a square are sums of one position each.
+    #[inline(always)]
+    fn in_rows<const P: usize, const V: usize>(self, mut tile: [[int32x4_t; V]; P]) -> [[int32x4_t; V]; P] {
+        if BYTES == MATRIX {
+            for p in (0..P - 1).step_by(2) {
+                for v in 0..V {
+                    [tile[p][v], tile[p + 1][v]] = zip_halves([tile[p][v], tile[p + 1][v]]);
+                }
+            }
+        }
+        tile
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ const LIMBS_MAX: i32 = (1 << 13) - 1;
 ///
 /// `block` outputs are computed at once; missing ones have weights of zero. Weights are
 /// `[block][row of the kernel][group][output]`: the columns of the kernel and the channels make up one sequence, which is cut into groups
-/// as large as one product instruction sums; a group is one word, its first member lowest.
+/// as large as one product instruction sums; a group is one word, its first member lowest, or [`Simd::QUADS`] of them.
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub(super) isa: Isa,
@@ -63,6 +63,8 @@ pub(super) enum Weights {
     Quads { weights: Aligned<i32>, offsets: Aligned<i32> },
     /// Signed 16-bit activations as signed bytes, and weights of 8 bits, or of 16 bits in halves too: products of quads for each pair of bytes.
     Halves { upper: Option<Aligned<i32>>, lower: Aligned<i32> },
+    /// Activations and weights of 16 bits, up to [`LIMBS_MAX`], as their [`limbs`]: products of quads for each of these.
+    Limbs([Aligned<i32>; 3]),
     /// One channel per output: `[tap][output]`, pairs of a weight and zero.
     Depthwise(Aligned<i32>),
     /// The input itself.
@@ -211,7 +213,7 @@ impl Job for Pack<'_> {
         let terms = terms.map(|(i, (weights, max))| {
             let squares = matrix.zip(Parts::of(*weights, *max));
             let method = squares.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, parts)| Method::Squares(unit, parts));
-            term(spec, i, block, *weights, method)
+            term::<S>(spec, i, block, *weights, method)
         });
         let terms = terms.collect::<Result<_, _>>()?;
         Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, positions: POSITIONS, terms })
@@ -225,6 +227,7 @@ enum Method {
     /// With what stands for zero.
     Quads(u8),
     Halves,
+    Limbs,
     Squares(Matrix, Parts),
 }
 
@@ -233,13 +236,16 @@ impl Method {
         let is_split = || max <= HALVES_MAX && weights.iter().all(|w| w.abs() <= HALVES_MAX);
         match weights {
             Source::Bytes(_) if S::PREFERS_QUADS && max <= BYTE_MAX => Self::Quads(S::BYTE_ZERO),
-            _ if S::PREFERS_QUADS && S::BYTE_ZERO == 0 && is_split() => Self::Halves,
+            _ if S::PREFERS_QUADS && S::BYTE_ZERO == 0 && is_split() => match Parts::of(weights, max) {
+                Some(Parts::Limbs) => Self::Limbs,
+                _ => Self::Halves,
+            },
             _ => Self::Pairs,
         }
     }
 }
 
-fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, method: Method) -> Result<Term, OutOfMemory> {
+fn term<S: Simd>(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, method: Method) -> Result<Term, OutOfMemory> {
     let (source, size) = (spec.terms[index], spec.kernel.size());
     let (first, channels) = (source.first_channel, source.channels);
     let (padded, weights) = match spec.kernel {
@@ -249,12 +255,14 @@ fn term(spec: &LayerSpec, index: usize, block: usize, weights: Source<'_>, metho
             (padded, Weights::Depthwise(depthwise(weights, size * size, channels, padded)?))
         }
         Kernel::Dense { .. } => {
-            let group = if matches!(method, Method::Pairs) { 2 } else { 4 };
-            let shape = Dense { size, channels, padded: channels.next_multiple_of(group), outputs: spec.outputs, block, group };
+            let (group, words) = if matches!(method, Method::Pairs) { (2, 1) } else { (4, S::QUADS) };
+            let padded = channels.next_multiple_of(group * words);
+            let shape = Dense { size, channels, padded, outputs: spec.outputs, block, group, words };
             let weights = match method {
                 Method::Squares(matrix, parts) => Weights::Squares(shape.squares(matrix, parts, weights)?),
                 Method::Quads(zero) => shape.quads(weights, zero.into())?,
                 Method::Halves => shape.halves(weights)?,
+                Method::Limbs => Weights::Limbs([shape.limbs(weights, 0)?, shape.limbs(weights, 1)?, shape.limbs(weights, 2)?]),
                 Method::Pairs => Weights::Pairs(shape.pack(weights, low_half)?),
             };
             (shape.padded, weights)
@@ -303,6 +311,8 @@ struct Dense {
     outputs: usize,
     block: usize,
     group: usize,
+    /// Groups of an output that lie side by side.
+    words: usize,
 }
 
 impl Dense {
@@ -319,11 +329,12 @@ impl Dense {
         weights: &[T],
         member: impl Fn(i32) -> i32,
     ) -> Result<Aligned<i32>, OutOfMemory> {
-        let Self { size, padded, outputs, block, group, .. } = *self;
+        let Self { size, padded, outputs, block, group, words, .. } = *self;
         let row_len = size * padded / group * block;
         let mut out = Aligned::zeros(outputs.div_ceil(block) * size * row_len)?;
         self.rows(weights, |o, row, weights| {
-            let words = out[(o / block * size + row) * row_len + o % block..].iter_mut().step_by(block);
+            let line = &mut out[(o / block * size + row) * row_len..][..row_len];
+            let words = line.chunks_exact_mut(block * words).flat_map(|line| &mut line[o % block * words..][..words]);
             for (word, members) in words.zip(weights.chunks_exact(group)) {
                 *word = members.iter().rev().fold(0, |word, w| word << (32 / group) | member((*w).into()));
             }
@@ -362,6 +373,10 @@ impl Dense {
         let lower = self.pack(weights, byte)?;
         let upper = matches!(weights, Source::Words(_)).then(|| self.pack(weights, |w| byte(halves(w)[0])));
         Ok(Weights::Halves { upper: upper.transpose()?, lower })
+    }
+
+    fn limbs(&self, weights: Source<'_>, part: usize) -> Result<Aligned<i32>, OutOfMemory> {
+        self.pack(weights, |w| byte(limbs(w as i16)[part].into()))
     }
 
     fn squares(&self, matrix: Matrix, parts: Parts, weights: Source<'_>) -> Result<Squares, OutOfMemory> {

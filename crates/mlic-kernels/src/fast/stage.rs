@@ -49,6 +49,7 @@ impl Buffer {
             Weights::Pairs(_) if size == 1 && term.padded == term.channels => Ok(()),
             Weights::Squares(squares) => planes(&mut self.planes[..squares.parts.count()], len + room(term)),
             Weights::Halves { .. } => planes(&mut self.planes[..2], len),
+            Weights::Limbs(_) => planes(&mut self.planes, len),
             Weights::Quads { .. } => planes(&mut self.planes[..1], len),
             Weights::Winograd(_) => self.wide.reserve(len + (width + size) * term.padded),
             _ => self.wide.reserve(len),
@@ -85,12 +86,12 @@ pub(super) fn stage<'a, S: Simd>(
                     part.fill(upper.of_len(len), Upper);
                     part.fill(lower.of_len(len), Lower);
                 }
-                Parts::Limbs => {
-                    part.fill(upper.of_len(len), Limb::<0>);
-                    part.fill(lower.of_len(len), Limb::<1>);
-                    part.fill(both.of_len(len), Limb::<2>);
-                }
+                Parts::Limbs => part.fill_limbs([upper, lower, both], len),
             }
+            Data::Planes([upper, lower, both])
+        }
+        Weights::Limbs(_) => {
+            part.fill_limbs([upper, lower, both], rows_len);
             Data::Planes([upper, lower, both])
         }
         Weights::Halves { .. } => {
@@ -209,6 +210,14 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// Writes so many of each of the [`limbs`].
+    #[inline(always)]
+    fn fill_limbs(&self, [upper, lower, both]: [&mut Aligned<u8>; 3], len: usize) {
+        self.fill(upper.of_len(len), Limb::<0>);
+        self.fill(lower.of_len(len), Limb::<1>);
+        self.fill(both.of_len(len), Limb::<2>);
+    }
+
     /// Writes all of `to`: `[row][column][channel]` with zeros around the map, between channels and at the end.
     #[inline(always)]
     fn fill<F: Form>(&self, to: &mut [F::Out], form: F) {

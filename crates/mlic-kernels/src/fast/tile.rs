@@ -10,6 +10,11 @@ use crate::arch::{Simd, groups};
 /// Accumulators.
 pub(super) type Tile<S, const POSITIONS: usize, const VECTORS: usize> = [[<S as Simd>::I32; VECTORS]; POSITIONS];
 
+/// How the sums `s1`, `s0` and `s2` of the products of upper [`limbs`](super::pack::limbs), lower ones and both become, in one tile,
+/// `2^14 s1 + 2^7 (s2 - s1 - s0) + s0`: `s1`, `s2` and `s0` are added in this order, and after each of them all is multiplied, modulo 2^32. 127 is odd,
+/// so that it has an inverse: `-127 (s0 - 128 / 127 (127 s1 + s2)) = 128 (127 s1 + s2) - 127 s0`.
+const FROM_LIMBS: [i32; 3] = [127, 270_549_120, -127];
+
 /// Accumulators of one term for the positions that begin at `starts` and the outputs of one block.
 #[inline(always)]
 pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
@@ -33,13 +38,17 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
             }
         }
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
-            for v in 0..V {
-                let offset = s.load(&offsets[first_output + v * S::LANES..]);
-                for tile in &mut tile {
-                    tile[v] = offset;
+            // Where bytes are signed these are zeros, and sums may be in another order.
+            if S::BYTE_ZERO != 0 {
+                for v in 0..V {
+                    let offset = s.load(&offsets[first_output + v * S::LANES..]);
+                    for tile in &mut tile {
+                        tile[v] = offset;
+                    }
                 }
             }
             quads_of(weights).add(s, &mut tile, data);
+            tile = s.in_rows(tile);
         }
         (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data, _])) if S::BYTE_ZERO == 0 => {
             if let Some(upper) = upper {
@@ -50,6 +59,17 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
             quads_of(lower).add(s, &mut tile, upper_data);
             tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
             quads_of(lower).add(s, &mut tile, lower_data);
+            tile = s.in_rows(tile);
+        }
+        (Weights::Limbs([upper, lower, both]), Data::Planes([upper_data, lower_data, both_data])) if S::BYTE_ZERO == 0 => {
+            // One by one: a loop would keep less in registers.
+            quads_of(upper).add(s, &mut tile, upper_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[0]))));
+            quads_of(both).add(s, &mut tile, both_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[1]))));
+            quads_of(lower).add(s, &mut tile, lower_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[2]))));
+            tile = s.in_rows(tile);
         }
         (Weights::Depthwise(weights), Data::Wide(data)) => {
             for tap in 0..size * size {
@@ -98,6 +118,30 @@ impl<const P: usize> Quads<'_, P> {
         let weights = self.weights.chunks_exact(self.inner / 4 * V * S::LANES);
         for (i, weights) in weights.enumerate() {
             s.quads(tile, groups(&data[i * self.row_len..], *self.starts, self.inner), weights);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_limbs_make_the_sum() {
+        assert_eq!(FROM_LIMBS[1].wrapping_mul(127), -128);
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as i32
+        };
+        let random = (0..10_000).map(|_| [next(), next(), next()]);
+        let extreme = [0, 1, -1, i32::MIN, i32::MAX];
+        let extreme = (0..125).map(|i| [extreme[i % 5], extreme[i / 5 % 5], extreme[i / 25]]);
+        for sums in random.chain(extreme) {
+            let steps = sums.iter().zip(FROM_LIMBS);
+            let total = steps.fold(0_i32, |total, (sum, factor)| total.wrapping_add(*sum).wrapping_mul(factor));
+            let [s1, s2, s0] = sums.map(i64::from);
+            assert_eq!(total, ((s1 << 14) + ((s2 - s1 - s0) << 7) + s0) as i32, "{sums:?}");
         }
     }
 }

@@ -63,7 +63,7 @@ pub const PLATFORMS: [Platform; 13] = [
     },
     aarch64("aarch64-a57", "cortex-a57", &["neon"], "Jetson TX2, first Nano: neither dotprod nor i8mm"),
     aarch64("aarch64-a78ae", "cortex-a78ae", &["neon", "dotprod"], "Jetson Orin: dotprod, no i8mm"),
-    aarch64("aarch64-max", "max", &["neon", "dotprod"], "dotprod, i8mm, SVE2"),
+    aarch64("aarch64-max", "max", &["neon", "dotprod", "i8mm"], "dotprod, i8mm, SVE2"),
     Platform {
         name: "armv7",
         target: "armv7-unknown-linux-gnueabihf",
