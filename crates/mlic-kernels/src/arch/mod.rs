@@ -237,6 +237,20 @@ fn beginnings<T, const P: usize>(mut slices: [&[T]; P], len: usize) -> [&[T]; P]
     slices
 }
 
+/// The first `len` elements of each slice in groups of four, and what is left of them.
+#[inline(always)]
+#[cfg_attr(
+    not(all(target_arch = "aarch64", target_endian = "little")),
+    allow(dead_code, reason = "a vector of it reads four groups")
+)]
+fn fours<T, const P: usize>(slices: [&[T]; P], len: usize) -> ([&[[T; 4]]; P], [&[T]; P]) {
+    let (mut groups, mut rest) = ([slices[0][..0].as_chunks().0; P], slices);
+    for p in 0..P {
+        (groups[p], rest[p]) = slices[p][..len].as_chunks();
+    }
+    (groups, rest)
+}
+
 /// [`Simd::pairs`] from instructions that multiply whole vectors.
 #[inline(always)]
 fn pairs_one_by_one<S: Simd, const P: usize, const V: usize>(

@@ -8,7 +8,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Job, Simd, pairs_one_by_one, quads_one_by_one};
+use super::{Job, Simd, fours, pairs_one_by_one, quads_one_by_one};
 use crate::cpu::Isa;
 
 /// One intrinsic, or an expression of them.
@@ -115,13 +115,13 @@ impl<const BYTES: u8> Neon<BYTES> {
     fn squares<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
         assert!(P.is_multiple_of(2), "two positions make a square");
         let count = weights.len() / (8 * V);
-        let rows = rows.map(|row| row[..2 * count].as_chunks::<4>());
+        let (fours, rows) = fours(rows, 2 * count);
         let (weights, rest) = weights.split_at(count / 2 * 16 * V);
         let (mut first, mut second, mut sums) = ([self.splat(0); P], [self.splat(0); P], *tile);
         for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
             for p in (0..P).step_by(2) {
                 let (a, b) =
-                    op!((vld1q_u8(rows[p].0[k].as_flattened().as_ptr()), vld1q_u8(rows[p + 1].0[k].as_flattened().as_ptr())));
+                    op!((vld1q_u8(fours[p][k].as_flattened().as_ptr()), vld1q_u8(fours[p + 1][k].as_flattened().as_ptr())));
                 [first[p], second[p]] = zip_halves([op!(vreinterpretq_s32_u8(a)), op!(vreinterpretq_s32_u8(b))]);
             }
             eight!(self, sums, first, weights);
@@ -129,7 +129,7 @@ impl<const BYTES: u8> Neon<BYTES> {
         }
         if !rest.is_empty() {
             for p in (0..P).step_by(2) {
-                let (a, b) = (&rows[p].1[..2], &rows[p + 1].1[..2]);
+                let (a, b) = (&rows[p][..2], &rows[p + 1][..2]);
                 first[p] = op!(vreinterpretq_s32_u8(vcombine_u8(
                     vld1_u8(a.as_flattened().as_ptr()),
                     vld1_u8(b.as_flattened().as_ptr())
@@ -240,8 +240,9 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
     /// Four pairs of each position are one register, whose lanes the instructions choose.
     #[inline(always)]
     fn pairs<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[i16; 2]]; P], weights: &[i32]) {
-        let fours = rows.map(|row| row.as_chunks::<4>().0);
-        let (weights, rest) = weights.split_at(weights.len() / (16 * V) * 16 * V);
+        let count = weights.len() / (4 * V);
+        let (fours, rows) = fours(rows, count);
+        let (weights, rest) = weights.split_at(count / 4 * 16 * V);
         for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
             let mut a = [op!(vdupq_n_s16(0)); P];
             for p in 0..P {
@@ -264,7 +265,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
             step!(2, 4, 5);
             step!(3, 6, 7);
         }
-        pairs_one_by_one(self, tile, rows.map(|row| row.as_chunks::<4>().1), rest);
+        pairs_one_by_one(self, tile, rows, rest);
     }
 
     /// As [`Self::pairs`], with quads.
@@ -276,12 +277,12 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
             _ => {}
         }
         let count = weights.len() / (4 * V);
-        let rows = rows.map(|row| row[..count].as_chunks::<4>());
+        let (fours, rows) = fours(rows, count);
         let (weights, rest) = weights.split_at(count / 4 * 16 * V);
         for (k, weights) in weights.chunks_exact(16 * V).enumerate() {
             let mut a = [self.splat(0); P];
             for p in 0..P {
-                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(rows[p].0[k].as_flattened().as_ptr())));
+                a[p] = op!(vreinterpretq_s32_u8(vld1q_u8(fours[p][k].as_flattened().as_ptr())));
             }
             macro_rules! step {
                 ($k:literal, $operands:literal) => {
@@ -298,7 +299,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
             step!(2, "4b[2]");
             step!(3, "4b[3]");
         }
-        quads_one_by_one(self, tile, rows.map(|row| row.1), rest);
+        quads_one_by_one(self, tile, rows, rest);
     }
 
     /// Both halves of a square are sums of one position each.
