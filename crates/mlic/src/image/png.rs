@@ -17,6 +17,8 @@ pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
 /// Most types of chunks that a note names: a file can have as many as it has room for chunks.
 const MAX_NAMED: usize = 8;
+/// Most chunks of text: the parser keeps an object for each, which [`WORK_BYTES`] does not count.
+const MAX_TEXTS: usize = 1000;
 /// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
@@ -41,6 +43,9 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     let chunks = Chunks::walk(bytes);
     if chunks.animation {
         return Err(ImageError::AnimationUnsupported { format: FORMAT });
+    }
+    if chunks.texts > MAX_TEXTS {
+        return Err(ImageError::FormatUnsupported { format: format!("PNG with more than {MAX_TEXTS} chunks of text") });
     }
     let mut reader = decoder.read_info().map_err(|e| wrap(bytes, e))?;
     let mut raw = Raw { width: reader.info().width, height: reader.info().height, ..Raw::default() };
@@ -94,6 +99,8 @@ struct Chunks {
     exif: bool,
     xmp: bool,
     animation: bool,
+    /// Chunks of text, of any kind.
+    texts: usize,
     /// A chunk says sRGB: gAMA and cHRM have no say beside it.
     srgb: bool,
     /// Chunks by which the colours are others than sRGB's.
@@ -125,6 +132,7 @@ impl Chunks {
     }
 
     fn chunk(&mut self, kind: &[u8; 4], body: &[u8]) {
+        self.texts += usize::from([b"tEXt", b"zTXt", b"iTXt"].contains(&kind));
         match kind {
             b"iCCP" => self.icc = true,
             b"eXIf" => self.exif = true,

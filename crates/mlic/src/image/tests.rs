@@ -396,3 +396,21 @@ fn many_kinds_of_chunks_make_a_short_note() {
     let expected = "not kept from the file: abCa, abCb, abCc, abCd, abCe, abCf, abCg, abCh, others";
     assert!(read(&file).unwrap().notes.contains(&expected.to_owned()));
 }
+
+/// The parser keeps all of them.
+#[test]
+fn chunks_of_text_are_limited() {
+    let base = rgba_file(255);
+    let with = |count: usize, kind: &[u8; 4]| {
+        let one = with_chunk(&base, kind, b"a\0\0\0\0\0", false);
+        let (head, end) = base.split_at(base.len() - 12);
+        [head, &one[head.len()..one.len() - 12].repeat(count), end].concat()
+    };
+    assert_eq!(read(&with(1000, b"iTXt")).unwrap().pixels(), 4);
+    for kind in [b"tEXt", b"zTXt", b"iTXt"] {
+        let refused = read(&with(1001, kind)).unwrap_err();
+        assert!(
+            matches!(&refused, ImageError::FormatUnsupported { format } if format == "PNG with more than 1000 chunks of text")
+        );
+    }
+}
