@@ -43,7 +43,8 @@ use crate::sinks::{Coded, DecodeSink, Observer, code_z};
 pub struct CodecOptions {
     /// The executor.
     pub backend: BackendChoice,
-    /// Threads; 0 means all cores. No result depends on it.
+    /// Threads; 0 means all cores. No result depends on it. They are the codec's own, and all who call it at once share them: several pictures at a time
+    /// take no more threads than one. A caller on a thread of a rayon pool waits as elsewhere, without beginning other jobs of that pool.
     pub threads: usize,
     /// How pictures are made of latents.
     pub pixels: PixelMode,
