@@ -3,9 +3,10 @@
 use std::io::Cursor;
 
 use mlic_core::limits::MAX_SECTION_LEN;
+use mlic_core::memory;
 use png::{ColorType, Transformations};
 
-use super::raw::{Found, Raw, zeroed};
+use super::raw::{Found, Raw};
 use super::{ImageError, ReadOptions, check_size};
 use crate::metadata::MetadataKind;
 
@@ -56,7 +57,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
         return Err(ImageError::FormatUnsupported { format: "PNG with a palette that does not expand".into() });
     }
     // Within the limits on pixels: at most 8 bytes for each.
-    raw.data = zeroed(reader.output_buffer_size().unwrap_or_default())?;
+    raw.data = memory::zeros(reader.output_buffer_size().unwrap_or_default())?;
     reader.next_frame(&mut raw.data).map_err(|e| wrap(bytes, e))?;
     reader.finish().map_err(|e| wrap(bytes, e))?;
     if raw.wide {
