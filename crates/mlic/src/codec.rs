@@ -147,6 +147,8 @@ pub struct Encoded {
 }
 
 /// How far a stream that was cut goes.
+///
+/// The checksums of payload and symbols are of whole streams (SPEC 5.5): nothing says that the bytes of a cut payload are those that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Truncation {
@@ -213,7 +215,8 @@ pub enum ProgressEvent {
     },
 }
 
-/// An encoder and decoder with its model on its backend.
+/// An encoder and decoder with its model on its backend. A clone shares both, and may have limits of its own.
+#[derive(Clone)]
 pub struct Codec {
     backend: Arc<dyn Backend>,
     pixels: PixelMode,
@@ -221,7 +224,7 @@ pub struct Codec {
     pub(crate) effort: u8,
     limits: DecodeLimits,
     /// Read when the first picture is encoded.
-    analysis: OnceLock<AnalysisShape>,
+    analysis: Arc<OnceLock<AnalysisShape>>,
 }
 
 impl fmt::Debug for Codec {
@@ -270,7 +273,7 @@ impl Codec {
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
         let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), DecodeLimits::default());
-        Self { backend, pixels, metadata, effort: 0, limits, analysis: OnceLock::new() }
+        Self { backend, pixels, metadata, effort: 0, limits, analysis: Arc::default() }
     }
 
     /// The same codec making its pictures this way.
@@ -395,7 +398,7 @@ impl Codec {
     /// The exact part of decoding.
     ///
     /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
+    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = self.stopwatch(progress);
         self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, None)?.latents()
@@ -515,8 +518,11 @@ impl Codec {
 
     /// Decodes a stream.
     ///
+    /// The pixels of a stream that was cut are not authenticated: neither checksum can be tested without the whole payload, so that damage before the cut
+    /// may show as a wrong picture. A caller who wants none of that refuses what has a [`Decoded::truncation`].
+    ///
     /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
+    /// Damage of a whole stream is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = self.stopwatch(progress);
         let deadline = self.limits.deadline();
