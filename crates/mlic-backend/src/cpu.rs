@@ -78,7 +78,7 @@ impl CpuBackend {
     ) -> Result<Self, BackendError> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let pool = pool(name(kernels, float.as_deref()), threads)?;
-        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
+        let packed = Arc::new(pool.install(|| Ok(PackedModel::new(&model, kernels)?))?);
         if threads > 1 {
             // The passes of an image come first, and leave threads idle now and then.
             let (model, packed) = (Arc::clone(&model), Arc::clone(&packed));
@@ -88,7 +88,7 @@ impl CpuBackend {
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        executor(self.float.as_deref(), self.name(), stage)?.run(stage, input, self.threads)
+        run_float(self.float.as_deref(), self.name(), stage, input, self.threads)
     }
 }
 
@@ -102,20 +102,36 @@ fn pool(backend: &'static str, threads: usize) -> Result<Pool, BackendError> {
 /// # Errors
 /// [`BackendError::NotAvailable`] when threads cannot be started.
 pub fn on_threads<R: Send>(backend: &'static str, threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BackendError> {
-    Ok(pool(backend, threads)?.install(work))
+    pool(backend, threads)?.install(|| Ok(work()))
 }
 
-/// What a backend runs a float transform on.
+/// Runs a float transform of a backend on its executor.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`] when it has nothing for it.
-pub fn executor<'f>(
-    float: Option<&'f dyn FloatTransforms>,
+/// [`BackendError::NotAvailable`] when it has none, or as [`FloatTransforms::run`].
+pub fn run_float(
+    float: Option<&dyn FloatTransforms>,
     backend: &'static str,
     stage: Stage,
-) -> Result<&'f dyn FloatTransforms, BackendError> {
+    input: &Planes,
+    threads: usize,
+) -> Result<Planes, BackendError> {
     let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
-    float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })
+    let float = float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })?;
+    let run = || float.run(stage, input, threads);
+    if threads > 1 && rayon::current_thread_index().is_some() { apart(run) } else { run() }
+}
+
+/// Runs work on a thread of no pool, and waits for it.
+///
+/// A thread of a rayon pool that waits for another pool runs other jobs of its own meanwhile: of a caller who decodes many pictures, a second picture
+/// within the first, a third within that, and so on.
+fn apart<R: Send>(work: impl FnOnce() -> Result<R, BackendError> + Send) -> Result<R, BackendError> {
+    let unavailable = |e: std::io::Error| BackendError::NotAvailable { backend: "cpu", reason: e.to_string() };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mlic-caller".into()).spawn_scoped(scope, work).map_err(unavailable)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn name(kernels: Kernels, float: Option<&dyn FloatTransforms>) -> &'static str {
@@ -142,13 +158,12 @@ impl Pool {
         pool.build().map(Self::Threads).map_err(std::io::Error::other)
     }
 
-    /// Runs work on the threads. On the calling thread, parallel loops fall back on rayon's global pool, which is that
-    /// thread where none can be started.
-    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match self {
-            Self::Threads(pool) => pool.install(work),
-            Self::Caller => work(),
-        }
+    /// Runs work on the threads, [`apart`] from any other pool that the caller may be in. On the calling thread, parallel loops fall back on rayon's
+    /// global pool, which is that thread where none can be started.
+    fn install<R: Send>(&self, work: impl FnOnce() -> Result<R, BackendError> + Send) -> Result<R, BackendError> {
+        let Self::Threads(pool) = self else { return work() };
+        let is_foreign = rayon::current_thread_index().is_some() && pool.current_thread_index().is_none();
+        if is_foreign { apart(|| pool.install(work)) } else { pool.install(work) }
     }
 
     /// Work that is not waited for; the calling thread alone leaves it to whoever needs its result.
@@ -257,15 +272,47 @@ impl Backend for CpuBackend {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
 
     #[test]
     fn without_threads_work_runs_on_the_calling_thread() {
         let caller = std::thread::current().id();
         let pool = Pool::new(8, false).unwrap();
-        assert_eq!(pool.install(|| std::thread::current().id()), caller);
+        let id = || Ok(std::thread::current().id());
+        assert_eq!(pool.install(id).unwrap(), caller);
         let pool = Pool::new(2, true).unwrap();
-        assert_ne!(pool.install(|| std::thread::current().id()), caller);
+        assert_ne!(pool.install(id).unwrap(), caller);
+        let within = pool.install(|| Ok(std::thread::current().id() == pool.install(id)?));
+        assert!(within.unwrap(), "threads of the pool itself go nowhere else");
+    }
+
+    /// The callers' threads would begin with other jobs while they wait.
+    #[test]
+    #[cfg(not(target_family = "wasm"))]
+    fn callers_of_another_pool_do_nothing_else_meanwhile() {
+        let (pool, callers) = (Pool::new(2, true).unwrap(), rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let rest = || {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            Ok(())
+        };
+        let job = || {
+            most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
+            pool.install(rest).unwrap();
+            apart(rest).unwrap();
+            running.fetch_sub(1, Relaxed);
+        };
+        callers.scope(|scope| (0..16).for_each(|_| scope.spawn(|_| job())));
+        assert!((1..=2).contains(&most.load(Relaxed)), "{most:?} jobs at once on two threads");
+    }
+
+    #[test]
+    #[cfg(not(target_family = "wasm"))]
+    #[should_panic(expected = "as it is")]
+    fn a_panic_of_work_apart_is_the_callers() {
+        let _ = apart(|| -> Result<(), BackendError> { panic!("as it is") });
     }
 
     #[test]

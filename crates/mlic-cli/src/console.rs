@@ -6,8 +6,17 @@ use std::io::{ErrorKind, Write};
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
 
-/// Prints text to standard output.
+/// Prints lines to standard output. Control characters in them, which names and JSON of what a package says may hold, are escaped as in JSON.
 pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
+    let mut out = String::new();
+    for c in text.chars() {
+        if c.is_control() && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    unchanged(&out)
+}
+
+/// Prints to standard output what this program says itself.
+pub(crate) fn unchanged(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Output, "cannot write", "standard output", e)),
@@ -41,12 +50,16 @@ pub(crate) fn verbose(global: &Global, text: impl Display) {
     }
 }
 
-/// One line: control characters, which names of files may hold, are escaped.
+/// One line, escaped.
 fn line(kind: &str, text: impl Display) {
-    let mut out = format!("mlic: {kind}: ");
+    stderr(&format!("mlic: {kind}: {}\n", escaped(text)));
+}
+
+/// Text in one line: control characters, which names of files and of models may hold, are escaped.
+pub(crate) fn escaped(text: impl Display) -> String {
+    let mut out = String::new();
     for c in text.to_string().chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
-    out.push('\n');
-    stderr(&out);
+    out
 }

@@ -67,8 +67,8 @@ fn lines(prefix: &str, value: &Value) -> String {
             .iter()
             .map(|(name, value)| lines(&if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") }, value))
             .collect(),
-        Value::String(text) => format!("{prefix}: {text}\n"),
-        other => format!("{prefix}: {other}\n"),
+        Value::String(text) => console::escaped(format_args!("{prefix}: {text}")) + "\n",
+        other => console::escaped(format_args!("{prefix}: {other}")) + "\n",
     }
 }
 

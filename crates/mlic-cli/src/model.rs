@@ -50,7 +50,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
             let model = given(package)?;
             // Of the model of this program not all is verified each time it is loaded.
             Model::from_bytes(model.as_bytes().to_vec()).map_err(|error| refused(&model, &error))?;
-            console::stdout(&format!("ok: {} {}, g_s {}\n", model.name(), model.id(), synthesis_form(&model)))
+            console::stdout(&format!("ok: {} {}, g_s {}\n", console::escaped(model.name()), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]
         ModelCommand::Build(args) => crate::build::build(args, global),
@@ -123,5 +123,5 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
 pub(crate) fn print_version(global: &Global) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let model = files::model(global.model.as_deref(), global)?;
-    console::stdout(&format!("mlic {version} (model {} {})\n", model.name(), model.id()))
+    console::stdout(&format!("mlic {version} (model {} {})\n", console::escaped(model.name()), model.id()))
 }

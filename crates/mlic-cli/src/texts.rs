@@ -18,7 +18,7 @@ use crate::files;
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::definition(), "mlic", &mut script);
-    console::stdout(&String::from_utf8_lossy(&script))
+    console::unchanged(&String::from_utf8_lossy(&script))
 }
 
 /// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there; none where one exists that may not be overwritten.

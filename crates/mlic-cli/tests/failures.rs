@@ -275,3 +275,31 @@ fn control_characters_of_a_name_do_not_reach_the_terminal() {
     let ended = place.run(&["encode", "a\x1b[31m\nb.png"]);
     ended.has_error(&["a\\u{1b}[31m\\nb.png"]);
 }
+
+/// A package says what it likes of itself.
+#[test]
+fn control_characters_of_a_package_do_not_reach_the_terminal() {
+    let place = Place::new();
+    let whole = std::fs::read(TINY).unwrap();
+    let parsed = package::parse(&whole).unwrap();
+    let said = r#"{"name":"a\u001b]0;b\u0007\nok","provenance":{"made\u009b2J":"by\u007f\u001b[31m\nid: 0"}}"#;
+    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
+        (kind, if kind == SectionKind::Metadata { said.into() } else { whole[range].to_vec() })
+    };
+    place.put("model", &package::write(&parsed.sections().map(section).collect::<Vec<_>>()));
+    let printed = |arguments: &[&str]| {
+        let text = place.ok(arguments).text().to_owned();
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{arguments:?}: {text:?}");
+        text
+    };
+    let info = printed(&["model", "info", "model"]);
+    assert!(info.contains("\nname: a\\u{1b}]0;b\\u{7}\\nok\n"), "{info}");
+    assert!(info.contains("\nprovenance.made\\u{9b}2J: by\\u{7f}\\u{1b}[31m\\nid: 0\n"), "{info}");
+    assert!(printed(&["model", "verify", "model"]).starts_with("ok: a\\u{1b}]0;b\\u{7}\\nok "));
+    assert!(printed(&["--version", "--model", "model"]).contains("(model a\\u{1b}]0;b\\u{7}\\nok "));
+    let json: serde_json::Value = serde_json::from_str(&printed(&["info", "model", "--json"])).unwrap();
+    assert_eq!(
+        (&json["name"], &json["provenance"]["made\u{9b}2J"]),
+        (&"a\u{1b}]0;b\u{7}\nok".into(), &"by\u{7f}\u{1b}[31m\nid: 0".into())
+    );
+}

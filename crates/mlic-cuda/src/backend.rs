@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
-use mlic_backend::cpu::{FloatTransforms, executor, transform_bytes};
+use mlic_backend::cpu::{FloatTransforms, run_float, transform_bytes};
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
@@ -138,7 +138,7 @@ impl CudaBackend {
     }
 
     fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        executor(self.float.as_deref(), self.name(), stage)?.run(stage, input, self.threads)
+        run_float(self.float.as_deref(), self.name(), stage, input, self.threads)
     }
 }
 

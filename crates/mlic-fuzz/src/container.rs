@@ -2,11 +2,14 @@
 
 use mlic_core::container::{ContainerError, Header, MAX_HEADER_LEN, ModelId, Section, SectionKind, Stream, parse, write};
 
+use crate::seal;
 use crate::source::Source;
 
 pub(crate) fn target(bytes: &[u8]) {
-    if let Ok(stream) = parse(bytes) {
-        parsed(bytes, &stream);
+    for bytes in [Some(bytes.to_vec()), seal::stream(bytes)].into_iter().flatten() {
+        if let Ok(stream) = parse(&bytes) {
+            parsed(&bytes, &stream);
+        }
     }
     written(&mut Source::new(bytes));
 }

@@ -28,12 +28,25 @@ pub(crate) fn codec(model: Arc<Model>, choice: BackendChoice) -> Codec {
 }
 
 pub(crate) fn target(bytes: &[u8]) {
-    run(bytes, |bytes| {
-        let latents = TINY.decode_latents(bytes, &|_| ())?;
-        let picture = TINY.synthesize(&latents)?;
-        assert_eq!((picture.width, picture.height), (latents.header.width, latents.header.height));
-        Ok(latents)
-    });
+    for bytes in [Some(bytes.to_vec()), seal::with_model(bytes, TINY.model().id())].into_iter().flatten() {
+        run(&bytes, both);
+    }
+}
+
+/// What decoding gives, at once and by its parts: the same.
+fn both(bytes: &[u8]) -> Result<Latents, Error> {
+    let latents = TINY.decode_latents(bytes, &|_| ());
+    match (TINY.decode(bytes, &|_| ()), &latents) {
+        (Ok(decoded), Ok(latents)) => {
+            let (picture, header) = (TINY.synthesize(latents)?, &latents.header);
+            assert_eq!((picture.width, picture.height, picture.gray), (header.width, header.height, header.gray));
+            assert!(picture.rgb == decoded.image.rgb && picture.gray == decoded.image.gray, "pictures differ");
+            assert_eq!(decoded.truncation, latents.truncation);
+        }
+        (Err(whole), Err(part)) => assert_eq!(whole.to_string(), part.to_string()),
+        (whole, part) => panic!("one decodes and the other refuses: {:?} {:?}", whole.err(), part.as_ref().err()),
+    }
+    latents
 }
 
 /// Decodes; where only the checksum of the symbols is wrong, again with the right one, so that the seal is reached.

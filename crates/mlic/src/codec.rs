@@ -43,7 +43,8 @@ use crate::sinks::{Coded, DecodeSink, Observer, code_z};
 pub struct CodecOptions {
     /// The executor.
     pub backend: BackendChoice,
-    /// Threads; 0 means all cores. No result depends on it.
+    /// Threads; 0 means all cores. No result depends on it. They are the codec's own, and all who call it at once share them: several pictures at a time
+    /// take no more threads than one. A caller on a thread of a rayon pool waits as elsewhere, without beginning other jobs of that pool.
     pub threads: usize,
     /// How pictures are made of latents.
     pub pixels: PixelMode,
@@ -146,6 +147,8 @@ pub struct Encoded {
 }
 
 /// How far a stream that was cut goes.
+///
+/// The checksums of payload and symbols are of whole streams (SPEC 5.5): nothing says that the bytes of a cut payload are those that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Truncation {
@@ -212,7 +215,8 @@ pub enum ProgressEvent {
     },
 }
 
-/// An encoder and decoder with its model on its backend.
+/// An encoder and decoder with its model on its backend. A clone shares both, and may have limits of its own.
+#[derive(Clone)]
 pub struct Codec {
     backend: Arc<dyn Backend>,
     pixels: PixelMode,
@@ -220,7 +224,7 @@ pub struct Codec {
     pub(crate) effort: u8,
     limits: DecodeLimits,
     /// Read when the first picture is encoded.
-    analysis: OnceLock<AnalysisShape>,
+    analysis: Arc<OnceLock<AnalysisShape>>,
 }
 
 impl fmt::Debug for Codec {
@@ -269,7 +273,7 @@ impl Codec {
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
         let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), DecodeLimits::default());
-        Self { backend, pixels, metadata, effort: 0, limits, analysis: OnceLock::new() }
+        Self { backend, pixels, metadata, effort: 0, limits, analysis: Arc::default() }
     }
 
     /// The same codec making its pictures this way.
@@ -394,7 +398,7 @@ impl Codec {
     /// The exact part of decoding.
     ///
     /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Latents::truncation`].
+    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
     pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
         let mut watch = self.stopwatch(progress);
         self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, None)?.latents()
@@ -514,8 +518,11 @@ impl Codec {
 
     /// Decodes a stream.
     ///
+    /// The pixels of a stream that was cut are not authenticated: neither checksum can be tested without the whole payload, so that damage before the cut
+    /// may show as a wrong picture. A caller who wants none of that refuses what has a [`Decoded::truncation`].
+    ///
     /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Decoded::truncation`].
+    /// Damage of a whole stream is an error; truncation after z is not: see [`Decoded::truncation`].
     pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
         let mut watch = self.stopwatch(progress);
         let deadline = self.limits.deadline();

@@ -41,7 +41,7 @@ pub enum Error {
         limit: u8,
     },
     /// The entropy coder found bytes that no encoder writes.
-    #[error("{at}")]
+    #[error("entropy-coded data of {at}")]
     Payload {
         /// Which part of the stream.
         at: String,
@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn a_chain_says_everything_once() {
         let error = Error::payload(None, RansError::Exhausted { have: 3, need: 8 });
-        assert_eq!(error.to_string(), "z");
-        assert_eq!(chain(&error), format!("z: {}", RansError::Exhausted { have: 3, need: 8 }));
+        assert_eq!(error.to_string(), "entropy-coded data of z");
+        assert_eq!(chain(&error), format!("entropy-coded data of z: {}", RansError::Exhausted { have: 3, need: 8 }));
         let error = Error::from(ModelError::OutOfMemory(OutOfMemory { bytes: 7 }));
         assert_eq!(chain(&error), "model package: 7 bytes of memory are wanted, and there is not as much");
     }

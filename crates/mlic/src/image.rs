@@ -22,6 +22,7 @@ mod webp;
 mod write;
 
 use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
+use mlic_core::memory;
 
 pub use self::error::ImageError;
 pub use self::write::{OutputFormat, write_image};
@@ -103,6 +104,9 @@ impl ReadOptions {
 
 impl Image {
     /// A colour picture from row-major RGB samples.
+    ///
+    /// # Errors
+    /// [`ImageError::Empty`], [`ImageError::SideLimit`], [`ImageError::PixelLimit`] of the size, [`ImageError::SampleCount`] of other samples than it needs.
     pub fn from_rgb(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, ImageError> {
         let pixels = check_size(width, height, MAX_PIXELS)?;
         check_samples(rgb.len(), pixels * 3)?;
@@ -110,10 +114,13 @@ impl Image {
     }
 
     /// A gray picture from row-major samples.
+    ///
+    /// # Errors
+    /// As [`Self::from_rgb`], and [`ImageError::Memory`].
     pub fn from_gray(width: u32, height: u32, gray: &[u8]) -> Result<Self, ImageError> {
         let pixels = check_size(width, height, MAX_PIXELS)?;
         check_samples(gray.len(), pixels)?;
-        let rgb = gray.iter().flat_map(|&v| [v; 3]).collect();
+        let rgb = memory::collect(3 * gray.len(), gray.iter().flat_map(|&v| [v; 3]))?;
         Ok(Self { width, height, rgb, gray: true, metadata: Metadata::default(), notes: Vec::new() })
     }
 
@@ -124,6 +131,9 @@ impl Image {
 }
 
 /// Reads a PNG, JPEG, WebP, PGM, PPM, PBM or PAM file.
+///
+/// # Errors
+/// [`ImageError`]: what is no picture, damaged or cut, beyond the limits, or would lose what `options` do not allow to be lost.
 pub fn read_image(bytes: &[u8], options: &ReadOptions) -> Result<Image, ImageError> {
     let raw = match ::image::guess_format(bytes) {
         Ok(::image::ImageFormat::Png) => png::read(bytes, options)?,

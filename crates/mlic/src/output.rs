@@ -127,17 +127,21 @@ impl Output {
         Ok(())
     }
 
-    /// Temporary file beside the target, then rename. A link is followed, permissions of a replaced file are kept.
+    /// Temporary file beside the target, then rename. A link to a file is followed, one to nothing is replaced; permissions of a replaced file are kept.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
         let target = if self.overwrite { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) } else { path.to_path_buf() };
-        let permissions = target.metadata().map(|m| m.permissions()).ok();
+        let kept = target.metadata().map(|m| m.permissions()).ok();
         let mut builder = tempfile::Builder::new();
         builder.prefix(".mlic-").suffix(".tmp");
-        if let Some(permissions) = permissions.or_else(default_permissions) {
+        if let (None, Some(permissions)) = (&kept, default_permissions()) {
             builder.permissions(permissions);
         }
         let mut file = builder.tempfile_in(directory_of(&target))?;
         file.write_all(bytes)?;
+        if let Some(permissions) = kept {
+            // Not by the builder: the umask takes from what that is given.
+            file.as_file().set_permissions(permissions)?;
+        }
         file.as_file().sync_all()?;
         let renamed = if self.overwrite { file.persist(&target) } else { file.persist_noclobber(&target) };
         match renamed {
@@ -212,6 +216,9 @@ mod tests {
         Output::new(Destination::File(link.clone()), true).write(b"new").unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        std::fs::remove_file(&file).unwrap();
+        Output::new(Destination::File(link.clone()), true).write(b"own").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_file() && !file.exists(), "a link to nothing is replaced");
     }
 
     #[cfg(unix)]
@@ -224,8 +231,11 @@ mod tests {
         std::fs::write(&plain, "").unwrap();
         Output::new(Destination::File(ours.clone()), false).write(b"").unwrap();
         assert_eq!(mode(&plain), mode(&ours));
-        std::fs::set_permissions(&ours, Permissions::from_mode(0o600)).unwrap();
-        Output::new(Destination::File(ours.clone()), true).write(b"").unwrap();
-        assert_eq!(mode(&ours), 0o600);
+        // The usual umask would take a bit of the last.
+        for kept in [0o600, 0o664, 0o666] {
+            std::fs::set_permissions(&ours, Permissions::from_mode(kept)).unwrap();
+            Output::new(Destination::File(ours.clone()), true).write(b"").unwrap();
+            assert_eq!(mode(&ours), kept);
+        }
     }
 }

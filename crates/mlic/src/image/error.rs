@@ -1,5 +1,6 @@
 //! Why a picture could not be read or written.
 
+use mlic_core::memory::OutOfMemory;
 use thiserror::Error;
 
 use crate::metadata::MetadataKind;
@@ -143,6 +144,12 @@ pub enum ImageError {
         /// What the writer says.
         source: Source,
     },
+}
+
+impl From<OutOfMemory> for ImageError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Memory { needed_bytes: error.bytes as u64 }
+    }
 }
 
 impl ImageError {

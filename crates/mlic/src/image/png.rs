@@ -3,9 +3,10 @@
 use std::io::Cursor;
 
 use mlic_core::limits::MAX_SECTION_LEN;
+use mlic_core::memory;
 use png::{ColorType, Transformations};
 
-use super::raw::{Found, Raw, zeroed};
+use super::raw::{Found, Raw};
 use super::{ImageError, ReadOptions, check_size};
 use crate::metadata::MetadataKind;
 
@@ -17,6 +18,8 @@ pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
 /// Most types of chunks that a note names: a file can have as many as it has room for chunks.
 const MAX_NAMED: usize = 8;
+/// Most chunks of text: the parser keeps an object for each, which [`WORK_BYTES`] does not count.
+const MAX_TEXTS: usize = 1000;
 /// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
@@ -42,6 +45,9 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     if chunks.animation {
         return Err(ImageError::AnimationUnsupported { format: FORMAT });
     }
+    if chunks.texts > MAX_TEXTS {
+        return Err(ImageError::FormatUnsupported { format: format!("PNG with more than {MAX_TEXTS} chunks of text") });
+    }
     let mut reader = decoder.read_info().map_err(|e| wrap(bytes, e))?;
     let mut raw = Raw { width: reader.info().width, height: reader.info().height, ..Raw::default() };
     let (color, depth) = reader.output_color_type();
@@ -51,7 +57,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
         return Err(ImageError::FormatUnsupported { format: "PNG with a palette that does not expand".into() });
     }
     // Within the limits on pixels: at most 8 bytes for each.
-    raw.data = zeroed(reader.output_buffer_size().unwrap_or_default())?;
+    raw.data = memory::zeros(reader.output_buffer_size().unwrap_or_default())?;
     reader.next_frame(&mut raw.data).map_err(|e| wrap(bytes, e))?;
     reader.finish().map_err(|e| wrap(bytes, e))?;
     if raw.wide {
@@ -94,6 +100,8 @@ struct Chunks {
     exif: bool,
     xmp: bool,
     animation: bool,
+    /// Chunks of text, of any kind.
+    texts: usize,
     /// A chunk says sRGB: gAMA and cHRM have no say beside it.
     srgb: bool,
     /// Chunks by which the colours are others than sRGB's.
@@ -125,6 +133,7 @@ impl Chunks {
     }
 
     fn chunk(&mut self, kind: &[u8; 4], body: &[u8]) {
+        self.texts += usize::from([b"tEXt", b"zTXt", b"iTXt"].contains(&kind));
         match kind {
             b"iCCP" => self.icc = true,
             b"eXIf" => self.exif = true,

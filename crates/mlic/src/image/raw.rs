@@ -2,6 +2,7 @@
 
 use image::{ColorType, ImageDecoder, Limits};
 use mlic_core::limits::{MAX_SECTION_LEN, MAX_SIDE};
+use mlic_core::memory;
 
 use super::{Image, ImageError, ReadOptions, check_size};
 use crate::metadata::{Metadata, MetadataKind, MetadataPolicy};
@@ -70,7 +71,7 @@ impl Raw {
         // Room for the samples twice: the largest working copy that a decoder needs beside its output.
         limits.max_alloc = Some(decoder.total_bytes().saturating_mul(2).saturating_add(MAX_SECTION_LEN));
         decoder.set_limits(limits).map_err(wrap)?;
-        let mut data = zeroed(usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX))?;
+        let mut data = memory::zeros(usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX))?;
         decoder.read_image(&mut data).map_err(wrap)?;
         Ok(Self { width, height, channels, wide, data, ..Self::default() })
     }
@@ -148,14 +149,16 @@ impl Raw {
             }
         };
         let gray = self.channels <= 2 && background.is_none_or(|[r, g, b]| r == g && g == b);
+        let Self { data, .. } = &self;
+        let len = 3 * (data.len() / self.channels);
         let rgb = match (self.channels, background) {
             (3, _) => self.data,
-            (1, _) => self.data.iter().flat_map(|&v| [v; 3]).collect(),
-            (2, None) => self.data.as_chunks::<2>().0.iter().flat_map(|&[v, _]| [v; 3]).collect(),
-            (2, Some(onto)) => self.data.as_chunks::<2>().0.iter().flat_map(|&[v, a]| flatten([v; 3], a, onto)).collect(),
-            (_, None) => self.data.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
+            (1, _) => memory::collect(len, data.iter().flat_map(|&v| [v; 3]))?,
+            (2, None) => memory::collect(len, data.as_chunks::<2>().0.iter().flat_map(|&[v, _]| [v; 3]))?,
+            (2, Some(onto)) => memory::collect(len, data.as_chunks::<2>().0.iter().flat_map(|&[v, a]| flatten([v; 3], a, onto)))?,
+            (_, None) => memory::collect(len, data.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]))?,
             (_, Some(onto)) => {
-                self.data.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, a]| flatten([r, g, b], a, onto)).collect()
+                memory::collect(len, data.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, a]| flatten([r, g, b], a, onto)))?
             }
         };
         let image = Image::from_rgb(self.width, self.height, rgb)?;
@@ -180,21 +183,13 @@ impl Raw {
         if !exact && !options.reduce_depth {
             return Err(ImageError::DepthUnsupported { bits: 16 });
         }
-        let narrow = samples().map(|v| ((v + 128) / 257) as u8).collect();
+        let narrow = memory::collect(self.data.len() / 2, samples().map(|v| ((v + 128) / 257) as u8))?;
         let how = if exact { "exactly" } else { "by rounding" };
         self.data = narrow;
         self.wide = false;
         self.notes.push(format!("16-bit samples reduced to 8 bits {how}"));
         Ok(())
     }
-}
-
-/// Zeros for samples that a file claims to have.
-pub(super) fn zeroed(len: usize) -> Result<Vec<u8>, ImageError> {
-    let mut data = Vec::new();
-    data.try_reserve_exact(len).map_err(|_| ImageError::Memory { needed_bytes: len as u64 })?;
-    data.resize(len, 0);
-    Ok(data)
 }
 
 /// `color` over `onto` with weight `alpha` / 255, rounded, in the samples as they are.

@@ -271,6 +271,54 @@ fn webp_is_read_and_its_animation_refused() {
     assert!(matches!(read(&animated), Err(ImageError::AnimationUnsupported { format: "WebP" })));
 }
 
+/// A WebP file of a canvas with these chunks, `after` its container.
+fn webp_of(sides: [u8; 2], chunks: &[(&[u8; 4], &[u8])], after: &[u8]) -> Vec<u8> {
+    let [width, height] = sides.map(|side| side - 1);
+    let mut file = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
+    file.extend([width, 0, 0, height, 0, 0]);
+    for (kind, body) in chunks {
+        file.extend([kind.as_slice(), &(body.len() as u32).to_le_bytes(), body].concat());
+    }
+    let len = file.len() as u32 - 8;
+    file[4..8].copy_from_slice(&len.to_le_bytes());
+    [&file, after].concat()
+}
+
+/// A lossy frame of one partition of zeros.
+fn vp8_frame([width, height]: [u16; 2]) -> Vec<u8> {
+    let (partition, len) = ([0; 64], 64_u32);
+    let tag = (len << 5 | 1 << 4).to_le_bytes();
+    let sides = [width, height].map(u16::to_le_bytes).concat();
+    [&tag[..3], &[0x9d, 0x01, 0x2a], &sides, &partition, &[0; 32]].concat()
+}
+
+/// The parser decodes a lossy frame at the size that the frame states.
+#[test]
+fn a_webp_frame_is_as_large_as_its_canvas() {
+    let frame = vp8_frame([40, 24]);
+    assert_eq!(read(&webp_of([40, 24], &[(b"VP8 ", &frame)], b"")).unwrap().pixels(), 40 * 24);
+    let refused = |file: &[u8], text: &str| match read(file) {
+        Err(ImageError::Damaged { source, .. }) => assert_eq!(source.to_string(), text),
+        other => panic!("{other:?}"),
+    };
+    let small = webp_of([1, 1], &[(b"VP8 ", &frame)], b"");
+    refused(&small, "a frame of 40x24 on a canvas of 1x1");
+    let second = webp_of([40, 24], &[(b"VP8 ", &frame), (b"VP8 ", &vp8_frame([0x3fff, 24]))], b"");
+    refused(&second, "a frame of 16383x24 on a canvas of 40x24");
+    // The parser reads a canvas whatever length its chunk has; what is beyond it would be a chunk of 0 bytes here.
+    let mut short = webp_of([1, 1], &[(b"VP8 ", &frame)], b"");
+    short[16] = 2;
+    short[22..30].copy_from_slice(b"none\0\0\0\0");
+    refused(&short, "a frame of 40x24 on a canvas of 25967x1");
+    // What follows the container is no part of it.
+    let behind = [b"VP8 ", (frame.len() as u32).to_le_bytes().as_slice(), &frame].concat();
+    assert!(read(&webp_of([1, 1], &[], &behind)).is_err_and(|e| !e.to_string().is_empty()));
+    // Chunks within those of an animation are looked at by the parser whatever the flags say, and claim what they like.
+    let claims = [&[0; 16], b"ICCP\xff\xff\xff\xff".as_slice()].concat();
+    let animated = webp_of([40, 24], &[(b"VP8 ", &frame), (b"ANMF", &claims)], b"");
+    assert!(matches!(read(&animated), Err(ImageError::AnimationUnsupported { format: "WebP" })));
+}
+
 #[test]
 fn animated_png_is_refused() {
     let file = with_chunk(&rgba_file(255), b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0], true);
@@ -347,4 +395,22 @@ fn many_kinds_of_chunks_make_a_short_note() {
     let file = kinds.fold(rgba_file(255), |file, kind| with_chunk(&file, &kind, b"", false));
     let expected = "not kept from the file: abCa, abCb, abCc, abCd, abCe, abCf, abCg, abCh, others";
     assert!(read(&file).unwrap().notes.contains(&expected.to_owned()));
+}
+
+/// The parser keeps all of them.
+#[test]
+fn chunks_of_text_are_limited() {
+    let base = rgba_file(255);
+    let with = |count: usize, kind: &[u8; 4]| {
+        let one = with_chunk(&base, kind, b"a\0\0\0\0\0", false);
+        let (head, end) = base.split_at(base.len() - 12);
+        [head, &one[head.len()..one.len() - 12].repeat(count), end].concat()
+    };
+    assert_eq!(read(&with(1000, b"iTXt")).unwrap().pixels(), 4);
+    for kind in [b"tEXt", b"zTXt", b"iTXt"] {
+        let refused = read(&with(1001, kind)).unwrap_err();
+        assert!(
+            matches!(&refused, ImageError::FormatUnsupported { format } if format == "PNG with more than 1000 chunks of text")
+        );
+    }
 }

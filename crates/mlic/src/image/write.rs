@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use mlic_core::memory;
 use png::text_metadata::ITXtChunk;
 
 use super::png::XMP_KEYWORD;
@@ -67,25 +68,29 @@ impl FromStr for OutputFormat {
 /// A gray picture ([`Image::gray`]) gives one channel: the BT.601 luma `(299 R + 587 G + 114 B + 500) / 1000`, which is
 /// the sample itself where R = G = B. PNG files hold the ICC profile (iCCP), EXIF (eXIf) and XMP (iTXt) as far as
 /// [`OutputFormat::cannot_keep`] does not name them.
+///
+/// # Errors
+/// As [`Image::from_rgb`] of size and samples; [`ImageError::Memory`], [`ImageError::Write`].
 pub fn write_image(image: &Image, format: OutputFormat) -> Result<Vec<u8>, ImageError> {
     let pixels = check_size(image.width, image.height, u64::MAX)?;
     check_samples(image.rgb.len(), pixels * 3)?;
     let samples = if image.gray {
-        Cow::Owned(image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)).collect())
+        Cow::Owned(memory::collect(image.rgb.len() / 3, image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)))?)
     } else {
         Cow::Borrowed(image.rgb.as_slice())
     };
     match format {
         OutputFormat::Png => write_png(image, &samples),
-        OutputFormat::Ppm => Ok(write_pnm(image, &samples)),
+        OutputFormat::Ppm => write_pnm(image, &samples),
     }
 }
 
-fn write_pnm(image: &Image, samples: &[u8]) -> Vec<u8> {
+fn write_pnm(image: &Image, samples: &[u8]) -> Result<Vec<u8>, ImageError> {
     let magic = if image.gray { "P5" } else { "P6" };
     let mut out = format!("{magic}\n{} {}\n255\n", image.width, image.height).into_bytes();
+    memory::reserve(&mut out, samples.len())?;
     out.extend_from_slice(samples);
-    out
+    Ok(out)
 }
 
 fn write_png(image: &Image, samples: &[u8]) -> Result<Vec<u8>, ImageError> {

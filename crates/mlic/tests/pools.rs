@@ -1,0 +1,35 @@
+//! A codec that is called from the threads of a rayon pool.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use mlic::{BackendChoice, Codec, Model, Quality};
+use mlic_backend::probe::with_integer_analysis;
+use rayon::prelude::*;
+
+/// A thread that waited for the codec by beginning with the next picture would hold many pictures at once.
+#[test]
+fn a_thread_holds_one_picture() {
+    let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+    let tiny = Model::open(conformance.join("models/tiny.mlicpkg")).unwrap();
+    let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
+    let codec = Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 2).unwrap());
+    let stream = std::fs::read(conformance.join("smoke/noise-128x64-q33.mlic")).unwrap();
+    let alone = codec.decode(&stream, &|_| ()).unwrap().image;
+    let callers = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let pictures: Vec<_> = callers.install(|| {
+        let one = |_| {
+            most.fetch_max(held.fetch_add(1, Relaxed) + 1, Relaxed);
+            let image = codec.decode(&stream, &|_| ()).unwrap().image;
+            codec.encode(&image, Quality::LOWEST, &|_| ()).unwrap();
+            held.fetch_sub(1, Relaxed);
+            image
+        };
+        (0..8).into_par_iter().map(one).collect()
+    });
+    assert!(pictures.iter().all(|picture| *picture == alone));
+    assert!((1..=2).contains(&most.load(Relaxed)), "{most:?} pictures at once on two threads");
+}
