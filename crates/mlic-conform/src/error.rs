@@ -104,6 +104,12 @@ pub enum ConformError {
         /// How.
         problem: String,
     },
+    /// A decoder has a limit of its own, as SPEC 1.3 permits, and the stream needs more.
+    #[error("a limit of the decoder: {problem}")]
+    OwnLimit {
+        /// Which.
+        problem: String,
+    },
     /// Another program cannot be started here.
     #[error("this platform has no processes, and so no external decoders")]
     NoProcesses,
@@ -157,6 +163,7 @@ impl ConformError {
             self,
             Self::Codec(mlic::Error::Backend(BackendError::NotAvailable { .. }))
                 | Self::Backend(BackendError::NotAvailable { .. })
+                | Self::OwnLimit { .. }
                 | Self::NoProcesses
         )
     }

@@ -194,6 +194,14 @@ fn error_codes_are_compared() {
     // Its own failure is no refusal of the stream.
     let report = refuses("backend");
     assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "error"));
+    // A limit of its own is neither; a difference before it is one all the same.
+    for code in ["pixel-budget", "memory-budget", "time-budget"] {
+        let report = refuses(code);
+        assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "not supported"), "{code}");
+        assert!(vector(&report, DECODES)["reason"].as_str().unwrap().ends_with(&format!("a limit of the decoder: {code}")));
+    }
+    let report = message(&json!({ "z": "0".repeat(32), "error": { "code": "time-budget" } })).run(&["--level", "3"]).1;
+    assert_eq!(verdict(&report, DECODES), "fail");
     // A decoder that takes what must be refused.
     let report = message(&json!({ "y_hat": "0".repeat(32) })).run(&["--level", "3"]).1;
     assert_eq!(verdict(&report, REFUSED), "fail");
