@@ -208,6 +208,25 @@ fn error_codes_are_compared() {
 }
 
 #[test]
+fn a_decoder_need_not_read_what_encoders_alone_need() {
+    let run = |code: &str| {
+        let script = message(&json!({ "error": { "code": code } }));
+        let arguments = ["negative", "--external", &script.command, "--vector", "package-*metadata", "--vector", "package-bit-weights"];
+        report(&arguments).1
+    };
+    let names = ["package-metadata", "package-bit-metadata", "package-bit-weights"];
+    for (code, verdicts) in [
+        ("truncated", ["not supported", "not supported", "fail"]),
+        ("model", ["pass"; 3]),
+        ("desync", ["fail"; 3]),
+        ("bad-package", ["fail"; 3]),
+    ] {
+        let report = run(code);
+        assert_eq!(names.map(|name| verdict(&report, name)), verdicts, "{code}");
+    }
+}
+
+#[test]
 fn what_is_no_message_is_an_error() {
     for (lines, says) in [
         ("echo nonsense", "no message of the protocol"),
