@@ -98,10 +98,9 @@ fn compare_pixels(expected: Option<&HexDigest>, comparison: &mut Comparison) {
 
 /// Level 0 alone.
 fn compare_container(got: &Message) -> Result<Comparison, ConformError> {
-    match (&got.error, &got.header) {
-        (Some(refusal), _) => ended_in_error(None, refusal).map(Comparison::from),
-        (None, Some(_)) => Ok(Comparison::default()),
-        (None, None) => Ok(Comparison { absent: vec!["header"], ..Comparison::default() }),
+    match &got.error {
+        Some(refusal) => ended_in_error(None, refusal).map(Comparison::from),
+        None => Ok(Comparison { absent: absent(got, Level::L0), ..Comparison::default() }),
     }
 }
 
@@ -189,6 +188,7 @@ fn absent(got: &Message, level: Level) -> Vec<&'static str> {
         got.passes.as_ref().is_none_or(|passes| passes.iter().any(|pass| of(pass).is_none()))
     };
     let asked = [
+        (Level::L0, "header", got.header.is_none()),
         (Level::L1, "z", got.z.is_none()),
         (Level::L2, "means", lacks(|pass| &pass.means)),
         (Level::L2, "scale_indices", lacks(|pass| &pass.scale_indices)),

@@ -79,10 +79,13 @@ fn this_program_is_a_decoder_of_the_protocol() {
 }
 
 #[test]
-fn level_0_needs_the_header() {
+fn every_level_needs_the_header() {
     assert_eq!(Script::edited("").run(&["--level", "0"]).0, 0);
-    let (code, report) = Script::edited(r#"s/"header":\{[^}]*\},//"#).run(&["--level", "0"]);
-    assert_eq!((code, verdict(&report, DECODES)), (1, "not supported"));
+    for level in ["0", "1", "2", "3", "4"] {
+        let (code, report) = Script::edited(r#"s/"header":\{[^}]*\},//"#).run(&["--level", level]);
+        assert_eq!((code, verdict(&report, DECODES)), (1, "not supported"), "{level}");
+        assert_eq!(vector(&report, DECODES)["reason"], "not supported: the decoder does not say: header", "{level}");
+    }
     let (verdict, reason) = Script::edited(r#"s/"width":64/"width":65/"#).decodes();
     assert!(verdict == "fail" && reason.contains("L0 at header, width"), "{reason}");
 }
@@ -113,7 +116,7 @@ fn what_a_decoder_does_not_say_is_never_a_pass() {
     let y_hat = expected()["y_hat"].clone();
     let (verdict, reason) = message(&json!({ "y_hat": y_hat })).decodes();
     assert_eq!(verdict, "not supported");
-    assert!(reason.contains("z, means, scale_indices, symbols"), "{reason}");
+    assert!(reason.contains("header, z, means, scale_indices, symbols"), "{reason}");
     // Each member on its own.
     for (sed, missing) in [
         (r#"s/"z":"[0-9a-f]*"/"z":null/"#, "z"),
