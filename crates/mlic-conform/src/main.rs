@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use cli::{
     OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
-use mlic::output::{Output, OutputError};
+use mlic::output::{Destination, Output, OutputError};
 use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
-        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Completions { shell } => completions(shell),
         Command::Man { folder, force } => man(&folder, force),
     };
     match done {
@@ -72,8 +72,14 @@ fn main() -> ExitCode {
 }
 
 /// Text to standard output; a reader that has gone away is not our concern.
-fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+fn print(text: &str) -> Result<(), ConformError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(ConformError::Output { destination: Destination::Stdout.to_string(), source: error.into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl OutputArgs {
@@ -87,10 +93,7 @@ impl OutputArgs {
 fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     match output {
         Some(output) => files::write(output, text.as_bytes()),
-        None => {
-            print(text);
-            Ok(())
-        }
+        None => print(text),
     }
 }
 
@@ -190,7 +193,7 @@ fn list(args: &ListArgs) -> Result<bool, ConformError> {
             let _ = writeln!(out, "  {:width$}  {}", vector.name, vector.why);
         }
     }
-    print(&out);
+    print(&out)?;
     Ok(true)
 }
 
@@ -224,7 +227,7 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     if let Some(output) = output {
         files::write(&output, &dump::write(&stream, &got.values))?;
         let error = got.error.as_ref().map_or_else(String::new, |error| format!(", which ended in: {error}"));
-        print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name));
+        print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name))?;
         return Ok(true);
     }
     let expected = match &args.dump {
@@ -232,9 +235,9 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
         Some(path) => read_dump(path, &stream, &model, &got)?,
     };
     let explanation = compare(&got, &expected, Shape::of(&stream, &model).ok());
-    print(&explanation.to_string());
+    print(&explanation.to_string())?;
     if let (Some(_), None) = (&explanation.first, &args.dump) {
-        print(&operator(&stream, &model, &expected, [args.backend.backend, args.against])?);
+        print(&operator(&stream, &model, &expected, [args.backend.backend, args.against])?)?;
     }
     Ok(explanation.is_equal())
 }
@@ -275,7 +278,7 @@ fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
             Message::refused(decoder, Refusal::from(&mlic::Error::from(error)))
         }
     };
-    print(&format!("{}\n", serde_json::to_string(&message).map_err(unwritable)?));
+    print(&format!("{}\n", serde_json::to_string(&message).map_err(unwritable)?))?;
     Ok(true)
 }
 
@@ -299,7 +302,7 @@ fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
     let store = store(&args.data)?;
     let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
     let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
-    print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() });
+    print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() })?;
     Ok(coverage.is_complete())
 }
 
@@ -330,7 +333,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();
         let count = recipe.vectors.len();
-        print(&format!("{}: {count} vectors, model {id}, {bytes} bytes, {seconds:.1} s\n", recipe.suite));
+        print(&format!("{}: {count} vectors, model {id}, {bytes} bytes, {seconds:.1} s\n", recipe.suite))?;
     }
     Ok(true)
 }
@@ -352,16 +355,16 @@ fn encode_pictures(args: &EncodeArgs) -> Result<bool, ConformError> {
     let all = mlic_conform::encode::encode(args.backend, args.jobs)?;
     for streams in &all {
         let verdict = if streams.is_pass() { "ok".to_owned() } else { format!("must be {}", streams.expected) };
-        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got));
+        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got))?;
     }
     Ok(all.iter().all(|streams| streams.is_pass()))
 }
 
-fn completions(shell: clap_complete::Shell) -> bool {
+fn completions(shell: clap_complete::Shell) -> Result<bool, ConformError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "mlic-conform", &mut script);
-    print(&String::from_utf8_lossy(&script));
-    true
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(true)
 }
 
 fn man(folder: &Path, force: bool) -> Result<bool, ConformError> {

@@ -78,6 +78,23 @@ fn wrong_usage_gives_2() {
     assert_eq!(code(&["explain", "nonsense"]), 2);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_not_lost_silently() {
+    use std::process::{Command, Stdio};
+    for arguments in [&["list"][..], &["run", "--vector", "flat-1x1-q0", "--level", "0"], &["completions", "bash"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(cli::PROGRAM).args(arguments).stdout(full).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.starts_with("mlic-conform: standard output: ") && text.contains("No space left"), "{text}");
+        // A reader that has gone away has seen enough.
+        let mut child = Command::new(cli::PROGRAM).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
+}
+
 #[test]
 fn list_and_explain_describe() {
     let list = String::from_utf8(conform(&["list"]).stdout).unwrap();
