@@ -230,6 +230,15 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["decode", "in.mlic", "-o", "taken", "--force"], 9, &["taken/in.png: it is a directory"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_files_is_found_before_the_work() {
+    let place = Place::new();
+    place.put("text.png", b"hello");
+    // The picture, which is none, is not read any more.
+    place.fails(&["encode", "text.png", "-o", "/proc/x.mlic"], 9, &["cannot write: /proc/x.mlic: "]);
+}
+
 #[test]
 fn a_failure_leaves_the_old_output_in_place() {
     let place = Place::new();
