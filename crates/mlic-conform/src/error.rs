@@ -129,6 +129,12 @@ pub enum ConformError {
         /// The cause.
         source: mlic::output::OutputError,
     },
+    /// What was asked for makes no sense.
+    #[error("{problem}")]
+    Usage {
+        /// Why.
+        problem: String,
+    },
     /// The codec failed.
     #[error(transparent)]
     Codec(#[from] mlic::Error),

@@ -64,7 +64,10 @@ fn main() -> ExitCode {
             eprintln!("mlic-conform: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
             let usage = matches!(
                 error,
-                ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. } | ConformError::NoFolder { .. }
+                ConformError::UnknownSuite { .. }
+                    | ConformError::UnknownVector { .. }
+                    | ConformError::NoFolder { .. }
+                    | ConformError::Usage { .. }
             );
             ExitCode::from(if usage { USAGE } else { CANNOT })
         }
@@ -129,6 +132,11 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     baseline.check_names(&store)?;
     if let Some(external) = &args.external {
         external.command.find()?;
+    }
+    if let (Some(report), Some(baseline)) = (&args.output.output, &args.write_baseline)
+        && files::is_same(report, baseline)
+    {
+        return Err(ConformError::Usage { problem: format!("{}: report and baseline would both be written to it", report.display()) });
     }
     let output = args.output.file()?;
     let write_baseline = args.write_baseline.as_deref().map(|path| files::output(path, args.output.force)).transpose()?;

@@ -74,8 +74,17 @@ fn wrong_usage_gives_2() {
         let (code, text) = complained(&[command, &["-j", "257"]].concat());
         assert!(code == 2 && text.contains("'257' for '--jobs <N>': 257 is not in 0..=256"), "{command:?}: {text}");
     }
-    assert_eq!(code(&["bless", "nonsense"]), 2);
-    assert_eq!(code(&["explain", "nonsense"]), 2);
+    for arguments in [&["run", "--write-baseline", "-"][..], &["explain", "flat-1x1-q0", "--write-dump", "-"]] {
+        let (code, text) = complained(arguments);
+        assert!(code == 2 && text.contains("it is written to a file alone"), "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (code, text) = complained(&["run", "-o", &path("f"), "--write-baseline", &path("./f")]);
+    assert!(code == 2 && text.contains("report and baseline would both be written to it"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(self::code(&["bless", "nonsense"]), 2);
+    assert_eq!(self::code(&["explain", "nonsense"]), 2);
 }
 
 #[cfg(target_os = "linux")]
