@@ -20,6 +20,7 @@ use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
+use mlic_conform::manifest::Expect;
 use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
 use mlic_conform::operators::{self, Symbols};
 use mlic_conform::report::document::Document;
@@ -225,6 +226,10 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
     let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
+    if let Expect::PackageRefused(_) = vector.expect {
+        let problem = format!("{}: a model package that must be refused, of which there is no decoding", vector.name);
+        return Err(ConformError::Usage { problem });
+    }
     let stream = suite.read(&vector.stream)?;
     let model = models.find(&store, &suite.manifest.model)?;
     let decode_on = |choice: BackendChoice| {
@@ -354,6 +359,9 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
             let png = write_image(&bless::image(drawn)?, OutputFormat::Png)?;
             pictures.push((args.folder.join(format!("{}.png", vector.name)), png));
         }
+    }
+    if pictures.is_empty() {
+        return Err(ConformError::Usage { problem: format!("suite {} has no pictures to draw: its streams are made of symbols", args.suite) });
     }
     files::write_all(&pictures, args.force)?;
     Ok(true)

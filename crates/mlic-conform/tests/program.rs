@@ -111,6 +111,8 @@ fn list_and_explain_describe() {
     let one = String::from_utf8(conform(&["list", "edge-cases-f*"]).stdout).unwrap();
     assert!(one.starts_with("edge-cases-fixed: ") && !one.contains("smoke"), "{one}");
     assert_eq!((code(&["list", "nonsense"]), code(&["explain", "edge-cases-fixed/flat-1x1-q0"])), (2, 2));
+    let (code, text) = complained(&["explain", "negative/package-bit-weights"]);
+    assert!(code == 2 && text.contains("package-bit-weights: a model package that must be refused"), "{text}");
     let output = conform(&["explain", "smoke/flat-1x1-q0", "--suite", "core"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -141,6 +143,8 @@ fn a_picture_or_suite_that_is_there_is_replaced_by_force_alone() {
     assert!(drawn > 0);
     assert_eq!((code(&["draw", "smoke", folder]), code(&["draw", "smoke", folder, "--force"])), (3, 0));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), drawn);
+    let (without, text) = complained(&["draw", "negative", folder, "--force"]);
+    assert!(without == 2 && text.contains("suite negative has no pictures to draw"), "{text}");
     let root = changed(|text| text + "\n");
     let manifest = || std::fs::read(root.path().join("smoke/manifest.json")).unwrap();
     let (before, suite_dir) = (manifest(), ["--suite-dir", root.path().to_str().unwrap()]);
