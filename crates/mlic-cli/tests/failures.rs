@@ -170,7 +170,14 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     place.fails(&["decode", "s.mlic", "--max-seconds", "1e-6"], 11, &hint_of_time);
     assert_eq!(place.run(&["decode", "s.mlic", "--max-seconds=-1"]).code, 2);
     assert_eq!(place.run(&["decode", "s.mlic", "-o", "in-time.ppm", "--max-seconds", "600"]).code, 0);
-    place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
+    place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 11, &["in.ppm: 48x40 is too large", hint]);
+    // No limit allows these.
+    place.put("huge.ppm", b"P6 65535 65535 255\n");
+    for limit in ["1919", "268435456"] {
+        let ended = place.run(&["encode", "huge.ppm", "--max-pixels", limit]);
+        assert_eq!((ended.code, ended.stderr.contains("--max-pixels")), (3, false), "{}", ended.stderr);
+        assert!(ended.stderr.contains("huge.ppm: 65535x65535 is too large"), "{}", ended.stderr);
+    }
 }
 
 #[test]
