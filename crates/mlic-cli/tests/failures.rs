@@ -120,6 +120,18 @@ fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
 }
 
 #[test]
+fn a_quality_above_the_models_is_5() {
+    let place = Place::new();
+    let stream = place.stream();
+    let parsed = container::parse(&stream).unwrap();
+    let header = container::Header { quality: 255, ..parsed.header };
+    place.put("bad.mlic", &container::write(&header, parsed.payload, &[]).unwrap());
+    place.fails(&["decode", "bad.mlic"], 5, &["cannot decode: bad.mlic: quality 255, the model has 0 to "]);
+    let info = place.ok(&["info", "bad.mlic"]);
+    assert!(info.text().contains("quality: index 255, above the model's "), "{}", info.text());
+}
+
+#[test]
 fn a_truncated_stream_gives_a_picture_and_6() {
     let place = Place::new();
     let stream = place.stream();
