@@ -284,7 +284,8 @@ fn external(line: &str) -> Result<External, String> {
 
 /// A file: `-`, which means standard output elsewhere, is none.
 fn file_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file alone") } else { Ok(path) })
+    PathBufValueParser::new()
+        .try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file alone") } else { Ok(path) })
 }
 
 /// Names of backends, as the help and completions list them.

@@ -133,11 +133,14 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     baseline.check_names(&store)?;
     if let Some(external) = &args.external {
         external.command.find()?;
+        mlic_conform::external::end_on_signals()?;
     }
     if let (Some(report), Some(baseline)) = (&args.output.output, &args.write_baseline)
         && files::is_same(report, baseline)
     {
-        return Err(ConformError::Usage { problem: format!("{}: report and baseline would both be written to it", report.display()) });
+        return Err(ConformError::Usage {
+            problem: format!("{}: report and baseline would both be written to it", report.display()),
+        });
     }
     let output = args.output.file()?;
     let write_baseline = args.write_baseline.as_deref().map(|path| files::output(path, args.output.force)).transpose()?;
@@ -361,7 +364,9 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
         }
     }
     if pictures.is_empty() {
-        return Err(ConformError::Usage { problem: format!("suite {} has no pictures to draw: its streams are made of symbols", args.suite) });
+        return Err(ConformError::Usage {
+            problem: format!("suite {} has no pictures to draw: its streams are made of symbols", args.suite),
+        });
     }
     files::write_all(&pictures, args.force)?;
     Ok(true)

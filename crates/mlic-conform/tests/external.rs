@@ -214,7 +214,8 @@ fn error_codes_are_compared() {
 fn a_decoder_need_not_read_what_encoders_alone_need() {
     let run = |code: &str| {
         let script = message(&json!({ "error": { "code": code } }));
-        let arguments = ["negative", "--external", &script.command, "--vector", "package-*metadata", "--vector", "package-bit-weights"];
+        let arguments =
+            ["negative", "--external", &script.command, "--vector", "package-*metadata", "--vector", "package-bit-weights"];
         report(&arguments).1
     };
     let names = ["package-metadata", "package-bit-metadata", "package-bit-weights"];
@@ -300,6 +301,44 @@ fn a_decoder_that_hangs_is_killed_with_what_it_started() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+#[test]
+fn a_signal_ends_the_decoder_and_leaves_no_folder() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (root, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pid = kept.path().join("pid");
+        let script = Script::new(&format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", str_of(&pid)));
+        let arguments = ["run", "--external", &script.command, "--vector", DECODES];
+        let mut child = Command::new(PROGRAM).args(arguments).env("TMPDIR", root.path()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !pid.exists() {
+            assert!(Instant::now() < deadline, "the decoder was not started");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        while is_running(pid.trim()) {
+            assert!(Instant::now() < deadline, "{signal}: {pid} still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "{signal}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let kept = tempfile::tempdir().unwrap();
+    let done = kept.path().join("done");
+    let script =
+        Script::new(&format!("kill -HUP $PPID; sleep 0.2; touch {}; '{PROGRAM}' decode --backend integer \"$@\"", str_of(&done)));
+    let line = format!("trap '' HUP; exec '{PROGRAM}' run --external \"$0\" --vector {DECODES} --level 3");
+    let output = Command::new("sh").args(["-c", &line, &script.command]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(done.exists());
 }
 
 #[test]
