@@ -59,10 +59,13 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) 
     let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
     let options = options.clone().with_max_pixels(global.max_pixels);
     let image = read_image(&bytes, &options).map_err(|error| {
-        let failure = Failure::from_error(Exit::Input, "cannot read", input_name(path), &error);
+        // More pixels than any picture may have are no matter of the user's limit.
+        let is_beyond_budget = matches!(error, E::PixelLimit { pixels, .. } if pixels <= MAX_PIXELS);
+        let exit = if is_beyond_budget { Exit::Budget } else { Exit::Input };
+        let failure = Failure::from_error(exit, "cannot read", input_name(path), &error);
         match error {
             E::AlphaUnsupported => failure.hint("--background RRGGBB"),
-            E::PixelLimit { limit, .. } if limit < MAX_PIXELS => failure.hint("--max-pixels N allows more"),
+            E::PixelLimit { .. } if is_beyond_budget => failure.hint("--max-pixels N allows more"),
             E::DepthUnsupported { .. } => failure.hint("--reduce-depth"),
             E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => failure.hint("--metadata fit leaves it out"),
             E::ColorSpaceUnsupported { .. } => failure.hint("--metadata fit takes them for those of sRGB"),

@@ -10,9 +10,10 @@ pub(crate) fn percent(index: u8, steps: u8) -> Option<f32> {
 /// A quality for people; `steps` is none where the model is not at hand.
 pub(crate) fn describe(index: u8, steps: Option<u8>) -> String {
     match (steps, steps.and_then(|steps| percent(index, steps))) {
-        (Some(0), _) => "the only one of this model".into(),
+        (Some(0), _) if index == 0 => "the only one of this model".into(),
         (Some(steps), Some(percent)) => format!("{percent} (index {index} of {steps})"),
-        _ => format!("index {index} of a model that is not at hand"),
+        (Some(steps), None) => format!("index {index}, above the model's {steps}"),
+        (None, _) => format!("index {index} of a model that is not at hand"),
     }
 }
 
@@ -27,5 +28,7 @@ mod tests {
         assert_eq!(describe(0, Some(0)), "the only one of this model");
         assert_eq!(describe(7, None), "index 7 of a model that is not at hand");
         assert_eq!(percent(201, 200), None);
+        assert_eq!(describe(201, Some(200)), "index 201, above the model's 200");
+        assert_eq!(describe(1, Some(0)), "index 1, above the model's 0");
     }
 }

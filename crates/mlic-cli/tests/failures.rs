@@ -120,6 +120,18 @@ fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
 }
 
 #[test]
+fn a_quality_above_the_models_is_5() {
+    let place = Place::new();
+    let stream = place.stream();
+    let parsed = container::parse(&stream).unwrap();
+    let header = container::Header { quality: 255, ..parsed.header };
+    place.put("bad.mlic", &container::write(&header, parsed.payload, &[]).unwrap());
+    place.fails(&["decode", "bad.mlic"], 5, &["cannot decode: bad.mlic: quality 255, the model has 0 to "]);
+    let info = place.ok(&["info", "bad.mlic"]);
+    assert!(info.text().contains("quality: index 255, above the model's "), "{}", info.text());
+}
+
+#[test]
 fn a_truncated_stream_gives_a_picture_and_6() {
     let place = Place::new();
     let stream = place.stream();
@@ -170,7 +182,14 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     place.fails(&["decode", "s.mlic", "--max-seconds", "1e-6"], 11, &hint_of_time);
     assert_eq!(place.run(&["decode", "s.mlic", "--max-seconds=-1"]).code, 2);
     assert_eq!(place.run(&["decode", "s.mlic", "-o", "in-time.ppm", "--max-seconds", "600"]).code, 0);
-    place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 3, &["in.ppm: 48x40 is too large", hint]);
+    place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 11, &["in.ppm: 48x40 is too large", hint]);
+    // No limit allows these.
+    place.put("huge.ppm", b"P6 65535 65535 255\n");
+    for limit in ["1919", "268435456"] {
+        let ended = place.run(&["encode", "huge.ppm", "--max-pixels", limit]);
+        assert_eq!((ended.code, ended.stderr.contains("--max-pixels")), (3, false), "{}", ended.stderr);
+        assert!(ended.stderr.contains("huge.ppm: 65535x65535 is too large"), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -228,6 +247,15 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
     std::fs::create_dir_all(place.path("taken/in.png")).unwrap();
     place.fails(&["decode", "in.mlic", "-o", "taken", "--force"], 9, &["taken/in.png: it is a directory"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_files_is_found_before_the_work() {
+    let place = Place::new();
+    place.put("text.png", b"hello");
+    // The picture, which is none, is not read any more.
+    place.fails(&["encode", "text.png", "-o", "/proc/x.mlic"], 9, &["cannot write: /proc/x.mlic: "]);
 }
 
 #[test]

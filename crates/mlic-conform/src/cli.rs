@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mlic::{BackendChoice, MAX_THREADS};
@@ -110,7 +110,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
     /// Write the baseline by which this run is as expected; does not change the exit code
-    #[arg(long, value_name = "FILE", conflicts_with = "fail_fast")]
+    #[arg(long, value_name = "FILE", conflicts_with = "fail_fast", value_parser = file_path())]
     pub(crate) write_baseline: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -176,7 +176,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
     pub(crate) dump: Option<PathBuf>,
     /// Write the numbers of the backend to a file and compare nothing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dump"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dump"], value_parser = file_path())]
     pub(crate) write_dump: Option<PathBuf>,
     /// Overwrite that file if it exists
     #[arg(long, requires = "write_dump")]
@@ -280,6 +280,12 @@ pub(crate) struct External {
 fn external(line: &str) -> Result<External, String> {
     let command = mlic_conform::external::Command::parse(line).ok_or("not a program and its arguments")?;
     Ok(External { line: line.to_owned(), command })
+}
+
+/// A file: `-`, which means standard output elsewhere, is none.
+fn file_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file alone") } else { Ok(path) })
 }
 
 /// Names of backends, as the help and completions list them.

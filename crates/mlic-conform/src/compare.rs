@@ -43,7 +43,7 @@ pub struct Pictures<E, F> {
 /// Where pixels are exact, the float picture is judged too if there is one, but it is not asked of a decoder that has no float transforms.
 ///
 /// # Errors
-/// [`ConformError::Decoder`] when the decoder failed without a difference, or whatever keeps the pictures from being compared.
+/// [`ConformError::Decoder`] when the decoder failed without a difference, [`ConformError::OwnLimit`] when it has one, or whatever keeps the pictures from being compared.
 pub fn compare(
     got: &Message,
     pictures: Pictures<
@@ -98,19 +98,20 @@ fn compare_pixels(expected: Option<&HexDigest>, comparison: &mut Comparison) {
 
 /// Level 0 alone.
 fn compare_container(got: &Message) -> Result<Comparison, ConformError> {
-    match (&got.error, &got.header) {
-        (Some(refusal), _) => ended_in_error(None, refusal).map(Comparison::from),
-        (None, Some(_)) => Ok(Comparison::default()),
-        (None, None) => Ok(Comparison { absent: vec!["header"], ..Comparison::default() }),
+    match &got.error {
+        Some(refusal) => ended_in_error(None, refusal).map(Comparison::from),
+        None => Ok(Comparison { absent: absent(got, Level::L0), ..Comparison::default() }),
     }
 }
 
-/// A decoder's failure is an error, a refusal of the stream is a failure, unless either is the consequence of a difference.
+/// A decoder's failure is an error, a limit of its own is not supported, and a refusal of the stream is a failure, unless it is the consequence
+/// of a difference.
 fn ended_in_error(found: Option<Divergence>, refusal: &Refusal) -> Result<Divergence, ConformError> {
     let error = Some(refusal.text());
     match found {
         Some(found) => Ok(Divergence { error, ..found }),
         None if refusal.is_of_the_decoder() => Err(ConformError::Decoder { problem: refusal.text() }),
+        None if refusal.is_own_limit() => Err(ConformError::OwnLimit { problem: refusal.text() }),
         None => {
             let found = divergence(Level::L1, Place::Outcome, "a decoding without error", &refusal.code);
             Ok(Divergence { error, ..found })
@@ -187,6 +188,7 @@ fn absent(got: &Message, level: Level) -> Vec<&'static str> {
         got.passes.as_ref().is_none_or(|passes| passes.iter().any(|pass| of(pass).is_none()))
     };
     let asked = [
+        (Level::L0, "header", got.header.is_none()),
         (Level::L1, "z", got.z.is_none()),
         (Level::L2, "means", lacks(|pass| &pass.means)),
         (Level::L2, "scale_indices", lacks(|pass| &pass.scale_indices)),

@@ -104,6 +104,12 @@ pub enum ConformError {
         /// How.
         problem: String,
     },
+    /// A decoder has a limit of its own, as SPEC 1.3 permits, and the stream needs more.
+    #[error("a limit of the decoder: {problem}")]
+    OwnLimit {
+        /// Which.
+        problem: String,
+    },
     /// Another program cannot be started here.
     #[error("this platform has no processes, and so no external decoders")]
     NoProcesses,
@@ -122,6 +128,12 @@ pub enum ConformError {
         destination: String,
         /// The cause.
         source: mlic::output::OutputError,
+    },
+    /// What was asked for makes no sense.
+    #[error("{problem}")]
+    Usage {
+        /// Why.
+        problem: String,
     },
     /// The codec failed.
     #[error(transparent)]
@@ -157,6 +169,7 @@ impl ConformError {
             self,
             Self::Codec(mlic::Error::Backend(BackendError::NotAvailable { .. }))
                 | Self::Backend(BackendError::NotAvailable { .. })
+                | Self::OwnLimit { .. }
                 | Self::NoProcesses
         )
     }

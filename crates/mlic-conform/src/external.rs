@@ -11,12 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mlic::image::{Image, ReadOptions, read_image};
+use mlic_core::container;
 use mlic_model::Model;
 
 use crate::check::{Job, Judged, compare_refusal};
 use crate::compare::{Pictures, compare};
 use crate::error::ConformError;
 use crate::manifest::{Decodes, Expect, HexDigest, Level, Refused};
+use crate::negative::{self, PackageCase};
 use crate::observe::{Message, Refusal};
 use crate::run::{Decoder, Options};
 use crate::store::read_at_most;
@@ -63,6 +65,15 @@ impl Command {
         }
         Err(ConformError::NoProgram { program: self.program.clone() })
     }
+}
+
+/// From now on SIGHUP, SIGINT and SIGTERM, unless they are ignored, end the programs that run with all they have started, remove the folders
+/// made for them, and end this program with 128 and the signal's number.
+///
+/// # Errors
+/// [`ConformError::Io`] where the system does not let it.
+pub fn end_on_signals() -> Result<(), ConformError> {
+    process::end_on_signals().map_err(ConformError::io("signals"))
 }
 
 /// Another program, with the package of a suite written to a folder of its own.
@@ -124,6 +135,9 @@ impl External {
         };
         let outcome = match &job.expect {
             Expect::Refused(refused) => Ok(compare_refusal(&message, refused)),
+            Expect::PackageRefused(_) if goes_on(&message) && negative::package(name).is_some_and(PackageCase::may_be_taken) => {
+                return Ok(Verdict::NotSupported("the decoder does not read sections 5 to 7 of a package".to_owned()).into());
+            }
             // SPEC tells no refusals of packages apart.
             Expect::PackageRefused(_) => {
                 Ok(compare_refusal(&message, &Refused { code: REFUSED_PACKAGE.to_owned(), level: Level::L0 }))
@@ -136,6 +150,12 @@ impl External {
         };
         Ok(Judged::new(&message, outcome))
     }
+}
+
+/// Whether a decoder went on to the stream, which is empty where a package must be refused.
+fn goes_on(message: &Message) -> bool {
+    let empty = container::parse(&[]).err().map(|error| error.code());
+    message.error.as_ref().map(|refusal| refusal.code.as_str()) == empty
 }
 
 /// Reads and validates a message.

@@ -25,6 +25,17 @@ pub fn write(output: &Output, bytes: &[u8]) -> Result<(), ConformError> {
     output.write(bytes).map_err(failed(output))
 }
 
+/// Whether two paths lead to one file, which need not be there.
+#[must_use]
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let named = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(named).unwrap_or_else(|| path.to_owned())
+    };
+    resolved(a) == resolved(b)
+}
+
 /// Writes files in this order, and the folders for them, once it is known of each that it may be written.
 ///
 /// # Errors

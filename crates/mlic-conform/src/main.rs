@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use cli::{
     OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
-use mlic::output::{Output, OutputError};
+use mlic::output::{Destination, Output, OutputError};
 use mlic::{BackendChoice, Codec, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
+use mlic_conform::manifest::Expect;
 use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
 use mlic_conform::operators::{self, Symbols};
 use mlic_conform::report::document::Document;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode_stream(&args),
         Command::Bless(args) => bless_suites(&args),
         Command::Draw(args) => draw(&args),
-        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Completions { shell } => completions(shell),
         Command::Man { folder, force } => man(&folder, force),
     };
     match done {
@@ -64,7 +65,10 @@ fn main() -> ExitCode {
             eprintln!("mlic-conform: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
             let usage = matches!(
                 error,
-                ConformError::UnknownSuite { .. } | ConformError::UnknownVector { .. } | ConformError::NoFolder { .. }
+                ConformError::UnknownSuite { .. }
+                    | ConformError::UnknownVector { .. }
+                    | ConformError::NoFolder { .. }
+                    | ConformError::Usage { .. }
             );
             ExitCode::from(if usage { USAGE } else { CANNOT })
         }
@@ -72,8 +76,14 @@ fn main() -> ExitCode {
 }
 
 /// Text to standard output; a reader that has gone away is not our concern.
-fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+fn print(text: &str) -> Result<(), ConformError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(ConformError::Output { destination: Destination::Stdout.to_string(), source: error.into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl OutputArgs {
@@ -87,10 +97,7 @@ impl OutputArgs {
 fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     match output {
         Some(output) => files::write(output, text.as_bytes()),
-        None => {
-            print(text);
-            Ok(())
-        }
+        None => print(text),
     }
 }
 
@@ -126,6 +133,14 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     baseline.check_names(&store)?;
     if let Some(external) = &args.external {
         external.command.find()?;
+        mlic_conform::external::end_on_signals()?;
+    }
+    if let (Some(report), Some(baseline)) = (&args.output.output, &args.write_baseline)
+        && files::is_same(report, baseline)
+    {
+        return Err(ConformError::Usage {
+            problem: format!("{}: report and baseline would both be written to it", report.display()),
+        });
     }
     let output = args.output.file()?;
     let write_baseline = args.write_baseline.as_deref().map(|path| files::output(path, args.output.force)).transpose()?;
@@ -190,7 +205,7 @@ fn list(args: &ListArgs) -> Result<bool, ConformError> {
             let _ = writeln!(out, "  {:width$}  {}", vector.name, vector.why);
         }
     }
-    print(&out);
+    print(&out)?;
     Ok(true)
 }
 
@@ -214,6 +229,10 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
     let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
+    if let Expect::PackageRefused(_) = vector.expect {
+        let problem = format!("{}: a model package that must be refused, of which there is no decoding", vector.name);
+        return Err(ConformError::Usage { problem });
+    }
     let stream = suite.read(&vector.stream)?;
     let model = models.find(&store, &suite.manifest.model)?;
     let decode_on = |choice: BackendChoice| {
@@ -224,7 +243,7 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     if let Some(output) = output {
         files::write(&output, &dump::write(&stream, &got.values))?;
         let error = got.error.as_ref().map_or_else(String::new, |error| format!(", which ended in: {error}"));
-        print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name));
+        print(&format!("{} tensors of the decoding on {}{error}\n", got.values.len(), got.name))?;
         return Ok(true);
     }
     let expected = match &args.dump {
@@ -232,9 +251,9 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
         Some(path) => read_dump(path, &stream, &model, &got)?,
     };
     let explanation = compare(&got, &expected, Shape::of(&stream, &model).ok());
-    print(&explanation.to_string());
+    print(&explanation.to_string())?;
     if let (Some(_), None) = (&explanation.first, &args.dump) {
-        print(&operator(&stream, &model, &expected, [args.backend.backend, args.against])?);
+        print(&operator(&stream, &model, &expected, [args.backend.backend, args.against])?)?;
     }
     Ok(explanation.is_equal())
 }
@@ -275,7 +294,7 @@ fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
             Message::refused(decoder, Refusal::from(&mlic::Error::from(error)))
         }
     };
-    print(&format!("{}\n", serde_json::to_string(&message).map_err(unwritable)?));
+    print(&format!("{}\n", serde_json::to_string(&message).map_err(unwritable)?))?;
     Ok(true)
 }
 
@@ -299,7 +318,7 @@ fn measure_coverage(args: &CoverageArgs) -> Result<bool, ConformError> {
     let store = store(&args.data)?;
     let suites = if args.suites.is_empty() { store.suites() } else { args.suites.clone() };
     let coverage = mlic_conform::coverage::measure(&store, &Models::default(), &suites, mlic_conform::report::cores())?;
-    print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() });
+    print(&if args.json { format!("{:#}\n", coverage.to_json()) } else { coverage.to_text() })?;
     Ok(coverage.is_complete())
 }
 
@@ -330,7 +349,7 @@ fn bless_suites(args: &BlessArgs) -> Result<bool, ConformError> {
         let bytes: usize = files.values().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();
         let count = recipe.vectors.len();
-        print(&format!("{}: {count} vectors, model {id}, {bytes} bytes, {seconds:.1} s\n", recipe.suite));
+        print(&format!("{}: {count} vectors, model {id}, {bytes} bytes, {seconds:.1} s\n", recipe.suite))?;
     }
     Ok(true)
 }
@@ -344,6 +363,11 @@ fn draw(args: &DrawArgs) -> Result<bool, ConformError> {
             pictures.push((args.folder.join(format!("{}.png", vector.name)), png));
         }
     }
+    if pictures.is_empty() {
+        return Err(ConformError::Usage {
+            problem: format!("suite {} has no pictures to draw: its streams are made of symbols", args.suite),
+        });
+    }
     files::write_all(&pictures, args.force)?;
     Ok(true)
 }
@@ -352,16 +376,16 @@ fn encode_pictures(args: &EncodeArgs) -> Result<bool, ConformError> {
     let all = mlic_conform::encode::encode(args.backend, args.jobs)?;
     for streams in &all {
         let verdict = if streams.is_pass() { "ok".to_owned() } else { format!("must be {}", streams.expected) };
-        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got));
+        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got))?;
     }
     Ok(all.iter().all(|streams| streams.is_pass()))
 }
 
-fn completions(shell: clap_complete::Shell) -> bool {
+fn completions(shell: clap_complete::Shell) -> Result<bool, ConformError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "mlic-conform", &mut script);
-    print(&String::from_utf8_lossy(&script));
-    true
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(true)
 }
 
 fn man(folder: &Path, force: bool) -> Result<bool, ConformError> {

@@ -5,9 +5,28 @@ mod packages;
 mod streams;
 
 pub use packages::{PACKAGES, PackageCase, Sound};
+pub use streams::{Base, STREAMS, StreamCase};
 
 /// Every package that must be refused.
 pub fn packages() -> impl Iterator<Item = &'static PackageCase> {
     PACKAGES.iter().chain(exact::EXACT)
 }
-pub use streams::{Base, STREAMS, StreamCase};
+
+/// The package of a vector of the suite, by the vector's name.
+pub fn package(vector: &str) -> Option<&'static PackageCase> {
+    let name = vector.strip_prefix("package-")?;
+    packages().find(|case| case.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_packages_are_wrong_in_what_a_decoder_need_not_read() {
+        assert_eq!(packages().filter(|case| case.may_be_taken()).count(), 8);
+        assert!(package("package-metadata").is_some_and(PackageCase::may_be_taken));
+        assert!(package("package-bit-weights").is_some_and(|case| !case.may_be_taken()));
+        assert!(package("metadata").is_none() && package("package-").is_none());
+    }
+}

@@ -127,6 +127,12 @@ impl Refusal {
         matches!(self.code.as_str(), "backend" | "model" | "out-of-memory" | "unknown-backend")
     }
 
+    /// Whether the decoder has a limit of its own and the stream needs more (SPEC 1.3).
+    #[must_use]
+    pub fn is_own_limit(&self) -> bool {
+        matches!(self.code.as_str(), "pixel-budget" | "memory-budget" | "time-budget")
+    }
+
     /// Code and message.
     #[must_use]
     pub fn text(&self) -> String {

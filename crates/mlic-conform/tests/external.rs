@@ -79,10 +79,13 @@ fn this_program_is_a_decoder_of_the_protocol() {
 }
 
 #[test]
-fn level_0_needs_the_header() {
+fn every_level_needs_the_header() {
     assert_eq!(Script::edited("").run(&["--level", "0"]).0, 0);
-    let (code, report) = Script::edited(r#"s/"header":\{[^}]*\},//"#).run(&["--level", "0"]);
-    assert_eq!((code, verdict(&report, DECODES)), (1, "not supported"));
+    for level in ["0", "1", "2", "3", "4"] {
+        let (code, report) = Script::edited(r#"s/"header":\{[^}]*\},//"#).run(&["--level", level]);
+        assert_eq!((code, verdict(&report, DECODES)), (1, "not supported"), "{level}");
+        assert_eq!(vector(&report, DECODES)["reason"], "not supported: the decoder does not say: header", "{level}");
+    }
     let (verdict, reason) = Script::edited(r#"s/"width":64/"width":65/"#).decodes();
     assert!(verdict == "fail" && reason.contains("L0 at header, width"), "{reason}");
 }
@@ -113,7 +116,7 @@ fn what_a_decoder_does_not_say_is_never_a_pass() {
     let y_hat = expected()["y_hat"].clone();
     let (verdict, reason) = message(&json!({ "y_hat": y_hat })).decodes();
     assert_eq!(verdict, "not supported");
-    assert!(reason.contains("z, means, scale_indices, symbols"), "{reason}");
+    assert!(reason.contains("header, z, means, scale_indices, symbols"), "{reason}");
     // Each member on its own.
     for (sed, missing) in [
         (r#"s/"z":"[0-9a-f]*"/"z":null/"#, "z"),
@@ -194,9 +197,37 @@ fn error_codes_are_compared() {
     // Its own failure is no refusal of the stream.
     let report = refuses("backend");
     assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "error"));
+    // A limit of its own is neither; a difference before it is one all the same.
+    for code in ["pixel-budget", "memory-budget", "time-budget"] {
+        let report = refuses(code);
+        assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "not supported"), "{code}");
+        assert!(vector(&report, DECODES)["reason"].as_str().unwrap().ends_with(&format!("a limit of the decoder: {code}")));
+    }
+    let report = message(&json!({ "z": "0".repeat(32), "error": { "code": "time-budget" } })).run(&["--level", "3"]).1;
+    assert_eq!(verdict(&report, DECODES), "fail");
     // A decoder that takes what must be refused.
     let report = message(&json!({ "y_hat": "0".repeat(32) })).run(&["--level", "3"]).1;
     assert_eq!(verdict(&report, REFUSED), "fail");
+}
+
+#[test]
+fn a_decoder_need_not_read_what_encoders_alone_need() {
+    let run = |code: &str| {
+        let script = message(&json!({ "error": { "code": code } }));
+        let arguments =
+            ["negative", "--external", &script.command, "--vector", "package-*metadata", "--vector", "package-bit-weights"];
+        report(&arguments).1
+    };
+    let names = ["package-metadata", "package-bit-metadata", "package-bit-weights"];
+    for (code, verdicts) in [
+        ("truncated", ["not supported", "not supported", "fail"]),
+        ("model", ["pass"; 3]),
+        ("desync", ["fail"; 3]),
+        ("bad-package", ["fail"; 3]),
+    ] {
+        let report = run(code);
+        assert_eq!(names.map(|name| verdict(&report, name)), verdicts, "{code}");
+    }
 }
 
 #[test]
@@ -270,6 +301,44 @@ fn a_decoder_that_hangs_is_killed_with_what_it_started() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+#[test]
+fn a_signal_ends_the_decoder_and_leaves_no_folder() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (root, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pid = kept.path().join("pid");
+        let script = Script::new(&format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", str_of(&pid)));
+        let arguments = ["run", "--external", &script.command, "--vector", DECODES];
+        let mut child = Command::new(PROGRAM).args(arguments).env("TMPDIR", root.path()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !pid.exists() {
+            assert!(Instant::now() < deadline, "the decoder was not started");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        while is_running(pid.trim()) {
+            assert!(Instant::now() < deadline, "{signal}: {pid} still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "{signal}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let kept = tempfile::tempdir().unwrap();
+    let done = kept.path().join("done");
+    let script =
+        Script::new(&format!("kill -HUP $PPID; sleep 0.2; touch {}; '{PROGRAM}' decode --backend integer \"$@\"", str_of(&done)));
+    let line = format!("trap '' HUP; exec '{PROGRAM}' run --external \"$0\" --vector {DECODES} --level 3");
+    let output = Command::new("sh").args(["-c", &line, &script.command]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(done.exists());
 }
 
 #[test]

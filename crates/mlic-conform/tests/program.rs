@@ -74,8 +74,34 @@ fn wrong_usage_gives_2() {
         let (code, text) = complained(&[command, &["-j", "257"]].concat());
         assert!(code == 2 && text.contains("'257' for '--jobs <N>': 257 is not in 0..=256"), "{command:?}: {text}");
     }
-    assert_eq!(code(&["bless", "nonsense"]), 2);
-    assert_eq!(code(&["explain", "nonsense"]), 2);
+    for arguments in [&["run", "--write-baseline", "-"][..], &["explain", "flat-1x1-q0", "--write-dump", "-"]] {
+        let (code, text) = complained(arguments);
+        assert!(code == 2 && text.contains("it is written to a file alone"), "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (code, text) = complained(&["run", "-o", &path("f"), "--write-baseline", &path("./f")]);
+    assert!(code == 2 && text.contains("report and baseline would both be written to it"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(self::code(&["bless", "nonsense"]), 2);
+    assert_eq!(self::code(&["explain", "nonsense"]), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_not_lost_silently() {
+    use std::process::{Command, Stdio};
+    for arguments in [&["list"][..], &["run", "--vector", "flat-1x1-q0", "--level", "0"], &["completions", "bash"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(cli::PROGRAM).args(arguments).stdout(full).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.starts_with("mlic-conform: standard output: ") && text.contains("No space left"), "{text}");
+        // A reader that has gone away has seen enough.
+        let mut child = Command::new(cli::PROGRAM).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -85,6 +111,8 @@ fn list_and_explain_describe() {
     let one = String::from_utf8(conform(&["list", "edge-cases-f*"]).stdout).unwrap();
     assert!(one.starts_with("edge-cases-fixed: ") && !one.contains("smoke"), "{one}");
     assert_eq!((code(&["list", "nonsense"]), code(&["explain", "edge-cases-fixed/flat-1x1-q0"])), (2, 2));
+    let (code, text) = complained(&["explain", "negative/package-bit-weights"]);
+    assert!(code == 2 && text.contains("package-bit-weights: a model package that must be refused"), "{text}");
     let output = conform(&["explain", "smoke/flat-1x1-q0", "--suite", "core"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -115,6 +143,8 @@ fn a_picture_or_suite_that_is_there_is_replaced_by_force_alone() {
     assert!(drawn > 0);
     assert_eq!((code(&["draw", "smoke", folder]), code(&["draw", "smoke", folder, "--force"])), (3, 0));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), drawn);
+    let (without, text) = complained(&["draw", "negative", folder, "--force"]);
+    assert!(without == 2 && text.contains("suite negative has no pictures to draw"), "{text}");
     let root = changed(|text| text + "\n");
     let manifest = || std::fs::read(root.path().join("smoke/manifest.json")).unwrap();
     let (before, suite_dir) = (manifest(), ["--suite-dir", root.path().to_str().unwrap()]);

@@ -25,6 +25,20 @@ fn vectors_are_selected_by_name_and_pattern() {
     assert_eq!(names(&["--vector", "bad-cut-*", "--vector", FIRST]), [FIRST, "bad-cut-header", "bad-cut-in-z"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_files_is_found_before_anything_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let ran = root.path().join("ran");
+    let external = format!("touch {}", str_of(&ran));
+    for output in [["--output", "/proc/r.json"], ["--write-baseline", "/proc/r.json"]] {
+        let arguments = [&["run", "--vector", FIRST, "--external", &external], &output[..]].concat();
+        let (code, text) = complained(&arguments);
+        assert!(code == 3 && text.contains("/proc/r.json: "), "{text}");
+        assert!(!ran.exists());
+    }
+}
+
 #[test]
 fn suites_are_selected_by_pattern_and_run_once() {
     let (_, report) = report(&["s?oke", "smoke", "--vector", FIRST, "--level", "3"]);

@@ -32,7 +32,7 @@ pub enum Error {
         /// The model at hand.
         have: ModelId,
     },
-    /// Quality above the model's.
+    /// Quality above the model's, which no encoder writes.
     #[error("quality {got}, the model has 0 to {limit}")]
     Quality {
         /// Given.
@@ -156,14 +156,16 @@ impl Error {
         match self {
             Self::Container(ContainerError::NotAStream | ContainerError::UnsupportedVersion { .. }) => ErrorKind::NotAStream,
             Self::Container(ContainerError::Truncated { .. }) | Self::NoPicture { .. } => ErrorKind::Truncated,
-            Self::Container(_) | Self::Tail { .. } | Self::Payload { .. } | Self::Desync { .. } => ErrorKind::Damaged,
+            Self::Container(_) | Self::Tail { .. } | Self::Payload { .. } | Self::Desync { .. } | Self::Quality { .. } => {
+                ErrorKind::Damaged
+            }
             Self::WrongModel { .. } => ErrorKind::WrongModel,
             Self::Model(_) | Self::Backend(BackendError::Model(_) | BackendError::NotExact { .. }) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
             Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
             Self::Backend(BackendError::DeviceMemory { .. }) => ErrorKind::Budget,
-            Self::Quality { .. } | Self::Backend(_) => ErrorKind::Other,
+            Self::Backend(_) => ErrorKind::Other,
         }
     }
 

@@ -82,7 +82,7 @@ impl Output {
         &self.destination
     }
 
-    /// Finds now what would fail in [`Self::write`]: an existing file, a missing directory, a terminal.
+    /// Finds now what would fail in [`Self::write`]: an existing file, a missing directory or one that takes no files, a terminal.
     ///
     /// # Errors
     /// [`OutputError`], which of them by its name.
@@ -90,7 +90,14 @@ impl Output {
         match &self.destination {
             Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
             Destination::Stdout => Ok(()),
-            Destination::File(path) => self.check_file(path),
+            Destination::File(path) => {
+                self.check_file(path)?;
+                if !is_special(path) {
+                    // Without a name where the system can do that; gone at once in any case.
+                    drop(tempfile::tempfile_in(directory_of(&self.target(path)))?);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -99,8 +106,8 @@ impl Output {
     /// # Errors
     /// As [`Self::check`], and [`OutputError::Io`] of what the system refuses.
     pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
-        self.check()?;
         match &self.destination {
+            Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
             Destination::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(bytes)?;
@@ -109,7 +116,10 @@ impl Output {
             Destination::File(path) if is_special(path) => {
                 Ok(std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes)?)
             }
-            Destination::File(path) => self.replace(path, bytes),
+            Destination::File(path) => {
+                self.check_file(path)?;
+                self.replace(path, bytes)
+            }
         }
     }
 
@@ -127,9 +137,15 @@ impl Output {
         Ok(())
     }
 
-    /// Temporary file beside the target, then rename. A link to a file is followed, one to nothing is replaced; permissions of a replaced file are kept.
+    /// The file that is written: a link to a file that is to be replaced is followed, one to nothing is replaced.
+    fn target(&self, path: &Path) -> PathBuf {
+        let followed = if self.overwrite { path.canonicalize().ok() } else { None };
+        followed.unwrap_or_else(|| path.to_path_buf())
+    }
+
+    /// Temporary file beside the target, then rename. Permissions of a replaced file are kept.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-        let target = if self.overwrite { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) } else { path.to_path_buf() };
+        let target = self.target(path);
         let kept = target.metadata().map(|m| m.permissions()).ok();
         let mut builder = tempfile::Builder::new();
         builder.prefix(".mlic-").suffix(".tmp");
@@ -219,6 +235,27 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         Output::new(Destination::File(link.clone()), true).write(b"own").unwrap();
         assert!(link.symlink_metadata().unwrap().is_file() && !file.exists(), "a link to nothing is replaced");
+    }
+
+    #[test]
+    fn checking_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        Output::new(Destination::File(directory.path().join("a")), false).check().unwrap();
+        assert!(names(directory.path()).is_empty());
+    }
+
+    /// `/proc` takes no files, whoever asks.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_that_takes_no_files_is_found_by_checking() {
+        for overwrite in [false, true] {
+            assert!(matches!(Output::new(Destination::File("/proc/a".into()), overwrite).check(), Err(OutputError::Io { .. })));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/proc/version", &link).unwrap();
+        let through = Output::new(Destination::File(link), true).check();
+        assert!(matches!(through, Err(OutputError::Io { .. })), "where the file of the link is");
     }
 
     #[cfg(unix)]

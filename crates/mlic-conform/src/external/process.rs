@@ -49,17 +49,18 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 }
 
 #[cfg(any(unix, windows))]
-pub(super) use here::{Folder, output};
+pub(super) use here::{Folder, end_on_signals, output};
 #[cfg(not(any(unix, windows)))]
-pub(super) use nowhere::{Folder, output};
+pub(super) use nowhere::{Folder, end_on_signals, output};
 
 /// Platforms with processes.
 #[cfg(any(unix, windows))]
 mod here {
+    use std::collections::BTreeSet;
     use std::io::Read;
     use std::process::{Child, Command, ExitStatus, Stdio};
     use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Instant;
 
     use super::*;
@@ -69,16 +70,90 @@ mod here {
     /// How long what a program left in its pipes is waited for once it has ended: who left its group may hold them open for ever.
     const GRACE: Duration = Duration::from_secs(1);
 
+    /// What would be left behind if this program ended on a signal. Groups of processes are started, and folders made, under its lock.
+    struct Held {
+        /// By the id of their first process, which has not been waited for.
+        groups: BTreeSet<u32>,
+        folders: BTreeSet<PathBuf>,
+    }
+
+    static HELD: Mutex<Held> = Mutex::new(Held { groups: BTreeSet::new(), folders: BTreeSet::new() });
+
+    fn held() -> MutexGuard<'static, Held> {
+        HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole group, where there are groups: what a program started ends with it.
+    #[cfg(unix)]
+    fn kill_group(id: u32) {
+        if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Whether whoever started this program has had it ignore a signal, as `nohup` does and a shell for what runs in its background.
+    #[cfg(unix)]
+    fn is_ignored(signal: i32) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    }
+
+    /// From now on a signal that ends this program ends the programs that it runs and removes its folders too.
+    #[cfg(unix)]
+    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let heeded = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = signal_hook::iterator::Signals::new(heeded)?;
+        let work = move || {
+            let Some(signal) = signals.forever().next() else { return };
+            // Kept to the end: nothing is started or made any more.
+            let held = held();
+            held.groups.iter().for_each(|group| kill_group(*group));
+            for folder in &held.folders {
+                // What has just been killed may still be writing.
+                for _ in 0..20 {
+                    if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+                        break;
+                    }
+                    std::thread::sleep(POLL);
+                }
+            }
+            std::process::exit(128 + signal);
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(work).map(drop)
+    }
+
+    /// Elsewhere a console ends all that it runs.
+    #[cfg(not(unix))]
+    #[allow(clippy::unnecessary_wraps, reason = "as where there are signals")]
+    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// A temporary folder, removed in the end.
     pub(in super::super) struct Folder(tempfile::TempDir);
 
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let mut held = held();
+            if held.folders.remove(self.0.path()) {
+                let _ = std::fs::remove_dir_all(self.0.path());
+            }
+        }
+    }
+
     impl Folder {
         pub(in super::super) fn new() -> Result<Self, ConformError> {
+            let mut held = held();
             let made = tempfile::Builder::new().prefix("mlic-conform-").tempdir();
-            made.map(Self).map_err(ConformError::io(std::env::temp_dir()))
+            let folder = made.map_err(ConformError::io(std::env::temp_dir()))?;
+            held.folders.insert(folder.path().to_owned());
+            Ok(Self(folder))
         }
 
         pub(in super::super) fn within(&self, name: &str) -> Result<Self, ConformError> {
+            let _held = held();
             let made = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(self.0.path());
             made.map(Self).map_err(ConformError::io(self.0.path()))
         }
@@ -96,18 +171,25 @@ mod here {
     /// Kills its process on being dropped, however the function that holds it ends, unless it has ended by itself.
     struct Running {
         child: Child,
-        /// Its id may belong to another from now on.
         ended: bool,
     }
 
     impl Running {
-        /// The whole group, where there are groups: what the program started ends with it.
-        fn kill(&mut self) {
+        fn start(command: &mut Command) -> std::io::Result<Self> {
+            let mut held = held();
+            let child = command.spawn()?;
+            held.groups.insert(child.id());
+            Ok(Self { child, ended: false })
+        }
+
+        /// With what it started, and waits for it. Its id may belong to another from then on.
+        fn end(&mut self) -> std::io::Result<ExitStatus> {
             #[cfg(unix)]
-            if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-            }
+            kill_group(self.child.id());
             let _ = self.child.kill();
+            held().groups.remove(&self.child.id());
+            self.ended = true;
+            self.child.wait()
         }
 
         /// Whether it has ended. Its id is its own until it is waited for, so that its group can still be killed.
@@ -127,10 +209,7 @@ mod here {
         fn wait(&mut self, start: Instant, timeout: Duration, output: &Pipe) -> std::io::Result<Option<ExitStatus>> {
             loop {
                 if self.has_ended()? {
-                    self.kill();
-                    let status = self.child.wait()?;
-                    self.ended = true;
-                    return Ok(Some(status));
+                    return self.end().map(Some);
                 }
                 let left = timeout.saturating_sub(start.elapsed());
                 if left.is_zero() || output.is_over() {
@@ -144,8 +223,7 @@ mod here {
     impl Drop for Running {
         fn drop(&mut self) {
             if !self.ended {
-                self.kill();
-                let _ = self.child.wait();
+                let _ = self.end();
             }
         }
     }
@@ -204,7 +282,7 @@ mod here {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut running = Running { child: command.spawn().map_err(failed)?, ended: false };
+        let mut running = Running::start(&mut command).map_err(failed)?;
         let stdout = Pipe::new(running.child.stdout.take(), limits.stdout_len, false).map_err(failed)?;
         let stderr = Pipe::new(running.child.stderr.take(), MAX_STDERR_LEN, true).map_err(failed)?;
         let status = running.wait(start, limits.timeout, &stdout).map_err(failed)?;
@@ -248,6 +326,10 @@ mod nowhere {
         pub(in super::super) fn write(&self, _: &str, _: &[u8]) -> Result<(), ConformError> {
             match *self {}
         }
+    }
+
+    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
+        Ok(())
     }
 
     pub(in super::super) fn output(program: &str, _: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {

@@ -154,7 +154,25 @@ fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
     package::write(&[sections, &[(SectionKind::ExactSynthesis, exact)]].concat())
 }
 
+/// Packages that are sound but for sections 5 to 7, which a decoder need not read (SPEC 2.1).
+const UNREAD: [&str; 8] = [
+    "bit-analysis",
+    "bit-hyper-analysis",
+    "bit-metadata",
+    "analysis-magic",
+    "hyper-analysis-magic",
+    "analysis-scale",
+    "hyper-analysis-scale",
+    "metadata",
+];
+
 impl PackageCase {
+    /// Whether SPEC leaves a decoder free to take the package, since it is wrong in what only an encoder needs.
+    #[must_use]
+    pub fn may_be_taken(&self) -> bool {
+        UNREAD.contains(&self.name)
+    }
+
     /// The package.
     ///
     /// # Errors
