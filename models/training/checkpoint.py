@@ -1,4 +1,4 @@
-"""Checkpoints: {"state_dict": ..., "step": n}, float32 or float16, whole or in parts."""
+"""Checkpoints: {"state_dict": ..., "step": n, "lambdas": [...] or absent}, float32 or float16, whole or in parts."""
 import glob
 import io
 import os
@@ -8,11 +8,11 @@ import pickle
 import torch
 
 
-def save(path, state, step, half=False):
-    """Writes in one move, so that a reader never sees half a file."""
+def save(path, state, step, half=False, lambdas=None):
+    """Writes in one move, so that a reader never sees half a file. lambdas: of the levels, where they are not those of `rd.py`."""
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    torch.save({"state_dict": state, "step": step}, path + ".tmp")
+    torch.save({"state_dict": state, "step": step} | ({"lambdas": lambdas} if lambdas else {}), path + ".tmp")
     os.replace(path + ".tmp", path)
 
 
@@ -31,9 +31,9 @@ def read(path):
 
 
 def load(path):
-    """(state with float32 tensors, step), of a path that `read` takes."""
+    """(state with float32 tensors, step, lambdas or None), of a path that `read` takes."""
     ck = read(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in ck["state_dict"].items()}, ck.get("step", 0)
+    return {k: v.float() if v.is_floating_point() else v for k, v in ck["state_dict"].items()}, ck.get("step", 0), ck.get("lambdas")
 
 
 def cut(path, size):

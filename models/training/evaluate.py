@@ -46,7 +46,8 @@ def evaluate(net, images, levels, batch=4, device="cpu"):
 
 def load(path):
     net = MLICPlusPlus(EDGE)
-    state, step = checkpoint.load(path)
+    state, step, lambdas = checkpoint.load(path)
+    rd.use(lambdas)
     net.load_state_dict(state)
     return fast.use(net.to(memory_format=torch.channels_last)), step
 

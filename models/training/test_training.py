@@ -20,6 +20,7 @@ import hyper
 import klt
 import levels
 import mlicpp
+import rd
 import report
 import tiles
 import train
@@ -154,7 +155,7 @@ class Whole(unittest.TestCase):
             path = os.path.join(out, "mean.pt")
             self.assertFalse(os.path.exists(path))
             self.run_training(out, "--resume", path, "--eval-count", "1")
-            state, step = checkpoint.load(path)
+            state, step, _ = checkpoint.load(path)
             self.assertEqual(step, 4)
             self.assertTrue(all(torch.isfinite(v).all() for v in state.values()))
             rows = [json.loads(line) for line in pathlib.Path(out, "log-0.jsonl").read_text().splitlines()]
@@ -166,7 +167,7 @@ class Whole(unittest.TestCase):
     def test_weights_of_bytes_are_saved(self):
         with tempfile.TemporaryDirectory() as out:
             self.run_training(out, "--roles", "entropy", "--bytes")
-            state, _ = checkpoint.load(os.path.join(out, "mean.pt"))
+            state, _, _ = checkpoint.load(os.path.join(out, "mean.pt"))
             for name, most, are in (("h_s.increase.0.weight", 127, True), ("h_a.reduction.0.weight", 127, False),
                                     ("lrp_anchor.1.lrp_transform.0.weight", 31, True), ("global_intra_context.1.mlp.2.weight", 31, False)):
                 w = state[name].float().flatten(1)
@@ -216,6 +217,18 @@ class Levels(unittest.TestCase):
         self.assertEqual(state["gain"].flatten().tolist(), [0.0, 0.5, 2.0, 7.0])
         with self.assertRaises(ValueError):
             levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
+
+
+class Lambdas(unittest.TestCase):
+    def test_those_of_a_checkpoint_are_used_and_kept(self):
+        own = [0.001 * 2 ** i for i in range(8)]
+        with tempfile.TemporaryDirectory() as out, contextlib.ExitStack() as after:
+            after.callback(rd.use, None)
+            path = os.path.join(out, "from.pt")
+            checkpoint.save(path, mlicpp.MLICPlusPlus(mlicpp.EDGE).state_dict(), 5, lambdas=own)
+            train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "1", "--resume", path])
+            torch.testing.assert_close(rd.lam(torch.tensor([0.0, 1.5])), torch.tensor([0.001, 0.002 * 2 ** 0.5]))
+            self.assertEqual(checkpoint.load(os.path.join(out, "mean.pt"))[1:], (6, own))
 
 
 class Report(unittest.TestCase):

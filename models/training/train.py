@@ -113,7 +113,7 @@ def save(net, shared, a, step, final=False):
         for (n, p), v in zip(net.named_parameters(), flat.cpu().split([p.numel() for p in net.parameters()])):
             state[n] = v.view(p.shape)
         path = os.path.join(a.out, name + ".pt")
-        checkpoint.save(path, fast.in_bytes(state) if final and a.bytes else state, step, half=final or a.split_mib > 0)
+        checkpoint.save(path, fast.in_bytes(state) if final and a.bytes else state, step, half=final or a.split_mib > 0, lambdas=a.lambdas)
         if a.split_mib:
             checkpoint.cut(path, a.split_mib << 20)
 
@@ -138,6 +138,7 @@ def role_of(a, rank):
 def worker(rank, a, shared, start_step, t0, parent):
     torch.set_num_threads(1 if a.device == "cpu" else 8)
     torch.manual_seed(a.seed * 1000 + rank + start_step)
+    rd.use(a.lambdas)
     role = role_of(a, rank)
     mix = a.mix if a.workers > 1 and a.roles != "split" else 1.0
     data, numbers = tile_set.load(a.tiles)
@@ -178,17 +179,17 @@ def worker(rank, a, shared, start_step, t0, parent):
 
 
 def start(a):
-    """Weights to begin with and their step."""
+    """Weights to begin with, their step, and the lambdas of their levels if they are not those of `rd.py`."""
     net = MLICPlusPlus(EDGE)
     if a.resume:
-        state, step = checkpoint.load(a.resume)
+        state, step, lambdas = checkpoint.load(a.resume)
         net.load_state_dict(state)
-        return net, step
+        return net, step, lambdas
     data, numbers = tile_set.load(a.tiles)
     index = tile_set.split(numbers)[0]
     klt.start(net, data[index[:1500]].numpy(), a.seed)
     hyper.start(net, data, index)
-    return net, 0
+    return net, 0, None
 
 
 def final_evaluation(a):
@@ -214,7 +215,7 @@ def main(argv=None):
             sys.exit("--workers is for processors; one process drives the GPU")
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)
-    net, step = start(a)
+    net, step, a.lambdas = start(a)
     shared, t0 = Shared(net, a), time.time()
     if a.workers == 1:
         worker(0, a, shared, step, t0, os.getppid())
