@@ -1,5 +1,7 @@
 """python -m unittest discover models/training: seconds on a processor, no tiles needed."""
+import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -9,6 +11,8 @@ import tempfile
 import unittest
 import unittest.mock
 
+import numpy as np
+import safetensors.torch
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -182,7 +186,7 @@ class Export(unittest.TestCase):
             checkpoint.save(path, {"module.gain": torch.arange(9.0)}, 3, half=True)
             checkpoint.cut(path, 500)
             self.assertGreater(len(os.listdir(folder)), 1)
-            self.assertEqual(export.load(path)["gain"].tolist(), list(range(9)))
+            self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
 
     def test_what_is_no_checkpoint_is_said_in_a_sentence(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -190,10 +194,42 @@ class Export(unittest.TestCase):
             for data in (b"", b"hello\n", b"\x08\x07\x12\x07pytorch\x1a\x05", b"PK\x03\x04"):
                 pathlib.Path(path).write_bytes(data)
                 with self.assertRaisesRegex(ValueError, "not a whole checkpoint of PyTorch$"):
-                    export.load(path)
-            torch.save([1, 2], path)
-            with self.assertRaisesRegex(export.ExportError, "neither a state dict"):
-                export.load(path)
+                    checkpoint.load(path)
+            gain = {"gain": torch.ones(2), "g_a.x": torch.ones(1)}
+            for data, said in (([1, 2], "a list: neither a state dict"), ({"weights": gain, "epoch": 3}, "a dict of 'weights', 'epoch': neither"),
+                               ({"state_dict": gain, "loss": np.float64(1)}, r"other objects .*\(numpy.*save it again"),
+                               ({"state_dict": gain, "args": argparse.Namespace(a=1)}, r"\(argparse.Namespace\)"),
+                               ({"state_dict": gain, "path": pathlib.Path("x")}, r"\(pathlib"),
+                               ({f"wrapped.{k}": v for k, v in gain.items()}, "all names begin with 'wrapped'")):
+                torch.save(data, path)
+                with self.assertRaisesRegex(ValueError, said):
+                    checkpoint.load(path)
+            pathlib.Path(path).write_bytes(safetensors.torch.save(gain))
+            with self.assertRaisesRegex(ValueError, "a file of safetensors"):
+                checkpoint.load(path)
+
+    def test_state_dicts_are_found_where_others_put_them(self):
+        state = {"gain": torch.ones(2), "g_a.x": torch.ones(1)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.pt")
+            for data in (state, {"model_state_dict": state, "epoch": 3}, {"net": state}, {"model": state}, {f"module._orig_mod.{k}": v for k, v in state.items()},
+                         {"_orig_mod.gain": state["gain"], "g_a._orig_mod.x": state["g_a.x"]}):
+                torch.save(data, path)
+                got, step, lambdas = checkpoint.load(path)
+                self.assertEqual((set(got), step, lambdas), (set(state), 0, None))
+
+    def test_training_says_what_it_cannot_go_on_from(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.pt")
+            torch.save(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, transform=(8, 8, 8))).state_dict(), path)
+            for resume, said in ((path, "of another shape than what is trained here"), (os.path.join(folder, "absent.pt"), "neither a checkpoint nor parts")):
+                with self.assertRaisesRegex(SystemExit, said):
+                    train.main(["--tiles", "synthetic:8", "--out", folder, "--resume", resume])
+
+    def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
+        state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()
+        with self.assertRaisesRegex(export.ExportError, "4 heads, and the context within a slice has 2"):
+            export.infer(state)
 
     def test_an_export_that_is_there_is_left_alone(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -183,7 +183,7 @@ def start(a):
     net = MLICPlusPlus(EDGE)
     if a.resume:
         state, step, lambdas = checkpoint.load(a.resume)
-        net.load_state_dict(state)
+        checkpoint.fill(net, state)
         return net, step, lambdas
     data, numbers = tile_set.load(a.tiles)
     index = tile_set.split(numbers)[0]
@@ -215,7 +215,11 @@ def main(argv=None):
             sys.exit("--workers is for processors; one process drives the GPU")
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)
-    net, step, a.lambdas = start(a)
+    try:
+        net, step, a.lambdas = start(a)
+        rd.use(a.lambdas)
+    except (OSError, ValueError) as e:
+        sys.exit(f"train: {e}")
     shared, t0 = Shared(net, a), time.time()
     if a.workers == 1:
         worker(0, a, shared, step, t0, os.getppid())
