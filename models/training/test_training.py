@@ -148,6 +148,22 @@ class Start(unittest.TestCase):
         self.assertGreaterEqual(gap, tiles.GUARD)
 
 
+    def test_a_tenth_of_few_tiles_is_held_out(self):
+        for count, most in ((2, 1), (9, 1), (25, 2), (400, 40), (1727, 172)):
+            learn, held = tiles.split(torch.arange(count).numpy())
+            self.assertEqual(len(held), most)
+            self.assertGreater(len(learn), 0)
+            self.assertFalse(set(learn.tolist()) & set(held.tolist()))
+            if count > 20:
+                self.assertGreaterEqual(held.min() - learn.max(), tiles.GUARD)
+        for numbers, most in ((range(1600, 1728), 12), (range(2000, 2100), 10), (range(0, 3200, 25), 6)):
+            self.assertEqual(len(tiles.split(torch.tensor(list(numbers)).numpy())[1]), most)
+
+    def test_tiles_that_cannot_be_split_are_said_before_training(self):
+        with tempfile.TemporaryDirectory() as out, self.assertRaisesRegex(SystemExit, "1 tiles: one is held out"):
+            train.main(["--tiles", "synthetic:1", "--out", out])
+
+
 class Whole(unittest.TestCase):
     def run_training(self, out, *extra):
         train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "2",

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+import tarfile
 import time
 
 try:
@@ -213,6 +214,10 @@ def main(argv=None):
             sys.exit(f"torch {torch.__version__} is too old: 2.3 or later is needed for graphs of the fused optimizer")
         if a.workers > 1:
             sys.exit("--workers is for processors; one process drives the GPU")
+    try:
+        learn, held = tile_set.split(tile_set.numbers(a.tiles))
+    except (OSError, ValueError, tarfile.TarError) as e:
+        sys.exit(f"train: {a.tiles}: {e}")
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)
     try:
