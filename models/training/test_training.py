@@ -26,6 +26,7 @@ import levels
 import mlicpp
 import rd
 import report
+import step
 import tiles
 import train
 
@@ -37,7 +38,7 @@ class Fast(unittest.TestCase):
         halved.load_state_dict(plain.state_dict())
         half = fast.HalfWeights(halved)
         x = torch.randn(2, 8, 8, 8)
-        for step in range(2):
+        for turn in range(2):
             for net in (plain, halved):
                 for p in net.parameters():
                     if net is plain or not any(p is w for w in half.whole):
@@ -82,6 +83,28 @@ class Fast(unittest.TestCase):
         factor = 1.0
         one(torch.rand(2, 3, 64, 64))
         self.assertTrue((net.gain < before).all())
+
+    def test_precision_is_that_asked_for_or_what_the_processor_has(self):
+        self.assertTrue(step.in_bf16("bf16", "cpu"))
+        self.assertFalse(step.in_bf16("fp32", "cpu"))
+        for flags, expected in (("flags : avx2 amx_bf16 fma", True), ("flags : avx512_bf16", True), ("flags : avx2 fma", False)):
+            with unittest.mock.patch.object(pathlib.Path, "read_text", return_value=flags):
+                self.assertEqual(step.in_bf16("auto", "cpu"), expected)
+        with unittest.mock.patch.object(pathlib.Path, "read_text", side_effect=FileNotFoundError):
+            self.assertFalse(step.in_bf16("auto", "cpu"))
+
+    def test_both_precisions_measure_the_same(self):
+        data, _ = tiles.synthetic(2)
+        x, losses = tiles.crops(data, torch.arange(2), 2, 64), []
+        for precision in ("fp32", "bf16"):
+            torch.manual_seed(0)
+            a = train.arguments(["--tiles", "", "--out", "", "--precision", precision])
+            one = train.Step(fast.use(mlicpp.MLICPlusPlus(mlicpp.EDGE)), rd.joint, "joint", a, 2, 64)
+            one.set_rate(1e-3)
+            one(x)
+            losses.append(one.seen()["loss"])
+        self.assertLess(abs(losses[1] / losses[0] - 1), 0.05)
+        self.assertTrue(torch.backends.mkldnn.enabled)
 
     def test_local_context_is_the_definition(self):
         torch.manual_seed(0)
@@ -241,6 +264,12 @@ class Export(unittest.TestCase):
             for resume, said in ((path, "of another shape than what is trained here"), (os.path.join(folder, "absent.pt"), "neither a checkpoint nor parts")):
                 with self.assertRaisesRegex(SystemExit, said):
                     train.main(["--tiles", "synthetic:8", "--out", folder, "--resume", resume])
+
+    def test_sizes_are_multiples_of_the_step_of_z(self):
+        with tempfile.TemporaryDirectory() as out:
+            for options in (["--size", "100"], ["--last-part", "0.1", "--last-size", "300"]):
+                with self.assertRaisesRegex(SystemExit, "00: crops must have a multiple of 64"):
+                    train.main(["--tiles", "synthetic:8", "--out", out, *options])
 
     def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
         state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()

@@ -30,7 +30,7 @@ import klt
 import rd
 import tiles as tile_set
 from mlicpp import EDGE, MLICPlusPlus
-from step import Step
+from step import Step, in_bf16
 
 
 def arguments(argv=None):
@@ -39,6 +39,7 @@ def arguments(argv=None):
     a.add_argument("--out", required=True)
     a.add_argument("--resume", help="checkpoint; without one the transforms start as a block transform")
     a.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    a.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a step; auto: bf16 on GPUs and on processors that compute in it (AMX, AVX512-BF16), else fp32")
     a.add_argument("--minutes", type=float, default=60)
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
@@ -214,6 +215,9 @@ def main(argv=None):
             sys.exit(f"torch {torch.__version__} is too old: 2.3 or later is needed for graphs of the fused optimizer")
         if a.workers > 1:
             sys.exit("--workers is for processors; one process drives the GPU")
+    for option, size in (("--size", a.size), ("--last-size", a.last_size if a.last_part else 64)):
+        if size < 64 or size % 64:
+            sys.exit(f"train: {option} {size}: crops must have a multiple of 64 pixels a side, the step of z")
     try:
         learn, held = tile_set.split(tile_set.numbers(a.tiles))
     except (OSError, ValueError, tarfile.TarError) as e:
@@ -225,6 +229,8 @@ def main(argv=None):
         rd.use(a.lambdas)
     except (OSError, ValueError) as e:
         sys.exit(f"train: {e}")
+    print(f"{len(learn)} tiles to learn from, {len(held)} held out; from step {step}, {'bf16' if in_bf16(a.precision, a.device) else 'fp32'} on {a.device}, "
+          f"{a.minutes:g} minutes{f' or {a.steps} steps' if a.steps else ''}; log: {os.path.join(a.out, 'log-0.jsonl')}", flush=True)
     shared, t0 = Shared(net, a), time.time()
     if a.workers == 1:
         worker(0, a, shared, step, t0, os.getppid())
