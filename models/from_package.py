@@ -31,6 +31,7 @@ ATTENTION_UNIT = 1 / 1024       # of logits
 UNITS = {"gelu": PREACT_UNIT, "latent": LATENT_UNIT, "tanh": PREACT_UNIT}
 GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
 FIT_STEPS = 1500
+SAME = 1e-3                     # relative difference of weights of which integers have 18 digits
 MLP_HEAD = (("mlp.0", "mlp.0"), ("mlp.2", "mlp.1"), ("reprojection", "reprojection"))
 
 
@@ -207,6 +208,17 @@ class Entropy:
         self.state[f"{name}.relative_position_index"] = position_index(w)
 
 
+def entropy(model):
+    """The state of the entropy networks, of which every level of activation scales must have the same weights."""
+    levels = model.configuration.scale_levels
+    states = [Entropy(model, level).state for level in (levels // 2, 0, levels - 1)]
+    for name, value in states[0].items():
+        for other in states[1:]:
+            if (value - other[name]).double().norm() > SAME * value.double().norm() + 1e-6:
+                raise Refusal(f"{name} is not the same at every level of activation scales: no build of one network")
+    return states[0]
+
+
 def tensor(values):
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
@@ -305,7 +317,7 @@ def state_of(data, fit_steps=None):
     if c.inter_head_channels != 32:
         raise Refusal(f"{c.inter_head_channels} channels per head of the global context, and mlicpp.py has 32")
     prior, left = fit_prior(model, fit_steps or FIT_STEPS)
-    state = {**transforms(model, sections), **Entropy(model, c.scale_levels // 2).state, **gains(model), **prior}
+    state = {**transforms(model, sections), **entropy(model), **gains(model), **prior}
     export.build({k: v for k, v in state.items() if not export.DERIVED.search(k)})        # names what does not fit
     return state, left
 

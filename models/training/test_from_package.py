@@ -86,6 +86,14 @@ class Tiny(unittest.TestCase):
                 self.assertTrue(0.5 < ratio < 2, f"{name}: {ratio} times")
 
 
+    def test_levels_of_other_weights_are_refused(self):
+        model = package.load(TINY.read_bytes())
+        self.assertEqual(set(from_package.entropy(model)), set(from_package.Entropy(model, 1).state))
+        model.layers["slice0.lrp_anchor.0"].levels[0].multipliers[0][3] *= 2
+        with self.assertRaisesRegex(from_package.Refusal, "is not the same at every level"):
+            from_package.entropy(model)
+
+
 class Edge(unittest.TestCase):
     @torch.no_grad()
     def test_integer_transforms_invert_each_other(self):
