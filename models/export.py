@@ -22,42 +22,14 @@ from safetensors.torch import save
 
 from mlicpp import GDN, Config, MLICPlusPlus
 from training import checkpoint
+from training.checkpoint import DERIVED
 
 OPSET = 17
 TRANSFORMS = {"g_a": ("x", 3, 16), "h_a": ("y", None, 4), "g_s": ("y_hat", None, 1)}
 """Name: (input name, input channels or None for the latent's, what height and width are a multiple of)."""
 
-DERIVED = re.compile(
-    r"^gaussian_conditional\.|\.(beta|gamma)_reparam\."
-    r"|^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target|likelihood_lower_bound\.bound)$"
-    r"|^local_context\.\d+\.(relative_position_index|attn_mask)$"
-)
-"""Buffers of published checkpoints that follow from the parameters; they are neither needed nor exported."""
-
-
 class ExportError(Exception):
     """The checkpoint is not an MLIC++ of a known generation."""
-
-
-def load(path):
-    """The checkpoint's state dict in f32: no "module." prefix, one spelling of the factorized prior, no derived buffers."""
-    data = checkpoint.read(path)
-    state = data.get("state_dict", data) if isinstance(data, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ExportError(f"{path}: neither a state dict nor a dict with one under 'state_dict'")
-    out = {}
-    for key, value in state.items():
-        key = key.removeprefix("module.")
-        key = re.sub(r"^entropy_bottleneck\.(matri(?:x|ces)|bias(?:es)?|factors?)\.(\d)$", prior_name, key)
-        if not DERIVED.search(key):
-            out[key] = value.float() if value.is_floating_point() else value
-    return out
-
-
-def prior_name(match):
-    """CompressAI's later names of the factorized prior, `matrices.0`, as its earlier ones, `_matrix0`."""
-    kind = {"m": "matrix", "b": "bias", "f": "factor"}[match[1][0]]
-    return f"entropy_bottleneck._{kind}{match[2]}"
 
 
 def infer(state):
@@ -104,6 +76,8 @@ def infer(state):
         heads=int(heads),
         synthesis=0 if first == latent else first,
     )
+    if cfg.heads != cfg.intra_heads:
+        raise ExportError(f"local_context.*: {cfg.heads} heads, and the context within a slice has {cfg.intra_heads}: a package has one number for both")
     for name, got, want in [("ep_hidden", cfg.ep_hidden, (3,)), ("cc_hidden", cfg.cc_hidden, (2,))] + [
         (f"lrp_hidden of slice {i}", w, (2, 3)) for i, w in enumerate(lrp)
     ]:
@@ -212,7 +186,7 @@ def main():
     try:
         if not args.force and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
             raise ExportError(f"{args.out} is there and not empty, and left as it is: --force overwrites an export in it")
-        cfg, model = export(load(args.checkpoint), args.out, name)
+        cfg, model = export(checkpoint.load(args.checkpoint)[0], args.out, name)
     except (ExportError, OSError, RuntimeError, ValueError) as e:
         print(f"export: {e}", file=sys.stderr)
         return 1

@@ -46,8 +46,9 @@ def evaluate(net, images, levels, batch=4, device="cpu"):
 
 def load(path):
     net = MLICPlusPlus(EDGE)
-    state, step = checkpoint.load(path)
-    net.load_state_dict(state)
+    state, step, lambdas = checkpoint.load(path)
+    rd.use(lambdas)
+    checkpoint.fill(net, state)
     return fast.use(net.to(memory_format=torch.channels_last)), step
 
 
@@ -60,7 +61,10 @@ def main():
     a.add_argument("--levels", default="0,1,2,3,4,5,6,7")
     a = a.parse_args()
     torch.set_num_threads(1)
-    net, step = load(a.checkpoint)
+    try:
+        net, step = load(a.checkpoint)
+    except (OSError, ValueError) as e:
+        sys.exit(f"evaluate: {e}")
     rows = evaluate(net, held_out(*tile_set.load(a.tiles), a.count), [float(v) for v in a.levels.split(",")])
     for r in rows:
         print(json.dumps(r))

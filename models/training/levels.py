@@ -5,7 +5,7 @@
 
 --first cuts off what has fewer bits on the held-out tiles; q 0 is there.
 A level is a set of gains, and gains between levels are interpolated in the logarithm; so new levels are read off between old ones and
-nothing else changes. For export only: training goes on from the checkpoint with the levels that `rd.py` knows.
+nothing else changes. OUT.pt has the lambdas of its levels, with which training goes on.
 """
 import argparse
 import json
@@ -15,6 +15,7 @@ import pathlib
 import torch
 
 import checkpoint
+import rd
 
 GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
 
@@ -53,10 +54,11 @@ def main():
     a.add_argument("out")
     a.add_argument("--first", type=float, default=0.0, metavar="BPP")
     a = a.parse_args()
-    state, step = checkpoint.load(a.checkpoint)
+    state, step, lambdas = checkpoint.load(a.checkpoint)
+    rd.use(lambdas)
     at = positions(json.loads(pathlib.Path(a.eval).read_text())["levels"], a.first)
     respace(state, at)
-    checkpoint.save(a.out, state, step, half=True)
+    checkpoint.save(a.out, state, step, half=True, lambdas=rd.lam(torch.tensor(at)).tolist())
     print("old levels:", ", ".join(f"{t:.3f}" for t in at))
 
 

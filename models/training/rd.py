@@ -10,11 +10,20 @@ from mlicpp import quantize_ste
 
 LAMBDAS = [0.0002, 0.0007, 0.0022, 0.0065, 0.0168, 0.0372, 0.0825, 0.1825]     # for even steps of log bits: wider where bits are few
 TOP = len(LAMBDAS) - 1
+_in_use = list(LAMBDAS)
+
+
+def use(lambdas):
+    """The lambdas of the levels from now on in this process; None: those of this file."""
+    if lambdas and len(lambdas) != len(LAMBDAS):
+        raise ValueError(f"{len(lambdas)} lambdas, and training has {len(LAMBDAS)} levels")
+    _in_use[:] = lambdas or LAMBDAS
+    _log_lambdas.cache_clear()
 
 
 @functools.lru_cache
 def _log_lambdas(device):
-    return torch.tensor(LAMBDAS, device=device).log()
+    return torch.tensor(_in_use, device=device).log()
 
 
 def lam(q):

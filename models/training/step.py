@@ -1,4 +1,5 @@
 """One step of training: forward, backward, Adam, with gradients clipped by group; on a GPU recorded once as a CUDA graph and replayed."""
+import pathlib
 import re
 
 import torch
@@ -28,12 +29,25 @@ def groups(net, a, role):
     return [{"params": v, "base": of[k]} for k, v in by.items()]
 
 
+def in_bf16(precision, device):
+    """Whether steps are computed in bfloat16: as asked, or where the hardware does."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
 class Step:
     """Trains `net` on batches of n crops of size x size. `before`: a step of other shape whose optimizers are kept."""
 
     def __init__(self, net, measure, role, a, n, size, before=None):
         self.net, self.measure, self.role, self.a = net, measure, role, a
-        self.cuda = a.device == "cuda"
+        self.cuda, self.bf16 = a.device == "cuda", in_bf16(a.precision, a.device)
         self.x = torch.zeros(n, 3, size, size, device=a.device).contiguous(memory_format=torch.channels_last)
         self.q = torch.zeros(n, device=a.device)
         self.total = torch.zeros(len(NAMES), device=a.device)
@@ -45,8 +59,8 @@ class Step:
         g = [{**g, "lr": lr.clone() if self.cuda else lr} for g in groups(net, a, role)]
         self.opt = torch.optim.Adam(g, fused=True, betas=(0.9, 0.99), capturable=self.cuda)
         self.aux = torch.optim.Adam([net.entropy_bottleneck.quantiles], 1e-2)
-        self.half = fast.HalfWeights(net) if self.cuda else None
-        halved = {id(p) for p in self.half.whole} if self.cuda else ()
+        self.half = fast.HalfWeights(net) if self.cuda and self.bf16 else None
+        halved = {id(p) for p in self.half.whole} if self.half else ()
         self.rest = [p for g in self.opt.param_groups for p in g["params"] if id(p) not in halved]
 
     def set_rate(self, factor):
@@ -64,11 +78,20 @@ class Step:
                 v.zero_()
 
     def _body(self):
+        # oneDNN of torch 2.15 corrupts the heap in float32 backward passes on AVX2, and the plain kernels are faster than its bfloat16 there.
+        before = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = before and self.bf16
+        try:
+            self._step()
+        finally:
+            torch.backends.mkldnn.enabled = before
+
+    def _step(self):
         for p in self.rest:
             p.grad = None
         if self.half:
             self.half.refresh()
-        with torch.autocast(self.x.device.type, torch.bfloat16, cache_enabled=not self.cuda):
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=not self.cuda):
             ry, rz, mse = self.measure(self.net, self.x, self.q)
         loss = rd.loss(ry + rz, mse, self.q).mean()
         loss.backward()

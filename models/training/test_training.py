@@ -1,5 +1,7 @@
 """python -m unittest discover models/training: seconds on a processor, no tiles needed."""
+import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -9,6 +11,8 @@ import tempfile
 import unittest
 import unittest.mock
 
+import numpy as np
+import safetensors.torch
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -20,7 +24,9 @@ import hyper
 import klt
 import levels
 import mlicpp
+import rd
 import report
+import step
 import tiles
 import train
 
@@ -32,7 +38,7 @@ class Fast(unittest.TestCase):
         halved.load_state_dict(plain.state_dict())
         half = fast.HalfWeights(halved)
         x = torch.randn(2, 8, 8, 8)
-        for step in range(2):
+        for turn in range(2):
             for net in (plain, halved):
                 for p in net.parameters():
                     if net is plain or not any(p is w for w in half.whole):
@@ -77,6 +83,28 @@ class Fast(unittest.TestCase):
         factor = 1.0
         one(torch.rand(2, 3, 64, 64))
         self.assertTrue((net.gain < before).all())
+
+    def test_precision_is_that_asked_for_or_what_the_processor_has(self):
+        self.assertTrue(step.in_bf16("bf16", "cpu"))
+        self.assertFalse(step.in_bf16("fp32", "cpu"))
+        for flags, expected in (("flags : avx2 amx_bf16 fma", True), ("flags : avx512_bf16", True), ("flags : avx2 fma", False)):
+            with unittest.mock.patch.object(pathlib.Path, "read_text", return_value=flags):
+                self.assertEqual(step.in_bf16("auto", "cpu"), expected)
+        with unittest.mock.patch.object(pathlib.Path, "read_text", side_effect=FileNotFoundError):
+            self.assertFalse(step.in_bf16("auto", "cpu"))
+
+    def test_both_precisions_measure_the_same(self):
+        data, _ = tiles.synthetic(2)
+        x, losses = tiles.crops(data, torch.arange(2), 2, 64), []
+        for precision in ("fp32", "bf16"):
+            torch.manual_seed(0)
+            a = train.arguments(["--tiles", "", "--out", "", "--precision", precision])
+            one = train.Step(fast.use(mlicpp.MLICPlusPlus(mlicpp.EDGE)), rd.joint, "joint", a, 2, 64)
+            one.set_rate(1e-3)
+            one(x)
+            losses.append(one.seen()["loss"])
+        self.assertLess(abs(losses[1] / losses[0] - 1), 0.05)
+        self.assertTrue(torch.backends.mkldnn.enabled)
 
     def test_local_context_is_the_definition(self):
         torch.manual_seed(0)
@@ -143,6 +171,22 @@ class Start(unittest.TestCase):
         self.assertGreaterEqual(gap, tiles.GUARD)
 
 
+    def test_a_tenth_of_few_tiles_is_held_out(self):
+        for count, most in ((2, 1), (9, 1), (25, 2), (400, 40), (1727, 172)):
+            learn, held = tiles.split(torch.arange(count).numpy())
+            self.assertEqual(len(held), most)
+            self.assertGreater(len(learn), 0)
+            self.assertFalse(set(learn.tolist()) & set(held.tolist()))
+            if count > 20:
+                self.assertGreaterEqual(held.min() - learn.max(), tiles.GUARD)
+        for numbers, most in ((range(1600, 1728), 12), (range(2000, 2100), 10), (range(0, 3200, 25), 6)):
+            self.assertEqual(len(tiles.split(torch.tensor(list(numbers)).numpy())[1]), most)
+
+    def test_tiles_that_cannot_be_split_are_said_before_training(self):
+        with tempfile.TemporaryDirectory() as out, self.assertRaisesRegex(SystemExit, "1 tiles: one is held out"):
+            train.main(["--tiles", "synthetic:1", "--out", out])
+
+
 class Whole(unittest.TestCase):
     def run_training(self, out, *extra):
         train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "2",
@@ -154,7 +198,7 @@ class Whole(unittest.TestCase):
             path = os.path.join(out, "mean.pt")
             self.assertFalse(os.path.exists(path))
             self.run_training(out, "--resume", path, "--eval-count", "1")
-            state, step = checkpoint.load(path)
+            state, step, _ = checkpoint.load(path)
             self.assertEqual(step, 4)
             self.assertTrue(all(torch.isfinite(v).all() for v in state.values()))
             rows = [json.loads(line) for line in pathlib.Path(out, "log-0.jsonl").read_text().splitlines()]
@@ -166,7 +210,7 @@ class Whole(unittest.TestCase):
     def test_weights_of_bytes_are_saved(self):
         with tempfile.TemporaryDirectory() as out:
             self.run_training(out, "--roles", "entropy", "--bytes")
-            state, _ = checkpoint.load(os.path.join(out, "mean.pt"))
+            state, _, _ = checkpoint.load(os.path.join(out, "mean.pt"))
             for name, most, are in (("h_s.increase.0.weight", 127, True), ("h_a.reduction.0.weight", 127, False),
                                     ("lrp_anchor.1.lrp_transform.0.weight", 31, True), ("global_intra_context.1.mlp.2.weight", 31, False)):
                 w = state[name].float().flatten(1)
@@ -181,7 +225,7 @@ class Export(unittest.TestCase):
             checkpoint.save(path, {"module.gain": torch.arange(9.0)}, 3, half=True)
             checkpoint.cut(path, 500)
             self.assertGreater(len(os.listdir(folder)), 1)
-            self.assertEqual(export.load(path)["gain"].tolist(), list(range(9)))
+            self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
 
     def test_what_is_no_checkpoint_is_said_in_a_sentence(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -189,10 +233,48 @@ class Export(unittest.TestCase):
             for data in (b"", b"hello\n", b"\x08\x07\x12\x07pytorch\x1a\x05", b"PK\x03\x04"):
                 pathlib.Path(path).write_bytes(data)
                 with self.assertRaisesRegex(ValueError, "not a whole checkpoint of PyTorch$"):
-                    export.load(path)
-            torch.save([1, 2], path)
-            with self.assertRaisesRegex(export.ExportError, "neither a state dict"):
-                export.load(path)
+                    checkpoint.load(path)
+            gain = {"gain": torch.ones(2), "g_a.x": torch.ones(1)}
+            for data, said in (([1, 2], "a list: neither a state dict"), ({"weights": gain, "epoch": 3}, "a dict of 'weights', 'epoch': neither"),
+                               ({"state_dict": gain, "loss": np.float64(1)}, r"other objects .*\(numpy.*save it again"),
+                               ({"state_dict": gain, "args": argparse.Namespace(a=1)}, r"\(argparse.Namespace\)"),
+                               ({"state_dict": gain, "path": pathlib.Path("x")}, r"\(pathlib"),
+                               ({f"wrapped.{k}": v for k, v in gain.items()}, "all names begin with 'wrapped'")):
+                torch.save(data, path)
+                with self.assertRaisesRegex(ValueError, said):
+                    checkpoint.load(path)
+            pathlib.Path(path).write_bytes(safetensors.torch.save(gain))
+            with self.assertRaisesRegex(ValueError, "a file of safetensors"):
+                checkpoint.load(path)
+
+    def test_state_dicts_are_found_where_others_put_them(self):
+        state = {"gain": torch.ones(2), "g_a.x": torch.ones(1)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.pt")
+            for data in (state, {"model_state_dict": state, "epoch": 3}, {"net": state}, {"model": state}, {f"module._orig_mod.{k}": v for k, v in state.items()},
+                         {"_orig_mod.gain": state["gain"], "g_a._orig_mod.x": state["g_a.x"]}):
+                torch.save(data, path)
+                got, step, lambdas = checkpoint.load(path)
+                self.assertEqual((set(got), step, lambdas), (set(state), 0, None))
+
+    def test_training_says_what_it_cannot_go_on_from(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.pt")
+            torch.save(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, transform=(8, 8, 8))).state_dict(), path)
+            for resume, said in ((path, "of another shape than what is trained here"), (os.path.join(folder, "absent.pt"), "neither a checkpoint nor parts")):
+                with self.assertRaisesRegex(SystemExit, said):
+                    train.main(["--tiles", "synthetic:8", "--out", folder, "--resume", resume])
+
+    def test_sizes_are_multiples_of_the_step_of_z(self):
+        with tempfile.TemporaryDirectory() as out:
+            for options in (["--size", "100"], ["--last-part", "0.1", "--last-size", "300"]):
+                with self.assertRaisesRegex(SystemExit, "00: crops must have a multiple of 64"):
+                    train.main(["--tiles", "synthetic:8", "--out", out, *options])
+
+    def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
+        state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()
+        with self.assertRaisesRegex(export.ExportError, "4 heads, and the context within a slice has 2"):
+            export.infer(state)
 
     def test_an_export_that_is_there_is_left_alone(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -216,6 +298,18 @@ class Levels(unittest.TestCase):
         self.assertEqual(state["gain"].flatten().tolist(), [0.0, 0.5, 2.0, 7.0])
         with self.assertRaises(ValueError):
             levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
+
+
+class Lambdas(unittest.TestCase):
+    def test_those_of_a_checkpoint_are_used_and_kept(self):
+        own = [0.001 * 2 ** i for i in range(8)]
+        with tempfile.TemporaryDirectory() as out, contextlib.ExitStack() as after:
+            after.callback(rd.use, None)
+            path = os.path.join(out, "from.pt")
+            checkpoint.save(path, mlicpp.MLICPlusPlus(mlicpp.EDGE).state_dict(), 5, lambdas=own)
+            train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "1", "--resume", path])
+            torch.testing.assert_close(rd.lam(torch.tensor([0.0, 1.5])), torch.tensor([0.001, 0.002 * 2 ** 0.5]))
+            self.assertEqual(checkpoint.load(os.path.join(out, "mean.pt"))[1:], (6, own))
 
 
 class Report(unittest.TestCase):

@@ -11,6 +11,27 @@ HELD_OUT = range(1600, 1728)     # numbers of tiles; those of one photograph are
 GUARD = 8                        # a photograph has at most 8 tiles: none of it is on both sides
 
 
+def numbers(path):
+    """Those that `load` gives, without the tiles."""
+    if path.startswith("synthetic:"):
+        return np.arange(int(path.split(":")[1]))
+    if path.endswith(".npy"):
+        return np.arange(len(np.load(path, mmap_mode="r")))
+    with tarfile.open(path) as t:
+        return _of_names(m.name for m in _members(t))
+
+
+def _members(tar):
+    return sorted((m for m in tar if m.isfile()), key=lambda m: m.name)
+
+
+def _of_names(names):
+    found = [(name, re.findall(r"\d+", name)) for name in names]
+    if unnumbered := next((name for name, digits in found if not digits), None):
+        raise ValueError(f"{unnumbered}: a tile whose name has no number; pack_tiles.py writes them")
+    return np.array([int(digits[-1]) for _, digits in found])
+
+
 def load(path):
     """(tiles (n, h, w, 3) uint8, their numbers) from .npy (memory-mapped), a .tar of NUMBER.jpg, or `synthetic:N`."""
     if path.startswith("synthetic:"):
@@ -20,24 +41,32 @@ def load(path):
         return data, np.arange(len(data))
     from PIL import Image
     with tarfile.open(path) as t:
-        members = sorted((m for m in t if m.isfile()), key=lambda m: m.name)
+        members = _members(t)
         data = np.stack([np.asarray(Image.open(io.BytesIO(t.extractfile(m).read())).convert("RGB")) for m in members])
-    return torch.from_numpy(data), np.array([int(re.findall(r"\d+", m.name)[-1]) for m in members])
+    return torch.from_numpy(data), _of_names(m.name for m in members)
 
 
 def synthetic(n, size=128):
-    """Smooth noise with edges, numbered so that every fourth tile is held out: for trying the program, not for training."""
+    """Smooth noise with edges: for trying the program, not for training."""
     g = torch.Generator().manual_seed(1)
     x = sum(F.interpolate(torch.randn(n, 3, s, s, generator=g), (size, size), mode="bicubic") for s in (2, 8, 32))
     x = torch.where(x[:, :1] > 0, x, 1 - x)
-    numbers = np.array([HELD_OUT.start + i if i % 4 == 0 else i for i in range(n)])
-    return (x * 40 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous(), numbers
+    return (x * 40 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous(), np.arange(n)
 
 
 def split(numbers):
-    """(training, held-out) positions, by photograph."""
-    held = np.isin(numbers, HELD_OUT)
-    near = (numbers >= HELD_OUT.start - GUARD) & (numbers < HELD_OUT.stop + GUARD)
+    """(training, held-out) positions, by photograph: HELD_OUT, or the last tenth of tiles that do not reach beyond it. Of so few that their
+    neighbours are all, a photograph may be on both sides. Fewer than two tiles are refused."""
+    if len(numbers) < 2:
+        raise ValueError(f"{len(numbers)} tiles: one is held out, and one more is needed to learn from")
+    last = np.sort(numbers)[-max(1, len(numbers) // 10):]
+    for first, stop in ((HELD_OUT.start, HELD_OUT.stop), (last[0], last[-1] + 1)):
+        held = (numbers >= first) & (numbers < stop)
+        near = (numbers >= first - GUARD) & (numbers < stop + GUARD)
+        if held.any() and not near.all() and numbers.max() >= stop - 1:
+            break
+    else:
+        near = held
     return torch.from_numpy(np.flatnonzero(~near)), torch.from_numpy(np.flatnonzero(held))
 
 

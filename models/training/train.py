@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+import tarfile
 import time
 
 try:
@@ -29,7 +30,7 @@ import klt
 import rd
 import tiles as tile_set
 from mlicpp import EDGE, MLICPlusPlus
-from step import Step
+from step import Step, in_bf16
 
 
 def arguments(argv=None):
@@ -38,6 +39,7 @@ def arguments(argv=None):
     a.add_argument("--out", required=True)
     a.add_argument("--resume", help="checkpoint; without one the transforms start as a block transform")
     a.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    a.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a step; auto: bf16 on GPUs and on processors that compute in it (AMX, AVX512-BF16), else fp32")
     a.add_argument("--minutes", type=float, default=60)
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--roles", choices=("joint", "split", "entropy"), default="joint",
@@ -113,7 +115,7 @@ def save(net, shared, a, step, final=False):
         for (n, p), v in zip(net.named_parameters(), flat.cpu().split([p.numel() for p in net.parameters()])):
             state[n] = v.view(p.shape)
         path = os.path.join(a.out, name + ".pt")
-        checkpoint.save(path, fast.in_bytes(state) if final and a.bytes else state, step, half=final or a.split_mib > 0)
+        checkpoint.save(path, fast.in_bytes(state) if final and a.bytes else state, step, half=final or a.split_mib > 0, lambdas=a.lambdas)
         if a.split_mib:
             checkpoint.cut(path, a.split_mib << 20)
 
@@ -138,6 +140,7 @@ def role_of(a, rank):
 def worker(rank, a, shared, start_step, t0, parent):
     torch.set_num_threads(1 if a.device == "cpu" else 8)
     torch.manual_seed(a.seed * 1000 + rank + start_step)
+    rd.use(a.lambdas)
     role = role_of(a, rank)
     mix = a.mix if a.workers > 1 and a.roles != "split" else 1.0
     data, numbers = tile_set.load(a.tiles)
@@ -178,17 +181,17 @@ def worker(rank, a, shared, start_step, t0, parent):
 
 
 def start(a):
-    """Weights to begin with and their step."""
+    """Weights to begin with, their step, and the lambdas of their levels if they are not those of `rd.py`."""
     net = MLICPlusPlus(EDGE)
     if a.resume:
-        state, step = checkpoint.load(a.resume)
-        net.load_state_dict(state)
-        return net, step
+        state, step, lambdas = checkpoint.load(a.resume)
+        checkpoint.fill(net, state)
+        return net, step, lambdas
     data, numbers = tile_set.load(a.tiles)
     index = tile_set.split(numbers)[0]
     klt.start(net, data[index[:1500]].numpy(), a.seed)
     hyper.start(net, data, index)
-    return net, 0
+    return net, 0, None
 
 
 def final_evaluation(a):
@@ -212,9 +215,22 @@ def main(argv=None):
             sys.exit(f"torch {torch.__version__} is too old: 2.3 or later is needed for graphs of the fused optimizer")
         if a.workers > 1:
             sys.exit("--workers is for processors; one process drives the GPU")
+    for option, size in (("--size", a.size), ("--last-size", a.last_size if a.last_part else 64)):
+        if size < 64 or size % 64:
+            sys.exit(f"train: {option} {size}: crops must have a multiple of 64 pixels a side, the step of z")
+    try:
+        learn, held = tile_set.split(tile_set.numbers(a.tiles))
+    except (OSError, ValueError, tarfile.TarError) as e:
+        sys.exit(f"train: {a.tiles}: {e}")
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)
-    net, step = start(a)
+    try:
+        net, step, a.lambdas = start(a)
+        rd.use(a.lambdas)
+    except (OSError, ValueError) as e:
+        sys.exit(f"train: {e}")
+    print(f"{len(learn)} tiles to learn from, {len(held)} held out; from step {step}, {'bf16' if in_bf16(a.precision, a.device) else 'fp32'} on {a.device}, "
+          f"{a.minutes:g} minutes{f' or {a.steps} steps' if a.steps else ''}; log: {os.path.join(a.out, 'log-0.jsonl')}", flush=True)
     shared, t0 = Shared(net, a), time.time()
     if a.workers == 1:
         worker(0, a, shared, step, t0, os.getppid())

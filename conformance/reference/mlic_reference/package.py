@@ -89,7 +89,10 @@ class Model:
     linear_attentions: dict
     window_attentions: dict
     tables: Tables
+    gain: list
+    """For encoders, as `hyper_gain`."""
     inverse_gain: list
+    hyper_gain: list
     inverse_hyper_gain: list
     threshold: np.ndarray
     y_tables: list
@@ -113,7 +116,7 @@ class Model:
 
 def load(data):
     """Reads and verifies a package, bytes. Raises PackageRefusal."""
-    digest, sections = _container(data)
+    digest, sections = container(data)
     config = configuration.parse(sections[CONFIGURATION])
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
@@ -131,7 +134,7 @@ def load(data):
     return model
 
 
-def _container(data):
+def container(data):
     """SPEC 2.1, 2.3: the hash of the normative part and the sections by kind."""
     refuse_unless(CONTENTS_OFFSET <= len(data) <= PACKAGE_BYTES_MAX, "size of the file")
     magic, version, count, length, digest, directory_crc, header_crc = struct.unpack_from("<8sIIQ32sII", data)
@@ -194,8 +197,8 @@ def _parameters(data, config, net, model_id):
     z_tables = [_symbol_table(cursor) for _ in range(config.hyper)]
     median = cursor.array("<i4", config.hyper, -TABLE_MAX, TABLE_MAX, "median")
     refuse_unless(cursor.offset == len(data), "parameters are too long")
-    return Model(model_id, config, layers, quantizers, norms, linear, window, tables, gains[1], gains[3], threshold, y_tables,
-                 z_tables, median)
+    return Model(model_id, config, layers, quantizers, norms, linear, window, tables, *gains, threshold, y_tables, z_tables,
+                 median)
 
 
 def _function_tables(cursor):

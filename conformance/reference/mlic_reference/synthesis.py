@@ -82,7 +82,7 @@ def _gives_samples(node):
 
 def _node(cursor, nodes, name):
     opcode = cursor.number("u1", LAYER, INVERSE_NORMALIZATION, f"{name}: opcode")
-    return _layer(cursor, nodes, name) if opcode == LAYER else _inverse_normalization(cursor, nodes, name)
+    return _layer(cursor, nodes, name) if opcode == LAYER else inverse_normalization(cursor, nodes, name)
 
 
 def _earlier(cursor, nodes):
@@ -112,7 +112,7 @@ def _layer(cursor, nodes, name):
                 [node for node, _ in reads], parameters, shuffle)
 
 
-def _inverse_normalization(cursor, nodes, name):
+def inverse_normalization(cursor, nodes, name):
     number = _earlier(cursor, nodes)
     source = nodes[number]
     largest, shift, output_shift = cursor.max(), cursor.shift(), cursor.shift()
