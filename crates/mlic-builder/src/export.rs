@@ -18,6 +18,7 @@ struct Shape {
     slices: usize,
     window: usize,
     heads: usize,
+    intra_heads: usize,
     ep_hidden: Vec<usize>,
     lrp_hidden: Vec<Vec<usize>>,
     cc_hidden: Vec<usize>,
@@ -71,7 +72,7 @@ impl Export {
         }
         let shape: Shape = serde_json::from_slice(&read("config.json")?).map_err(|e| format("config.json", e.to_string()))?;
         let name = shape.name.clone();
-        let config = shape.into_config();
+        let config = shape.into_config().map_err(|message| format("config.json", message))?;
         config.validate()?;
         let transform = |name: &str| {
             let path = folder.join(name);
@@ -109,9 +110,13 @@ impl Export {
 }
 
 impl Shape {
-    fn into_config(self) -> Config {
+    /// A package has one number of heads (SPEC 2.2), for the window attention and for the context within a latent slice.
+    fn into_config(self) -> Result<Config, String> {
         let variable = self.levels > 0;
-        Config {
+        if self.intra_heads != self.heads {
+            return Err(format!("heads {}, intra_heads {}: a package has one number for both", self.heads, self.intra_heads));
+        }
+        Ok(Config {
             latent: self.latent,
             hyper: self.hyper,
             slices: self.slices,
@@ -126,6 +131,6 @@ impl Shape {
             scale_levels: if variable { self.levels } else { 1 },
             quality_steps: if variable { QUALITY_STEPS } else { 0 },
             skip_below: 1,
-        }
+        })
     }
 }

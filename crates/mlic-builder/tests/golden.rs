@@ -138,3 +138,25 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
         }
     }
 }
+
+#[test]
+fn heads_that_a_package_cannot_tell_apart_are_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, temporary.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let config = temporary.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    for (heads, intra) in [(4, 2), (2, 4), (4, 4)] {
+        let changed = text.replace("\"heads\": 2", &format!("\"heads\": {heads}"));
+        std::fs::write(&config, changed.replace("\"intra_heads\": 2", &format!("\"intra_heads\": {intra}"))).unwrap();
+        let opened = Export::open(temporary.path());
+        if heads == intra {
+            opened.unwrap();
+        } else {
+            let message = opened.unwrap_err().to_string();
+            assert!(message.contains(&format!("heads {heads}, intra_heads {intra}")), "{message}");
+        }
+    }
+}
