@@ -117,7 +117,7 @@ pub(crate) fn failed(what: &'static str, place: &Path, error: &BuildError) -> Fa
 pub(crate) fn pictures(paths: &[PathBuf], count: usize, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
     let options = ReadOptions::default().with_metadata(MetadataPolicy::Strip);
     let all = crate::eval::pictures(paths)?;
-    let read = |path: &PathBuf| files::read_picture(path, &options, global).map(|image| (path.clone(), image));
+    let read = |path: &PathBuf| files::read_unchanged(path, &options, global).map(|image| (path.clone(), image));
     evenly(&all, count).map(read).collect()
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
-use mlic::image::{Image, ReadOptions, read_image};
+use mlic::image::{Image, ImageError, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output, OutputError};
 use mlic::{Codec, CodecOptions, DecodeLimits, Model, ModelError};
@@ -53,22 +53,44 @@ pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
     Ok(if is_package(&bytes) { Content::Package(bytes) } else { Content::Stream(bytes) })
 }
 
-/// A picture; what reading changed is noted.
+/// A picture, for commands with options that change it; what reading changed is noted.
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
+    read_with(path, options, global, |error| match error {
+        E::AlphaUnsupported => Some("--background RRGGBB"),
+        E::DepthUnsupported { .. } => Some("--reduce-depth"),
+        E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => Some("--metadata fit leaves it out"),
+        E::ColorSpaceUnsupported { .. } => Some("--metadata fit takes them for those of sRGB"),
+        _ => None,
+    })
+}
+
+/// A picture, for commands without such options.
+pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
+    use mlic::image::ImageError as E;
+    read_with(path, options, global, |error| match error {
+        E::AlphaUnsupported => Some("flatten it first"),
+        E::DepthUnsupported { .. } => Some("round it to 8 bits first"),
+        _ => None,
+    })
+}
+
+fn read_with(
+    path: &Path,
+    options: &ReadOptions,
+    global: &Global,
+    hint: impl Fn(&ImageError) -> Option<&'static str>,
+) -> Result<Image, Failure> {
     let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
     let options = options.clone().with_max_pixels(global.max_pixels);
     let image = read_image(&bytes, &options).map_err(|error| {
         // More pixels than any picture may have are no matter of the user's limit.
-        let is_beyond_budget = matches!(error, E::PixelLimit { pixels, .. } if pixels <= MAX_PIXELS);
+        let is_beyond_budget = matches!(error, ImageError::PixelLimit { pixels, .. } if pixels <= MAX_PIXELS);
         let exit = if is_beyond_budget { Exit::Budget } else { Exit::Input };
         let failure = Failure::from_error(exit, "cannot read", input_name(path), &error);
-        match error {
-            E::AlphaUnsupported => failure.hint("--background RRGGBB"),
-            E::PixelLimit { .. } if is_beyond_budget => failure.hint("--max-pixels N allows more"),
-            E::DepthUnsupported { .. } => failure.hint("--reduce-depth"),
-            E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => failure.hint("--metadata fit leaves it out"),
-            E::ColorSpaceUnsupported { .. } => failure.hint("--metadata fit takes them for those of sRGB"),
+        match hint(&error) {
+            _ if is_beyond_budget => failure.hint("--max-pixels N allows more"),
+            Some(hint) => failure.hint(hint),
             _ => failure,
         }
     })?;

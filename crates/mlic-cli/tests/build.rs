@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Place, TINY, ppm};
+use common::{Place, TINY, png_with, ppm};
 
 const EXPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mlic-builder/tests/golden/tiny");
 
@@ -66,6 +66,11 @@ fn what_cannot_be_built_is_refused_before_any_work() {
         place.fails(&[&["model", "build", EXPORT, "-o", "new.mlicpkg"], more].concat(), code, texts);
     };
     fails(&["--images", "one.ppm"], 3, &["cannot calibrate on: 1 pictures of 1 pixels in all: at least 4096"]);
+    // No option of these commands changes a picture.
+    place.put("alpha.png", &png_with(6, 8, &[9, 8, 7, 100], None));
+    fails(&["--images", "alpha.png"], 3, &["the alpha channel is not opaque", "(flatten it first)"]);
+    place.put("deep.png", &png_with(0, 16, &[1, 2], None));
+    fails(&["--images", "deep.png"], 3, &["16 bits per sample", "(round it to 8 bits first)"]);
     let networks = ["there is no network nosuch: ", "entropy_parameters"];
     fails(&["--images", "set", "--int8-in", "nosuch"], 2, &networks);
     for wrong in [["--count", "0"], ["--budget=-1", "--quiet"], ["--budget", "nan"]] {
