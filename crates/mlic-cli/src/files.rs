@@ -66,6 +66,7 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) 
 }
 
 /// A picture, for commands without such options.
+#[cfg(feature = "builder")]
 pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
     read_with(path, options, global, |error| match error {
