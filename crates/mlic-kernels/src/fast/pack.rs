@@ -30,7 +30,7 @@ const LIMBS_MAX: i32 = (1 << 13) - 1;
 ///
 /// `block` outputs are computed at once; missing ones have weights of zero. Weights are
 /// `[block][row of the kernel][group][output]`: the columns of the kernel and the channels make up one sequence, which is cut into groups
-/// as large as one product instruction sums; a group is one word, its first member lowest, or [`Simd::QUADS`] of them.
+/// as large as one product instruction sums; a group is one word, its first member lowest, or `Simd::QUADS` of them.
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub(super) isa: Isa,
