@@ -22,11 +22,11 @@ from safetensors.torch import save
 
 from mlicpp import GDN, Config, MLICPlusPlus
 from training import checkpoint
-from training.checkpoint import DERIVED
 
 OPSET = 17
 TRANSFORMS = {"g_a": ("x", 3, 16), "h_a": ("y", None, 4), "g_s": ("y_hat", None, 1)}
 """Name: (input name, input channels or None for the latent's, what height and width are a multiple of)."""
+
 
 class ExportError(Exception):
     """The checkpoint is not an MLIC++ of a known generation."""
@@ -90,7 +90,7 @@ def build(state):
     """(config, model in eval mode) of a state dict; every tensor has a place and every place a tensor."""
     cfg = infer(state)
     model = MLICPlusPlus(cfg).eval()
-    want = {k: v for k, v in model.state_dict().items() if not DERIVED.search(k)}
+    want = checkpoint.parameters(model.state_dict())
     wrong = [f"missing tensor {k} {list(v.shape)}" for k, v in want.items() if k not in state]
     wrong += [f"unknown tensor {k} {list(v.shape)}" for k, v in state.items() if k not in want]
     wrong += [

@@ -318,7 +318,7 @@ def state_of(data, fit_steps=None):
         raise Refusal(f"{c.inter_head_channels} channels per head of the global context, and mlicpp.py has 32")
     prior, left = fit_prior(model, fit_steps or FIT_STEPS)
     state = {**transforms(model, sections), **entropy(model), **gains(model), **prior}
-    export.build({k: v for k, v in state.items() if not export.DERIVED.search(k)})        # names what does not fit
+    export.build(checkpoint.parameters(state))        # names what does not fit
     return state, left
 
 

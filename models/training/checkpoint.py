@@ -19,6 +19,11 @@ DERIVED = re.compile(
 """Buffers of published checkpoints that follow from the parameters; they are neither needed nor exported."""
 
 
+def parameters(state):
+    """A state dict without the buffers that follow from the parameters."""
+    return {k: v for k, v in state.items() if not DERIVED.search(k)}
+
+
 def save(path, state, step, half=False, lambdas=None):
     """Writes in one move, so that a reader never sees half a file. lambdas: of the levels, where they are not those of `rd.py`."""
     if half:
@@ -56,7 +61,7 @@ def weights(data, path):
     common = os.path.commonprefix(list(named)).rpartition(".")[0]
     if common and len(named) > 1:
         raise ValueError(f"{path}: all names begin with {common!r}, which is none of mlicpp.py: {AGAIN}")
-    return {k: v for k, v in named.items() if not DERIVED.search(k)}
+    return parameters(named)
 
 
 def usual_name(key):
@@ -68,7 +73,7 @@ def usual_name(key):
 
 def fill(net, state):
     """Loads a state dict of `load`; one line says what does not fit."""
-    want = {k: v.shape for k, v in net.state_dict().items() if not DERIVED.search(k)}
+    want = {k: v.shape for k, v in parameters(net.state_dict()).items()}
     wrong = [k for k in want if k not in state or state[k].shape != want[k]] + [k for k in state if k not in want]
     if wrong:
         own = list(state[wrong[0]].shape) if wrong[0] in state else "is missing"

@@ -37,7 +37,7 @@ class Tiny(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.state, cls.left = from_package.state_of(TINY.read_bytes(), fit_steps=300)
-        _, cls.net = export.build({k: v for k, v in cls.state.items() if not export.DERIVED.search(k)})
+        _, cls.net = export.build(checkpoint.parameters(cls.state))
         cls.path, cls.transforms = (load_file(GOLDEN / f"{name}.safetensors") for name in ("path", "transforms"))
 
     def assert_close(self, name, got, expected, most):
