@@ -176,7 +176,7 @@ fn own_model() -> Result<Model, Failure> {
 }
 
 fn package_at(path: &Path) -> Result<Model, Failure> {
-    // What is no file (a pipe) cannot be mapped.
+    // Standard input and pipes have no length, and a limit of their own.
     let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
     model.map_err(|error| match error {
         ModelError::Io { source, .. } => Failure::new(Exit::Input, "cannot read", path.display(), source),

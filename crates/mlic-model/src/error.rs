@@ -10,7 +10,7 @@ use crate::graph::GraphError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The file cannot be opened or mapped.
+    /// The file cannot be opened, read or mapped.
     #[error("model package {}", path.display())]
     Io {
         /// The file.

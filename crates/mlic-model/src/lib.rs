@@ -1,6 +1,6 @@
-//! The model package: one file with everything an MLIC++ model is, mapped, checksummed and proved before use.
+//! The model package: one file with everything an MLIC++ model is, checksummed and proved before use.
 //!
-//! [`Model::open`] maps a package; it verifies every checksum, the model id, each table and the overflow proof of [`proof`] before it returns, on
+//! [`Model::open`] reads a package; it verifies every checksum, the model id, each table and the overflow proof of [`proof`] before it returns, on
 //! the current rayon pool if there is one. [`Model::known`] takes one that has been verified when the program was made. `docs/SPEC.md` clause 2
 //! defines the format.
 #![deny(clippy::indexing_slicing)]

@@ -312,13 +312,12 @@ enum Trust {
 }
 
 impl Model {
-    /// Maps and verifies a package. Its memory is the file's as long as the model lives: the file must not be written to meanwhile, and a newer
-    /// one takes its place by a rename, as installers do. Where that cannot be relied on, read the file and use [`Self::from_bytes`].
+    /// Reads and verifies a package.
     ///
     /// # Errors
     /// Any [`ModelError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
-        Self::new(Bytes::open(path.as_ref())?)
+        Self::new(Bytes::read(path.as_ref())?)
     }
 
     /// Verifies a package that is part of the program.
@@ -347,7 +346,7 @@ impl Model {
         Self::new(Bytes::Owned(bytes))
     }
 
-    fn new(bytes: Bytes) -> Result<Self, ModelError> {
+    pub(crate) fn new(bytes: Bytes) -> Result<Self, ModelError> {
         Self::read(bytes, Trust::Nothing)
     }
 
