@@ -17,7 +17,7 @@ use crate::graph::{Graph, Outline, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
 pub use crate::metadata::Metadata;
-use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, Parsed, SectionKind};
+use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, NormativeHash, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
 use crate::real;
@@ -307,8 +307,18 @@ fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Nothing,
-    /// The hash, the weights and the proof of the entropy networks, and what only encoders read.
-    Known,
+    /// The hash, which must be declared to be this, the weights and the proof of the entropy networks, and what only encoders read.
+    Hash(NormativeHash),
+}
+
+/// A package that is part of the program, has this hash, and was verified as a whole by a test of the program ([`Model::from_static`]). That it still is
+/// what was verified its checksums tell; with that, hash and proof of the entropy networks are not made again, nor is what only encoders read
+/// verified before they read it. Of a package that no test has verified, integers may overflow: results then depend on the machine.
+///
+/// # Errors
+/// [`ModelError::IdMismatch`] when it declares another hash, and those of [`Model::from_static`] for the rest.
+pub fn verified_by_a_test(bytes: &'static [u8], hash: &NormativeHash) -> Result<Model, ModelError> {
+    Model::read(Bytes::Static(bytes), Trust::Hash(*hash))
 }
 
 impl Model {
@@ -326,16 +336,6 @@ impl Model {
     /// Any [`ModelError`] but [`ModelError::Io`].
     pub fn from_static(bytes: &'static [u8]) -> Result<Self, ModelError> {
         Self::new(Bytes::Static(bytes))
-    }
-
-    /// A package that is part of the program, and that a test of the program has verified as a whole ([`Self::from_static`]). That it still is
-    /// what was verified its checksums tell; with that, hash and proof of the entropy networks are not made again, nor is what only encoders read
-    /// verified before they read it.
-    ///
-    /// # Errors
-    /// Those of [`Self::from_static`] for the rest.
-    pub fn known(bytes: &'static [u8]) -> Result<Self, ModelError> {
-        Self::read(Bytes::Static(bytes), Trust::Known)
     }
 
     /// Verifies a package in memory.
@@ -361,7 +361,7 @@ impl Model {
         };
         let exact_synthesis = unhashed.section(file, SectionKind::ExactSynthesis);
         let verify = || match trust {
-            Trust::Known => (Ok(unhashed.known()), Ok(())),
+            Trust::Hash(hash) => (unhashed.declares(hash), Ok(())),
             Trust::Nothing => (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())),
         };
         // The hash and the transforms take longer than everything else. Errors count in the order of a single thread.
@@ -393,7 +393,7 @@ impl Model {
 
     /// SHA-256 of the normative part.
     #[must_use]
-    pub fn hash(&self) -> package::NormativeHash {
+    pub fn hash(&self) -> NormativeHash {
         self.parsed.hash
     }
 

@@ -176,17 +176,16 @@ pub(crate) struct Unhashed {
 impl Unhashed {
     /// Verifies the hash.
     pub(crate) fn verify(&self, file: &[u8]) -> Result<Parsed, ModelError> {
-        let sections = self.sections.clone();
-        let hash = normative_hash(SectionKind::ALL.into_iter().zip(sections.iter().filter_map(|at| file.get(at.clone()))));
+        let sections = self.sections.iter().filter_map(|at| file.get(at.clone()));
+        self.declares(normative_hash(SectionKind::ALL.into_iter().zip(sections)))
+    }
+
+    /// As it is verified, of a package whose hash is this.
+    pub(crate) fn declares(&self, hash: NormativeHash) -> Result<Parsed, ModelError> {
         if hash != self.declared {
             return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(&self.declared) });
         }
-        Ok(Parsed { hash, sections })
-    }
-
-    /// As it would be verified, of a package whose hash is known to be right.
-    pub(crate) fn known(&self) -> Parsed {
-        Parsed { hash: self.declared, sections: self.sections.clone() }
+        Ok(Parsed { hash, sections: self.sections.clone() })
     }
 
     /// Where a section lies in the file; none when the package does not have it.
