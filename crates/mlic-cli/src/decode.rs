@@ -31,8 +31,8 @@ fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), gl
     let stream = files::read_stream(input)?;
     let start = Instant::now();
     let progress = Progress::new(global);
-    let decoded =
-        codec.decode(&stream, &|event| progress.event(event)).map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
+    let decoded = codec.watched(&|event| progress.event(event)).decode(&stream);
+    let decoded = decoded.map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
     drop(progress);
     decoded.image.notes.iter().for_each(|note| console::note(global, &name, note));
     let (width, height) = (decoded.image.width, decoded.image.height);

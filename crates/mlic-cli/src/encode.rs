@@ -37,9 +37,8 @@ fn encode(
     let steps = codec.model().quality_steps();
     let start = Instant::now();
     let progress = Progress::new(global);
-    let encoded = codec
-        .encode(&image, quality, &|event| progress.event(event))
-        .map_err(|e| Failure::from_codec("cannot encode", &name, &e))?;
+    let encoded = codec.watched(&|event| progress.event(event)).encode(&image, quality);
+    let encoded = encoded.map_err(|e| Failure::from_codec("cannot encode", &name, &e))?;
     drop(progress);
     files::write(&output, &encoded.stream)?;
     let bpp = 8.0 * encoded.stream.len() as f64 / image.pixels() as f64;

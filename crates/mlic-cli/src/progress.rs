@@ -1,6 +1,7 @@
 //! A bar on standard error for what takes longer than a second, where that is a terminal.
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,13 +49,14 @@ impl Progress {
         Self { bar, shower: Some((done, thread)) }
     }
 
-    /// Takes an event of the codec.
-    pub(crate) fn event(&self, event: ProgressEvent) {
+    /// Takes an event of the codec, which goes on.
+    pub(crate) fn event(&self, event: ProgressEvent) -> ControlFlow<()> {
         match event {
             ProgressEvent::Stage(stage) => self.bar.set_message(stage.to_string()),
             ProgressEvent::Pass { index, count } => self.step(index, count),
             _ => {}
         }
+        ControlFlow::Continue(())
     }
 
     /// `done` of `count` steps are done.

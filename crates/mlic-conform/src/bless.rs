@@ -214,7 +214,7 @@ impl Maker<'_> {
                 let codec = Codec::with_backend(Arc::clone(&self.backend));
                 let quality = mlic::Quality::new(f32::from(drawn.percent));
                 let quality = quality.map_err(|error| cannot(&recipe.name)(&error.to_string()))?;
-                Ok(codec.encode(&image(*drawn)?, quality, &|_| ())?.stream)
+                Ok(codec.encode(&image(*drawn)?, quality)?.stream)
             }
             Source::Symbols { size, quality, symbols, lanes_log2 } => {
                 let (quality, seed) = match *quality {
@@ -255,7 +255,7 @@ impl Maker<'_> {
         let codec = Codec::with_backend(Arc::clone(&self.backend));
         let prefix = |len: usize| stream.get(..len).unwrap_or(stream);
         // No picture counts as less than none whole.
-        let whole = |len: usize| match codec.decode_latents(prefix(len), &|_| ()) {
+        let whole = |len: usize| match codec.decode_latents(prefix(len)) {
             Ok(Latents { truncation: Some(t), .. }) => Some(t.whole_slices),
             Ok(_) => Some(usize::MAX),
             Err(_) => None,
@@ -274,7 +274,7 @@ impl Maker<'_> {
     fn decodes(&mut self, recipe: &VectorRecipe, stream: &[u8]) -> Result<Decodes, ConformError> {
         let recorder = Arc::new(Recorder::new(Arc::clone(&self.backend)));
         let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).pixel_mode(PixelMode::Float);
-        let latents = codec.decode_latents(stream, &|_| ())?;
+        let latents = codec.decode_latents(stream)?;
         let passes = recorder.recording().passes;
         let unfinished = || cannot(&recipe.name)("a pass has no symbols");
         let digests = passes.iter().map(|pass| {

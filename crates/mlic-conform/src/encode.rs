@@ -64,7 +64,7 @@ pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, Con
         for (seed, (width, height)) in (1..).zip(SIZES) {
             let image = draw(scene, width, height, seed)?;
             for quality in [Quality::LOWEST, Quality::default(), Quality::HIGHEST] {
-                bytes.extend(codec.encode(&image, quality, &|_| ())?.stream);
+                bytes.extend(codec.encode(&image, quality)?.stream);
             }
         }
         Ok(Streams { scene, effort, len: bytes.len(), got: Digest::of_bytes(&bytes).to_string(), expected })

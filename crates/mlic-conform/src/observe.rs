@@ -218,7 +218,7 @@ impl HexDigest {
 pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<Latents, mlic::Error>) {
     let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
     let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
-    let result = codec.decode_latents(stream, &|_| ());
+    let result = codec.decode_latents(stream);
     let recording = recorder.recording();
     let latents = result.as_ref().ok();
     let message = Message {

@@ -35,8 +35,8 @@ pub(crate) fn target(bytes: &[u8]) {
 
 /// What decoding gives, at once and by its parts: the same.
 fn both(bytes: &[u8]) -> Result<Latents, Error> {
-    let latents = TINY.decode_latents(bytes, &|_| ());
-    match (TINY.decode(bytes, &|_| ()), &latents) {
+    let latents = TINY.decode_latents(bytes);
+    match (TINY.decode(bytes), &latents) {
         (Ok(decoded), Ok(latents)) => {
             let (picture, header) = (TINY.synthesize(latents)?, &latents.header);
             assert_eq!((picture.width, picture.height, picture.gray), (header.width, header.height, header.gray));

@@ -51,18 +51,18 @@ fn measure(codec: &Codec, width: u32, height: u32, quality: Quality, rounds: usi
     let (mut times, mut reports, mut stream) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let encoded = codec.encode(&image, quality, &|_| ())?;
+        let encoded = codec.encode(&image, quality)?;
         times.push(start.elapsed().as_secs_f64());
         stream = encoded.stream;
         reports.push(encoded.report);
     }
     let bits = 8.0 * stream.len() as f64 / f64::from(width * height);
     println!("{width}x{height} encode {} ms, {bits:.3} bits per pixel; {}", of_rounds(times), stages(&reports));
-    let expected = codec.synthesize(&codec.decode_latents(&stream, &|_| ())?)?;
+    let expected = codec.synthesize(&codec.decode_latents(&stream)?)?;
     let (mut times, mut reports) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let decoded = codec.decode(&stream, &|_| ())?;
+        let decoded = codec.decode(&stream)?;
         times.push(start.elapsed().as_secs_f64());
         assert!(decoded.image.rgb == expected.rgb, "a picture is not what its latents give");
         reports.push(decoded.report);

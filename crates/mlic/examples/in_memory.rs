@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limits = DecodeLimits::default().with_max_pixels(1 << 24).with_max_memory_bytes(2 << 30);
     let codec = Codec::new(default_model()?, CodecOptions::default())?.decode_limits(limits);
 
-    let encoded = codec.encode(&picture, quality, &|_| ())?;
-    let decoded = codec.decode(&encoded.stream, &|_| ())?;
+    let encoded = codec.encode(&picture, quality)?;
+    let decoded = codec.decode(&encoded.stream)?;
     println!("{} x {} pixels, {} bytes", picture.width, picture.height, encoded.stream.len());
     println!("{:.2} dB; the same picture on every machine: {}", psnr(&picture, &decoded.image)?, codec.is_exact());
     for time in encoded.report.stages.iter().chain(&decoded.report.stages) {

@@ -1,31 +1,26 @@
 //! Encoder and decoder.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::memory::refinement_bytes;
-use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
-use mlic_core::container::{Header, ModelId, Stream, SymbolChecksum};
+use mlic_backend::{Backend, Stage};
+use mlic_core::container::{Header, ModelId};
 use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
-use mlic_core::memory;
-use mlic_core::rans::Decoder;
-use mlic_core::schedule::{LatentSize, Pass};
+use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
 use mlic_model::Model;
-use mlic_model::model::Gain;
 
-use crate::admission::{Admitted, metadata_of};
 use crate::backend::{BackendChoice, backend};
-use crate::budget::{self, AnalysisShape, Deadline, DecodeLimits};
-use crate::encoder;
+use crate::budget::{self, AnalysisShape, DecodeLimits};
 use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataPolicy;
 use crate::pixels;
 use crate::quality::Quality;
-use crate::sinks::{Coded, DecodeSink, Observer, code_z};
+use crate::watched::{Goal, Watched};
 
 /// How to run.
 ///
@@ -215,6 +210,9 @@ pub enum ProgressEvent {
     },
 }
 
+/// Takes what a codec says while it runs, on whichever thread that does, and says whether it goes on.
+pub type Progress<'a> = dyn Fn(ProgressEvent) -> ControlFlow<()> + Sync + 'a;
+
 /// An encoder and decoder with its model on its backend. A clone shares both, and may have limits of its own.
 #[derive(Clone)]
 pub struct Codec {
@@ -222,7 +220,7 @@ pub struct Codec {
     pixels: PixelMode,
     metadata: MetadataPolicy,
     pub(crate) effort: u8,
-    limits: DecodeLimits,
+    pub(crate) limits: DecodeLimits,
     /// Read when the first picture is encoded.
     analysis: Arc<OnceLock<AnalysisShape>>,
 }
@@ -230,27 +228,6 @@ pub struct Codec {
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Codec").field("backend", &self.backend.name()).field("model", &self.backend.model().id()).finish()
-    }
-}
-
-/// Times stages as they end; of one that runs more than once, all of them together.
-pub(crate) struct Stopwatch<'a> {
-    backend: &'a dyn Backend,
-    pub(crate) progress: &'a dyn Fn(ProgressEvent),
-    pub(crate) stages: Vec<StageTime>,
-}
-
-impl Stopwatch<'_> {
-    pub(crate) fn time<T>(&mut self, stage: Stage, run: impl FnOnce() -> T) -> T {
-        (self.progress)(ProgressEvent::Stage(stage));
-        let start = Instant::now();
-        let out = run();
-        let seconds = start.elapsed().as_secs_f64();
-        match self.stages.iter_mut().find(|time| time.stage == stage) {
-            Some(time) => time.seconds += seconds,
-            None => self.stages.push(StageTime { stage, seconds, device: self.backend.device(stage) }),
-        }
-        out
     }
 }
 
@@ -300,10 +277,6 @@ impl Codec {
     /// Whether pictures can be exact. Refinement looks at those then, so that a stream depends on no machine.
     pub(crate) fn has_exact_pictures(&self) -> bool {
         self.model().exact_synthesis().is_some()
-    }
-
-    fn stopwatch<'a>(&'a self, progress: &'a dyn Fn(ProgressEvent)) -> Stopwatch<'a> {
-        Stopwatch { backend: self.backend(), progress, stages: Vec::new() }
     }
 
     pub(crate) const fn metadata(&self) -> MetadataPolicy {
@@ -359,7 +332,7 @@ impl Codec {
     }
 
     /// Sizes of the tensors of a picture that can be encoded within the limits.
-    fn check_picture(&self, image: &Image) -> Result<LatentSize, Error> {
+    pub(crate) fn check_picture(&self, image: &Image) -> Result<LatentSize, Error> {
         let size = pixels::check(image)?;
         for (kind, bytes) in image.metadata.parts() {
             let (len_bytes, limit_bytes) = (bytes.len() as u64, MAX_SECTION_LEN);
@@ -388,132 +361,8 @@ impl Codec {
     /// # Errors
     /// [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
     /// limits of this codec; or what the backend says.
-    pub fn encode(&self, image: &Image, quality: Quality, progress: &dyn Fn(ProgressEvent)) -> Result<Encoded, Error> {
-        let deadline = self.limits.deadline();
-        let size = self.check_picture(image)?;
-        let quality = quality.index(self.model().quality_steps());
-        encoder::encode(self, image, quality, size, deadline, self.stopwatch(progress))
-    }
-
-    /// The exact part of decoding.
-    ///
-    /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
-    pub fn decode_latents(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Latents, Error> {
-        let mut watch = self.stopwatch(progress);
-        self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, None)?.latents()
-    }
-
-    /// Digests of every pass of a stream.
-    ///
-    /// # Errors
-    /// As [`Self::decode_latents`].
-    pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
-        let mut watch = self.stopwatch(&|_| ());
-        let mut passes = Vec::new();
-        let mut observe =
-            |pass: Pass, parameters: &PassParameters, symbols: &[i32]| passes.push(PassDigest::new(pass, parameters, symbols));
-        let latents =
-            self.walk_stream(stream, Goal::Latents, self.limits.deadline(), &mut watch, Some(&mut observe))?.latents()?;
-        let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
-        Ok((trace, latents))
-    }
-
-    /// Takes a stream through its passes. Without an observer nothing reads the means.
-    fn walk_stream<'a>(
-        &'a self,
-        stream: &'a [u8],
-        goal: Goal,
-        deadline: Deadline,
-        watch: &mut Stopwatch<'_>,
-        mut observer: Option<&mut Observer<'_>>,
-    ) -> Result<Walked<'a>, Error> {
-        let model = self.model();
-        let admitted = Admitted::new(self, stream, goal)?;
-        let (header, size) = (admitted.parsed.header, admitted.size);
-        let in_z = |source| admitted.refused_in_z(source);
-        let mut decoder = Decoder::new(admitted.parsed.payload, header.lanes_log2).map_err(in_z)?;
-        let mut z_symbols = memory::zeros(size.z[0] * size.z[1] * model.config().hyper)?;
-        watch.time(Stage::Rans, || code_z(model, &mut decoder, &mut z_symbols)).map_err(in_z)?;
-        let mut checksum = SymbolChecksum::new();
-        checksum.update(&z_symbols);
-        deadline.check(Stage::HyperSynthesis)?;
-        let mut session = watch.time(Stage::HyperSynthesis, || self.backend.entropy(size, header.quality, &z_symbols))?;
-        let (slice_count, progress) = (model.config().slices, watch.progress);
-        let with_means = observer.is_some();
-        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            if let Some(observer) = &mut observer {
-                observer(pass, parameters, symbols);
-            }
-            progress(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count });
-        };
-        let mut sink = DecodeSink {
-            model,
-            decoder,
-            checksum,
-            coded: Coded::of(model),
-            cut: admitted.is_cut,
-            whole_passes: 0,
-            exhausted: false,
-            deadline,
-            with_means,
-            observer: &mut observe,
-        };
-        watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
-        let whole_slices = sink.finish(header.symbol_checksum)?;
-        let truncation = admitted.truncation(whole_slices, slice_count);
-        Ok(Walked { header, z_symbols, session, truncation, parsed: admitted.parsed })
-    }
-
-    /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
-    /// tolerance of conformance level 4; it never depends on the number of threads.
-    ///
-    /// # Errors
-    /// [`Error::WrongModel`] and [`Error::Quality`] of latents that are not this model's, those of this codec's limits, or what the backend
-    /// says.
-    pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
-        let mut watch = self.stopwatch(&|_| ());
-        let (header, y_hat) = (&latents.header, &latents.y_hat);
-        self.check_model(header.model_id)?;
-        self.check_quality(header.quality)?;
-        let size = self.limits.size(header.width, header.height)?;
-        self.limits.check_memory(budget::of_synthesis(self.backend(), size, self.is_exact())?)?;
-        let stage = if self.is_exact() { Stage::ExactSynthesis } else { Stage::Synthesis };
-        pixels::check_latents(y_hat, stage, size.y, self.model().config().latent)?;
-        self.picture_of(header, y_hat, self.is_exact(), &mut watch)
-    }
-
-    /// The picture of `y_hat`, in integers or in float.
-    pub(crate) fn picture_of(
-        &self,
-        header: &Header,
-        y_hat: &Map<i32>,
-        is_exact: bool,
-        watch: &mut Stopwatch<'_>,
-    ) -> Result<Image, Error> {
-        if is_exact {
-            let samples = || self.backend.exact_synthesis(header.quality, y_hat);
-            return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
-        }
-        self.float_image(header, y_hat, watch)
-    }
-
-    /// The picture of what a session has come to, whose memory is free by then. `y_hat` of exact pixels need not leave the device.
-    fn picture(&self, header: &Header, session: Box<dyn EntropySession + '_>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        if self.is_exact() {
-            let samples = || exact_samples(self.backend(), session, header.quality);
-            return exact_image(header, watch.time(Stage::ExactSynthesis, samples)?);
-        }
-        let y_hat = session.y_hat()?;
-        drop(session);
-        self.float_image(header, &y_hat, watch)
-    }
-
-    fn float_image(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
-        let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
-        let x_hat = watch.time(Stage::Synthesis, || self.backend.synthesis(&y_hat))?;
-        let image = pixels::image_of(&x_hat, header.width, header.height)?;
-        Ok(pixels::with_gray(image, header.gray))
+    pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
+        self.watched(&unwatched).encode(image, quality)
     }
 
     /// Decodes a stream.
@@ -523,47 +372,59 @@ impl Codec {
     ///
     /// # Errors
     /// Damage of a whole stream is an error; truncation after z is not: see [`Decoded::truncation`].
-    pub fn decode(&self, stream: &[u8], progress: &dyn Fn(ProgressEvent)) -> Result<Decoded, Error> {
-        let mut watch = self.stopwatch(progress);
-        let deadline = self.limits.deadline();
-        let Walked { header, session, truncation, parsed, .. } =
-            self.walk_stream(stream, Goal::Picture, deadline, &mut watch, None)?;
-        deadline.check("the synthesis")?;
-        let mut image = self.picture(&header, session, &mut watch)?;
-        let (metadata, note) = metadata_of(&parsed, self.metadata)?;
-        image.metadata = metadata;
-        image.notes.extend(note);
-        let report = Report { bits: Vec::new(), stages: watch.stages };
-        Ok(Decoded { image, truncation, report })
+    pub fn decode(&self, stream: &[u8]) -> Result<Decoded, Error> {
+        self.watched(&unwatched).decode(stream)
+    }
+
+    /// The exact part of decoding.
+    ///
+    /// # Errors
+    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
+    pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
+        self.watched(&unwatched).decode_latents(stream)
+    }
+
+    /// Digests of every pass of a stream.
+    ///
+    /// # Errors
+    /// As [`Self::decode_latents`].
+    pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
+        self.watched(&unwatched).trace(stream)
+    }
+
+    /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
+    /// tolerance of conformance level 4; it never depends on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::WrongModel`] and [`Error::Quality`] of latents that are not this model's, those of this codec's limits, or what the backend
+    /// says.
+    pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
+        self.watched(&unwatched).synthesize(latents)
+    }
+
+    /// The same calls, with someone who is told of each step and may end them: whoever breaks at an event gets [`Error::Cancelled`], and the codec is as
+    /// good as before. So does a flag that another thread sets:
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    ///
+    /// # use mlic::{Codec, Decoded, Error};
+    /// fn decode(codec: &Codec, stream: &[u8], is_cancelled: &AtomicBool) -> Result<Decoded, Error> {
+    ///     let progress = |_| if is_cancelled.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    ///     codec.watched(&progress).decode(stream)
+    /// }
+    /// ```
+    ///
+    /// What runs between two events is not interrupted: a pass, of which a model has two per latent slice, or another stage, the longest of which are
+    /// the analysis and the synthesis of the whole picture.
+    #[must_use]
+    pub const fn watched<'a>(&'a self, progress: &'a Progress<'a>) -> Watched<'a> {
+        Watched::new(self, progress)
     }
 }
 
-fn exact_image(header: &Header, samples: Map<u8>) -> Result<Image, Error> {
-    let image = pixels::image_of_samples(samples, header.width, header.height)?;
-    Ok(pixels::with_gray(image, header.gray))
-}
-
-/// A stream whose passes are done.
-struct Walked<'a> {
-    header: Header,
-    z_symbols: Vec<i32>,
-    session: Box<dyn EntropySession + 'a>,
-    truncation: Option<Truncation>,
-    parsed: Stream<'a>,
-}
-
-impl Walked<'_> {
-    fn latents(self) -> Result<Latents, Error> {
-        let Self { header, z_symbols, session, truncation, .. } = self;
-        Ok(Latents { header, z_symbols, y_hat: session.y_hat()?, truncation })
-    }
-}
-
-/// How far a stream is decoded.
-#[derive(Clone, Copy)]
-pub(crate) enum Goal {
-    /// To `y_hat`.
-    Latents,
-    /// To samples.
-    Picture,
+/// Goes on.
+fn unwatched(_: ProgressEvent) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }

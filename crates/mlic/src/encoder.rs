@@ -10,13 +10,13 @@ use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::model::Gain;
 
-use crate::budget::Deadline;
-use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Stopwatch};
+use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report};
 use crate::error::Error;
 use crate::image::Image;
 use crate::metrics::squared_error;
 use crate::pixels;
 use crate::sinks::{Coded, EncodeSink};
+use crate::watched::Stopwatch;
 
 /// Encodes a picture whose size and memory have been checked.
 pub(crate) fn encode(
@@ -24,10 +24,9 @@ pub(crate) fn encode(
     image: &Image,
     quality: u8,
     size: LatentSize,
-    deadline: Deadline,
     watch: Stopwatch<'_>,
 ) -> Result<Encoded, Error> {
-    let mut encoding = Encoding { codec, image, quality, size, deadline, watch, walks: 0 };
+    let mut encoding = Encoding { codec, image, quality, size, watch, walks: 0 };
     let (y, mut z_symbols) = encoding.analyze()?;
     let candidate =
         if codec.effort == 0 { encoding.candidate(&y, &mut z_symbols, None)? } else { encoding.refined(&y, &mut z_symbols)? };
@@ -41,7 +40,6 @@ struct Encoding<'a> {
     /// Index into the steps of the model.
     quality: u8,
     size: LatentSize,
-    deadline: Deadline,
     watch: Stopwatch<'a>,
     /// Walks over the passes that are done.
     walks: usize,
@@ -83,7 +81,7 @@ impl Encoding<'_> {
         let (codec, quality) = (self.codec, self.quality);
         let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
         let picture = picture.ok_or_else(|| pixels::sample_count(image))?;
-        Ok(self.watch.time(Stage::ExactAnalysis, || codec.backend().exact_analysis(quality, &picture))?)
+        self.watch.time(Stage::ExactAnalysis, || codec.backend().exact_analysis(quality, &picture))
     }
 
     fn float_y(&mut self, image: &Image) -> Result<Planes, Error> {
@@ -97,8 +95,8 @@ impl Encoding<'_> {
 
     /// Takes y through the passes. `rounded` becomes y as it was coded: symbols and means.
     fn candidate(&mut self, y: &Map<i32>, z_symbols: &mut [i32], mut rounded: Option<&mut Map<i32>>) -> Result<Candidate, Error> {
-        self.deadline.check(Stage::HyperSynthesis)?;
-        let (codec, progress) = (self.codec, self.watch.progress);
+        self.watch.check(Stage::HyperSynthesis)?;
+        let (codec, told) = (self.codec, self.watch.watch);
         let (backend, model) = (codec.backend(), codec.model());
         let slices = model.config().slices;
         let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.effort)));
@@ -110,7 +108,7 @@ impl Encoding<'_> {
                 let coded = coded.map(|(symbol, mean)| (symbol << LATENT_FRAC_BITS) + mean);
                 rounded.fill_pass(pass, model.config().slice_channels(), coded);
             }
-            progress(ProgressEvent::Pass { index: first + pass.index(), count });
+            told.tell(ProgressEvent::Pass { index: first + pass.index(), count })
         };
         let mut sink = EncodeSink {
             model,
@@ -121,14 +119,14 @@ impl Encoding<'_> {
             cost: Cost::new(),
             checksum: SymbolChecksum::new(),
             coded: Coded::of(model),
-            deadline: self.deadline,
+            watch: told,
             observer: &mut observe,
         };
         sink.z(z_symbols)?;
         let mut session = self.watch.time(Stage::HyperSynthesis, || backend.entropy(self.size, self.quality, z_symbols))?;
         self.watch.time(Stage::Passes, || walk(session.as_mut(), slices, &mut sink))?;
         let EncodeSink { encoder, cost, checksum, .. } = sink;
-        let payload = self.watch.time(Stage::Rans, || encoder.finish()).map_err(|e| Error::payload(None, e))?;
+        let payload = self.watch.time(Stage::Rans, || encoder.finish().map_err(|e| Error::payload(None, e)))?;
         let names = std::iter::once("z".to_owned()).chain(passes(slices).map(|p| p.to_string()));
         let bits = |q16: &u64| *q16 as f64 / 65_536.0;
         let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
@@ -143,7 +141,7 @@ impl Encoding<'_> {
         let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
         let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
         for round in 0..self.codec.effort {
-            self.deadline.check(Stage::Analysis)?;
+            self.watch.check(Stage::Analysis)?;
             let seen = self.y_of(&decoded)?;
             refine(&mut y, &rounded, own, &seen, round);
             let (candidate, score, picture) = self.scored(&y, z_symbols, &mut rounded)?;
@@ -158,7 +156,7 @@ impl Encoding<'_> {
     /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
     fn scored(&mut self, y: &Map<i32>, z_symbols: &mut [i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
         let candidate = self.candidate(y, z_symbols, Some(rounded))?;
-        self.deadline.check("the synthesis")?;
+        self.watch.check("the synthesis")?;
         let (header, is_exact) = (self.header(&candidate), self.codec.has_exact_pictures());
         let decoded = self.codec.picture_of(&header, &candidate.y_hat, is_exact, &mut self.watch)?;
         let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());

@@ -102,6 +102,9 @@ pub enum Error {
         /// What was not begun: a pass, or another stage.
         before: String,
     },
+    /// Whoever watched the call ended it ([`Codec::watched`](crate::Codec::watched)).
+    #[error("cancelled")]
+    Cancelled,
     /// There is no room for picture and stream as a whole, or for a part of them, though the limits allow it.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
@@ -142,6 +145,8 @@ pub enum ErrorKind {
     Backend,
     /// More pixels, memory or time than the caller allows, or more memory than there is.
     Budget,
+    /// Ended by whoever watched the call.
+    Cancelled,
     /// Anything else.
     Other,
 }
@@ -165,6 +170,7 @@ impl Error {
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
             Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
             Self::Backend(BackendError::DeviceMemory { .. }) => ErrorKind::Budget,
+            Self::Cancelled => ErrorKind::Cancelled,
             Self::Backend(_) => ErrorKind::Other,
         }
     }
@@ -186,6 +192,7 @@ impl Error {
             Self::Pixels { .. } => "pixel-budget",
             Self::Memory { .. } => "memory-budget",
             Self::Time { .. } => "time-budget",
+            Self::Cancelled => "cancelled",
             Self::Model(_) => "model",
             Self::Backend(_) => "backend",
             Self::UnknownBackend { .. } => "unknown-backend",

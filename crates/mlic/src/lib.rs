@@ -11,8 +11,8 @@
 //! # #[cfg(feature = "embedded-model")] {
 //! let codec = Codec::new(default_model()?, CodecOptions::default())?;
 //! let picture = Image::from_rgb(64, 48, (0..3 * 64 * 48).map(|i| (i / 90) as u8).collect())?;
-//! let stream = codec.encode(&picture, Quality::HIGHEST, &|_| ())?.stream;
-//! let decoded = codec.decode(&stream, &|_| ())?.image;
+//! let stream = codec.encode(&picture, Quality::HIGHEST)?.stream;
+//! let decoded = codec.decode(&stream)?.image;
 //! assert_eq!((decoded.width, decoded.height), (64, 48));
 //! assert!(mlic::metrics::psnr(&picture, &decoded)? > 30.0);
 //! # }
@@ -45,11 +45,13 @@ pub mod output;
 mod pixels;
 mod quality;
 mod sinks;
+mod watched;
 
 pub use backend::{BackendChoice, MAX_THREADS, backend, on_threads};
 pub use budget::DecodeLimits;
 pub use codec::{
-    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, ProgressEvent, Report, StageTime, Trace, Truncation,
+    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Trace,
+    Truncation,
 };
 pub use error::{Error, ErrorKind};
 pub use mlic_backend::{Backend, BackendError, Planes, Stage};
@@ -57,11 +59,12 @@ pub use mlic_core::container::ContainerError;
 pub use mlic_core::memory::OutOfMemory;
 pub use mlic_core::rans::RansError;
 pub use mlic_core::{container, limits};
+pub use mlic_model::{Model, ModelError};
 #[cfg(feature = "embedded-model")]
 use mlic_model::{model::verified_by_a_test, package::NormativeHash};
-pub use mlic_model::{Model, ModelError};
 pub use pixels::{image_of, luma, planes_of};
 pub use quality::{Quality, QualityError};
+pub use watched::Watched;
 
 #[cfg(feature = "embedded-model")]
 static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");

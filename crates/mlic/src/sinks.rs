@@ -10,11 +10,11 @@ use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::Model;
 
-use crate::budget::Deadline;
 use crate::error::Error;
+use crate::watched::Watch;
 
-/// Called with each pass and its symbols.
-pub(crate) type Observer<'a> = dyn FnMut(Pass, &PassParameters, &[i32]) + 'a;
+/// Called with each pass and its symbols; its error ends the walk.
+pub(crate) type Observer<'a> = dyn FnMut(Pass, &PassParameters, &[i32]) -> Result<(), Error> + 'a;
 
 /// Codes symbols of z in coding order: row, column, channel.
 pub(crate) fn code_z(model: &Model, coder: &mut impl SymbolCoder, symbols: &mut [i32]) -> Result<(), RansError> {
@@ -87,7 +87,7 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) cost: Cost,
     pub(crate) checksum: SymbolChecksum,
     pub(crate) coded: Coded,
-    pub(crate) deadline: Deadline,
+    pub(crate) watch: Watch<'a>,
     pub(crate) observer: &'a mut Observer<'a>,
 }
 
@@ -107,7 +107,7 @@ impl PassSink for EncodeSink<'_> {
     type Error = Error;
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
-        self.deadline.check(pass)?;
+        self.watch.check(pass)?;
         self.y.select_pass(pass, self.model.config().slice_channels(), &mut self.half)?;
         choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
         Ok(())
@@ -120,8 +120,7 @@ impl PassSink for EncodeSink<'_> {
         self.coded.code(self.model, &mut self.encoder).map_err(failed)?;
         self.coded.code(self.model, &mut self.cost).map_err(failed)?;
         self.checksum.update(symbols);
-        (self.observer)(pass, parameters, symbols);
-        Ok(())
+        (self.observer)(pass, parameters, symbols)
     }
 }
 
@@ -135,7 +134,7 @@ pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) cut: bool,
     pub(crate) whole_passes: usize,
     pub(crate) exhausted: bool,
-    pub(crate) deadline: Deadline,
+    pub(crate) watch: Watch<'b>,
     /// The observer reads the means.
     pub(crate) with_means: bool,
     pub(crate) observer: &'b mut Observer<'b>,
@@ -166,7 +165,7 @@ impl PassSink for DecodeSink<'_, '_> {
     }
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
-        self.deadline.check(pass)?;
+        self.watch.check(pass)?;
         if !self.exhausted {
             self.coded.gather(&parameters.scale_indices, symbols)?;
             match self.coded.code(self.model, &mut self.decoder) {
@@ -185,7 +184,6 @@ impl PassSink for DecodeSink<'_, '_> {
 
     fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         self.checksum.update(symbols);
-        (self.observer)(pass, parameters, symbols);
-        Ok(())
+        (self.observer)(pass, parameters, symbols)
     }
 }

@@ -117,11 +117,11 @@ fn every_refusal_is_an_error() {
     let rgb = (0..3 * width * height).map(|i| (i % 251) as u8).collect();
     let mut image = Image::from_rgb(width, height, rgb).unwrap();
     image.metadata.set(mlic::metadata::MetadataKind::Icc, Some(vec![7; 2 * PICTURE]));
-    refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()));
+    refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));
     let codec = codec.effort(1);
-    refuse_each("refining", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()));
-    let stream = codec.encode(&image, mlic::Quality::new(1.5).unwrap(), &|_| ()).unwrap().stream;
-    refuse_each("decoding", PICTURE, || codec.decode(&stream, &|_| ()));
+    refuse_each("refining", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));
+    let stream = codec.encode(&image, mlic::Quality::new(1.5).unwrap()).unwrap().stream;
+    refuse_each("decoding", PICTURE, || codec.decode(&stream));
     let edge = conformance.join("../models/edge/edge.mlicpkg");
     refuse_each("loading", PACKAGE, || mlic::backend(Arc::new(Model::open(&edge)?), BackendChoice::Integer, 1));
     let refused = refuse(PACKAGE, 0, || Model::open(&edge)).0.unwrap_err();

@@ -28,7 +28,7 @@ fn claim(codec: &Codec, width: u32, height: u32) -> Vec<u8> {
 }
 
 fn refusal(codec: &Codec, width: u32, height: u32) -> Error {
-    codec.decode_latents(&claim(codec, width, height), &|_| ()).unwrap_err()
+    codec.decode_latents(&claim(codec, width, height)).unwrap_err()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn too_long_is_refused() {
     let decode = |seconds: f64| {
         let limits = DecodeLimits::default().with_max_time(Duration::from_secs_f64(seconds));
         let backend = mlic::backend(Arc::new(Model::open(&model).unwrap()), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).decode(&stream, &|_| ())
+        Codec::with_backend(backend).decode_limits(limits).decode(&stream)
     };
     let error = decode(1e-9).unwrap_err();
     assert!(matches!(&error, Error::Time { before, .. } if *before == Stage::HyperSynthesis.to_string()), "{error}");
@@ -66,7 +66,7 @@ fn too_much_memory_is_refused() {
 #[test]
 fn a_picture_is_refused_with_one_number_from_the_start() {
     let stream = std::fs::read(conformance("smoke/noise-128x64-q33.mlic")).unwrap();
-    let decode = |limit| codec(u64::MAX, limit).decode(&stream, &|_| ());
+    let decode = |limit| codec(u64::MAX, limit).decode(&stream);
     let Err(Error::Memory { needed_bytes, .. }) = decode(1) else { panic!("not refused") };
     let Err(Error::Memory { needed_bytes: again, .. }) = decode(needed_bytes - 1) else { panic!("not refused") };
     assert_eq!(again, needed_bytes);
@@ -92,7 +92,7 @@ fn limits_hold_for_encoding_too() {
     let image = Image::from_rgb(90, 70, vec![60; 3 * 90 * 70]).unwrap();
     let encode_at = |effort, limits| {
         let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).effort(effort).encode(&image, mlic::Quality::LOWEST, &|_| ())
+        Codec::with_backend(backend).decode_limits(limits).effort(effort).encode(&image, mlic::Quality::LOWEST)
     };
     let encode = |limits| encode_at(0, limits);
     let memory = |limit| encode(DecodeLimits::default().with_max_memory_bytes(limit));

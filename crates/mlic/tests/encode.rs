@@ -32,16 +32,16 @@ fn streams_are_the_same_whatever_encodes() {
     for (width, height) in [(1, 1), (90, 70), (65, 200)] {
         let image = picture(width, height);
         for quality in [mlic::Quality::LOWEST, mlic::Quality::HIGHEST] {
-            let own = codec(&model, Kernels::Reference, 1).encode(&image, quality, &|_| ()).unwrap();
+            let own = codec(&model, Kernels::Reference, 1).encode(&image, quality).unwrap();
             assert_eq!(own.report.stages[0].stage, Stage::ExactAnalysis);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
                 for threads in [1, 3] {
                     let codec = codec(&model, Kernels::Fast(isa), threads);
-                    let got = codec.encode(&image, quality, &|_| ()).unwrap();
+                    let got = codec.encode(&image, quality).unwrap();
                     assert_eq!(got.stream, own.stream, "{}, {threads} threads, {width}x{height} at {quality}", isa.name());
                 }
             }
-            let decoded = codec(&model, Kernels::best(), 1).decode_latents(&own.stream, &|_| ()).unwrap();
+            let decoded = codec(&model, Kernels::best(), 1).decode_latents(&own.stream).unwrap();
             assert_eq!(decoded.y_hat, own.y_hat, "{width}x{height} at {quality}");
         }
     }
@@ -51,7 +51,7 @@ fn streams_are_the_same_whatever_encodes() {
 #[test]
 fn refined_streams_are_the_same_whatever_encodes() {
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap());
-    let encode = |codec: Codec, image: &Image| codec.effort(2).encode(image, mlic::Quality::HIGHEST, &|_| ()).unwrap();
+    let encode = |codec: Codec, image: &Image| codec.effort(2).encode(image, mlic::Quality::HIGHEST).unwrap();
     for (width, height) in [(1, 1), (90, 70)] {
         let image = picture(width, height);
         let own = encode(codec(&model, Kernels::Reference, 1), &image);
@@ -59,13 +59,13 @@ fn refined_streams_are_the_same_whatever_encodes() {
             let got = encode(codec(&model, Kernels::Fast(isa), 3), &image);
             assert_eq!(got.stream, own.stream, "{}, {width}x{height}", isa.name());
         }
-        let decoded = codec(&model, Kernels::best(), 1).decode_latents(&own.stream, &|_| ()).unwrap();
+        let decoded = codec(&model, Kernels::best(), 1).decode_latents(&own.stream).unwrap();
         assert_eq!(decoded.y_hat, own.y_hat, "{width}x{height}");
     }
 }
 
 #[test]
 fn a_float_analysis_needs_an_executor() {
-    let error = codec(&Arc::new(tiny()), Kernels::best(), 1).encode(&picture(9, 9), mlic::Quality::LOWEST, &|_| ()).unwrap_err();
+    let error = codec(&Arc::new(tiny()), Kernels::best(), 1).encode(&picture(9, 9), mlic::Quality::LOWEST).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::NotAvailable { .. })), "{error}");
 }

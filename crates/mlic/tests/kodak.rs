@@ -15,7 +15,7 @@ fn codec(threads: usize) -> Codec {
 fn check(path: &Path, percent: f32, codecs: &[Codec; 2]) {
     let image = read_image(&std::fs::read(path).unwrap(), &ReadOptions::default()).unwrap();
     let quality = Quality::new(percent).unwrap();
-    let encoded = codecs.each_ref().map(|c| c.encode(&image, quality, &|_| ()).unwrap());
+    let encoded = codecs.each_ref().map(|c| c.encode(&image, quality).unwrap());
     assert_eq!(encoded[0].stream, encoded[1].stream, "{} at {percent}: the threads show in the stream", path.display());
     assert_eq!(encoded[0].passes, encoded[1].passes);
     let pictures = codecs.each_ref().map(|c| {

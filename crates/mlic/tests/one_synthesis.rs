@@ -35,8 +35,8 @@ fn codec(model: &Arc<Model>, choice: BackendChoice, pixels: PixelMode) -> Codec 
 
 /// Pictures of the same latents, float and exact.
 fn pictures(model: &Arc<Model>, original: &Image, quality: Quality) -> [Image; 2] {
-    let stream = codec(model, BackendChoice::Tract, PixelMode::Auto).encode(original, quality, &|_| ()).unwrap().stream;
-    let decode = |choice, pixels| codec(model, choice, pixels).decode(&stream, &|_| ()).unwrap().image;
+    let stream = codec(model, BackendChoice::Tract, PixelMode::Auto).encode(original, quality).unwrap().stream;
+    let decode = |choice, pixels| codec(model, choice, pixels).decode(&stream).unwrap().image;
     [decode(BackendChoice::Tract, PixelMode::Float), decode(BackendChoice::Integer, PixelMode::Exact)]
 }
 
@@ -71,11 +71,11 @@ fn tiny_pictures_are_those_of_its_float_synthesis() {
 fn its_memory_is_asked_for_all_the_same() {
     let [_, one] = models("conformance/models/tiny.mlicpkg");
     let codec = codec(&one, BackendChoice::Tract, PixelMode::Float);
-    let stream = codec.encode(&picture(), Quality::LOWEST, &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(), Quality::LOWEST).unwrap().stream;
     let needed = |codec: Codec, limit: u64| {
         let mut limits = DecodeLimits::default();
         limits.max_memory_bytes = limit;
-        match codec.decode_limits(limits).decode(&stream, &|_| ()) {
+        match codec.decode_limits(limits).decode(&stream) {
             Err(Error::Memory { needed_bytes, .. }) => Some(needed_bytes),
             other => other.map(|_| None).unwrap(),
         }
@@ -90,10 +90,9 @@ fn its_memory_is_asked_for_all_the_same() {
 fn every_backend_decodes_it() {
     let original = picture();
     let [both, one] = models("conformance/models/tiny.mlicpkg");
-    let stream =
-        codec(&one, BackendChoice::Tract, PixelMode::Auto).encode(&original, Quality::default(), &|_| ()).unwrap().stream;
-    let decode = |choice| codec(&one, choice, PixelMode::Exact).decode(&stream, &|_| ()).unwrap().image.rgb;
+    let stream = codec(&one, BackendChoice::Tract, PixelMode::Auto).encode(&original, Quality::default()).unwrap().stream;
+    let decode = |choice| codec(&one, choice, PixelMode::Exact).decode(&stream).unwrap().image.rgb;
     assert!(decode(BackendChoice::Integer) == decode(BackendChoice::Reference));
-    let error = codec(&both, BackendChoice::Integer, PixelMode::Exact).decode(&stream, &|_| ()).unwrap_err();
+    let error = codec(&both, BackendChoice::Integer, PixelMode::Exact).decode(&stream).unwrap_err();
     assert_eq!(error.code(), "wrong-model", "a stream names the sections its picture is made with");
 }

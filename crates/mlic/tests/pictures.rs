@@ -47,13 +47,13 @@ impl FloatTransforms for Short {
 fn a_decoded_gray_picture_is_what_is_written_of_it() {
     let stream = std::fs::read(conformance("smoke/glyphs-129x97-q66-gray.mlic")).unwrap();
     let codec = codec(tiny());
-    let decoded = codec.decode(&stream, &|_| ()).unwrap().image;
+    let decoded = codec.decode(&stream).unwrap().image;
     assert!(decoded.gray && decoded.rgb.chunks(3).all(|at| at == [luma([at[0], at[1], at[2]]); 3]));
     assert!(decoded.rgb.iter().max() > decoded.rgb.iter().min());
     let written = write_image(&decoded, OutputFormat::Png).unwrap();
     let read = read_image(&written, &ReadOptions::default()).unwrap();
     assert_eq!(psnr(&read, &decoded).unwrap(), f64::INFINITY, "what is measured is what is written");
-    assert_eq!(codec.synthesize(&codec.decode_latents(&stream, &|_| ()).unwrap()).unwrap(), decoded);
+    assert_eq!(codec.synthesize(&codec.decode_latents(&stream).unwrap()).unwrap(), decoded);
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn a_picture_without_all_its_samples_is_refused() {
     image.rgb.truncate(1);
     let refused = |error| assert!(matches!(error, Error::Image(ImageError::SampleCount { got: 1, want: 3600 })), "{error}");
     refused(planes_of(&image).unwrap_err());
-    refused(codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
+    refused(codec(tiny()).encode(&image, mlic::Quality::LOWEST).unwrap_err());
     let exact = Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap();
-    refused(codec(exact).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap_err());
+    refused(codec(exact).encode(&image, mlic::Quality::LOWEST).unwrap_err());
     image.rgb = picture().rgb;
     assert!(planes_of(&image).is_ok());
 }
@@ -81,7 +81,7 @@ fn planes_that_are_not_whole_are_refused() {
 #[test]
 fn an_executor_that_gives_another_shape_is_an_error() {
     let backend = CpuBackend::new(Arc::new(tiny()), Kernels::best(), 1, Some(Box::new(Short))).unwrap();
-    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), mlic::Quality::LOWEST, &|_| ()).unwrap_err();
+    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), mlic::Quality::LOWEST).unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { stage: Stage::Analysis, got: 21, .. })), "{error}");
 }
 
@@ -89,16 +89,16 @@ fn an_executor_that_gives_another_shape_is_an_error() {
 fn metadata_that_no_section_holds_are_refused_before_anything_is_encoded() {
     let mut image = picture();
     image.metadata.set(MetadataKind::Exif, Some(vec![0; MAX_SECTION_LEN as usize + 1]));
-    let began = std::cell::Cell::new(false);
-    let error = codec(tiny()).encode(&image, mlic::Quality::LOWEST, &|_| began.set(true)).unwrap_err();
+    let never = |_| panic!("something has begun");
+    let error = codec(tiny()).watched(&never).encode(&image, mlic::Quality::LOWEST).unwrap_err();
     assert!(matches!(error, Error::Image(ImageError::MetadataLimit { kind: MetadataKind::Exif, .. })), "{error}");
-    assert_eq!((error.kind(), began.get()), (ErrorKind::Image, false));
+    assert_eq!(error.kind(), ErrorKind::Image);
 }
 
 #[test]
 fn latents_of_another_model_and_beyond_the_limits_are_refused() {
     let stream = std::fs::read(conformance("smoke/noise-128x64-q33.mlic")).unwrap();
-    let latents = codec(tiny()).decode_latents(&stream, &|_| ()).unwrap();
+    let latents = codec(tiny()).decode_latents(&stream).unwrap();
     let other = codec(Model::open(conformance("models/edge-cases-fixed.mlicpkg")).unwrap());
     assert_eq!(other.synthesize(&latents).unwrap_err().code(), "wrong-model");
     let limited = |limits| codec(tiny()).decode_limits(limits).synthesize(&latents).unwrap_err().code();
@@ -116,8 +116,8 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
     let mut image = picture();
     image.metadata.set(MetadataKind::Icc, Some(vec![1; 50]));
     image.metadata.set(MetadataKind::Xmp, Some(b"<x/>".to_vec()));
-    let stream = codec(MetadataPolicy::Keep).encode(&image, mlic::Quality::LOWEST, &|_| ()).unwrap().stream;
-    let decode = |policy, stream: &[u8]| codec(policy).decode(stream, &|_| ());
+    let stream = codec(MetadataPolicy::Keep).encode(&image, mlic::Quality::LOWEST).unwrap().stream;
+    let decode = |policy, stream: &[u8]| codec(policy).decode(stream);
     let whole = decode(MetadataPolicy::Keep, &stream).unwrap().image;
     assert_eq!(whole.metadata, image.metadata);
     let bare = decode(MetadataPolicy::Strip, &stream).unwrap().image;

@@ -17,14 +17,14 @@ fn a_thread_holds_one_picture() {
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
     let codec = Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 2).unwrap());
     let stream = std::fs::read(conformance.join("smoke/noise-128x64-q33.mlic")).unwrap();
-    let alone = codec.decode(&stream, &|_| ()).unwrap().image;
+    let alone = codec.decode(&stream).unwrap().image;
     let callers = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let pictures: Vec<_> = callers.install(|| {
         let one = |_| {
             most.fetch_max(held.fetch_add(1, Relaxed) + 1, Relaxed);
-            let image = codec.decode(&stream, &|_| ()).unwrap().image;
-            codec.encode(&image, Quality::LOWEST, &|_| ()).unwrap();
+            let image = codec.decode(&stream).unwrap().image;
+            codec.encode(&image, Quality::LOWEST).unwrap();
             held.fetch_sub(1, Relaxed);
             image
         };

@@ -2,7 +2,8 @@
 #![cfg(feature = "embedded-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 use mlic::image::Image;
 use mlic::metrics::psnr;
@@ -31,8 +32,8 @@ fn refinement_is_worth_its_time() {
     for percent in [20.0, 60.0, 95.0] {
         let quality = Quality::new(percent).unwrap();
         let [plain, one, three] = [0, 1, 3].map(|effort| {
-            let stream = codec(effort).encode(&image, quality, &|_| ()).unwrap().stream;
-            let decoded = codec(0).decode(&stream, &|_| ()).unwrap().image;
+            let stream = codec(effort).encode(&image, quality).unwrap().stream;
+            let decoded = codec(0).decode(&stream).unwrap().image;
             let (bits, db) = (stream.len() as f64, psnr(&image, &decoded).unwrap());
             // What SPEC 5.9 compares, but for the header, as bits of a stream of equal quality.
             let equal = bits.log2() - db / (10.0 * 2_f64.log10()) * 1.5;
@@ -46,19 +47,20 @@ fn refinement_is_worth_its_time() {
 
 #[test]
 fn how_pictures_are_made_does_not_show_in_streams() {
-    let encode = |pixels| codec(1).pixel_mode(pixels).encode(&picture(), Quality::default(), &|_| ()).unwrap().stream;
+    let encode = |pixels| codec(1).pixel_mode(pixels).encode(&picture(), Quality::default()).unwrap().stream;
     assert_eq!(encode(PixelMode::Float), encode(PixelMode::Exact));
 }
 
 #[test]
 fn passes_are_counted_over_all_rounds() {
-    let events = RefCell::new(Vec::new());
+    let events = Mutex::new(Vec::new());
     let push = |event| {
         if let ProgressEvent::Pass { index, count } = event {
-            events.borrow_mut().push((index, count));
+            events.lock().unwrap().push((index, count));
         }
+        ControlFlow::Continue(())
     };
-    let encoded = codec(2).encode(&picture(), Quality::default(), &push).unwrap();
+    let encoded = codec(2).watched(&push).encode(&picture(), Quality::default()).unwrap();
     let count = 3 * encoded.passes.len();
-    assert_eq!(events.into_inner(), (0..count).map(|index| (index, count)).collect::<Vec<_>>());
+    assert_eq!(events.into_inner().unwrap(), (0..count).map(|index| (index, count)).collect::<Vec<_>>());
 }

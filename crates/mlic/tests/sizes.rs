@@ -25,10 +25,10 @@ fn every_shape_round_trips() {
     let codec = codec();
     for (width, height) in [(1, 1), (1, 64), (64, 1), (2, 65), (63, 64), (64, 64), (65, 3), (127, 129), (200, 1), (1, 300)] {
         for quality in [Quality::LOWEST, Quality::HIGHEST] {
-            let encoded = codec.encode(&picture(width, height), quality, &|_| ()).unwrap();
-            let latents = codec.decode_latents(&encoded.stream, &|_| ()).unwrap();
+            let encoded = codec.encode(&picture(width, height), quality).unwrap();
+            let latents = codec.decode_latents(&encoded.stream).unwrap();
             assert_eq!(latents.y_hat, encoded.y_hat, "{width} x {height} at {quality}");
-            let decoded = codec.decode(&encoded.stream, &|_| ()).unwrap();
+            let decoded = codec.decode(&encoded.stream).unwrap();
             assert_eq!((decoded.image.width, decoded.image.height), (width, height));
             assert!(decoded.truncation.is_none());
         }
@@ -37,7 +37,7 @@ fn every_shape_round_trips() {
 
 #[test]
 fn overhead_is_at_most_32_bytes() {
-    let encoded = codec().encode(&picture(100, 80), Quality::default(), &|_| ()).unwrap();
+    let encoded = codec().encode(&picture(100, 80), Quality::default()).unwrap();
     let header = encoded.report.bits.iter().find(|p| p.part == "header").unwrap();
     assert!(header.bits <= 32.0 * 8.0, "{} bits", header.bits);
 }
@@ -45,10 +45,10 @@ fn overhead_is_at_most_32_bytes() {
 #[test]
 fn every_truncation_gives_whole_slices_or_a_named_error() {
     let codec = codec();
-    let stream = codec.encode(&picture(90, 70), Quality::new(75.0).unwrap(), &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(90, 70), Quality::new(75.0).unwrap()).unwrap().stream;
     let mut most = 0;
     for len in (0..stream.len()).step_by(1 + stream.len() / 400) {
-        match codec.decode(&stream[..len], &|_| ()) {
+        match codec.decode(&stream[..len]) {
             Ok(decoded) => {
                 let truncation = decoded.truncation.unwrap();
                 assert_eq!(truncation.need_bytes, stream.len() as u64);
@@ -64,10 +64,10 @@ fn every_truncation_gives_whole_slices_or_a_named_error() {
 #[test]
 fn every_flipped_bit_is_detected() {
     let codec = codec();
-    let stream = codec.encode(&picture(20, 20), Quality::new(30.0).unwrap(), &|_| ()).unwrap().stream;
+    let stream = codec.encode(&picture(20, 20), Quality::new(30.0).unwrap()).unwrap().stream;
     for bit in 0..8 * stream.len() {
         let mut damaged = stream.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(codec.decode_latents(&damaged, &|_| ()).is_err(), "bit {bit} of {}", 8 * stream.len());
+        assert!(codec.decode_latents(&damaged).is_err(), "bit {bit} of {}", 8 * stream.len());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mlic::image::Image;
 use mlic::metrics::{ms_ssim, psnr};
-use mlic::{Codec, Decoded, Error, ProgressEvent};
+use mlic::{Codec, Decoded, Error};
 
 use super::Asked;
 use super::report::{Figures, Part, Point, StageSeconds};
@@ -13,12 +13,11 @@ use crate::exit::{Exit, Failure};
 
 pub(super) fn point(codec: &Codec, image: &Image, asked: Asked, path: &Path) -> Result<Point, Failure> {
     let fail = |what| move |error: Error| Failure::from_codec(what, path.display(), &error);
-    let silent = |_: ProgressEvent| {};
     let start = Instant::now();
-    let encoded = codec.encode(image, asked.quality, &silent).map_err(fail("cannot encode"))?;
+    let encoded = codec.encode(image, asked.quality).map_err(fail("cannot encode"))?;
     let encode_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let decoded = codec.decode(&encoded.stream, &silent).map_err(fail("cannot decode what was encoded"))?;
+    let decoded = codec.decode(&encoded.stream).map_err(fail("cannot decode what was encoded"))?;
     let decode_seconds = start.elapsed().as_secs_f64();
     check(image, &decoded, path)?;
     let metric = |error| Failure::from_error(Exit::Other, "cannot measure", path.display(), &error);

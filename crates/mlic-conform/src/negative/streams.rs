@@ -66,7 +66,7 @@ impl Base {
     pub fn new(backend: &Arc<dyn Backend>, stream: &[u8]) -> Result<Self, ConformError> {
         let parsed = container::parse(stream)?;
         let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
-        Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream, &|_| ())?;
+        Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream)?;
         let (recording, model) = (recorder.recording(), backend.model());
         let z = recording.z.unwrap_or_default();
         let mut script: Vec<(CdfTable, i32)> = model.z_cdfs().iter().cycle().cloned().zip(z.iter().copied()).collect();
