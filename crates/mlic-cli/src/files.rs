@@ -9,7 +9,7 @@ use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ImageError, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output, OutputError};
-use mlic::{Codec, CodecOptions, DecodeLimits, Model, ModelError};
+use mlic::{Codec, CodecOptions, Limits, Model, ModelError};
 use mlic_model::package::{self, MAX_PACKAGE_LEN};
 
 use crate::args::Global;
@@ -156,10 +156,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// The codec that the global options ask for.
 pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
     let options = CodecOptions::default().with_backend(global.backend).with_threads(global.threads);
-    let mut limits = DecodeLimits::default();
-    limits.max_pixels = global.max_pixels;
-    limits.max_memory_bytes = global.max_memory.0;
-    limits.max_time = global.max_seconds;
+    let limits = Limits::default().with_max_pixels(global.max_pixels).with_max_memory_bytes(global.max_memory.0);
+    let limits = limits.with_max_time(global.max_seconds);
     Codec::new(model(global.model.as_deref(), global)?, options)
         .map(|codec| codec.decode_limits(limits))
         .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use mlic::{BackendChoice, Codec, DecodeLimits, Error, Latents, Model};
+use mlic::{BackendChoice, Codec, Limits, Error, Latents, Model};
 use mlic_core::container::ContainerError;
 
 use crate::{seal, seeds};
@@ -20,10 +20,7 @@ static TINY: LazyLock<Codec> =
 
 /// A codec with the limits of this target.
 pub(crate) fn codec(model: Arc<Model>, choice: BackendChoice) -> Codec {
-    let mut limits = DecodeLimits::default();
-    limits.max_pixels = MAX_PIXELS;
-    limits.max_memory_bytes = MAX_MEMORY_BYTES;
-    limits.max_time = Some(MAX_TIME);
+    let limits = Limits::default().with_max_pixels(MAX_PIXELS).with_max_memory_bytes(MAX_MEMORY_BYTES).with_max_time(MAX_TIME);
     Codec::with_backend(mlic::backend(model, choice, 1).unwrap()).decode_limits(limits)
 }
 

@@ -6,7 +6,7 @@
 
 use mlic::image::{Image, OutputFormat, ReadOptions, read_image, write_image};
 use mlic::metrics::psnr;
-use mlic::{Codec, CodecOptions, DecodeLimits, Quality, default_model};
+use mlic::{Codec, CodecOptions, Limits, Quality, default_model};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let quality = arguments.get(1).map_or(Ok(Quality::default()), |text| text.parse())?;
 
     // What an unknown stream may cost is bounded, whatever it says of itself.
-    let limits = DecodeLimits::default().with_max_pixels(1 << 24).with_max_memory_bytes(2 << 30);
+    let limits = Limits::default().with_max_pixels(1 << 24).with_max_memory_bytes(2 << 30);
     let codec = Codec::new(default_model()?, CodecOptions::default())?.decode_limits(limits);
 
     let encoded = codec.encode(&picture, quality)?;

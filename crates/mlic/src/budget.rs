@@ -24,14 +24,14 @@ pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 /// depends on the machine, which is what `max_time` is for.
 ///
 /// ```
-/// use mlic::DecodeLimits;
+/// use mlic::Limits;
 ///
-/// let limits = DecodeLimits::default().with_max_pixels(1 << 20).with_max_memory_bytes(1 << 30);
+/// let limits = Limits::default().with_max_pixels(1 << 20).with_max_memory_bytes(1 << 30);
 /// # assert_eq!((limits.max_pixels, limits.max_memory_bytes, limits.max_time), (1 << 20, 1 << 30, None));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DecodeLimits {
+pub struct Limits {
     /// Most pixels of a picture that is decoded. One that is encoded is there already.
     pub max_pixels: u64,
     /// Most bytes beside the model, the stream and the picture that is encoded, by `mlic_backend::memory`: for decoding a bound of what is
@@ -62,13 +62,13 @@ impl Deadline {
     }
 }
 
-impl Default for DecodeLimits {
+impl Default for Limits {
     fn default() -> Self {
         Self { max_pixels: DEFAULT_MAX_PIXELS, max_memory_bytes: DEFAULT_MAX_MEMORY_BYTES, max_time: None }
     }
 }
 
-impl DecodeLimits {
+impl Limits {
     /// The same with another number of pixels.
     #[must_use]
     pub const fn with_max_pixels(self, max_pixels: u64) -> Self {
@@ -81,10 +81,10 @@ impl DecodeLimits {
         Self { max_memory_bytes, ..self }
     }
 
-    /// The same with a longest time.
+    /// The same with a longest time, or without one.
     #[must_use]
-    pub const fn with_max_time(self, max_time: Duration) -> Self {
-        Self { max_time: Some(max_time), ..self }
+    pub fn with_max_time(self, max_time: impl Into<Option<Duration>>) -> Self {
+        Self { max_time: max_time.into(), ..self }
     }
 
     /// Time runs from now on.

@@ -14,7 +14,7 @@ use mlic_kernels::Map;
 use mlic_model::Model;
 
 use crate::backend::{BackendChoice, backend};
-use crate::budget::{self, AnalysisShape, DecodeLimits};
+use crate::budget::{self, AnalysisShape, Limits};
 use crate::error::Error;
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataPolicy;
@@ -220,7 +220,7 @@ pub struct Codec {
     pixels: PixelMode,
     metadata: MetadataPolicy,
     pub(crate) effort: u8,
-    pub(crate) limits: DecodeLimits,
+    pub(crate) limits: Limits,
     /// Read when the first picture is encoded.
     analysis: Arc<OnceLock<AnalysisShape>>,
 }
@@ -249,7 +249,7 @@ impl Codec {
     /// A codec on a backend.
     #[must_use]
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), DecodeLimits::default());
+        let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), Limits::default());
         Self { backend, pixels, metadata, effort: 0, limits, analysis: Arc::default() }
     }
 
@@ -295,7 +295,7 @@ impl Codec {
 
     /// The same codec with other limits on what it spends.
     #[must_use]
-    pub fn decode_limits(self, limits: DecodeLimits) -> Self {
+    pub fn decode_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 

@@ -48,7 +48,7 @@ mod sinks;
 mod watched;
 
 pub use backend::{BackendChoice, MAX_THREADS, backend, on_threads};
-pub use budget::DecodeLimits;
+pub use budget::Limits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Trace,
     Truncation,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mlic::container::{self, Header};
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, DecodeLimits, Error, ErrorKind, Model, Stage};
+use mlic::{BackendChoice, Codec, Limits, Error, ErrorKind, Model, Stage};
 use mlic_backend::probe::with_integer_analysis;
 
 fn conformance(file: &str) -> PathBuf {
@@ -16,7 +16,7 @@ fn conformance(file: &str) -> PathBuf {
 
 fn codec(max_pixels: u64, max_memory_bytes: u64) -> Codec {
     let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
-    let limits = DecodeLimits::default().with_max_pixels(max_pixels).with_max_memory_bytes(max_memory_bytes);
+    let limits = Limits::default().with_max_pixels(max_pixels).with_max_memory_bytes(max_memory_bytes);
     Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 1).unwrap()).decode_limits(limits)
 }
 
@@ -45,7 +45,7 @@ fn too_long_is_refused() {
     let model = conformance("models/edge-cases-fixed.mlicpkg");
     let stream = std::fs::read(conformance("edge-cases-fixed/walk-320x576-s0-l0.mlic")).unwrap();
     let decode = |seconds: f64| {
-        let limits = DecodeLimits::default().with_max_time(Duration::from_secs_f64(seconds));
+        let limits = Limits::default().with_max_time(Duration::from_secs_f64(seconds));
         let backend = mlic::backend(Arc::new(Model::open(&model).unwrap()), BackendChoice::Integer, 1).unwrap();
         Codec::with_backend(backend).decode_limits(limits).decode(&stream)
     };
@@ -78,7 +78,7 @@ fn more_threads_need_more() {
     let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
     let needed = |threads| {
         let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, threads).unwrap();
-        let codec = Codec::with_backend(backend).decode_limits(DecodeLimits::default().with_max_memory_bytes(1));
+        let codec = Codec::with_backend(backend).decode_limits(Limits::default().with_max_memory_bytes(1));
         let Error::Memory { needed_bytes, .. } = refusal(&codec, 1024, 1024) else { panic!("not refused") };
         needed_bytes
     };
@@ -95,16 +95,16 @@ fn limits_hold_for_encoding_too() {
         Codec::with_backend(backend).decode_limits(limits).effort(effort).encode(&image, mlic::Quality::LOWEST)
     };
     let encode = |limits| encode_at(0, limits);
-    let memory = |limit| encode(DecodeLimits::default().with_max_memory_bytes(limit));
+    let memory = |limit| encode(Limits::default().with_max_memory_bytes(limit));
     let error = memory(1).unwrap_err();
     assert_eq!((error.code(), error.kind()), ("memory-budget", ErrorKind::Budget));
     let Error::Memory { needed_bytes, limit_bytes: 1 } = error else { panic!("{error}") };
     assert!(memory(needed_bytes - 1).is_err() && memory(needed_bytes).is_ok());
-    let refined = encode_at(1, DecodeLimits::default().with_max_memory_bytes(needed_bytes)).unwrap_err();
+    let refined = encode_at(1, Limits::default().with_max_memory_bytes(needed_bytes)).unwrap_err();
     assert_eq!(refined.code(), "memory-budget", "refinement holds more");
-    let error = encode(DecodeLimits::default().with_max_time(Duration::from_nanos(1))).unwrap_err();
+    let error = encode(Limits::default().with_max_time(Duration::from_nanos(1))).unwrap_err();
     assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
-    assert!(encode(DecodeLimits::default().with_max_time(Duration::from_secs(3600))).is_ok());
+    assert!(encode(Limits::default().with_max_time(Duration::from_secs(3600))).is_ok());
 }
 
 #[test]

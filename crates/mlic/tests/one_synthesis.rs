@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, Codec, DecodeLimits, Error, Model, PixelMode, Quality};
+use mlic::{BackendChoice, Codec, Limits, Error, Model, PixelMode, Quality};
 use mlic_backend::probe::with_one_synthesis;
 
 fn file(name: &str) -> PathBuf {
@@ -73,8 +73,7 @@ fn its_memory_is_asked_for_all_the_same() {
     let codec = codec(&one, BackendChoice::Tract, PixelMode::Float);
     let stream = codec.encode(&picture(), Quality::LOWEST).unwrap().stream;
     let needed = |codec: Codec, limit: u64| {
-        let mut limits = DecodeLimits::default();
-        limits.max_memory_bytes = limit;
+        let limits = Limits::default().with_max_memory_bytes(limit);
         match codec.decode_limits(limits).decode(&stream) {
             Err(Error::Memory { needed_bytes, .. }) => Some(needed_bytes),
             other => other.map(|_| None).unwrap(),

@@ -8,7 +8,7 @@ use mlic::image::{Image, ImageError, OutputFormat, ReadOptions, read_image, writ
 use mlic::limits::MAX_SECTION_LEN;
 use mlic::metadata::{MetadataKind, MetadataPolicy};
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, BackendError, Codec, DecodeLimits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
+use mlic::{BackendChoice, BackendError, Codec, Limits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
 use mlic_backend::Stage;
 use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
@@ -102,8 +102,8 @@ fn latents_of_another_model_and_beyond_the_limits_are_refused() {
     let other = codec(Model::open(conformance("models/edge-cases-fixed.mlicpkg")).unwrap());
     assert_eq!(other.synthesize(&latents).unwrap_err().code(), "wrong-model");
     let limited = |limits| codec(tiny()).decode_limits(limits).synthesize(&latents).unwrap_err().code();
-    assert_eq!(limited(DecodeLimits::default().with_max_pixels(100)), "pixel-budget");
-    assert_eq!(limited(DecodeLimits::default().with_max_memory_bytes(100)), "memory-budget");
+    assert_eq!(limited(Limits::default().with_max_pixels(100)), "pixel-budget");
+    assert_eq!(limited(Limits::default().with_max_memory_bytes(100)), "memory-budget");
     let mut cut = latents.clone();
     cut.y_hat.data.pop();
     let error = codec(tiny()).synthesize(&cut).unwrap_err();
