@@ -6,7 +6,7 @@ use std::time::Instant;
 use mlic::image::{Image, OutputFormat, write_image};
 use mlic::metadata::MetadataKind;
 use mlic::output::Output;
-use mlic::{Codec, Truncation};
+use mlic::{Codec, CodecOptions, Truncation};
 
 use crate::args::{DecodeArgs, Global};
 use crate::batch;
@@ -18,7 +18,8 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
-    let codec = files::codec(global)?.pixel_mode(args.pixels.mode()).metadata_policy(args.metadata.into());
+    let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
+    let codec = files::codec(options, global)?;
     let end = batch::each(pairs, |pair| decode(&codec, format, pair, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);

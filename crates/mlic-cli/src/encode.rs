@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mlic::{Codec, Quality};
+use mlic::{Codec, CodecOptions, Quality};
 
 use crate::args::{EncodeArgs, Global};
 use crate::batch;
@@ -15,7 +15,7 @@ use crate::quality;
 
 pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     let pairs = batch::pairs(&args.inputs, args.output.as_deref(), "mlic")?;
-    let codec = files::codec(global)?.effort(args.effort.rounds);
+    let codec = files::codec(CodecOptions::default().with_effort(args.effort.rounds), global)?;
     let steps = codec.model().quality_steps();
     let quality = args.quality.unwrap_or_default();
     if steps == 0 && args.quality.is_some() {

@@ -7,8 +7,8 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use mlic::Quality;
 use mlic::metadata::MetadataPolicy;
+use mlic::{CodecOptions, Quality};
 
 use crate::args::{EvalArgs, Global};
 use crate::batch::Batch;
@@ -31,7 +31,8 @@ struct Asked {
 pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let anchors = args.anchor.as_deref().map(|path| anchor::read(path, args.anchor_codec.as_deref())).transpose()?;
     let paths = pictures(&args.paths)?;
-    let codec = files::codec(global)?.pixel_mode(args.pixels.mode()).effort(args.effort.rounds);
+    let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_effort(args.effort.rounds);
+    let codec = files::codec(options, global)?;
     let qualities = qualities(&args.qualities, codec.model().quality_steps(), global);
     // Metadata would count as bits of the picture.
     let options = args.read.options(MetadataPolicy::Strip);

@@ -9,7 +9,7 @@ use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
 use mlic::image::{Image, ImageError, ReadOptions, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
 use mlic::output::{Destination, Output, OutputError};
-use mlic::{Codec, CodecOptions, Limits, Model, ModelError};
+use mlic::{BackendError, Codec, CodecOptions, Error, Limits, Model, ModelError};
 use mlic_model::package::{self, MAX_PACKAGE_LEN};
 
 use crate::args::Global;
@@ -153,14 +153,15 @@ fn same_file(a: &Path, b: &Path) -> bool {
     is_file(a).is_some_and(|a| is_file(b).is_some_and(|b| a == b))
 }
 
-/// The codec that the global options ask for.
-pub(crate) fn codec(global: &Global) -> Result<Codec, Failure> {
-    let options = CodecOptions::default().with_backend(global.backend).with_threads(global.threads);
+/// A codec with these options and the global ones.
+pub(crate) fn codec(options: CodecOptions, global: &Global) -> Result<Codec, Failure> {
     let limits = Limits::default().with_max_pixels(global.max_pixels).with_max_memory_bytes(global.max_memory.0);
     let limits = limits.with_max_time(global.max_seconds);
-    Codec::new(model(global.model.as_deref(), global)?, options)
-        .map(|codec| codec.decode_limits(limits))
-        .map_err(|error| Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error))
+    let options = options.with_backend(global.backend).with_threads(global.threads).with_limits(limits);
+    Codec::new(model(global.model.as_deref(), global)?, options).map_err(|error| match error {
+        Error::Backend(BackendError::NotExact { .. }) => Failure::from_codec("cannot use", "--pixels exact", &error),
+        error => Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error),
+    })
 }
 
 /// A model package, or the model of this program.

@@ -232,7 +232,7 @@ fn exact_pixels_of_a_model_without_them_are_8() {
     place.put("model", &package::write(&without));
     place.ok(&["encode", "in.ppm", "-o", "s.mlic", "--model", "model"]);
     let decode = ["decode", "s.mlic", "-o", "out.png", "--model", "model", "--pixels", "exact"];
-    place.fails(&decode, 8, &["model tiny has no integer synthesis"]);
+    place.fails(&decode, 8, &["cannot use: --pixels exact: model tiny has no integer synthesis"]);
 }
 
 #[test]

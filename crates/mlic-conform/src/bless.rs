@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlic::image::{Image, OutputFormat, write_image};
-use mlic::{BackendChoice, Codec, Latents, PixelMode, backend};
+use mlic::{BackendChoice, Codec, CodecOptions, Latents, PixelMode, backend};
 use mlic_backend::digest::Digest;
 use mlic_backend::{Backend, Stage};
 use mlic_core::container::{self, Header, Section, SectionKind};
@@ -211,7 +211,7 @@ impl Maker<'_> {
         let missing = |of: &str| cannot(&recipe.name)(&format!("there is no vector {of} before it"));
         match &recipe.source {
             Source::Picture(drawn) => {
-                let codec = Codec::with_backend(Arc::clone(&self.backend));
+                let codec = Codec::from_backend(Arc::clone(&self.backend), CodecOptions::default())?;
                 let quality = mlic::Quality::new(f32::from(drawn.percent));
                 let quality = quality.map_err(|error| cannot(&recipe.name)(&error.to_string()))?;
                 Ok(codec.encode(&image(*drawn)?, quality)?.stream)
@@ -252,7 +252,7 @@ impl Maker<'_> {
 
     /// The shortest prefix with this many whole slices.
     fn cut(&self, name: &str, stream: &[u8], whole_slices: usize) -> Result<Vec<u8>, ConformError> {
-        let codec = Codec::with_backend(Arc::clone(&self.backend));
+        let codec = Codec::from_backend(Arc::clone(&self.backend), CodecOptions::default())?;
         let prefix = |len: usize| stream.get(..len).unwrap_or(stream);
         // No picture counts as less than none whole.
         let whole = |len: usize| match codec.decode_latents(prefix(len)) {
@@ -273,7 +273,8 @@ impl Maker<'_> {
 
     fn decodes(&mut self, recipe: &VectorRecipe, stream: &[u8]) -> Result<Decodes, ConformError> {
         let recorder = Arc::new(Recorder::new(Arc::clone(&self.backend)));
-        let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).pixel_mode(PixelMode::Float);
+        let options = CodecOptions::default().with_pixels(PixelMode::Float);
+        let codec = Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, options)?;
         let latents = codec.decode_latents(stream)?;
         let passes = recorder.recording().passes;
         let unfinished = || cannot(&recipe.name)("a pass has no symbols");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlic::{Codec, Latents, PixelMode};
+use mlic::{Codec, CodecOptions, Latents, PixelMode};
 use mlic_backend::Backend;
 use mlic_core::container::{self, ContainerError};
 use mlic_model::Model;
@@ -118,8 +118,8 @@ fn check_decodes(job: &Job, expected: &Decodes, backend: &Arc<dyn Backend>, leve
     {
         return Verdict::NotSupported(error.chain()).into();
     }
-    let synthesize =
-        |latents: &Latents| Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Float).synthesize(latents);
+    let float = || Codec::from_backend(Arc::clone(backend), CodecOptions::default().with_pixels(PixelMode::Float));
+    let synthesize = |latents: &Latents| float()?.synthesize(latents);
     let pictures = Pictures {
         pixels: || Ok(result.as_ref().map_or(Ok(None), |latents| observe_pixels(latents, backend))?),
         float: || Ok(result.as_ref().ok().map(synthesize).transpose()?),

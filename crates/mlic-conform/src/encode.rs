@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlic::{BackendChoice, Codec, Quality, backend};
+use mlic::{BackendChoice, Codec, CodecOptions, Quality, backend};
 use mlic_backend::digest::Digest;
 use mlic_backend::probe::with_integer_analysis;
 use mlic_model::Model;
@@ -59,7 +59,7 @@ pub fn encode(choice: BackendChoice, threads: usize) -> Result<Vec<Streams>, Con
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny)?)?);
     let backend = backend(Arc::clone(&model), choice, threads)?;
     let one = |(scene, effort, expected): (Scene, u8, &'static str)| {
-        let codec = Codec::with_backend(Arc::clone(&backend)).effort(effort);
+        let codec = Codec::from_backend(Arc::clone(&backend), CodecOptions::default().with_effort(effort))?;
         let mut bytes = Vec::new();
         for (seed, (width, height)) in (1..).zip(SIZES) {
             let image = draw(scene, width, height, seed)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mlic::Codec;
+use mlic::{Codec, CodecOptions};
 use mlic_backend::Backend;
 
 use crate::dump::{Shape, Values, values};
@@ -65,7 +65,8 @@ pub fn explain(stream: &[u8], backend: Arc<dyn Backend>, reference: Arc<dyn Back
 #[must_use]
 pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
     let recorder = Arc::new(Recorder::new(Arc::clone(&backend)));
-    let result = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream);
+    let codec = Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, CodecOptions::default());
+    let result = codec.and_then(|codec| codec.decode_latents(stream));
     let mut recording = recorder.recording();
     let pixels = result.and_then(|latents| exact_pixels(&latents, &backend));
     let error = pixels.as_ref().err().map(|error| mlic::error::chain(error));

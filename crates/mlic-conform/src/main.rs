@@ -16,7 +16,7 @@ use cli::{
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::output::{Destination, Output, OutputError};
-use mlic::{BackendChoice, Codec, PixelMode, backend};
+use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
@@ -307,7 +307,8 @@ fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Mess
     let Ok(latents) = latents else { return Ok(message) };
     message.pixels = observe_pixels(&latents, &backend)?;
     if let Some(picture) = picture {
-        let image = Codec::with_backend(backend).pixel_mode(PixelMode::Float).synthesize(&latents)?;
+        let float = CodecOptions::default().with_pixels(PixelMode::Float);
+        let image = Codec::from_backend(backend, float)?.synthesize(&latents)?;
         files::write(&picture, &write_image(&image, OutputFormat::Ppm)?)?;
         message.picture = Some(path.into());
     }

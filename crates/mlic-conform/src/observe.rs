@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mlic::error::chain;
 use mlic::image::Image;
-use mlic::{Codec, Latents, PixelMode};
+use mlic::{Codec, CodecOptions, Latents, PixelMode};
 use mlic_backend::Backend;
 use mlic_backend::digest::Digest;
 use mlic_core::checkerboard::Parity;
@@ -217,8 +217,8 @@ impl HexDigest {
 /// The decoding is there for the synthesis; its error has been put into the message as well.
 pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<Latents, mlic::Error>) {
     let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
-    let codec = Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>);
-    let result = codec.decode_latents(stream);
+    let codec = Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, CodecOptions::default());
+    let result = codec.and_then(|codec| codec.decode_latents(stream));
     let recording = recorder.recording();
     let latents = result.as_ref().ok();
     let message = Message {
@@ -251,7 +251,8 @@ pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Opt
     if backend.model().exact_synthesis().is_none() {
         return Ok(None);
     }
-    let image = Codec::with_backend(Arc::clone(backend)).pixel_mode(PixelMode::Exact).synthesize(latents)?;
+    let exact = CodecOptions::default().with_pixels(PixelMode::Exact);
+    let image = Codec::from_backend(Arc::clone(backend), exact)?.synthesize(latents)?;
     Ok(Some(samples(&image)))
 }
 

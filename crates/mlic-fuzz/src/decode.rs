@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use mlic::{BackendChoice, Codec, Limits, Error, Latents, Model};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, Latents, Limits, Model};
 use mlic_core::container::ContainerError;
 
 use crate::{seal, seeds};
@@ -21,7 +21,7 @@ static TINY: LazyLock<Codec> =
 /// A codec with the limits of this target.
 pub(crate) fn codec(model: Arc<Model>, choice: BackendChoice) -> Codec {
     let limits = Limits::default().with_max_pixels(MAX_PIXELS).with_max_memory_bytes(MAX_MEMORY_BYTES).with_max_time(MAX_TIME);
-    Codec::with_backend(mlic::backend(model, choice, 1).unwrap()).decode_limits(limits)
+    Codec::new(model, CodecOptions::default().with_backend(choice).with_threads(1).with_limits(limits)).unwrap()
 }
 
 pub(crate) fn target(bytes: &[u8]) {

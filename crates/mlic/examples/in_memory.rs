@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What an unknown stream may cost is bounded, whatever it says of itself.
     let limits = Limits::default().with_max_pixels(1 << 24).with_max_memory_bytes(2 << 30);
-    let codec = Codec::new(default_model()?, CodecOptions::default())?.decode_limits(limits);
+    let codec = Codec::new(default_model()?, CodecOptions::default().with_limits(limits))?;
 
     let encoded = codec.encode(&picture, quality)?;
     let decoded = codec.decode(&encoded.stream)?;

@@ -31,9 +31,9 @@ impl<'s> Admitted<'s> {
         codec.check_quality(header.quality)?;
         let truncated = match (parsed.damage, parsed.tail_damage()) {
             (None, _) => None,
-            (_, Some(_)) if codec.metadata() == MetadataPolicy::Strip => None,
+            (_, Some(_)) if codec.options().metadata == MetadataPolicy::Strip => None,
             (Some(ContainerError::Truncated { have, need, .. }), _) => Some([have as u64, need as u64]),
-            (_, Some(_)) if codec.metadata() == MetadataPolicy::Fit => None,
+            (_, Some(_)) if codec.options().metadata == MetadataPolicy::Fit => None,
             (_, Some(source)) => return Err(Error::Tail { source }),
             (Some(damage), None) => return Err(damage.into()),
         };

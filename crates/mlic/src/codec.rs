@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::memory::refinement_bytes;
-use mlic_backend::{Backend, Stage};
+use mlic_backend::{Backend, BackendError, Stage};
 use mlic_core::container::{Header, ModelId};
 use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::schedule::LatentSize;
@@ -22,31 +22,37 @@ use crate::pixels;
 use crate::quality::Quality;
 use crate::watched::{Goal, Watched};
 
-/// How to run.
+/// How a codec runs.
 ///
 /// ```
 /// use mlic::metadata::MetadataPolicy;
-/// use mlic::{BackendChoice, CodecOptions, PixelMode};
+/// use mlic::{BackendChoice, CodecOptions, Limits, PixelMode};
 ///
 /// let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(2).with_pixels(PixelMode::Exact);
-/// let options = options.with_metadata(MetadataPolicy::Fit);
-/// # assert_eq!(options.metadata, MetadataPolicy::Fit);
+/// let options = options.with_metadata(MetadataPolicy::Fit).with_limits(Limits::default().with_max_pixels(1 << 24));
+/// # assert_eq!((options.metadata, options.limits.max_pixels), (MetadataPolicy::Fit, 1 << 24));
 /// # assert_eq!((options.backend, options.threads, options.pixels), (BackendChoice::Integer, 2, PixelMode::Exact));
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CodecOptions {
-    /// The executor.
+    /// The executor. [`Codec::new`] alone reads this.
     pub backend: BackendChoice,
     /// Threads; 0 means all cores. No result depends on it. They are the codec's own, and all who call it at once share them: several pictures at a time
     /// take no more threads than one. A caller on a thread of a rayon pool waits as elsewhere, without beginning other jobs of that pool.
+    /// [`Codec::new`] alone reads this.
     pub threads: usize,
     /// How pictures are made of latents.
     pub pixels: PixelMode,
-    /// What becomes of the metadata of streams that are decoded.
+    /// What becomes of the metadata of streams that are decoded. A stream that is damaged after its payload alone (a section, or bytes after the
+    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`]; to [`Fit`](MetadataPolicy::Fit) it has the sections that are right, and a note in
+    /// [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it, nor that it is cut there.
     pub metadata: MetadataPolicy,
-    /// Rounds of refinement in encoding: [`Codec::effort`].
+    /// Rounds of refinement in encoding: after each the encoder looks at what the decoder would make of the stream, and moves the latents by what is
+    /// missing (SPEC 5.9). A round costs a decoding and an analysis; of all rounds the best is written.
     pub effort: u8,
+    /// What it may spend.
+    pub limits: Limits,
 }
 
 impl CodecOptions {
@@ -68,16 +74,22 @@ impl CodecOptions {
         Self { pixels, ..self }
     }
 
+    /// The same with another lot for metadata.
+    #[must_use]
+    pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
+        Self { metadata, ..self }
+    }
+
     /// The same encoding with so many rounds of refinement.
     #[must_use]
     pub const fn with_effort(self, effort: u8) -> Self {
         Self { effort, ..self }
     }
 
-    /// The same with another lot for metadata.
+    /// The same with other limits.
     #[must_use]
-    pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
-        Self { metadata, ..self }
+    pub const fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 }
 
@@ -213,14 +225,11 @@ pub enum ProgressEvent {
 /// Takes what a codec says while it runs, on whichever thread that does, and says whether it goes on.
 pub type Progress<'a> = dyn Fn(ProgressEvent) -> ControlFlow<()> + Sync + 'a;
 
-/// An encoder and decoder with its model on its backend. A clone shares both, and may have limits of its own.
+/// An encoder and decoder with its model on its backend. A clone shares both, and so does one [with other options](Self::with_options).
 #[derive(Clone)]
 pub struct Codec {
     backend: Arc<dyn Backend>,
-    pixels: PixelMode,
-    metadata: MetadataPolicy,
-    pub(crate) effort: u8,
-    pub(crate) limits: Limits,
+    options: CodecOptions,
     /// Read when the first picture is encoded.
     analysis: Arc<OnceLock<AnalysisShape>>,
 }
@@ -236,42 +245,37 @@ pub(crate) fn size_of(width: u32, height: u32) -> Result<LatentSize, Error> {
 }
 
 impl Codec {
-    /// A codec with a model.
+    /// A codec with a model, which codecs may share.
     ///
     /// # Errors
-    /// [`Error::Backend`] when the backend is not available.
-    pub fn new(model: Model, options: CodecOptions) -> Result<Self, Error> {
-        let backend = backend(Arc::new(model), options.backend, options.threads)?;
-        let codec = Self::with_backend(backend).pixel_mode(options.pixels).metadata_policy(options.metadata);
-        Ok(codec.effort(options.effort))
+    /// [`Error::Backend`] when the backend is not available, or as [`Self::from_backend`].
+    pub fn new(model: impl Into<Arc<Model>>, options: CodecOptions) -> Result<Self, Error> {
+        Self::from_backend(backend(model.into(), options.backend, options.threads)?, options)
     }
 
-    /// A codec on a backend.
-    #[must_use]
-    pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
-        let (pixels, metadata, limits) = (PixelMode::default(), MetadataPolicy::default(), Limits::default());
-        Self { backend, pixels, metadata, effort: 0, limits, analysis: Arc::default() }
+    /// A codec on a backend that is there. Which it is and how many threads it has the options have no say in.
+    ///
+    /// # Errors
+    /// [`BackendError::NotExact`] of [`PixelMode::Exact`] with a model that has no integer synthesis.
+    pub fn from_backend(backend: Arc<dyn Backend>, options: CodecOptions) -> Result<Self, Error> {
+        Self { backend, options: CodecOptions::default(), analysis: Arc::default() }.with_options(options)
     }
 
-    /// The same codec making its pictures this way.
-    #[must_use]
-    pub fn pixel_mode(self, pixels: PixelMode) -> Self {
-        Self { pixels, ..self }
+    /// The same codec, on the same threads of the same backend, with other options. It costs nothing: the model is shared.
+    ///
+    /// # Errors
+    /// As [`Self::from_backend`].
+    pub fn with_options(&self, options: CodecOptions) -> Result<Self, Error> {
+        if options.pixels == PixelMode::Exact && !self.has_exact_pictures() {
+            return Err(BackendError::NotExact { model: self.model().name().to_owned() }.into());
+        }
+        Ok(Self { options, ..self.clone() })
     }
 
-    /// The same codec dealing with the metadata of streams this way. A stream that is damaged after its payload alone (a section, or bytes after the
-    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`]; to [`Fit`](MetadataPolicy::Fit) it has the sections that are right, and a note in
-    /// [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it, nor that it is cut there.
+    /// How it runs.
     #[must_use]
-    pub fn metadata_policy(self, metadata: MetadataPolicy) -> Self {
-        Self { metadata, ..self }
-    }
-
-    /// The same codec encoding with so many rounds of refinement: after each it looks at what the decoder would make of the stream, and moves the latents
-    /// by what is missing (SPEC 5.9). A round costs a decoding and an analysis; of all rounds the best is written. None by default.
-    #[must_use]
-    pub fn effort(self, rounds: u8) -> Self {
-        Self { effort: rounds, ..self }
+    pub const fn options(&self) -> &CodecOptions {
+        &self.options
     }
 
     /// Whether pictures can be exact. Refinement looks at those then, so that a stream depends on no machine.
@@ -279,24 +283,14 @@ impl Codec {
         self.model().exact_synthesis().is_some()
     }
 
-    pub(crate) const fn metadata(&self) -> MetadataPolicy {
-        self.metadata
-    }
-
     /// Whether pictures are exact: whether every machine makes the same of a stream.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        match self.pixels {
+        match self.options.pixels {
             PixelMode::Auto => self.has_exact_pictures(),
             PixelMode::Exact => true,
             PixelMode::Float => false,
         }
-    }
-
-    /// The same codec with other limits on what it spends.
-    #[must_use]
-    pub fn decode_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
     }
 
     /// The model.
@@ -323,8 +317,9 @@ impl Codec {
 
     /// Sizes of the tensors of a picture, when decoding it so far is within the limits.
     pub(crate) fn check_size(&self, width: u32, height: u32, goal: Goal) -> Result<LatentSize, Error> {
-        let (backend, size) = (self.backend(), self.limits.size(width, height)?);
-        self.limits.check_memory(match goal {
+        let (backend, limits) = (self.backend(), &self.options.limits);
+        let size = limits.size(width, height)?;
+        limits.check_memory(match goal {
             Goal::Latents => budget::of_latents(backend, size),
             Goal::Picture => budget::of_picture(backend, size, self.is_exact())?,
         })?;
@@ -348,11 +343,11 @@ impl Codec {
             }
         };
         let mut needed_bytes = shape.encoder_bytes(self.backend(), size)?;
-        if self.effort > 0 {
+        if self.options.effort > 0 {
             let synthesis = budget::of_synthesis(self.backend(), size, self.has_exact_pictures())?;
             needed_bytes = needed_bytes.max(synthesis).saturating_add(refinement_bytes(self.model(), size));
         }
-        self.limits.check_memory(needed_bytes)?;
+        self.options.limits.check_memory(needed_bytes)?;
         Ok(size)
     }
 

@@ -28,8 +28,11 @@ pub(crate) fn encode(
 ) -> Result<Encoded, Error> {
     let mut encoding = Encoding { codec, image, quality, size, watch, walks: 0 };
     let (y, mut z_symbols) = encoding.analyze()?;
-    let candidate =
-        if codec.effort == 0 { encoding.candidate(&y, &mut z_symbols, None)? } else { encoding.refined(&y, &mut z_symbols)? };
+    let candidate = if codec.options().effort == 0 {
+        encoding.candidate(&y, &mut z_symbols, None)?
+    } else {
+        encoding.refined(&y, &mut z_symbols)?
+    };
     encoding.finish(candidate)
 }
 
@@ -99,7 +102,7 @@ impl Encoding<'_> {
         let (codec, told) = (self.codec, self.watch.watch);
         let (backend, model) = (codec.backend(), codec.model());
         let slices = model.config().slices;
-        let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.effort)));
+        let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.options().effort)));
         let mut digests = Vec::with_capacity(2 * slices);
         let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
             digests.push(PassDigest::new(pass, parameters, symbols));
@@ -140,7 +143,7 @@ impl Encoding<'_> {
         let mut y = own.copy()?;
         let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
         let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
-        for round in 0..self.codec.effort {
+        for round in 0..self.codec.options().effort {
             self.watch.check(Stage::Analysis)?;
             let seen = self.y_of(&decoded)?;
             refine(&mut y, &rounded, own, &seen, round);

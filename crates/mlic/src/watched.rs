@@ -97,7 +97,7 @@ impl<'a> Watched<'a> {
 
     /// Time runs from now on.
     fn start(&self) -> Stopwatch<'a> {
-        let watch = Watch { progress: self.progress, deadline: self.codec.limits.deadline() };
+        let watch = Watch { progress: self.progress, deadline: self.codec.options().limits.deadline() };
         Stopwatch { backend: self.codec.backend(), watch, stages: Vec::new() }
     }
 
@@ -122,7 +122,7 @@ impl<'a> Watched<'a> {
             self.codec.walk_stream(stream, Goal::Picture, &mut watch, None)?;
         watch.check("the synthesis")?;
         let mut image = self.codec.picture(&header, session, &mut watch)?;
-        let (metadata, note) = metadata_of(&parsed, self.codec.metadata())?;
+        let (metadata, note) = metadata_of(&parsed, self.codec.options().metadata)?;
         image.metadata = metadata;
         image.notes.extend(note);
         let report = Report { bits: Vec::new(), stages: watch.stages };
@@ -157,11 +157,12 @@ impl<'a> Watched<'a> {
     /// Those of it, and [`Error::Cancelled`].
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
         let (codec, mut watch) = (self.codec, self.start());
+        let limits = &codec.options().limits;
         let (header, y_hat, is_exact) = (&latents.header, &latents.y_hat, codec.is_exact());
         codec.check_model(header.model_id)?;
         codec.check_quality(header.quality)?;
-        let size = codec.limits.size(header.width, header.height)?;
-        codec.limits.check_memory(budget::of_synthesis(codec.backend(), size, is_exact)?)?;
+        let size = limits.size(header.width, header.height)?;
+        limits.check_memory(budget::of_synthesis(codec.backend(), size, is_exact)?)?;
         let stage = if is_exact { Stage::ExactSynthesis } else { Stage::Synthesis };
         pixels::check_latents(y_hat, stage, size.y, codec.model().config().latent)?;
         codec.picture_of(header, y_hat, is_exact, &mut watch)

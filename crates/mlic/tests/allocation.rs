@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, Error, ErrorKind, Model, Planes, Stage};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Model, Planes, Stage};
 use mlic_backend::BackendError;
 use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
@@ -103,7 +103,8 @@ impl FloatTransforms for Pattern {
 
 fn codec(model: &Arc<Model>, kernels: Kernels) -> Codec {
     let float: Box<dyn FloatTransforms> = Box::new(Pattern(Arc::clone(model)));
-    Codec::with_backend(Arc::new(CpuBackend::new(Arc::clone(model), kernels, 1, Some(float)).unwrap()))
+    let backend = CpuBackend::new(Arc::clone(model), kernels, 1, Some(float)).unwrap();
+    Codec::from_backend(Arc::new(backend), CodecOptions::default()).unwrap()
 }
 
 /// One test, because there is one allocator.
@@ -118,7 +119,7 @@ fn every_refusal_is_an_error() {
     let mut image = Image::from_rgb(width, height, rgb).unwrap();
     image.metadata.set(mlic::metadata::MetadataKind::Icc, Some(vec![7; 2 * PICTURE]));
     refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));
-    let codec = codec.effort(1);
+    let codec = codec.with_options(CodecOptions::default().with_effort(1)).unwrap();
     refuse_each("refining", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));
     let stream = codec.encode(&image, mlic::Quality::new(1.5).unwrap()).unwrap().stream;
     refuse_each("decoding", PICTURE, || codec.decode(&stream));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mlic::container::{self, Header};
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, Limits, Error, ErrorKind, Model, Stage};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Limits, Model, Stage};
 use mlic_backend::probe::with_integer_analysis;
 
 fn conformance(file: &str) -> PathBuf {
@@ -15,9 +15,12 @@ fn conformance(file: &str) -> PathBuf {
 }
 
 fn codec(max_pixels: u64, max_memory_bytes: u64) -> Codec {
-    let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
     let limits = Limits::default().with_max_pixels(max_pixels).with_max_memory_bytes(max_memory_bytes);
-    Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 1).unwrap()).decode_limits(limits)
+    Codec::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap(), options(1).with_limits(limits)).unwrap()
+}
+
+fn options(threads: usize) -> CodecOptions {
+    CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(threads)
 }
 
 /// A sound container whose payload is no more than the initial state of one lane.
@@ -46,8 +49,7 @@ fn too_long_is_refused() {
     let stream = std::fs::read(conformance("edge-cases-fixed/walk-320x576-s0-l0.mlic")).unwrap();
     let decode = |seconds: f64| {
         let limits = Limits::default().with_max_time(Duration::from_secs_f64(seconds));
-        let backend = mlic::backend(Arc::new(Model::open(&model).unwrap()), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).decode(&stream)
+        Codec::new(Model::open(&model).unwrap(), options(1).with_limits(limits)).unwrap().decode(&stream)
     };
     let error = decode(1e-9).unwrap_err();
     assert!(matches!(&error, Error::Time { before, .. } if *before == Stage::HyperSynthesis.to_string()), "{error}");
@@ -77,8 +79,8 @@ fn a_picture_is_refused_with_one_number_from_the_start() {
 fn more_threads_need_more() {
     let model = Arc::new(Model::open(conformance("models/tiny.mlicpkg")).unwrap());
     let needed = |threads| {
-        let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, threads).unwrap();
-        let codec = Codec::with_backend(backend).decode_limits(Limits::default().with_max_memory_bytes(1));
+        let options = options(threads).with_limits(Limits::default().with_max_memory_bytes(1));
+        let codec = Codec::new(Arc::clone(&model), options).unwrap();
         let Error::Memory { needed_bytes, .. } = refusal(&codec, 1024, 1024) else { panic!("not refused") };
         needed_bytes
     };
@@ -91,8 +93,8 @@ fn limits_hold_for_encoding_too() {
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
     let image = Image::from_rgb(90, 70, vec![60; 3 * 90 * 70]).unwrap();
     let encode_at = |effort, limits| {
-        let backend = mlic::backend(Arc::clone(&model), BackendChoice::Integer, 1).unwrap();
-        Codec::with_backend(backend).decode_limits(limits).effort(effort).encode(&image, mlic::Quality::LOWEST)
+        let options = options(1).with_limits(limits).with_effort(effort);
+        Codec::new(Arc::clone(&model), options).unwrap().encode(&image, mlic::Quality::LOWEST)
     };
     let encode = |limits| encode_at(0, limits);
     let memory = |limit| encode(Limits::default().with_max_memory_bytes(limit));

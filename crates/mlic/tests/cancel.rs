@@ -4,16 +4,16 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, Error, ErrorKind, Model, ProgressEvent, Quality, Stage, Watched};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Model, ProgressEvent, Quality, Stage, Watched};
 use mlic_backend::probe::with_integer_analysis;
 
 fn codec() -> Codec {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/models/tiny.mlicpkg");
     let model = Model::from_bytes(with_integer_analysis(&Model::open(package).unwrap()).unwrap()).unwrap();
-    Codec::with_backend(mlic::backend(Arc::new(model), BackendChoice::Integer, 1).unwrap())
+    Codec::new(model, CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(1)).unwrap()
 }
 
 fn picture() -> Image {
@@ -60,7 +60,10 @@ fn every_event_may_be_the_last() {
     // g_a, h_a, h_s, all passes, rans.
     assert_eq!(at_each_event(&codec, encode), 5 + passes);
     // Of each of the three walks h_s, all passes, rans and the picture; between two of them g_a.
-    assert_eq!(at_each_event(&codec.clone().effort(2), encode), 2 + 3 * (4 + passes) + 2);
+    assert_eq!(
+        at_each_event(&codec.with_options(CodecOptions::default().with_effort(2)).unwrap(), encode),
+        2 + 3 * (4 + passes) + 2
+    );
     // Symbols of z, h_s, all passes; the picture.
     assert_eq!(at_each_event(&codec, |call| Ok(call.decode(&stream)?.image)), 4 + passes);
     assert_eq!(at_each_event(&codec, |call| Ok(call.decode_latents(&stream)?.y_hat)), 3 + passes);

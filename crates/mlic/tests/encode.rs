@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mlic::image::Image;
-use mlic::{Codec, Error, Model};
+use mlic::{Codec, CodecOptions, Error, Model};
 use mlic_backend::cpu::CpuBackend;
 use mlic_backend::integer::Kernels;
 use mlic_backend::probe::with_integer_analysis;
@@ -17,7 +17,8 @@ fn tiny() -> Model {
 }
 
 fn codec(model: &Arc<Model>, kernels: Kernels, threads: usize) -> Codec {
-    Codec::with_backend(Arc::new(CpuBackend::new(Arc::clone(model), kernels, threads, None).unwrap()))
+    let backend = CpuBackend::new(Arc::clone(model), kernels, threads, None).unwrap();
+    Codec::from_backend(Arc::new(backend), CodecOptions::default()).unwrap()
 }
 
 fn picture(width: u32, height: u32) -> Image {
@@ -51,7 +52,10 @@ fn streams_are_the_same_whatever_encodes() {
 #[test]
 fn refined_streams_are_the_same_whatever_encodes() {
     let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap());
-    let encode = |codec: Codec, image: &Image| codec.effort(2).encode(image, mlic::Quality::HIGHEST).unwrap();
+    let refining = CodecOptions::default().with_effort(2);
+    let encode = |codec: Codec, image: &Image| {
+        codec.with_options(refining.clone()).unwrap().encode(image, mlic::Quality::HIGHEST).unwrap()
+    };
     for (width, height) in [(1, 1), (90, 70)] {
         let image = picture(width, height);
         let own = encode(codec(&model, Kernels::Reference, 1), &image);

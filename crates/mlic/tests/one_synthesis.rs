@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mlic::image::{Image, ReadOptions, read_image};
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, Codec, Limits, Error, Model, PixelMode, Quality};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, Limits, Model, PixelMode, Quality};
 use mlic_backend::probe::with_one_synthesis;
 
 fn file(name: &str) -> PathBuf {
@@ -30,7 +30,8 @@ fn models(name: &str) -> [Arc<Model>; 2] {
 }
 
 fn codec(model: &Arc<Model>, choice: BackendChoice, pixels: PixelMode) -> Codec {
-    Codec::with_backend(mlic::backend(Arc::clone(model), choice, 2).unwrap()).pixel_mode(pixels)
+    let options = CodecOptions::default().with_backend(choice).with_threads(2).with_pixels(pixels);
+    Codec::new(Arc::clone(model), options).unwrap()
 }
 
 /// Pictures of the same latents, float and exact.
@@ -74,7 +75,7 @@ fn its_memory_is_asked_for_all_the_same() {
     let stream = codec.encode(&picture(), Quality::LOWEST).unwrap().stream;
     let needed = |codec: Codec, limit: u64| {
         let limits = Limits::default().with_max_memory_bytes(limit);
-        match codec.decode_limits(limits).decode(&stream) {
+        match codec.with_options(codec.options().clone().with_limits(limits)).unwrap().decode(&stream) {
             Err(Error::Memory { needed_bytes, .. }) => Some(needed_bytes),
             other => other.map(|_| None).unwrap(),
         }

@@ -8,7 +8,9 @@ use mlic::image::{Image, ImageError, OutputFormat, ReadOptions, read_image, writ
 use mlic::limits::MAX_SECTION_LEN;
 use mlic::metadata::{MetadataKind, MetadataPolicy};
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, BackendError, Codec, Limits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
+use mlic::{
+    BackendChoice, BackendError, Codec, CodecOptions, Error, ErrorKind, Limits, Model, Planes, image_of, luma, planes_of,
+};
 use mlic_backend::Stage;
 use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
@@ -23,7 +25,11 @@ fn tiny() -> Model {
 }
 
 fn codec(model: Model) -> Codec {
-    Codec::with_backend(mlic::backend(Arc::new(model), BackendChoice::Integer, 1).unwrap())
+    with(model, CodecOptions::default())
+}
+
+fn with(model: Model, options: CodecOptions) -> Codec {
+    Codec::new(model, options.with_backend(BackendChoice::Integer).with_threads(1)).unwrap()
 }
 
 fn picture() -> Image {
@@ -81,7 +87,10 @@ fn planes_that_are_not_whole_are_refused() {
 #[test]
 fn an_executor_that_gives_another_shape_is_an_error() {
     let backend = CpuBackend::new(Arc::new(tiny()), Kernels::best(), 1, Some(Box::new(Short))).unwrap();
-    let error = Codec::with_backend(Arc::new(backend)).encode(&picture(), mlic::Quality::LOWEST).unwrap_err();
+    let error = Codec::from_backend(Arc::new(backend), CodecOptions::default())
+        .unwrap()
+        .encode(&picture(), mlic::Quality::LOWEST)
+        .unwrap_err();
     assert!(matches!(error, Error::Backend(BackendError::Shape { stage: Stage::Analysis, got: 21, .. })), "{error}");
 }
 
@@ -101,7 +110,7 @@ fn latents_of_another_model_and_beyond_the_limits_are_refused() {
     let latents = codec(tiny()).decode_latents(&stream).unwrap();
     let other = codec(Model::open(conformance("models/edge-cases-fixed.mlicpkg")).unwrap());
     assert_eq!(other.synthesize(&latents).unwrap_err().code(), "wrong-model");
-    let limited = |limits| codec(tiny()).decode_limits(limits).synthesize(&latents).unwrap_err().code();
+    let limited = |limits| with(tiny(), CodecOptions::default().with_limits(limits)).synthesize(&latents).unwrap_err().code();
     assert_eq!(limited(Limits::default().with_max_pixels(100)), "pixel-budget");
     assert_eq!(limited(Limits::default().with_max_memory_bytes(100)), "memory-budget");
     let mut cut = latents.clone();
@@ -112,7 +121,8 @@ fn latents_of_another_model_and_beyond_the_limits_are_refused() {
 
 #[test]
 fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
-    let codec = |policy| codec(Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap()).metadata_policy(policy);
+    let model = || Model::from_bytes(with_integer_analysis(&tiny()).unwrap()).unwrap();
+    let codec = |policy| with(model(), CodecOptions::default().with_metadata(policy));
     let mut image = picture();
     image.metadata.set(MetadataKind::Icc, Some(vec![1; 50]));
     image.metadata.set(MetadataKind::Xmp, Some(b"<x/>".to_vec()));

@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use mlic::{BackendChoice, Codec, Model, Quality};
+use mlic::{BackendChoice, Codec, CodecOptions, Model, Quality};
 use mlic_backend::probe::with_integer_analysis;
 use rayon::prelude::*;
 
@@ -14,8 +13,9 @@ use rayon::prelude::*;
 fn a_thread_holds_one_picture() {
     let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
     let tiny = Model::open(conformance.join("models/tiny.mlicpkg")).unwrap();
-    let model = Arc::new(Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap());
-    let codec = Codec::with_backend(mlic::backend(model, BackendChoice::Integer, 2).unwrap());
+    let model = Model::from_bytes(with_integer_analysis(&tiny).unwrap()).unwrap();
+    let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_threads(2);
+    let codec = Codec::new(model, options).unwrap();
     let stream = std::fs::read(conformance.join("smoke/noise-128x64-q33.mlic")).unwrap();
     let alone = codec.decode(&stream).unwrap().image;
     let callers = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

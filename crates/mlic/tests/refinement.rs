@@ -47,7 +47,9 @@ fn refinement_is_worth_its_time() {
 
 #[test]
 fn how_pictures_are_made_does_not_show_in_streams() {
-    let encode = |pixels| codec(1).pixel_mode(pixels).encode(&picture(), Quality::default()).unwrap().stream;
+    let refining = CodecOptions::default().with_effort(1);
+    let with = |pixels| codec(1).with_options(refining.clone().with_pixels(pixels)).unwrap();
+    let encode = |pixels| with(pixels).encode(&picture(), Quality::default()).unwrap().stream;
     assert_eq!(encode(PixelMode::Float), encode(PixelMode::Exact));
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mlic::Codec;
+use mlic::{Codec, CodecOptions};
 use mlic_backend::Backend;
 use mlic_core::cdf::CdfTable;
 use mlic_core::container::{self, Header, ModelId, Section, SectionKind};
@@ -66,7 +66,7 @@ impl Base {
     pub fn new(backend: &Arc<dyn Backend>, stream: &[u8]) -> Result<Self, ConformError> {
         let parsed = container::parse(stream)?;
         let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
-        Codec::with_backend(Arc::clone(&recorder) as Arc<dyn Backend>).decode_latents(stream)?;
+        Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, CodecOptions::default())?.decode_latents(stream)?;
         let (recording, model) = (recorder.recording(), backend.model());
         let z = recording.z.unwrap_or_default();
         let mut script: Vec<(CdfTable, i32)> = model.z_cdfs().iter().cycle().cloned().zip(z.iter().copied()).collect();
