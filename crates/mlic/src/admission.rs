@@ -6,7 +6,7 @@ use mlic_core::rans::RansError;
 use mlic_core::schedule::LatentSize;
 
 use crate::codec::{Codec, Goal, Truncation};
-use crate::error::Error;
+use crate::error::{Error, Place};
 use crate::metadata::{Metadata, MetadataKind, MetadataPolicy};
 
 /// A stream that may be decoded.
@@ -48,7 +48,7 @@ impl<'s> Admitted<'s> {
             RansError::Exhausted { .. } if self.is_cut => {
                 Error::NoPicture { have: self.parsed.payload.len() as u64, need: self.parsed.payload_len as u64 }
             }
-            other => Error::payload(None, other),
+            other => Error::payload(Place::Z, other),
         }
     }
 

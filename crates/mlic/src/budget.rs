@@ -9,7 +9,7 @@ use mlic_core::schedule::LatentSize;
 use mlic_model::package::SectionKind;
 
 use crate::codec::size_of;
-use crate::error::Error;
+use crate::error::{Error, Place};
 
 /// Most pixels of a picture that is read or decoded, unless the caller says otherwise: 8192 x 8192.
 pub const DEFAULT_MAX_PIXELS: u64 = 1 << 26;
@@ -54,9 +54,9 @@ impl Deadline {
     ///
     /// # Errors
     /// [`Error::Time`].
-    pub(crate) fn check(&self, before: impl std::fmt::Display) -> Result<(), Error> {
+    pub(crate) fn check(&self, before: impl Into<Place>) -> Result<(), Error> {
         match self.limit.filter(|limit| self.start.elapsed() >= *limit) {
-            Some(limit) => Err(Error::Time { limit, before: before.to_string() }),
+            Some(limit) => Err(Error::Time { limit, before: before.into() }),
             None => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use mlic_model::Model;
 
 use crate::backend::{BackendChoice, backend};
 use crate::budget::{self, AnalysisShape, Limits};
-use crate::error::Error;
+use crate::error::{Error, Place};
 use crate::image::{Image, ImageError};
 use crate::metadata::MetadataPolicy;
 use crate::pixels;
@@ -108,11 +108,11 @@ pub enum PixelMode {
 }
 
 /// Information content of one part of a stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PartBits {
-    /// `header`, `z`, `slice 0 anchor`, ..., `rans` (what the coder adds), `metadata`.
-    pub part: String,
+    /// Which: the header, z, every pass, the coder, metadata.
+    pub part: Place,
     /// Bits.
     pub bits: f64,
 }

@@ -11,7 +11,7 @@ use mlic_kernels::{Map, Picture};
 use mlic_model::model::Gain;
 
 use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report};
-use crate::error::Error;
+use crate::error::{Error, Place};
 use crate::image::Image;
 use crate::metrics::squared_error;
 use crate::pixels;
@@ -129,10 +129,10 @@ impl Encoding<'_> {
         let mut session = self.watch.time(Stage::HyperSynthesis, || backend.entropy(self.size, self.quality, z_symbols))?;
         self.watch.time(Stage::Passes, || walk(session.as_mut(), slices, &mut sink))?;
         let EncodeSink { encoder, cost, checksum, .. } = sink;
-        let payload = self.watch.time(Stage::Rans, || encoder.finish().map_err(|e| Error::payload(None, e)))?;
-        let names = std::iter::once("z".to_owned()).chain(passes(slices).map(|p| p.to_string()));
+        let payload = self.watch.time(Stage::Rans, || encoder.finish().map_err(|e| Error::payload(Place::Z, e)))?;
+        let parts = std::iter::once(Place::Z).chain(passes(slices).map(Place::Pass));
         let bits = |q16: &u64| *q16 as f64 / 65_536.0;
-        let bits = names.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
+        let bits = parts.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
         let y_hat = session.y_hat()?;
         self.walks += 1;
         Ok(Candidate { y_hat, passes: digests, bits, symbol_checksum: checksum.finish(), payload })
@@ -159,7 +159,7 @@ impl Encoding<'_> {
     /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
     fn scored(&mut self, y: &Map<i32>, z_symbols: &mut [i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
         let candidate = self.candidate(y, z_symbols, Some(rounded))?;
-        self.watch.check("the synthesis")?;
+        self.watch.check(Place::Picture)?;
         let (header, is_exact) = (self.header(&candidate), self.codec.has_exact_pictures());
         let decoded = self.codec.picture_of(&header, &candidate.y_hat, is_exact, &mut self.watch)?;
         let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
@@ -188,10 +188,10 @@ impl Encoding<'_> {
         let stream = container::write(&header, &payload.bytes, &sections)?;
         let bits = |len: usize| 8.0 * len as f64;
         let in_symbols: f64 = coded.iter().map(|p| p.bits).sum();
-        let mut parts = vec![PartBits { part: "header".into(), bits: bits(bare - payload.bytes.len()) }];
+        let mut parts = vec![PartBits { part: Place::Header, bits: bits(bare - payload.bytes.len()) }];
         parts.extend(coded);
-        parts.push(PartBits { part: "rans".into(), bits: bits(payload.bytes.len()) - in_symbols });
-        parts.push(PartBits { part: "metadata".into(), bits: bits(stream.len() - bare) });
+        parts.push(PartBits { part: Place::Coder, bits: bits(payload.bytes.len()) - in_symbols });
+        parts.push(PartBits { part: Place::Metadata, bits: bits(stream.len() - bare) });
         Ok(Encoded { stream, y_hat, passes, report: Report { bits: parts, stages: self.watch.stages } })
     }
 }

@@ -1,14 +1,65 @@
 //! What the codec refuses, and what sort of refusal it is.
 
+use std::fmt;
 use std::time::Duration;
 
-use mlic_backend::BackendError;
+use mlic_backend::{BackendError, Stage};
 use mlic_core::container::{ContainerError, ModelId};
 use mlic_core::memory::OutOfMemory;
 use mlic_core::rans::RansError;
 use mlic_core::schedule::Pass;
 use mlic_model::ModelError;
 use thiserror::Error;
+
+/// A part of a stream, or of the work on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// What comes before the payload.
+    Header,
+    /// The symbols of z.
+    Z,
+    /// A pass and its symbols.
+    Pass(Pass),
+    /// What the entropy coder adds to the information of its symbols.
+    Coder,
+    /// The end of the payload.
+    End,
+    /// What follows the payload.
+    Metadata,
+    /// A stage.
+    Stage(Stage),
+    /// The picture of `y_hat`, however it is made.
+    Picture,
+}
+
+impl From<Pass> for Place {
+    fn from(pass: Pass) -> Self {
+        Self::Pass(pass)
+    }
+}
+
+impl From<Stage> for Place {
+    fn from(stage: Stage) -> Self {
+        Self::Stage(stage)
+    }
+}
+
+/// `header`, `z`, `slice 0 anchor`, ..., `rans`, `end`, `metadata`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("header"),
+            Self::Z => f.write_str("z"),
+            Self::Pass(pass) => pass.fmt(f),
+            Self::Coder => f.write_str("rans"),
+            Self::End => f.write_str("end"),
+            Self::Metadata => f.write_str("metadata"),
+            Self::Stage(stage) => stage.fmt(f),
+            Self::Picture => f.write_str("the synthesis"),
+        }
+    }
+}
 
 /// Why the codec failed.
 #[derive(Debug, Error)]
@@ -44,7 +95,7 @@ pub enum Error {
     #[error("entropy-coded data of {at}")]
     Payload {
         /// Which part of the stream.
-        at: String,
+        at: Place,
         /// The cause.
         source: RansError,
     },
@@ -100,7 +151,7 @@ pub enum Error {
         /// Limit of the caller.
         limit: Duration,
         /// What was not begun: a pass, or another stage.
-        before: String,
+        before: Place,
     },
     /// Whoever watched the call ended it ([`Codec::watched`](crate::Codec::watched)).
     #[error("cancelled")]
@@ -214,9 +265,8 @@ impl Error {
     }
 
     /// The entropy coder's refusal, with the place.
-    pub(crate) fn payload(at: Option<Pass>, source: RansError) -> Self {
-        let at = at.map_or_else(|| "z".to_owned(), |pass| pass.to_string());
-        Self::Payload { at, source }
+    pub(crate) fn payload(at: impl Into<Place>, source: RansError) -> Self {
+        Self::Payload { at: at.into(), source }
     }
 }
 
@@ -241,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_chain_says_everything_once() {
-        let error = Error::payload(None, RansError::Exhausted { have: 3, need: 8 });
+        let error = Error::payload(Place::Z, RansError::Exhausted { have: 3, need: 8 });
         assert_eq!(error.to_string(), "entropy-coded data of z");
         assert_eq!(chain(&error), format!("entropy-coded data of z: {}", RansError::Exhausted { have: 3, need: 8 }));
         let error = Error::from(ModelError::OutOfMemory(OutOfMemory { bytes: 7 }));
@@ -250,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_full_device_is_a_matter_of_memory() {
-        let full = Error::from(BackendError::DeviceMemory { backend: "cuda", stage: mlic_backend::Stage::Passes });
+        let full = Error::from(BackendError::DeviceMemory { backend: "cuda", stage: Stage::Passes });
         assert_eq!((full.kind(), full.code()), (ErrorKind::Budget, "out-of-memory"));
         assert_eq!(full.out_of_memory(), None, "no allocation of the host");
     }

@@ -53,11 +53,13 @@ pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Trace,
     Truncation,
 };
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, Place};
 pub use mlic_backend::{Backend, BackendError, Planes, Stage};
+pub use mlic_core::checkerboard::Parity;
 pub use mlic_core::container::ContainerError;
 pub use mlic_core::memory::OutOfMemory;
 pub use mlic_core::rans::RansError;
+pub use mlic_core::schedule::Pass;
 pub use mlic_core::{container, limits};
 pub use mlic_model::{Model, ModelError};
 #[cfg(feature = "embedded-model")]

@@ -10,7 +10,7 @@ use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::Model;
 
-use crate::error::Error;
+use crate::error::{Error, Place};
 use crate::watched::Watch;
 
 /// Called with each pass and its symbols; its error ends the walk.
@@ -94,7 +94,7 @@ pub(crate) struct EncodeSink<'a> {
 impl EncodeSink<'_> {
     /// Takes the symbols of z.
     pub(crate) fn z(&mut self, symbols: &mut [i32]) -> Result<(), Error> {
-        let failed = |source| Error::payload(None, source);
+        let failed = |source| Error::payload(Place::Z, source);
         self.cost.begin_part();
         code_z(self.model, &mut self.encoder, symbols).map_err(failed)?;
         code_z(self.model, &mut self.cost, symbols).map_err(failed)?;
@@ -114,7 +114,7 @@ impl PassSink for EncodeSink<'_> {
     }
 
     fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
-        let failed = |source| Error::payload(Some(pass), source);
+        let failed = |source| Error::payload(pass, source);
         self.cost.begin_part();
         self.coded.gather(&parameters.scale_indices, symbols)?;
         self.coded.code(self.model, &mut self.encoder).map_err(failed)?;
@@ -150,7 +150,7 @@ impl DecodeSink<'_, '_> {
                 return Err(Error::Desync { got, declared });
             }
             if !self.cut {
-                self.decoder.seal().map_err(|source| Error::Payload { at: "end".into(), source })?;
+                self.decoder.seal().map_err(|source| Error::payload(Place::End, source))?;
             }
         }
         Ok(self.whole_passes / 2)
@@ -176,7 +176,7 @@ impl PassSink for DecodeSink<'_, '_> {
                 Err(RansError::Exhausted { .. }) if self.cut => {
                     self.exhausted = true;
                 }
-                Err(source) => return Err(Error::payload(Some(pass), source)),
+                Err(source) => return Err(Error::payload(pass, source)),
             }
         }
         Ok(())

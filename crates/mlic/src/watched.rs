@@ -16,7 +16,7 @@ use crate::admission::{Admitted, metadata_of};
 use crate::budget::{self, Deadline};
 use crate::codec::{Codec, Decoded, Encoded, Latents, Progress, ProgressEvent, Report, StageTime, Trace, Truncation};
 use crate::encoder;
-use crate::error::Error;
+use crate::error::{Error, Place};
 use crate::image::Image;
 use crate::pixels;
 use crate::quality::Quality;
@@ -55,7 +55,7 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// [`Error::Time`].
-    pub(crate) fn check(&self, before: impl fmt::Display) -> Result<(), Error> {
+    pub(crate) fn check(&self, before: impl Into<Place>) -> Result<(), Error> {
         self.deadline.check(before)
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct Stopwatch<'a> {
 
 impl Stopwatch<'_> {
     /// [`Watch::check`].
-    pub(crate) fn check(&self, before: impl fmt::Display) -> Result<(), Error> {
+    pub(crate) fn check(&self, before: impl Into<Place>) -> Result<(), Error> {
         self.watch.check(before)
     }
 
@@ -120,7 +120,7 @@ impl<'a> Watched<'a> {
         let mut watch = self.start();
         let Walked { header, session, truncation, parsed, .. } =
             self.codec.walk_stream(stream, Goal::Picture, &mut watch, None)?;
-        watch.check("the synthesis")?;
+        watch.check(Place::Picture)?;
         let mut image = self.codec.picture(&header, session, &mut watch)?;
         let (metadata, note) = metadata_of(&parsed, self.codec.options().metadata)?;
         image.metadata = metadata;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mlic::container::{self, Header};
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Limits, Model, Stage};
+use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Limits, Model, Place, Stage};
 use mlic_backend::probe::with_integer_analysis;
 
 fn conformance(file: &str) -> PathBuf {
@@ -52,7 +52,7 @@ fn too_long_is_refused() {
         Codec::new(Model::open(&model).unwrap(), options(1).with_limits(limits)).unwrap().decode(&stream)
     };
     let error = decode(1e-9).unwrap_err();
-    assert!(matches!(&error, Error::Time { before, .. } if *before == Stage::HyperSynthesis.to_string()), "{error}");
+    assert!(matches!(&error, Error::Time { before: Place::Stage(Stage::HyperSynthesis), .. }), "{error}");
     assert_eq!((error.code(), error.kind()), ("time-budget", ErrorKind::Budget));
     assert!(decode(3600.0).is_ok());
 }

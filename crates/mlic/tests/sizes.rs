@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use mlic::image::Image;
-use mlic::{Codec, CodecOptions, ErrorKind, Model, Quality};
+use mlic::{Codec, CodecOptions, ErrorKind, Model, Place, Quality};
 
 /// A small random model: fast, and as demanding of the integers as a trained one.
 fn codec() -> &'static Codec {
@@ -38,7 +38,7 @@ fn every_shape_round_trips() {
 #[test]
 fn overhead_is_at_most_32_bytes() {
     let encoded = codec().encode(&picture(100, 80), Quality::default()).unwrap();
-    let header = encoded.report.bits.iter().find(|p| p.part == "header").unwrap();
+    let header = encoded.report.bits.iter().find(|p| p.part == Place::Header).unwrap();
     assert!(header.bits <= 32.0 * 8.0, "{} bits", header.bits);
 }
 

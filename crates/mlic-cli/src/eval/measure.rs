@@ -34,7 +34,7 @@ pub(super) fn point(codec: &Codec, image: &Image, asked: Asked, path: &Path) -> 
         },
         encode_stages: encoded.report.stages.iter().map(StageSeconds::new).collect(),
         decode_stages: decoded.report.stages.iter().map(StageSeconds::new).collect(),
-        bits: encoded.report.bits.iter().map(|part| Part { part: part.part.clone(), bits: part.bits }).collect(),
+        bits: encoded.report.bits.iter().map(|part| Part { part: part.part.to_string(), bits: part.bits }).collect(),
     })
 }
 
