@@ -5,9 +5,10 @@ use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::rans::RansError;
 use mlic_core::schedule::LatentSize;
 
-use crate::codec::{Codec, Goal, Truncation};
+use crate::codec::{Codec, Truncation};
 use crate::error::{Error, Place};
 use crate::metadata::{Metadata, MetadataKind, MetadataPolicy};
+use crate::watched::Goal;
 
 /// A stream that may be decoded.
 pub(crate) struct Admitted<'s> {
