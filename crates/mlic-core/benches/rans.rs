@@ -7,7 +7,7 @@ mod common;
 use common::{SCALE_COUNT, draw, tables};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mlic_core::cdf::CdfTable;
-use mlic_core::rans::{Cost, Decoder, Encoder, SymbolCoder};
+use mlic_core::rans::{Decoder, Encoder, SymbolCoder};
 use std::hint::black_box;
 
 const SYMBOL_COUNT: usize = 1 << 18;
@@ -40,7 +40,7 @@ fn rans(criterion: &mut Criterion, scale_count: usize) {
             encoder.finish().unwrap()
         });
     });
-    group.bench_function("cost", |bencher| bencher.iter(|| walk(&mut Cost::new(), &tables, &indices, &mut symbols)));
+    group.bench_function("cost", |bencher| bencher.iter(|| encoder.cost_q16(0)));
     group.finish();
 }
 

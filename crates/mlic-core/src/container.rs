@@ -311,7 +311,7 @@ pub fn write(header: &Header, payload: &[u8], sections: &[Section<'_>]) -> Resul
     let sections_len: usize = sections.iter().map(|section| 1 + MAX_VARINT_LEN + 4 + section.bytes.len()).sum();
     let mut out = Vec::new();
     memory::reserve(&mut out, MAX_HEADER_LEN + payload.len() + 1 + sections_len)?;
-    write_header(&mut out, header, payload, !sections.is_empty());
+    write_header(&mut out, header, payload.len(), crc32fast::hash(payload), !sections.is_empty());
     out.extend_from_slice(payload);
     if !sections.is_empty() {
         out.push(sections.len() as u8);
@@ -322,8 +322,16 @@ pub fn write(header: &Header, payload: &[u8], sections: &[Section<'_>]) -> Resul
     Ok(out)
 }
 
+/// Bytes before the payload, which has so many.
+#[must_use]
+pub fn header_len(header: &Header, payload_len: usize) -> usize {
+    let mut out = Vec::with_capacity(MAX_HEADER_LEN);
+    write_header(&mut out, header, payload_len, 0, false);
+    out.len()
+}
+
 /// The header; `out` is empty before.
-fn write_header(out: &mut Vec<u8>, header: &Header, payload: &[u8], has_sections: bool) {
+fn write_header(out: &mut Vec<u8>, header: &Header, payload_len: usize, payload_checksum: u32, has_sections: bool) {
     let gray = if header.gray { FLAG_GRAY } else { 0 };
     let sections = if has_sections { FLAG_SECTIONS } else { 0 };
     out.extend_from_slice(&MAGIC);
@@ -333,8 +341,8 @@ fn write_header(out: &mut Vec<u8>, header: &Header, payload: &[u8], has_sections
     write_varint(out, header.height.into());
     out.push(header.quality);
     out.extend_from_slice(&header.symbol_checksum.to_le_bytes());
-    out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
-    write_varint(out, payload.len() as u64);
+    out.extend_from_slice(&payload_checksum.to_le_bytes());
+    write_varint(out, payload_len as u64);
     let checksum = header_checksum(out);
     out.extend_from_slice(&checksum.to_le_bytes());
     debug_assert!(out.len() <= MAX_HEADER_LEN);
@@ -662,6 +670,7 @@ mod tests {
         let bytes = sample();
         let stream = parse(&bytes).unwrap();
         assert_eq!((stream.header, stream.header_len, stream.payload), (HEADER, 26, b"payload".as_slice()));
+        assert_eq!(header_len(&HEADER, 7), 26);
         assert_eq!((stream.payload_len, stream.damage, stream.sections.len()), (7, None, 3));
         assert_eq!(stream.sections[1], Section { kind: SectionKind(200), bytes: b"" });
         assert_eq!(write(&stream.header, stream.payload, &stream.sections).unwrap(), bytes);

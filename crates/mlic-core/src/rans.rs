@@ -131,7 +131,7 @@ impl RansError {
 
 /// What a walk over the symbols of a stream does with each of them: encode, decode or measure.
 pub trait SymbolCoder {
-    /// Codes one symbol: [`Encoder`] and [`Cost`] read it, [`Decoder`] writes it.
+    /// Codes one symbol: [`Encoder`] reads it, [`Decoder`] writes it.
     ///
     /// # Errors
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
@@ -188,6 +188,12 @@ impl Encoder {
     #[must_use]
     pub const fn interval_count(&self) -> usize {
         self.intervals.len()
+    }
+
+    /// Information content of the intervals from this one on, in units of 2^-16 bits.
+    #[must_use]
+    pub fn cost_q16(&self, start: usize) -> u64 {
+        self.intervals.iter().skip(start).map(|interval| u64::from(interval.cost_q16())).sum()
     }
 
     /// Appends a symbol.
@@ -502,50 +508,6 @@ impl SymbolCoder for Decoder<'_> {
     }
 }
 
-/// Measures what symbols would cost, per part of a stream (a pass, a plane), in units of 2^-16 bits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cost {
-    parts: Vec<u64>,
-}
-
-impl Cost {
-    /// A measure without parts.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { parts: Vec::new() }
-    }
-
-    /// Begins a part; the first begins by itself with the first symbol.
-    pub fn begin_part(&mut self) {
-        self.parts.push(0);
-    }
-
-    /// The cost of each part, in units of 2^-16 bits.
-    #[must_use]
-    pub fn parts_q16(&self) -> &[u64] {
-        &self.parts
-    }
-
-    /// The cost of all parts, in units of 2^-16 bits.
-    #[must_use]
-    pub fn total_q16(&self) -> u64 {
-        self.parts.iter().sum()
-    }
-}
-
-impl SymbolCoder for Cost {
-    fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError> {
-        check_symbol(*symbol)?;
-        if self.parts.is_empty() {
-            self.begin_part();
-        }
-        if let Some(part) = self.parts.last_mut() {
-            *part += u64::from(table.cost(*symbol));
-        }
-        Ok(())
-    }
-}
-
 fn check_symbol(got: i32) -> Result<(), RansError> {
     if (-MAX_SYMBOL..=MAX_SYMBOL).contains(&got) { Ok(()) } else { Err(RansError::SymbolRange { got, limit: MAX_SYMBOL }) }
 }
@@ -630,7 +592,6 @@ mod tests {
     fn out_of_range_symbols_are_refused() {
         for symbol in [i32::MIN, -MAX_SYMBOL - 1, MAX_SYMBOL + 1, i32::MAX] {
             assert_eq!(Encoder::new().push(&table(), symbol).unwrap_err().code(), "rans-symbol-range");
-            assert_eq!(Cost::new().code(&table(), &mut { symbol }).unwrap_err().code(), "rans-symbol-range");
         }
     }
 
@@ -678,18 +639,15 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_kept_by_part() {
-        let mut cost = Cost::new();
-        for (part, symbols) in [vec![0, 1], vec![], vec![2, 9]].into_iter().enumerate() {
-            if part > 0 {
-                cost.begin_part();
-            }
-            for mut symbol in symbols {
-                cost.code(&table(), &mut symbol).unwrap();
-            }
-        }
+    fn intervals_cost_what_their_symbols_do() {
         let of = |symbol| u64::from(table().cost(symbol));
-        assert_eq!(cost.parts_q16(), [of(0) + of(1), 0, of(2) + of(9)]);
-        assert_eq!(cost.total_q16(), of(0) + of(1) + of(2) + of(9));
+        let mut encoder = Encoder::new();
+        [0, 1].into_iter().for_each(|symbol| encoder.push(&table(), symbol).unwrap());
+        let start = encoder.interval_count();
+        assert_eq!((encoder.cost_q16(0), encoder.cost_q16(start)), (of(0) + of(1), 0));
+        // The last two escape.
+        [2, 3, 9].into_iter().for_each(|symbol| encoder.push(&table(), symbol).unwrap());
+        assert_eq!(encoder.cost_q16(start), of(2) + of(3) + of(9));
+        assert_eq!(encoder.cost_q16(usize::MAX), 0);
     }
 }

@@ -4,19 +4,18 @@
 mod common;
 
 use common::{Random, SCALE_COUNT, draw, scale, tables};
-use mlic_core::rans::{Cost, Encoder, SymbolCoder};
+use mlic_core::rans::Encoder;
 
 /// The bits that a source of 2^20 symbols costs beyond its ideal, per ideal bit.
 fn redundancy(name: &str, choose: impl FnMut(&mut Random) -> usize) -> f64 {
     let tables = tables();
     let symbols = draw(&tables, 1 << 20, choose);
-    let (mut encoder, mut cost) = (Encoder::new(), Cost::new());
+    let mut encoder = Encoder::new();
     for &(index, symbol) in &symbols {
         let table = tables.get(index).expect("chosen among the tables");
-        encoder.code(table, &mut { symbol }).expect("symbols are in range");
-        cost.code(table, &mut { symbol }).expect("symbols are in range");
+        encoder.push(table, symbol).expect("symbols are in range");
     }
-    let ideal = cost.total_q16() as f64 / 65536.0;
+    let ideal = encoder.cost_q16(0) as f64 / 65536.0;
     let redundancy = payload_bits(encoder) / ideal - 1.0;
     println!("{name:16} {:7.4} bits per symbol, redundancy {:.5} %", ideal / symbols.len() as f64, 100.0 * redundancy);
     redundancy

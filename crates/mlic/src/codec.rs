@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
+use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::memory::refinement_bytes;
 use mlic_backend::{Backend, BackendError, Stage};
@@ -145,10 +146,8 @@ pub struct Report {
 pub struct Encoded {
     /// The stream.
     pub stream: Vec<u8>,
-    /// `y_hat` as every decoder will have it, latent fixed point, `[H/16][W/16][M]`.
-    pub y_hat: Map<i32>,
-    /// Digests of every pass.
-    pub passes: Vec<PassDigest>,
+    /// What [`Codec::trace`] has of the stream, if [`Codec::trace_encoding`] made it.
+    pub trace: Option<Trace>,
     /// Bits and times.
     pub report: Report,
 }
@@ -183,7 +182,7 @@ pub struct Latents {
     pub truncation: Option<Truncation>,
 }
 
-/// Digests of the exact part of decoding, for conformance.
+/// Digests of the exact part of coding, for conformance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trace {
@@ -193,6 +192,12 @@ pub struct Trace {
     pub passes: Vec<PassDigest>,
     /// `y_hat`.
     pub y_hat: Digest,
+}
+
+impl Trace {
+    pub(crate) fn new(z_symbols: &[i32], passes: Vec<PassDigest>, y_hat: &Map<i32>) -> Self {
+        Self { z_symbols: Digest::of_i32(z_symbols), passes, y_hat: Digest::of_i32(&y_hat.data) }
+    }
 }
 
 /// A decoded picture.
@@ -230,8 +235,14 @@ pub type Progress<'a> = dyn Fn(ProgressEvent) -> ControlFlow<()> + Sync + 'a;
 pub struct Codec {
     backend: Arc<dyn Backend>,
     options: CodecOptions,
-    /// Read when the first picture is encoded.
-    analysis: Arc<OnceLock<AnalysisShape>>,
+    /// Made when the first picture is encoded.
+    encoding: Arc<OnceLock<ForEncoding>>,
+}
+
+/// What an encoder makes of its model.
+struct ForEncoding {
+    analysis: AnalysisShape,
+    dead_zone: DeadZone,
 }
 
 impl fmt::Debug for Codec {
@@ -258,7 +269,7 @@ impl Codec {
     /// # Errors
     /// [`BackendError::NotExact`] of [`PixelMode::Exact`] with a model that has no integer synthesis.
     pub fn from_backend(backend: Arc<dyn Backend>, options: CodecOptions) -> Result<Self, Error> {
-        Self { backend, options: CodecOptions::default(), analysis: Arc::default() }.with_options(options)
+        Self { backend, options: CodecOptions::default(), encoding: Arc::default() }.with_options(options)
     }
 
     /// The same codec, on the same threads of the same backend, with other options. It costs nothing: the model is shared.
@@ -326,6 +337,20 @@ impl Codec {
         Ok(size)
     }
 
+    fn for_encoding(&self) -> Result<&ForEncoding, Error> {
+        if let Some(made) = self.encoding.get() {
+            return Ok(made);
+        }
+        let dead_zone = DeadZone::new(self.model().y_cdfs(), BIT_WORTH_Q16)?;
+        let made = ForEncoding { analysis: AnalysisShape::of(self.backend())?, dead_zone };
+        Ok(self.encoding.get_or_init(|| made))
+    }
+
+    /// How an encoder rounds.
+    pub(crate) fn dead_zone(&self) -> Result<&DeadZone, Error> {
+        Ok(&self.for_encoding()?.dead_zone)
+    }
+
     /// Sizes of the tensors of a picture that can be encoded within the limits.
     pub(crate) fn check_picture(&self, image: &Image) -> Result<LatentSize, Error> {
         let size = pixels::check(image)?;
@@ -335,14 +360,7 @@ impl Codec {
                 return Err(ImageError::MetadataLimit { kind, len_bytes, limit_bytes }.into());
             }
         }
-        let shape = match self.analysis.get() {
-            Some(shape) => shape,
-            None => {
-                let shape = AnalysisShape::of(self.backend())?;
-                self.analysis.get_or_init(|| shape)
-            }
-        };
-        let mut needed_bytes = shape.encoder_bytes(self.backend(), size)?;
+        let mut needed_bytes = self.for_encoding()?.analysis.encoder_bytes(self.backend(), size)?;
         if self.options.effort > 0 {
             let synthesis = budget::of_synthesis(self.backend(), size, self.has_exact_pictures())?;
             needed_bytes = needed_bytes.max(synthesis).saturating_add(refinement_bytes(self.model(), size));
@@ -377,6 +395,14 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
         self.watched(&unwatched).decode_latents(stream)
+    }
+
+    /// [`Self::encode`], with digests of every pass.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn trace_encoding(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
+        self.watched(&unwatched).trace_encoding(image, quality)
     }
 
     /// Digests of every pass of a stream.

@@ -1,16 +1,15 @@
 //! What an encoder does with one picture: latents, their walk over the passes, and rounds of refinement (SPEC 5.8, 5.9).
 
-use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::PassDigest;
-use mlic_backend::{PassParameters, Planes, Stage, walk};
+use mlic_backend::{EntropySession, PassParameters, Planes, Stage, walk};
 use mlic_core::container::{self, Header, Section, SymbolChecksum};
 use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
-use mlic_core::rans::{Cost, Encoder, Payload};
+use mlic_core::rans::{Encoder, Payload};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::model::Gain;
 
-use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report};
+use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Trace};
 use crate::error::{Error, Place};
 use crate::image::Image;
 use crate::metrics::squared_error;
@@ -24,14 +23,14 @@ pub(crate) fn encode(
     image: &Image,
     quality: u8,
     size: LatentSize,
+    is_traced: bool,
     watch: Stopwatch<'_>,
 ) -> Result<Encoded, Error> {
-    let mut encoding = Encoding { codec, image, quality, size, watch, walks: 0 };
+    let mut encoding = Encoding { codec, image, quality, size, is_traced, watch, walks: 0 };
     let (y, mut z_symbols) = encoding.analyze()?;
-    let candidate = if codec.options().effort == 0 {
-        encoding.candidate(&y, &mut z_symbols, None)?
-    } else {
-        encoding.refined(&y, &mut z_symbols)?
+    let candidate = match codec.options().effort {
+        0 => encoding.candidate(&y, &mut z_symbols, None)?.0,
+        _ => encoding.refined(&y, &mut z_symbols)?,
     };
     encoding.finish(candidate)
 }
@@ -43,6 +42,8 @@ struct Encoding<'a> {
     /// Index into the steps of the model.
     quality: u8,
     size: LatentSize,
+    /// Passes are hashed.
+    is_traced: bool,
     watch: Stopwatch<'a>,
     /// Walks over the passes that are done.
     walks: usize,
@@ -50,14 +51,13 @@ struct Encoding<'a> {
 
 /// What a walk over the passes leaves: all of a stream but its container.
 struct Candidate {
-    y_hat: Map<i32>,
-    passes: Vec<PassDigest>,
+    trace: Option<Trace>,
     bits: Vec<PartBits>,
     symbol_checksum: u32,
     payload: Payload,
 }
 
-impl Encoding<'_> {
+impl<'a> Encoding<'a> {
     /// y after its gain in latent fixed point, and the symbols of z. In integers where the package has them (SPEC 5.8), else in float.
     fn analyze(&mut self) -> Result<(Map<i32>, Vec<i32>), Error> {
         let (codec, quality) = (self.codec, self.quality);
@@ -96,16 +96,23 @@ impl Encoding<'_> {
         Ok(y)
     }
 
-    /// Takes y through the passes. `rounded` becomes y as it was coded: symbols and means.
-    fn candidate(&mut self, y: &Map<i32>, z_symbols: &mut [i32], mut rounded: Option<&mut Map<i32>>) -> Result<Candidate, Error> {
+    /// Takes y through the passes, after which the session has `y_hat`. `rounded` becomes y as it was coded: symbols and means.
+    fn candidate(
+        &mut self,
+        y: &Map<i32>,
+        z_symbols: &mut [i32],
+        mut rounded: Option<&mut Map<i32>>,
+    ) -> Result<(Candidate, Box<dyn EntropySession + 'a>), Error> {
         self.watch.check(Stage::HyperSynthesis)?;
         let (codec, told) = (self.codec, self.watch.watch);
         let (backend, model) = (codec.backend(), codec.model());
         let slices = model.config().slices;
         let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.options().effort)));
-        let mut digests = Vec::with_capacity(2 * slices);
+        let (is_traced, mut digests) = (self.is_traced, Vec::new());
         let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            digests.push(PassDigest::new(pass, parameters, symbols));
+            if is_traced {
+                digests.push(PassDigest::new(pass, parameters, symbols));
+            }
             if let Some(rounded) = &mut rounded {
                 let coded = symbols.iter().zip(&parameters.means);
                 let coded = coded.map(|(symbol, mean)| (symbol << LATENT_FRAC_BITS) + mean);
@@ -117,9 +124,9 @@ impl Encoding<'_> {
             model,
             y,
             half: Vec::new(),
-            dead_zone: DeadZone::new(model.y_cdfs(), BIT_WORTH_Q16)?,
+            dead_zone: codec.dead_zone()?,
             encoder: Encoder::new(),
-            cost: Cost::new(),
+            costs_q16: Vec::with_capacity(1 + 2 * slices),
             checksum: SymbolChecksum::new(),
             coded: Coded::of(model),
             watch: told,
@@ -128,14 +135,14 @@ impl Encoding<'_> {
         sink.z(z_symbols)?;
         let mut session = self.watch.time(Stage::HyperSynthesis, || backend.entropy(self.size, self.quality, z_symbols))?;
         self.watch.time(Stage::Passes, || walk(session.as_mut(), slices, &mut sink))?;
-        let EncodeSink { encoder, cost, checksum, .. } = sink;
+        let EncodeSink { encoder, costs_q16, checksum, .. } = sink;
         let payload = self.watch.time(Stage::Rans, || encoder.finish().map_err(|e| Error::payload(Place::Z, e)))?;
         let parts = std::iter::once(Place::Z).chain(passes(slices).map(Place::Pass));
         let bits = |q16: &u64| *q16 as f64 / 65_536.0;
-        let bits = parts.zip(cost.parts_q16()).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
-        let y_hat = session.y_hat()?;
+        let bits = parts.zip(&costs_q16).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
+        let trace = if is_traced { Some(Trace::new(z_symbols, digests, &session.y_hat()?)) } else { None };
         self.walks += 1;
-        Ok(Candidate { y_hat, passes: digests, bits, symbol_checksum: checksum.finish(), payload })
+        Ok((Candidate { trace, bits, symbol_checksum: checksum.finish(), payload }, session))
     }
 
     /// The best of as many candidates as there are rounds and one more (SPEC 5.9).
@@ -158,10 +165,12 @@ impl Encoding<'_> {
 
     /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
     fn scored(&mut self, y: &Map<i32>, z_symbols: &mut [i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
-        let candidate = self.candidate(y, z_symbols, Some(rounded))?;
+        let (candidate, session) = self.candidate(y, z_symbols, Some(rounded))?;
+        let y_hat = session.y_hat()?;
+        drop(session);
         self.watch.check(Place::Picture)?;
         let (header, is_exact) = (self.header(&candidate), self.codec.has_exact_pictures());
-        let decoded = self.codec.picture_of(&header, &candidate.y_hat, is_exact, &mut self.watch)?;
+        let decoded = self.codec.picture_of(&header, &y_hat, is_exact, &mut self.watch)?;
         let score = score(squared_error(self.image, &decoded), candidate.payload.bytes.len());
         Ok((candidate, score, decoded))
     }
@@ -181,18 +190,18 @@ impl Encoding<'_> {
     /// The stream.
     fn finish(self, candidate: Candidate) -> Result<Encoded, Error> {
         let header = self.header(&candidate);
-        let Candidate { y_hat, passes, bits: coded, payload, .. } = candidate;
+        let Candidate { trace, bits: coded, payload, .. } = candidate;
         let sections: Vec<Section<'_>> =
             self.image.metadata.parts().map(|(kind, bytes)| Section { kind: kind.section(), bytes }).collect();
-        let bare = container::write(&header, &payload.bytes, &[])?.len();
         let stream = container::write(&header, &payload.bytes, &sections)?;
+        let header_len = container::header_len(&header, payload.bytes.len());
         let bits = |len: usize| 8.0 * len as f64;
         let in_symbols: f64 = coded.iter().map(|p| p.bits).sum();
-        let mut parts = vec![PartBits { part: Place::Header, bits: bits(bare - payload.bytes.len()) }];
+        let mut parts = vec![PartBits { part: Place::Header, bits: bits(header_len) }];
         parts.extend(coded);
         parts.push(PartBits { part: Place::Coder, bits: bits(payload.bytes.len()) - in_symbols });
-        parts.push(PartBits { part: Place::Metadata, bits: bits(stream.len() - bare) });
-        Ok(Encoded { stream, y_hat, passes, report: Report { bits: parts, stages: self.watch.stages } })
+        parts.push(PartBits { part: Place::Metadata, bits: bits(stream.len() - header_len - payload.bytes.len()) });
+        Ok(Encoded { stream, trace, report: Report { bits: parts, stages: self.watch.stages } })
     }
 }
 

@@ -5,7 +5,7 @@ use mlic_backend::walk::choose_symbols;
 use mlic_backend::{PassParameters, PassSink};
 use mlic_core::container::SymbolChecksum;
 use mlic_core::memory::{self, OutOfMemory};
-use mlic_core::rans::{Cost, Decoder, Encoder, RansError, SymbolCoder};
+use mlic_core::rans::{Decoder, Encoder, RansError, SymbolCoder};
 use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::Model;
@@ -82,9 +82,10 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) y: &'a Map<i32>,
     /// What a pass codes of it; its memory stays for the next.
     pub(crate) half: Vec<i32>,
-    pub(crate) dead_zone: DeadZone,
+    pub(crate) dead_zone: &'a DeadZone,
     pub(crate) encoder: Encoder,
-    pub(crate) cost: Cost,
+    /// Information content of z and of each pass, in units of 2^-16 bits.
+    pub(crate) costs_q16: Vec<u64>,
     pub(crate) checksum: SymbolChecksum,
     pub(crate) coded: Coded,
     pub(crate) watch: Watch<'a>,
@@ -95,9 +96,8 @@ impl EncodeSink<'_> {
     /// Takes the symbols of z.
     pub(crate) fn z(&mut self, symbols: &mut [i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(Place::Z, source);
-        self.cost.begin_part();
         code_z(self.model, &mut self.encoder, symbols).map_err(failed)?;
-        code_z(self.model, &mut self.cost, symbols).map_err(failed)?;
+        self.costs_q16.push(self.encoder.cost_q16(0));
         self.checksum.update(symbols);
         Ok(())
     }
@@ -109,16 +109,16 @@ impl PassSink for EncodeSink<'_> {
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
         self.watch.check(pass)?;
         self.y.select_pass(pass, self.model.config().slice_channels(), &mut self.half)?;
-        choose_symbols(&self.half, parameters, self.model.config().skip_below, &self.dead_zone, symbols);
+        choose_symbols(&self.half, parameters, self.model.config().skip_below, self.dead_zone, symbols);
         Ok(())
     }
 
     fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(pass, source);
-        self.cost.begin_part();
         self.coded.gather(&parameters.scale_indices, symbols)?;
+        let start = self.encoder.interval_count();
         self.coded.code(self.model, &mut self.encoder).map_err(failed)?;
-        self.coded.code(self.model, &mut self.cost).map_err(failed)?;
+        self.costs_q16.push(self.encoder.cost_q16(start));
         self.checksum.update(symbols);
         (self.observer)(pass, parameters, symbols)
     }

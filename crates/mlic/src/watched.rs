@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use mlic_backend::digest::{Digest, PassDigest};
+use mlic_backend::digest::PassDigest;
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
 use mlic_core::container::{Header, Stream, SymbolChecksum};
 use mlic_core::memory;
@@ -106,10 +106,22 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
+        self.encode_with(image, quality, false)
+    }
+
+    /// [`Codec::trace_encoding`].
+    ///
+    /// # Errors
+    /// Those of it, and [`Error::Cancelled`].
+    pub fn trace_encoding(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
+        self.encode_with(image, quality, true)
+    }
+
+    fn encode_with(&self, image: &Image, quality: Quality, is_traced: bool) -> Result<Encoded, Error> {
         let watch = self.start();
         let size = self.codec.check_picture(image)?;
         let quality = quality.index(self.codec.model().quality_steps());
-        encoder::encode(self.codec, image, quality, size, watch)
+        encoder::encode(self.codec, image, quality, size, is_traced, watch)
     }
 
     /// [`Codec::decode`].
@@ -147,8 +159,7 @@ impl<'a> Watched<'a> {
             Ok(passes.push(PassDigest::new(pass, parameters, symbols)))
         };
         let latents = self.codec.walk_stream(stream, Goal::Latents, &mut self.start(), Some(&mut observe))?.latents()?;
-        let trace = Trace { z_symbols: Digest::of_i32(&latents.z_symbols), passes, y_hat: Digest::of_i32(&latents.y_hat.data) };
-        Ok((trace, latents))
+        Ok((Trace::new(&latents.z_symbols, passes, &latents.y_hat), latents))
     }
 
     /// [`Codec::synthesize`].
