@@ -22,29 +22,33 @@ pub fn planes_of(image: &Image) -> Result<Planes, Error> {
 /// The picture in the top left part of what the synthesis transform gives, clipped and rounded to 8 bits.
 ///
 /// # Errors
-/// [`Error::Image`] when the planes are not three, smaller than the picture, or have not as many elements as their size needs;
-/// [`Error::OutOfMemory`].
+/// [`BackendError::Shape`] when the planes are not three, smaller than the picture, or have not as many elements as their size needs;
+/// [`Error::Image`] of a size that no picture has; [`Error::OutOfMemory`].
 pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Error> {
     let (w, h) = (width as usize, height as usize);
-    let is_whole = Some(planes.data.len()) == area([planes.height, planes.width], planes.channels);
-    let fits = is_whole && planes.channels == 3 && planes.width >= w && planes.height >= h;
-    Ok(Image::from_rgb(width, height, if fits { to_rgb(planes, w, h)? } else { Vec::new() })?)
+    check_cover(Stage::Synthesis, planes.data.len(), [planes.height, planes.width], planes.channels, [h, w])?;
+    Ok(Image::from_rgb(width, height, to_rgb(planes, w, h)?)?)
 }
 
 /// The picture in the top left part of what the integer synthesis gives.
 ///
 /// # Errors
-/// [`ImageError`] when the samples are fewer than the picture's.
-pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Result<Image, ImageError> {
+/// As [`image_of`].
+pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Result<Image, Error> {
     let (w, h) = (width as usize, height as usize);
-    let is_whole = Some(samples.data.len()) == area([samples.height, samples.width], samples.channels);
-    let fits = is_whole && samples.channels == 3 && samples.width >= w && samples.height >= h;
+    check_cover(Stage::ExactSynthesis, samples.data.len(), [samples.height, samples.width], samples.channels, [h, w])?;
     let Map { width: stride, data: mut rgb, .. } = samples;
-    if fits && stride > w {
+    if stride > w {
         (1..h).for_each(|row| rgb.copy_within(3 * row * stride..3 * (row * stride + w), 3 * row * w));
     }
-    rgb.truncate(if fits { 3 * w * h } else { 0 });
-    Image::from_rgb(width, height, rgb)
+    rgb.truncate(3 * w * h);
+    Ok(Image::from_rgb(width, height, rgb)?)
+}
+
+/// Whether what a synthesis gives, `got` elements of this size and so many channels, is whole and has a picture in it.
+fn check_cover(stage: Stage, got: usize, size: [usize; 2], channels: usize, picture: [usize; 2]) -> Result<(), BackendError> {
+    let covers = channels == 3 && size.iter().zip(&picture).all(|(have, need)| have >= need);
+    check_shape(stage, got, covers, if covers { size } else { picture }, 3)
 }
 
 /// Elements of a tensor; none where they are too many to count.
@@ -191,7 +195,9 @@ mod tests {
         let data = (0..3 * 4 * 3).collect();
         let image = image_of_samples(Map { height: 3, width: 4, channels: 3, data }, 2, 3).unwrap();
         assert_eq!(image.rgb, [0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17, 24, 25, 26, 27, 28, 29]);
-        assert!(image_of_samples(Map { height: 1, width: 2, channels: 3, data: vec![0; 6] }, 2, 2).is_err());
+        let cut = image_of_samples(Map { height: 1, width: 2, channels: 3, data: vec![0; 6] }, 2, 2).unwrap_err();
+        let shape = BackendError::Shape { stage: Stage::ExactSynthesis, got: 6, need: 12 };
+        assert_eq!(cut.to_string(), shape.to_string());
     }
 
     #[test]

@@ -78,9 +78,17 @@ fn a_picture_without_all_its_samples_is_refused() {
 #[test]
 fn planes_that_are_not_whole_are_refused() {
     let planes = |height, data| Planes { channels: 3, height, width: 64, data };
-    for bad in [planes(64, vec![]), planes(64, vec![0.0; 5]), planes(usize::MAX, vec![0.0; 3])] {
-        assert!(matches!(image_of(&bad, 1, 1), Err(Error::Image(ImageError::SampleCount { .. }))));
+    for (bad, needed) in
+        [(planes(64, vec![]), 12_288), (planes(64, vec![0.0; 5]), 12_288), (planes(usize::MAX, vec![0.0; 3]), usize::MAX)]
+    {
+        match image_of(&bad, 1, 1) {
+            Err(Error::Backend(BackendError::Shape { stage: Stage::Synthesis, got, need })) => {
+                assert_eq!((got, need), (bad.data.len(), needed));
+            }
+            other => panic!("{other:?}"),
+        }
     }
+    assert!(image_of(&planes(2, vec![0.0; 3 * 2 * 64]), 65, 2).is_err(), "less than the picture");
     assert!(image_of(&planes(2, vec![0.0; 3 * 2 * 64]), 64, 2).is_ok());
 }
 
