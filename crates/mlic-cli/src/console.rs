@@ -36,6 +36,13 @@ pub(crate) fn error(failure: &Failure) {
     }
 }
 
+/// Prints what is wrong with the environment of what runs networks.
+pub(crate) fn warn_of_cpu() {
+    if let Some(warning) = mlic::cpu_warning() {
+        line("warning", warning);
+    }
+}
+
 /// Prints what was changed or left out, unless the user wants quiet.
 pub(crate) fn note(global: &Global, place: impl Display, text: impl Display) {
     if !global.quiet {

@@ -24,6 +24,8 @@ use clap::FromArgMatches;
 
 use crate::args::{Arguments, Task};
 use crate::exit::{Exit, Failure};
+#[cfg(feature = "builder")]
+use crate::model::ModelCommand;
 
 /// A file that becomes larger than the user's limit is a write that fails, and whose temporary file is removed, not the end of the program.
 #[cfg(unix)]
@@ -57,6 +59,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let global = &arguments.global;
+    match &arguments.command {
+        Some(Task::Encode(_) | Task::Decode(_) | Task::Eval(_)) => console::warn_of_cpu(),
+        #[cfg(feature = "builder")]
+        Some(Task::Model { command: ModelCommand::Build(_) | ModelCommand::Cost(_) }) => console::warn_of_cpu(),
+        _ => {}
+    }
     match &arguments.command {
         _ if arguments.version => model::print_version(global),
         Some(Task::Encode(command)) => encode::run(command, global),

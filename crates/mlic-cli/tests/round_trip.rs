@@ -53,6 +53,20 @@ fn threads_and_repetition_change_nothing() {
 }
 
 #[test]
+fn an_unknown_instruction_set_is_told_once_where_networks_run() {
+    let place = Place::new();
+    let stderr = |arguments: &[&str]| {
+        let ended = place.command(arguments).env("MLIC_CPU", "nonsense").output().unwrap();
+        assert!(ended.status.success());
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let warning = stderr(&["encode", "in.ppm", "gray.pgm"]);
+    assert!(warning.starts_with("mlic: warning: MLIC_CPU=nonsense is not one of scalar, "), "{warning}");
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+    assert_eq!(stderr(&["info", "in.mlic"]), "");
+}
+
+#[test]
 fn several_inputs_are_each_tried_and_the_first_failure_counts() {
     let place = Place::new();
     std::fs::create_dir(place.path("out.d")).unwrap();

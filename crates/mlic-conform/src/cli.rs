@@ -65,6 +65,13 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it depends on the processor.
+    pub(crate) const fn runs_networks(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Explain(_) | Self::Decode(_) | Self::Encode(_) | Self::Coverage(_) | Self::Bless(_))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
     /// Folder of suites instead of those that are part of the program

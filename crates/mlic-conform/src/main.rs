@@ -44,7 +44,11 @@ const USAGE: u8 = 2;
 const CANNOT: u8 = 3;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let (true, Some(warning)) = (command.runs_networks(), mlic::cpu_warning()) {
+        eprintln!("mlic-conform: warning: {warning}");
+    }
+    let done = match command {
         Command::Run(args) => run_suites(&args),
         Command::List(args) => list(&args),
         Command::Report(args) => report(&args),

@@ -79,31 +79,43 @@ impl Isa {
         }
     }
 
-    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names.
+    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names; an unknown name means scalar ([`warning`]).
     #[must_use]
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Self::choose(std::env::var("MLIC_CPU").ok().as_deref()))
+        *BEST.get_or_init(|| Self::choose(limit().as_deref()))
     }
 
-    /// The best available instruction set that is not above the one named; an unknown name is reported and means scalar.
+    /// The best available instruction set that is not above the one named; an unknown name means scalar.
     #[must_use]
     pub fn choose(limit: Option<&str>) -> Self {
-        let ceiling = match limit.filter(|l| !l.is_empty()) {
-            None => Self::Amx,
-            Some(name) => Self::ALL.into_iter().find(|isa| isa.name() == name).unwrap_or_else(|| {
-                let known = Self::ALL.map(Self::name).join(", ");
-                eprintln!("mlic: warning: MLIC_CPU={name} is not one of {known}; using scalar");
-                Self::Scalar
-            }),
-        };
+        let ceiling = limit.map_or(Self::Amx, |name| Self::named(name).unwrap_or(Self::Scalar));
         Self::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Self::Scalar)
     }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+}
+
+fn limit() -> Option<String> {
+    std::env::var("MLIC_CPU").ok().filter(|name| !name.is_empty())
+}
+
+/// What programs say to a `MLIC_CPU` that names no instruction set.
+#[must_use]
+pub fn warning() -> Option<String> {
+    limit().and_then(|name| warning_of(&name))
+}
+
+fn warning_of(name: &str) -> Option<String> {
+    let known = Isa::ALL.map(Isa::name).join(", ");
+    Isa::named(name).is_none().then(|| format!("MLIC_CPU={name} is not one of {known}; using scalar"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Isa;
+    use super::*;
 
     #[test]
     fn the_outside_forces_down_only() {
@@ -112,5 +124,13 @@ mod tests {
         assert!(Isa::choose(Some("avx2")) <= Isa::Avx2);
         assert!(Isa::choose(Some("avx512vnni")).is_available());
         assert_eq!(Isa::choose(None), Isa::choose(Some("amx")));
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told() {
+        assert!(Isa::ALL.iter().all(|isa| warning_of(isa.name()).is_none()));
+        let warning = warning_of("nonsense").unwrap();
+        assert!(warning.starts_with("MLIC_CPU=nonsense is not one of scalar, neon, "), "{warning}");
+        assert!(warning.ends_with(", amx; using scalar"), "{warning}");
     }
 }

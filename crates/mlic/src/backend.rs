@@ -91,6 +91,12 @@ pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Resu
     Ok(Arc::new(backend?))
 }
 
+/// What a program should say to its user of the environment: that `MLIC_CPU` names no instruction set, and that the slowest is therefore used.
+#[must_use]
+pub fn cpu_warning() -> Option<String> {
+    mlic_kernels::cpu::warning()
+}
+
 /// Runs work on this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ mod quality;
 mod sinks;
 mod watched;
 
-pub use backend::{BackendChoice, MAX_THREADS, backend, on_threads};
+pub use backend::{BackendChoice, MAX_THREADS, backend, cpu_warning, on_threads};
 pub use budget::Limits;
 pub use codec::{
     Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Trace,
