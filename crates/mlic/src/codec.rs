@@ -449,3 +449,15 @@ impl Codec {
 fn unwatched(_: ProgressEvent) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_share_codecs_and_pass_errors_on() {
+        const fn shared<T: Send + Sync + 'static>() {}
+        const { shared::<Codec>() };
+        const { shared::<Error>() };
+    }
+}
