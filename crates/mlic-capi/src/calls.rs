@@ -1,0 +1,173 @@
+//! The calls, of references and slices.
+
+use std::ffi::{CStr, CString};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mlic::container::{Header, SectionKind, parse};
+use mlic::image::Image;
+use mlic::metadata::{Metadata, MetadataPolicy};
+use mlic::{
+    BackendChoice, Codec, CodecOptions, Error, Limits, MAX_THREADS, Model, ProgressEvent, Quality, Stage, Truncation,
+    default_model,
+};
+
+use crate::status::{Failure, Status};
+
+/// `mlic_codec`.
+#[derive(Debug)]
+pub struct Handle {
+    codec: Codec,
+    pub(crate) model_id: CString,
+}
+
+/// What `mlic_options` has.
+pub(crate) struct Options<'a> {
+    pub(crate) model_path: Option<&'a CStr>,
+    pub(crate) backend: Option<&'a CStr>,
+    pub(crate) max_pixels: u64,
+    pub(crate) max_memory_bytes: u64,
+    pub(crate) max_milliseconds: u64,
+    pub(crate) threads: u32,
+    pub(crate) effort: u32,
+}
+
+/// What the caller does at each step: the stage, the passes that are done, and of how many.
+pub(crate) type Step<'a> = dyn Fn(&CStr, u32, u32) -> ControlFlow<()> + Sync + 'a;
+
+impl Handle {
+    pub(crate) fn new(options: &Options<'_>) -> Result<Self, Failure> {
+        let threads = usize::try_from(options.threads).ok().filter(|threads| *threads <= MAX_THREADS.into());
+        let threads = threads.ok_or_else(|| Failure::usage(format!("{} threads: at most {MAX_THREADS}", options.threads)))?;
+        let effort = u8::try_from(options.effort);
+        let effort = effort.map_err(|_| Failure::usage(format!("effort {}: at most {}", options.effort, u8::MAX)))?;
+        let backend = match options.backend {
+            Some(name) => name.to_string_lossy().parse()?,
+            None => BackendChoice::Auto,
+        };
+        let max_time = Some(options.max_milliseconds).filter(|limit| *limit > 0).map(Duration::from_millis);
+        let limits = Limits::default().with_max_pixels(options.max_pixels).with_max_memory_bytes(options.max_memory_bytes);
+        let own = CodecOptions::default().with_backend(backend).with_threads(threads).with_effort(effort);
+        let own = own.with_metadata(MetadataPolicy::Strip).with_limits(limits.with_max_time(max_time));
+        let open = || options.model_path.map_or_else(default_model, |path| Model::open(path_of(path)));
+        let codec = Codec::new(mlic::on_threads(threads, open)??, own)?;
+        let model_id = CString::new(codec.model().id().to_string()).unwrap_or_default();
+        Ok(Self { codec, model_id })
+    }
+
+    pub(crate) fn encode(&self, image: &Image, quality: f32, step: &Step<'_>) -> Result<Vec<u8>, Failure> {
+        let quality = Quality::new(quality).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(self.codec.watched(&|event| tell(step, event)).encode(image, quality)?.stream)
+    }
+
+    /// The picture, and how far the stream went if it was cut.
+    pub(crate) fn decode(&self, stream: &[u8], step: &Step<'_>) -> Result<(Image, Option<Truncation>), Failure> {
+        let decoded = self.codec.watched(&|event| tell(step, event)).decode(stream)?;
+        Ok((decoded.image, decoded.truncation))
+    }
+
+    pub(crate) fn slice_count(&self) -> usize {
+        self.codec.model().config().slices
+    }
+}
+
+fn tell(step: &Step<'_>, event: ProgressEvent) -> ControlFlow<()> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (stage, pass, pass_count) = match event {
+        ProgressEvent::Pass { index, count: all } => (Stage::Passes, count(index + 1), count(all)),
+        ProgressEvent::Stage(stage) => (stage, 0, 0),
+        _ => return ControlFlow::Continue(()),
+    };
+    let name = CString::new(stage.to_string()).unwrap_or_default();
+    step(&name, pass, pass_count)
+}
+
+#[cfg(unix)]
+fn path_of(path: &CStr) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::OsStr::from_bytes(path.to_bytes()).into()
+}
+
+/// UTF-8.
+#[cfg(not(unix))]
+fn path_of(path: &CStr) -> PathBuf {
+    path.to_string_lossy().into_owned().into()
+}
+
+/// A picture of rows of samples.
+pub(crate) fn picture<'a>(
+    [width, height, channels]: [u32; 3],
+    rows: impl Iterator<Item = &'a [u8]>,
+    metadata: Metadata,
+) -> Result<Image, Failure> {
+    let len = u64::from(width) * u64::from(height) * u64::from(channels);
+    let mut samples = Vec::new();
+    let is_room = usize::try_from(len).is_ok_and(|len| samples.try_reserve_exact(len).is_ok());
+    if !is_room {
+        return Err(Failure {
+            status: Status::Budget,
+            message: format!("{len} bytes of memory are wanted, and there is not as much"),
+        });
+    }
+    rows.for_each(|row| samples.extend_from_slice(row));
+    let mut image = match channels {
+        1 => Image::from_gray(width, height, &samples),
+        _ => Image::from_rgb(width, height, samples),
+    }?;
+    image.metadata = metadata;
+    Ok(image)
+}
+
+/// The header of a stream, whatever follows it.
+pub(crate) fn header(stream: &[u8]) -> Result<Header, Failure> {
+    Ok(parse(stream).map_err(Error::from)?.header)
+}
+
+/// Where in a stream metadata lies.
+pub(crate) fn metadata(stream: &[u8], kind: u32) -> Result<Option<&[u8]>, Failure> {
+    let kind = match kind {
+        1 => SectionKind::ICC,
+        2 => SectionKind::EXIF,
+        3 => SectionKind::XMP,
+        other => return Err(Failure::usage(format!("metadata of kind {other}: 1 (ICC), 2 (EXIF) or 3 (XMP)"))),
+    };
+    let parsed = parse(stream).map_err(Error::from)?;
+    match (parsed.sections.iter().find(|section| section.kind == kind), parsed.damage) {
+        (Some(section), _) => Ok(Some(section.bytes)),
+        (None, Some(damage)) => Err(Error::from(damage).into()),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whether a canvas of `[width, height, channels]` is one for the picture of this header.
+pub(crate) fn check_canvas([width, height, channels]: [u32; 3], header: &Header) -> Result<(), Failure> {
+    if [width, height] != [header.width, header.height] {
+        let (w, h) = (header.width, header.height);
+        return Err(Failure::usage(format!("a canvas of {width} x {height} for a picture of {w} x {h}")));
+    }
+    if channels == 1 && !header.gray {
+        return Err(Failure::usage("a canvas of one channel for a picture in colour"));
+    }
+    Ok(())
+}
+
+/// The samples of a picture in one channel, of one that is gray, or in three.
+pub(crate) fn samples(image: Image, channels: u32) -> Vec<u8> {
+    let mut samples = image.rgb;
+    if channels == 1 {
+        let len = samples.len() / 3;
+        (0..len).for_each(|i| samples[i] = samples[3 * i]);
+        samples.truncate(len);
+    }
+    samples
+}
+
+/// What to say of a stream that was cut.
+pub(crate) fn truncated(truncation: &Truncation) -> Failure {
+    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
+    let message = format!(
+        "the stream ends after {have_bytes} of {need_bytes} bytes: {whole_slices} of {slice_count} latent slices are whole"
+    );
+    Failure { status: Status::Truncated, message }
+}
