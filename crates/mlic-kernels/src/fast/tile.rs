@@ -92,7 +92,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
                 }
             }
         }
-        _ => {} // staging follows the kind of weights
+        _ => unreachable!("staging follows the kind of weights"),
     }
     tile
 }

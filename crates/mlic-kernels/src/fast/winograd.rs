@@ -265,7 +265,9 @@ impl Strip {
         let mut patches = &mut patches[..];
         at_once.clear();
         for (term, staged) in terms.iter().zip(staged) {
-            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else { continue };
+            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else {
+                unreachable!("all terms of such a layer are packed so, and staged as words")
+            };
             let (padded, len) = (term.padded, (2 * self.count + 2) * term.padded);
             let start = self.at[0] * staged.row_len + self.at[1] * staged.position_len;
             let row_len = staged.row_len;
@@ -313,15 +315,14 @@ impl Strip {
     ) {
         let Scratch { patches, products, at_once, .. } = scratch;
         let mut patches = &patches[..];
-        for ((term, squares), at_once) in terms.iter().zip(squares.chunks_exact_mut(2)).zip(at_once) {
+        for ((term, squares), at_once) in terms.iter().zip(squares.as_chunks_mut().0).zip(at_once) {
             let own;
             (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
-            if let Weights::Winograd(winograd) = &term.weights {
-                let all = 0..winograd.pairs;
-                let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
-                let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
-                self.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
-            }
+            let Weights::Winograd(winograd) = &term.weights else { unreachable!("all terms of such a layer are packed so") };
+            let all = 0..winograd.pairs;
+            let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
+            let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
+            self.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
         }
     }
 
@@ -334,7 +335,7 @@ impl Strip {
         parts: &[Range<usize>],
         patches: &[i16],
         products: &mut [i32],
-        squares: &mut [Square],
+        squares: &mut [Square; 2],
     ) {
         let (width, tiles) = (V * S::LANES, tiles(P));
         let padded = patches.len() / (PATCH * tiles);
@@ -376,10 +377,9 @@ struct Tile<'a> {
 impl Tile<'_> {
     /// `A^T M A / 4`: the outputs at positions `slot` and `slot + 1` of both squares, added to what is there if `is_more`.
     #[inline(always)]
-    fn store<S: Simd>(self, s: S, [slot, output]: [usize; 2], squares: &mut [Square], is_more: bool) {
-        let [upper, lower] = squares else { return };
+    fn store<S: Simd>(self, s: S, [slot, output]: [usize; 2], squares: &mut [Square; 2], is_more: bool) {
         let columns = [self.column(s, 0), self.column(s, 1), self.column(s, 2), self.column(s, 3)];
-        for (i, square) in [upper, lower].into_iter().enumerate() {
+        for (i, square) in squares.iter_mut().enumerate() {
             let sums = both(s, [columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
             for (j, sum) in sums.into_iter().enumerate() {
                 let to = &mut square[(slot + j) * SIDE + output..];
