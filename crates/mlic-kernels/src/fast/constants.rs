@@ -2,7 +2,6 @@
 //! vectors read them.
 
 use mlic_core::memory::OutOfMemory;
-use mlic_model::model::LayerView;
 use mlic_model::parameters::LayerLevel;
 
 use super::aligned::Aligned;
@@ -61,14 +60,13 @@ fn in_halves(first: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone 
 
 impl Constants {
     /// Those of a layer that is used at these positions.
-    pub(super) fn new(layer: &Layer, view: &LayerView<'_>, at: Positions) -> Result<Self, OutOfMemory> {
-        run(layer.isa, Prepare { layer, view, is_sum: layer.only_adds(at) })
+    pub(super) fn new(layer: &Layer, level: &LayerLevel, at: Positions) -> Result<Self, OutOfMemory> {
+        run(layer.isa, Prepare { layer, level, is_sum: layer.only_adds(at) })
     }
 
     /// Its own rounding, and the bits by which multipliers and bias are shifted to the left for it: such that the upper halves of the sums can be taken, if that
     /// is possible. `spare` bits of the shift are then those of the accumulators.
-    fn choose(view: &LayerView<'_>, spare: u32) -> Option<(Rounding, u32)> {
-        let level = view.level;
+    fn choose(level: &LayerLevel, spare: u32) -> Option<(Rounding, u32)> {
         let shift = level.shift + spare;
         let more = 32_u32.saturating_sub(shift);
         let (bias, multipliers) = magnitudes(level);
@@ -140,7 +138,7 @@ fn largest(level: &LayerLevel) -> i64 {
 
 struct Prepare<'a> {
     layer: &'a Layer,
-    view: &'a LayerView<'a>,
+    level: &'a LayerLevel,
     is_sum: bool,
 }
 
@@ -148,11 +146,10 @@ impl Job for Prepare<'_> {
     type Output = Result<Constants, OutOfMemory>;
 
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Self::Output {
-        let Self { layer, view, is_sum } = self;
-        let level = view.level;
+        let Self { layer, level, is_sum } = self;
         // An input of 16 bits leaves room for as many.
-        let with_spare = if is_sum { Constants::choose(view, 16).map(|chosen| (chosen, 16)) } else { None };
-        let chosen = with_spare.or_else(|| Constants::choose(view, 0).map(|chosen| (chosen, 0)));
+        let with_spare = if is_sum { Constants::choose(level, 16).map(|chosen| (chosen, 16)) } else { None };
+        let chosen = with_spare.or_else(|| Constants::choose(level, 0).map(|chosen| (chosen, 0)));
         let ((rounding, more), spare) = chosen.unwrap_or(((Rounding::Whole(level.shift), 0), 0));
         let outputs = layer.outputs.next_multiple_of(layer.block);
         let bias = |o: usize| level.bias.get(o).map_or(0, |b| (b + half(level.shift)) << (spare + more));

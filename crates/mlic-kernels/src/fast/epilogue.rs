@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
-use mlic_model::model::LayerView;
+use mlic_model::parameters::Requant;
 
 use super::constants::{Rounding, Total};
 use super::gdn::SquareSums;
@@ -115,9 +115,8 @@ pub(super) struct Gelu<'a> {
 
 impl<'a> Gelu<'a> {
     /// For a layer with these tables.
-    pub(super) fn new(tables: &'a Tables, view: &LayerView<'_>) -> Self {
-        let output = Requantizer::new(view.level.output, view.max);
-        Self { tables, output, limits: Linear::around_zero(view.max), is_beyond: true }
+    pub(super) fn new(tables: &'a Tables, output: Requant, max: i32) -> Self {
+        Self { tables, output: Requantizer::new(output, max), limits: Linear::around_zero(max), is_beyond: true }
     }
 }
 

@@ -8,14 +8,14 @@ use std::sync::OnceLock;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::analysis::RECIPROCAL;
 use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, TermSpec};
-use mlic_model::model::{LayerView, Weights};
+use mlic_model::model::Weights;
 use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::proof::MAX_ACTIVATION;
 use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::constants::Rounding;
+use super::constants::{Constants, Rounding};
 use super::epilogue::{Root, clamp};
 use super::gammas::Gammas;
 use super::layer::{Order, Part, Positions, band_rows};
@@ -48,8 +48,7 @@ enum SumsOfSquares {
 #[derive(Debug, Clone)]
 struct SquareLayer {
     layer: Layer,
-    spec: LayerSpec,
-    level: LayerLevel,
+    constants: Constants,
     /// Where they fit 32 bits.
     sums: Option<SquareSums>,
 }
@@ -134,20 +133,21 @@ impl SquareLayer {
             bias: gdn.beta.clone(),
             output: Requant { multiplier: 0, shift: 0 },
         };
-        Ok(Self { layer, spec, level, sums: SquareSums::new(gdn, max, LOW_BITS)? })
+        let constants = Constants::new(&layer, &level, Positions::All)?;
+        Ok(Self { layer, constants, sums: SquareSums::new(gdn, max, LOW_BITS)? })
     }
 
     fn roots<'s>(&self, isa: Isa, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
-        let channels = self.spec.outputs;
+        let Self { layer, constants, sums } = self;
+        let channels = layer.outputs;
         let (upper, lower) = (scratch.upper.at_least(x.len())?, scratch.lower.at_least(x.len())?);
         let roots = scratch.roots.at_least(x.len())?;
         run(isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
         let inputs = [rows(upper), rows(lower)];
-        let view = LayerView { spec: &self.spec, max: MAX_ACTIVATION, level: &self.level, weights: Vec::new() };
-        let part = Part { layer: &self.layer, view: &view, inputs: &inputs, at: Positions::All, rows: 0..1, threads: 1 };
-        part.run(Root { sums: self.sums.as_ref() }, Order::Plain, roots)?;
+        let part = Part { layer, constants, inputs: &inputs, at: Positions::All, rows: 0..1, threads: 1 };
+        part.run(Root { sums: sums.as_ref() }, Order::Plain, roots)?;
         Ok(roots)
     }
 }

@@ -423,7 +423,8 @@ fn map_outputs<E: Epilogue>(
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
     let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
-    let part = Part { layer, view, inputs: &inputs, at, rows: 0..out.height, threads: rayon::current_num_threads() };
+    let constants = &Constants::new(layer, view.level, at)?;
+    let part = Part { layer, constants, inputs: &inputs, at, rows: 0..out.height, threads: rayon::current_num_threads() };
     part.run(epilogue, Order::Plain, &mut out.data)?;
     Ok(out)
 }
@@ -440,7 +441,7 @@ pub(super) enum Order {
 /// Some rows of the output of a layer.
 pub(super) struct Part<'a> {
     pub(super) layer: &'a Layer,
-    pub(super) view: &'a LayerView<'a>,
+    pub(super) constants: &'a Constants,
     pub(super) inputs: &'a [Rows<'a>],
     pub(super) at: Positions,
     pub(super) rows: Range<usize>,
@@ -458,13 +459,12 @@ pub(super) fn band_rows(height: usize, width: usize, position_len: usize, thread
 impl Part<'_> {
     /// Computes the rows band by band, on the threads at hand.
     pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
-        let Self { layer, view, inputs, at, ref rows, threads } = *self;
+        let Self { layer, constants, inputs, at, ref rows, threads } = *self;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
         let rows_len = band_rows(rows.len(), width, position_len, threads);
         // Tiles of two rows are whole, as far as there are rows.
         let rows_len = if layer.is_winograd() { rows_len.next_multiple_of(2) } else { rows_len };
-        let constants = &Constants::new(layer, view, at)?;
         let epilogue = epilogue.for_sums_up_to(constants.largest);
         let len = (rows_len * width * layer.outputs).max(1);
         out.par_chunks_mut(len).enumerate().try_for_each(|(i, out)| {
@@ -517,7 +517,7 @@ pub fn layer(
     at: Positions,
 ) -> Result<Map<i16>, OutOfMemory> {
     if view.spec.epilogue == Kind::Gelu {
-        return map_outputs(layer, view, inputs, at, Gelu::new(tables, view));
+        return map_outputs(layer, view, inputs, at, Gelu::new(tables, view.level.output, view.max));
     }
     map_outputs(layer, view, inputs, at, Linear::around_zero(view.max))
 }

@@ -11,6 +11,7 @@ use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
+use super::constants::Constants;
 use super::epilogue::{Gelu, Latent, Linear};
 use super::gdn::PackedGdn;
 use super::layer::{Order, Part, Positions};
@@ -100,9 +101,21 @@ pub(super) struct PackedNode {
 
 #[derive(Debug, Clone)]
 enum Operator {
-    /// With its outputs in the order of [`Order::Shuffled`] where it is shuffled.
-    Layer(Box<synthesis::Layer>, Layer),
+    Layer(Box<PackedLayer>),
     Gdn(Box<PackedGdn>),
+}
+
+#[derive(Debug, Clone)]
+struct PackedLayer {
+    layer: Layer,
+    constants: Constants,
+    epilogue: Kind,
+    /// Largest magnitude of its output.
+    max: i32,
+    /// Of the output of GELU.
+    output: Requant,
+    /// Its outputs come in the order of [`Order::Shuffled`].
+    shuffle: bool,
 }
 
 impl PackedNode {
@@ -125,17 +138,21 @@ impl PackedNode {
         let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
         let pack = if stride == 1 { Layer::for_all_positions } else { Layer::new };
         let packed = pack(isa, &layer.spec, &weights, &maxima)?;
-        let halo = layer.spec.kernel.size() / 2;
-        // The packed weights are all that is read from here on.
-        let synthesis::Layer { max, shuffle, .. } = *layer;
-        let own = synthesis::Layer { spec: layer.spec.clone(), max, level: layer.level.clone(), weights: Vec::new(), shuffle };
-        Ok(Self { inputs, halo, stride, operator: Operator::Layer(Box::new(own), packed) })
+        let own = PackedLayer {
+            constants: Constants::new(&packed, &layer.level, positions(stride))?,
+            layer: packed,
+            epilogue: layer.spec.epilogue,
+            max: layer.max,
+            output: layer.level.output,
+            shuffle: layer.shuffle,
+        };
+        Ok(Self { inputs, halo: layer.spec.kernel.size() / 2, stride, operator: Operator::Layer(Box::new(own)) })
     }
 
     /// How many rows of the output come of one row of the inputs.
     const fn factor(&self) -> usize {
         match &self.operator {
-            Operator::Layer(layer, _) if layer.shuffle => 2,
+            Operator::Layer(layer) if layer.shuffle => 2,
             _ => 1,
         }
     }
@@ -154,28 +171,24 @@ impl PackedNode {
         threads: usize,
         out: &mut [i16],
     ) -> Result<(), OutOfMemory> {
-        let (own, layer) = match &self.operator {
-            Operator::Layer(own, layer) => (own, layer),
+        let own = match &self.operator {
+            Operator::Layer(own) => own,
             Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
-        let view = own.view();
+        let PackedLayer { layer, constants, epilogue, max, output, shuffle } = &**own;
         let rows = rows.start / self.factor()..rows.end / self.factor();
-        let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
-        let part = Part { layer, view: &view, inputs, at: self.positions(), rows, threads };
-        match view.spec.epilogue {
-            Kind::Gelu => part.run(Gelu::new(tables, &view), order, out),
-            Kind::Pixel => part.run(Linear::from_zero(view.max), order, out),
-            _ => part.run(Linear::around_zero(view.max), order, out),
+        let order = if *shuffle { Order::Shuffled } else { Order::Plain };
+        let part = Part { layer, constants, inputs, at: positions(self.stride), rows, threads };
+        match epilogue {
+            Kind::Gelu => part.run(Gelu::new(tables, *output, *max), order, out),
+            Kind::Pixel => part.run(Linear::from_zero(*max), order, out),
+            _ => part.run(Linear::around_zero(*max), order, out),
         }
-    }
-
-    const fn positions(&self) -> Positions {
-        if self.stride == 1 { Positions::All } else { Positions::Second }
     }
 
     /// Whether it is the last node of an analysis, whose rows no window keeps.
     fn ends_in_latents(&self) -> bool {
-        matches!(&self.operator, Operator::Layer(own, _) if own.spec.epilogue == Kind::Latent)
+        matches!(&self.operator, Operator::Layer(own) if own.epilogue == Kind::Latent)
     }
 
     /// The rows of such a node.
@@ -186,10 +199,15 @@ impl PackedNode {
         threads: usize,
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
-        let Operator::Layer(own, layer) = &self.operator else { unreachable!("a normalization gives no latents") };
-        let view = own.view();
-        Part { layer, view: &view, inputs, at: self.positions(), rows, threads }.run(Latent, Order::Plain, out)
+        let Operator::Layer(own) = &self.operator else { unreachable!("a normalization gives no latents") };
+        let PackedLayer { layer, constants, .. } = &**own;
+        Part { layer, constants, inputs, at: positions(self.stride), rows, threads }.run(Latent, Order::Plain, out)
     }
+}
+
+/// The positions that a node with this stride computes.
+const fn positions(stride: usize) -> Positions {
+    if stride == 1 { Positions::All } else { Positions::Second }
 }
 
 /// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
