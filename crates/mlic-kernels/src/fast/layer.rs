@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::aligned::Aligned;
 use super::constants::{Constants, Rounding};
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
-use super::pack::{Layer, Parts, Term, Weights};
+use super::pack::{Layer, Split, Term, Weights};
 use super::square::{self, Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
 use super::stage::{Buffer, Data, Staged, stage};
 use super::tables::Tables;
@@ -154,10 +154,10 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
         let band = Stages { layer, constants, staged: &staged, epilogue, at, rows, width };
         let sums = std::mem::take(&mut scratch.sums);
         match &layer.terms[..] {
-            [Term { weights: Weights::Squares(squares), .. }] if S::HAS_MATRIX => match squares.parts {
-                Parts::Sums => band.run::<S, P, V, _>(s, OneOfSums, scratch, out),
-                Parts::Bytes => band.run::<S, P, V, _>(s, OneOfBytes, scratch, out),
-                Parts::Limbs => band.run::<S, P, V, _>(s, OneOfLimbs, scratch, out),
+            [Term { weights: Weights::Matrix(packed), .. }] if S::HAS_MATRIX => match packed.split {
+                Split::Sums => band.run::<S, P, V, _>(s, OneOfSums, scratch, out),
+                Split::Bytes => band.run::<S, P, V, _>(s, OneOfBytes, scratch, out),
+                Split::Limbs => band.run::<S, P, V, _>(s, OneOfLimbs, scratch, out),
             },
             [_] => band.run::<S, P, V, _>(s, OneOfSums, scratch, out),
             _ => band.run::<S, P, V, _>(s, Several(&sums), scratch, out),
@@ -269,7 +269,7 @@ impl<E: Epilogue> Stages<'_, E> {
         let half = squares.len() / 2;
         let (mut now, mut before) = squares.split_at_mut(half);
         let steps_of = |term: &Term| match &term.weights {
-            Weights::Squares(squares) => Operands::steps(squares, layer.size),
+            Weights::Matrix(packed) => Operands::steps(packed, layer.size),
             _ => 0,
         };
         let steps: usize = layer.terms.iter().map(steps_of).sum();
@@ -282,9 +282,9 @@ impl<E: Epilogue> Stages<'_, E> {
                 self.unfinished::<S, T, V>(s, terms, before, slots_before, out_before, block_before).in_steps(steps);
             for (i, (term, staged)) in layer.terms.iter().zip(staged).enumerate() {
                 let squares = &mut now[terms.first_square(i)..];
-                if let (Weights::Squares(weights), Data::Planes(planes)) = (&term.weights, staged.data) {
+                if let (Weights::Matrix(packed), Data::Planes(planes)) = (&term.weights, staged.data) {
                     let Staged { position_len, row_len, .. } = *staged;
-                    let operands = Operands { squares: weights, planes, position_len, row_len, size: layer.size };
+                    let operands = Operands { packed, planes, position_len, row_len, size: layer.size };
                     operands.multiply::<T>(unit, chunk, step, block, squares, &mut unfinished);
                     continue;
                 }

@@ -70,7 +70,7 @@ pub(super) enum Weights {
     /// The input itself.
     Identity,
     /// For a matrix unit.
-    Squares(Squares),
+    Matrix(MatrixWeights),
     /// Pairs for [`super::winograd`], where all positions are wanted.
     Winograd(Winograd),
 }
@@ -78,9 +78,9 @@ pub(super) enum Weights {
 /// Weights in the order in which a matrix unit reads them: `[block][square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. Squares with the same weights have
 /// them once.
 #[derive(Debug, Clone)]
-pub(super) struct Squares {
+pub(super) struct MatrixWeights {
     pub(super) matrix: Matrix,
-    pub(super) parts: Parts,
+    pub(super) split: Split,
     /// Groups of a row of the kernel.
     pub(super) groups: usize,
     pub(super) weights: Aligned<u8>,
@@ -88,7 +88,7 @@ pub(super) struct Squares {
 
 /// How numbers are multiplied by a matrix unit of bytes, and what the squares hold that it makes for 32 positions and 32 outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parts {
+pub(super) enum Split {
     /// Bytes by bytes: the sums, in one square.
     Sums,
     /// Words by bytes: the sums of upper bytes of activations above those of lower ones, each of 16 positions: two squares.
@@ -98,7 +98,7 @@ pub(super) enum Parts {
     Limbs,
 }
 
-impl Parts {
+impl Split {
     /// How these are multiplied; none if they are too large.
     fn of(weights: Source<'_>, max: i32) -> Option<Self> {
         match weights {
@@ -118,7 +118,7 @@ impl Parts {
     }
 }
 
-impl Squares {
+impl MatrixWeights {
     /// Bytes of the weights of one square.
     pub(super) const fn square_len(&self, rows: usize) -> usize {
         rows * self.groups * 2 * BLOCK
@@ -160,7 +160,7 @@ impl Layer {
     /// The matrix unit that multiplies all its dense terms, if one does.
     pub(super) fn matrix(&self) -> Option<Matrix> {
         self.terms.iter().find_map(|term| match &term.weights {
-            Weights::Squares(squares) => Some(squares.matrix),
+            Weights::Matrix(packed) => Some(packed.matrix),
             _ => None,
         })
     }
@@ -211,8 +211,8 @@ impl Job for Pack<'_> {
         }
         let terms = self.weights.iter().zip(self.maxima).enumerate();
         let terms = terms.map(|(i, (weights, max))| {
-            let squares = matrix.zip(Parts::of(*weights, *max));
-            let method = squares.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, parts)| Method::Squares(unit, parts));
+            let split = matrix.zip(Split::of(*weights, *max));
+            let method = split.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, split)| Method::Matrix(unit, split));
             term::<S>(spec, i, block, *weights, method)
         });
         let terms = terms.collect::<Result<_, _>>()?;
@@ -228,7 +228,7 @@ enum Method {
     Quads(u8),
     Halves,
     Limbs,
-    Squares(Matrix, Parts),
+    Matrix(Matrix, Split),
 }
 
 impl Method {
@@ -236,8 +236,8 @@ impl Method {
         let is_split = || max <= HALVES_MAX && weights.iter().all(|w| w.abs() <= HALVES_MAX);
         match weights {
             Source::Bytes(_) if S::PREFERS_QUADS && max <= BYTE_MAX => Self::Quads(S::BYTE_ZERO),
-            _ if S::PREFERS_QUADS && S::BYTE_ZERO == 0 && is_split() => match Parts::of(weights, max) {
-                Some(Parts::Limbs) => Self::Limbs,
+            _ if S::PREFERS_QUADS && S::BYTE_ZERO == 0 && is_split() => match Split::of(weights, max) {
+                Some(Split::Limbs) => Self::Limbs,
                 _ => Self::Halves,
             },
             _ => Self::Pairs,
@@ -259,7 +259,7 @@ fn term<S: Simd>(spec: &LayerSpec, index: usize, block: usize, weights: Source<'
             let padded = channels.next_multiple_of(group * words);
             let shape = Dense { size, channels, padded, outputs: spec.outputs, block, group, words };
             let weights = match method {
-                Method::Squares(matrix, parts) => Weights::Squares(shape.squares(matrix, parts, weights)?),
+                Method::Matrix(matrix, split) => Weights::Matrix(shape.matrix(matrix, split, weights)?),
                 Method::Quads(zero) => shape.quads(weights, zero.into())?,
                 Method::Halves => shape.halves(weights)?,
                 Method::Limbs => Weights::Limbs([shape.limbs(weights, 0)?, shape.limbs(weights, 1)?, shape.limbs(weights, 2)?]),
@@ -379,16 +379,16 @@ impl Dense {
         self.pack(weights, |w| byte(limbs(w as i16)[part].into()))
     }
 
-    fn squares(&self, matrix: Matrix, parts: Parts, weights: Source<'_>) -> Result<Squares, OutOfMemory> {
+    fn matrix(&self, matrix: Matrix, split: Split, weights: Source<'_>) -> Result<MatrixWeights, OutOfMemory> {
         let Self { size, padded, outputs, .. } = *self;
         let groups = (size * padded).div_ceil(GROUP);
-        let per_block = if parts == Parts::Limbs { parts.count() } else { 1 };
+        let per_block = if split == Split::Limbs { split.count() } else { 1 };
         let mut packed = Aligned::zeros(outputs.div_ceil(SIDE) * per_block * size * groups * 2 * BLOCK)?;
         match weights {
             Source::Bytes(weights) => self.lines(weights, per_block, &mut packed, |w, _| w as u8)?,
             Source::Words(weights) => self.lines(weights, per_block, &mut packed, |w, part| limbs(w)[part] as u8)?,
         }
-        Ok(Squares { matrix, parts, groups, weights: packed })
+        Ok(MatrixWeights { matrix, split, groups, weights: packed })
     }
 
     /// So many squares of each block of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.

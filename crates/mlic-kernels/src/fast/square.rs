@@ -1,13 +1,13 @@
 //! Bands of a layer by a matrix unit: accumulators of 32 positions x 32 outputs, in memory, from which vectors go on as from a tile in registers.
 //!
-//! Products of words are put together from those of bytes ([`Parts`]). Parts may wrap: the whole sum fits (`mlic_model::proof`).
+//! Products of words are put together from those of bytes ([`Split`]). Parts may wrap: the whole sum fits (`mlic_model::proof`).
 
 use std::ops::Range;
 
 use mlic_core::memory::OutOfMemory;
 
 use super::layer::{Positions, reserve_all};
-use super::pack::{Parts, Squares, Term, Weights};
+use super::pack::{MatrixWeights, Split, Term, Weights};
 use super::tile::Tile;
 use crate::arch::{Activations, Beside, Block, SIDE, Simd, Tiles};
 
@@ -101,7 +101,7 @@ impl<T: Terms> Sums<'_, T> {
 /// How many terms a layer has, and what squares hold of them. Of a single term, as most layers have, the compiler knows both.
 pub(super) trait Terms: Copy {
     /// How it is multiplied, if that is always the same.
-    const PARTS: Option<Parts> = None;
+    const SPLIT: Option<Split> = None;
 
     /// One, unless there are several.
     #[inline(always)]
@@ -119,15 +119,15 @@ pub(super) trait Terms: Copy {
     fn load<S: Simd>(self, s: S, term: usize, squares: &[Square], slot: usize, output: usize) -> S::I32;
 }
 
-/// One term, of [`Parts::Sums`].
+/// One term, of [`Split::Sums`].
 #[derive(Clone, Copy)]
 pub(super) struct OneOfSums;
 
-/// One term, of [`Parts::Bytes`].
+/// One term, of [`Split::Bytes`].
 #[derive(Clone, Copy)]
 pub(super) struct OneOfBytes;
 
-/// One term, of [`Parts::Limbs`].
+/// One term, of [`Split::Limbs`].
 #[derive(Clone, Copy)]
 pub(super) struct OneOfLimbs;
 
@@ -136,7 +136,7 @@ pub(super) struct OneOfLimbs;
 pub(super) struct Several<'a>(pub(super) &'a [Place]);
 
 impl Terms for OneOfSums {
-    const PARTS: Option<Parts> = Some(Parts::Sums);
+    const SPLIT: Option<Split> = Some(Split::Sums);
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
@@ -145,7 +145,7 @@ impl Terms for OneOfSums {
 }
 
 impl Terms for OneOfBytes {
-    const PARTS: Option<Parts> = Some(Parts::Bytes);
+    const SPLIT: Option<Split> = Some(Split::Bytes);
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
@@ -157,7 +157,7 @@ impl Terms for OneOfBytes {
 }
 
 impl Terms for OneOfLimbs {
-    const PARTS: Option<Parts> = Some(Parts::Limbs);
+    const SPLIT: Option<Split> = Some(Split::Limbs);
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, _: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
@@ -181,14 +181,14 @@ impl Terms for Several<'_> {
 
     #[inline(always)]
     fn load<S: Simd>(self, s: S, term: usize, squares: &[Square], slot: usize, output: usize) -> S::I32 {
-        let Place { parts, first } = self.0[term];
+        let Place { split, first } = self.0[term];
         let squares = &squares[first..];
-        match parts {
+        match split {
             // Vectors alone make nothing else.
             _ if !S::HAS_MATRIX => OneOfSums.load(s, 0, squares, slot, output),
-            Parts::Sums => OneOfSums.load(s, 0, squares, slot, output),
-            Parts::Bytes => OneOfBytes.load(s, 0, squares, slot, output),
-            Parts::Limbs => OneOfLimbs.load(s, 0, squares, slot, output),
+            Split::Sums => OneOfSums.load(s, 0, squares, slot, output),
+            Split::Bytes => OneOfBytes.load(s, 0, squares, slot, output),
+            Split::Limbs => OneOfLimbs.load(s, 0, squares, slot, output),
         }
     }
 }
@@ -199,7 +199,7 @@ const HALF: usize = SIDE / 2;
 /// Where the sums of a term for a chunk and 32 outputs are.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    parts: Parts,
+    split: Split,
     /// The first of its squares.
     first: usize,
 }
@@ -210,13 +210,13 @@ impl Place {
         places.clear();
         let mut first = 0;
         for term in terms {
-            let (count, parts) = match &term.weights {
-                Weights::Squares(squares) => (squares.parts.count(), squares.parts),
+            let (count, split) = match &term.weights {
+                Weights::Matrix(packed) => (packed.split.count(), packed.split),
                 // One for each of two rows.
-                Weights::Winograd(_) => (2, Parts::Sums),
-                _ => (1, Parts::Sums),
+                Weights::Winograd(_) => (2, Split::Sums),
+                _ => (1, Split::Sums),
             };
-            places.push(Self { parts, first });
+            places.push(Self { split, first });
             first += count;
         }
         first
@@ -235,7 +235,7 @@ pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S
 
 /// A term of a layer, as a matrix unit reads it.
 pub(super) struct Operands<'a> {
-    pub(super) squares: &'a Squares,
+    pub(super) packed: &'a MatrixWeights,
     pub(super) planes: [&'a [u8]; 3],
     /// Bytes of a position, and of a row of positions.
     pub(super) position_len: usize,
@@ -246,8 +246,8 @@ pub(super) struct Operands<'a> {
 
 impl Operands<'_> {
     /// Pieces of work of [`Self::multiply`].
-    pub(super) fn steps(squares: &Squares, size: usize) -> usize {
-        squares.parts.count() * size * squares.groups
+    pub(super) fn steps(packed: &MatrixWeights, size: usize) -> usize {
+        packed.split.count() * size * packed.groups
     }
 
     /// The squares of a chunk for block number `block` of the outputs. Those of positions and outputs that are not wanted mean nothing. After
@@ -262,22 +262,22 @@ impl Operands<'_> {
         to: &mut [Square],
         other: &mut impl Beside,
     ) {
-        let Self { squares, position_len, .. } = *self;
+        let Self { packed, position_len, .. } = *self;
         let (start, second) = (chunk.first * position_len, (chunk.first + SIDE / 2 * step) * position_len);
-        match T::PARTS.unwrap_or(squares.parts) {
-            Parts::Sums => {
+        match T::SPLIT.unwrap_or(packed.split) {
+            Split::Sums => {
                 let block = self.block(step, [(0, start), (0, second)], block);
                 tiles.multiply(Activations::Bytes, block, &mut to[0], other);
             }
-            Parts::Bytes => {
+            Split::Bytes => {
                 for (start, to) in [start, second].into_iter().zip(to) {
                     let block = self.block(step, [(0, start), (1, start)], block);
                     tiles.multiply(Activations::Words, block, to, other);
                 }
             }
-            Parts::Limbs => {
-                for (part, to) in to.iter_mut().enumerate().take(Parts::Limbs.count()) {
-                    let block = self.block(step, [(part, start), (part, second)], Parts::Limbs.count() * block + part);
+            Split::Limbs => {
+                for (part, to) in to.iter_mut().enumerate().take(Split::Limbs.count()) {
+                    let block = self.block(step, [(part, start), (part, second)], Split::Limbs.count() * block + part);
                     tiles.multiply(Activations::Bytes, block, to, other);
                 }
             }
@@ -287,16 +287,16 @@ impl Operands<'_> {
     /// Operands that begin at these bytes of these planes, and the weights of this number.
     #[inline(always)]
     fn block(&self, step: usize, operands: [(usize, usize); 2], number: usize) -> Block<'_> {
-        let Self { squares, planes, position_len, row_len, size } = *self;
+        let Self { packed, planes, position_len, row_len, size } = *self;
         let [(a, first), (b, second)] = operands;
-        let len = squares.square_len(size);
+        let len = packed.square_len(size);
         Block {
             activations: [&planes[a][first..], &planes[b][second..]],
             stride: step * position_len,
             row_len,
             rows: size,
-            groups: squares.groups,
-            weights: &squares.weights[number * len..][..len],
+            groups: packed.groups,
+            weights: &packed.weights[number * len..][..len],
         }
     }
 }

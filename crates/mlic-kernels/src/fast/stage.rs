@@ -6,7 +6,7 @@ use std::ops::Range;
 use mlic_core::memory::OutOfMemory;
 
 use super::aligned::Aligned;
-use super::pack::{Parts, Term, Weights, halves, limbs};
+use super::pack::{Split, Term, Weights, halves, limbs};
 use crate::arch::{SIDE, Simd};
 use crate::map::Rows;
 
@@ -47,7 +47,7 @@ impl Buffer {
         let planes = |planes: &mut [Aligned<u8>], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
         match &term.weights {
             Weights::Pairs(_) if size == 1 && term.padded == term.channels => Ok(()),
-            Weights::Squares(squares) => planes(&mut self.planes[..squares.parts.count()], len + room(term)),
+            Weights::Matrix(packed) => planes(&mut self.planes[..packed.split.count()], len + room(term)),
             Weights::Halves { .. } => planes(&mut self.planes[..2], len),
             Weights::Limbs(_) => planes(&mut self.planes, len),
             Weights::Quads { .. } => planes(&mut self.planes[..1], len),
@@ -70,7 +70,7 @@ pub(super) fn stage<'a, S: Simd>(
     let row_len = (input.width + size - 1) * term.padded;
     let position_len = term.padded;
     let rows_len = (rows.len() + size - 1) * row_len;
-    let part = Part { input, term, size, rows: rows.clone() };
+    let staging = Staging { input, term, size, rows: rows.clone() };
     let [upper, lower, both] = &mut buffer.planes;
     let data = match term.weights {
         Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
@@ -78,29 +78,29 @@ pub(super) fn stage<'a, S: Simd>(
             let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
             return Staged { data: Data::Wide(data), row_len, position_len };
         }
-        Weights::Squares(ref squares) => {
+        Weights::Matrix(ref packed) => {
             let len = rows_len + room(term);
-            match squares.parts {
-                Parts::Sums => part.fill(upper.of_len(len), Lower),
-                Parts::Bytes => {
-                    part.fill(upper.of_len(len), Upper);
-                    part.fill(lower.of_len(len), Lower);
+            match packed.split {
+                Split::Sums => staging.fill(upper.of_len(len), Lower),
+                Split::Bytes => {
+                    staging.fill(upper.of_len(len), Upper);
+                    staging.fill(lower.of_len(len), Lower);
                 }
-                Parts::Limbs => part.fill_limbs([upper, lower, both], len),
+                Split::Limbs => staging.fill_limbs([upper, lower, both], len),
             }
             Data::Planes([upper, lower, both])
         }
         Weights::Limbs(_) => {
-            part.fill_limbs([upper, lower, both], rows_len);
+            staging.fill_limbs([upper, lower, both], rows_len);
             Data::Planes([upper, lower, both])
         }
         Weights::Halves { .. } => {
-            part.fill(upper.of_len(rows_len), UpperHalf);
-            part.fill(lower.of_len(rows_len), Lower);
+            staging.fill(upper.of_len(rows_len), UpperHalf);
+            staging.fill(lower.of_len(rows_len), Lower);
             Data::Planes([upper, lower, &[]])
         }
         Weights::Quads { .. } => {
-            part.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
+            staging.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
             Data::Bytes(upper)
         }
         _ => {
@@ -108,7 +108,7 @@ pub(super) fn stage<'a, S: Simd>(
             // Tiles at the end of odd rows and columns read a row and a position more.
             let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
             let len = rows_len + more;
-            part.fill(wide.of_len(len), Whole);
+            staging.fill(wide.of_len(len), Whole);
             Data::Wide(wide)
         }
     };
@@ -202,14 +202,14 @@ fn convert<F: Form>(form: F, to: &mut [F::Out], from: &[i16]) {
 }
 
 /// What is staged: the rows of the input around some rows of the output.
-struct Part<'a> {
+struct Staging<'a> {
     input: Rows<'a>,
     term: &'a Term,
     size: usize,
     rows: Range<usize>,
 }
 
-impl Part<'_> {
+impl Staging<'_> {
     /// Writes so many of each of the [`limbs`].
     #[inline(always)]
     fn fill_limbs(&self, [upper, lower, both]: [&mut Aligned<u8>; 3], len: usize) {
