@@ -105,3 +105,26 @@ proptest! {
         }
     }
 }
+
+/// Identity terms have no weights in a package. With weights of one in their place these two would take gigabytes.
+#[test]
+fn identity_terms_under_a_shuffle_stay_without_weights() {
+    let mut m = Maker { rng: &mut Rng(8), fill: Fill::Random, nodes: Vec::new(), channels: vec![1] };
+    let wide = m.layer(&[(0, false)], 1, 4096, Epilogue::Linear, false);
+    let mut at = m.layer(&[(wide, true), (wide, true)], 5, 4096, Epilogue::Linear, true);
+    at = m.layer(&[(at, true)], 3, 1024, Epilogue::Gelu, true);
+    at = m.layer(&[(at, true)], 1, 256, Epilogue::Linear, true);
+    m.layer(&[(at, false)], 1, 12, Epilogue::Pixel, true);
+    let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
+    let own = Synthesis::new(1, quantizer, m.nodes).unwrap();
+    let latent = Map { height: 1, width: 2, channels: 1, data: vec![20_000, -30_000] };
+    let (f, tables) = (functions(), fast::Tables::new(&functions()));
+    let whole = reference::synthesis_nodes(&f, &own, &latent).unwrap();
+    for isa in isas() {
+        let packed = fast::Synthesis::new(isa, &own).unwrap();
+        for (node, expected) in whole[..whole.len() - 1].iter().enumerate() {
+            assert_same(isa, &packed.node(&tables, &latent, node).unwrap().unwrap(), expected);
+        }
+        assert_same(isa, &packed.run(&tables, &latent).unwrap(), &reference::synthesis(&f, &own, &latent).unwrap());
+    }
+}

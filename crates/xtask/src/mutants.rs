@@ -203,8 +203,8 @@ pub const MUTANTS: [Mutant; 20] = [
         backends: INTEGER,
         data: Data::EdgeCases,
         file: "crates/mlic-kernels/src/fast/synthesis.rs",
-        from: "let changed = if has_identity { Some(without_identity(layer)?) } else { None };",
-        to: "let changed: Option<synthesis::Layer> = None;",
+        from: "if layer.shuffle { packed.with_shuffled_inputs() } else { packed }",
+        to: "packed",
     },
     Mutant {
         name: "strip",

@@ -140,6 +140,7 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
         let Self { layer, constants, inputs, at, rows, epilogue, scratch, out } = self;
         if layer.only_adds(at) {
             if let [a, b] = inputs {
+                debug_assert!(inputs.iter().all(|input| input.channels == layer.outputs), "whole inputs");
                 let part = |input: &Rows<'a>| &input.data[(rows.start - input.first) * input.width * layer.outputs..];
                 constants.sums(s, epilogue, [part(a), part(b)], layer.outputs, out);
             }

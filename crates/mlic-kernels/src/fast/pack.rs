@@ -69,6 +69,8 @@ pub(super) enum Weights {
     Depthwise(Aligned<i32>),
     /// The input itself.
     Identity,
+    /// The same in the order row offset, column offset, channel of a pixel shuffle by two.
+    Shuffled,
     /// For a matrix unit.
     Matrix(MatrixWeights),
     /// Pairs for [`super::winograd`], where all positions are wanted.
@@ -141,6 +143,16 @@ impl Layer {
     /// [`OutOfMemory`].
     pub fn for_all_positions(isa: Isa, spec: &LayerSpec, weights: &[Source<'_>], maxima: &[i32]) -> Result<Self, OutOfMemory> {
         run(isa, Pack { isa, spec, weights, maxima, is_whole: true })
+    }
+
+    /// Its inputs that are added as they are in the order of a pixel shuffle by two, as the outputs of `weights` are.
+    pub(super) fn with_shuffled_inputs(mut self) -> Self {
+        for term in &mut self.terms {
+            if matches!(term.weights, Weights::Identity) {
+                term.weights = Weights::Shuffled;
+            }
+        }
+        self
     }
 
     /// Whether all its terms are [`Weights::Winograd`]: then none is of another kind.

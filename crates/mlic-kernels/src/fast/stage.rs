@@ -234,13 +234,22 @@ impl Staging<'_> {
             let (line, after) = line.split_at_mut(input.width * term.padded);
             before.fill(zero);
             after.fill(zero);
-            if term.padded == input.channels && term.padded == term.channels {
+            let is_shuffled = matches!(term.weights, Weights::Shuffled);
+            if term.padded == input.channels && term.padded == term.channels && !is_shuffled {
                 convert(form, line, input.row(row));
                 continue;
             }
             for (to, from) in line.chunks_exact_mut(term.padded).zip(input.row(row).chunks_exact(input.channels)) {
                 let (to, padding) = to.split_at_mut(term.channels);
-                convert(form, to, &from[term.first..term.first + term.channels]);
+                let from = &from[term.first..term.first + term.channels];
+                if is_shuffled {
+                    let quarters = to.chunks_exact_mut((from.len() / 4).max(1));
+                    for (phase, to) in quarters.enumerate() {
+                        to.iter_mut().zip(from.iter().skip(phase).step_by(4)).for_each(|(to, v)| *to = form.of(*v));
+                    }
+                } else {
+                    convert(form, to, from);
+                }
                 padding.fill(zero);
             }
         }

@@ -138,6 +138,7 @@ impl PackedNode {
         let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
         let pack = if stride == 1 { Layer::for_all_positions } else { Layer::new };
         let packed = pack(isa, &layer.spec, &weights, &maxima)?;
+        let packed = if layer.shuffle { packed.with_shuffled_inputs() } else { packed };
         let own = PackedLayer {
             constants: Constants::new(&packed, &layer.level, positions(stride))?,
             layer: packed,
@@ -210,12 +211,8 @@ const fn positions(stride: usize) -> Positions {
     if stride == 1 { Positions::All } else { Positions::Second }
 }
 
-/// The layer with its outputs in the order row offset, column offset, channel. The channels of an identity term stay in theirs, so that it
-/// becomes a term with weights.
+/// The layer with its outputs in the order row offset, column offset, channel.
 fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
-    let has_identity = layer.spec.terms.iter().any(|term| term.identity);
-    let changed = if has_identity { Some(without_identity(layer)?) } else { None };
-    let layer = changed.as_ref().unwrap_or(layer);
     let outputs = layer.spec.outputs;
     let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
     fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
@@ -235,25 +232,6 @@ fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
         *multipliers = reordered(&order, multipliers)?;
     }
     Ok(synthesis::Layer { spec: layer.spec.clone(), max: layer.max, level, weights, shuffle: true })
-}
-
-/// The layer with weights of one, at the middle of the kernel, for each identity term.
-fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
-    let (mut spec, mut all) = (layer.spec.clone(), Vec::new());
-    let (outputs, size) = (spec.outputs, spec.kernel.size());
-    for (term, weights) in spec.terms.iter_mut().zip(&layer.weights) {
-        all.push(match weights {
-            _ if std::mem::take(&mut term.identity) => {
-                let per_output = size * size * outputs;
-                let mut ones = memory::zeros(outputs * per_output)?;
-                (0..outputs).for_each(|output| ones[output * per_output + size * size / 2 * outputs + output] = 1);
-                OwnedWeights::Bytes(ones)
-            }
-            OwnedWeights::Bytes(weights) => OwnedWeights::Bytes(memory::copy(weights)?),
-            OwnedWeights::Words(weights) => OwnedWeights::Words(memory::copy(weights)?),
-        });
-    }
-    Ok(synthesis::Layer { spec, max: layer.max, level: layer.level.clone(), weights: all, shuffle: layer.shuffle })
 }
 
 /// The rows of a node that are at hand.

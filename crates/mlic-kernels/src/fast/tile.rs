@@ -84,7 +84,7 @@ pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
                 }
             }
         }
-        (Weights::Identity, Data::Wide(data)) => {
+        (Weights::Identity | Weights::Shuffled, Data::Wide(data)) => {
             let at = size / 2 * (staged.row_len + staged.position_len) + first_output;
             for (tile, start) in tile.iter_mut().zip(starts) {
                 for v in 0..V {
