@@ -1,6 +1,6 @@
 //! The CPU backend: entropy networks on the integer kernels, float transforms on an executor that is plugged in.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
@@ -157,14 +157,21 @@ pub fn run_float(
     let reason = || format!("{} is a float transform, and this backend has no executor for it", transform.stage());
     let float = float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })?;
     let run = || float.run(transform, input, threads);
-    if threads > 1 && rayon::current_thread_index().is_some() { apart(run) } else { run() }
+    if threads > 1 { apart(run) } else { run() }
 }
 
-/// Runs work on a thread of no pool, and waits for it.
+/// Runs work on a thread of no rayon pool, which is another one where the caller is on one of a pool, and waits for it.
 ///
-/// A thread of a rayon pool that waits for another pool runs other jobs of its own meanwhile: of a caller who decodes many pictures, a second picture
+/// A thread of a pool that waits for another pool runs other jobs of its own meanwhile: of a caller who decodes many pictures, a second picture
 /// within the first, a third within that, and so on.
-fn apart<R: Send>(work: impl FnOnce() -> Result<R, BackendError> + Send) -> Result<R, BackendError> {
+///
+/// # Errors
+/// Those of the work, and [`BackendError::NotAvailable`] when no thread can be started.
+pub fn apart<R: Send, E: From<BackendError> + Send>(work: impl FnOnce() -> Result<R, E> + Send) -> Result<R, E> {
+    // Where there are no threads the caller's is the one of rayon's global pool.
+    if rayon::current_thread_index().is_none() || !can_start_threads() {
+        return work();
+    }
     let unavailable = |e: std::io::Error| BackendError::NotAvailable { backend: "cpu", reason: e.to_string() };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("mlic-caller".into()).spawn_scoped(scope, work).map_err(unavailable)?;
@@ -196,12 +203,11 @@ impl Pool {
         pool.build().map(Self::Threads).map_err(std::io::Error::other)
     }
 
-    /// Runs work on the threads, [`apart`] from any other pool that the caller may be in. On the calling thread, parallel loops fall back on rayon's
+    /// Runs work on the threads, [`apart`] from any other pool that the caller may be in: a caller who uses them often is better apart from the start. On the calling thread, parallel loops fall back on rayon's
     /// global pool, which is that thread where none can be started.
     fn install<R: Send>(&self, work: impl FnOnce() -> Result<R, BackendError> + Send) -> Result<R, BackendError> {
         let Self::Threads(pool) = self else { return work() };
-        let is_foreign = rayon::current_thread_index().is_some() && pool.current_thread_index().is_none();
-        if is_foreign { apart(|| pool.install(work)) } else { pool.install(work) }
+        if pool.current_thread_index().is_some() { work() } else { apart(|| pool.install(work)) }
     }
 
     /// Work that is not waited for; the calling thread alone leaves it to whoever needs its result.
@@ -214,8 +220,11 @@ impl Pool {
 
 /// Whether this platform has threads at all. That one more cannot be started is an error, not a reason to do without.
 fn can_start_threads() -> bool {
-    let started = std::thread::Builder::new().spawn(|| ());
-    !started.is_err_and(|e| e.kind() == std::io::ErrorKind::Unsupported)
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let started = std::thread::Builder::new().spawn(|| ());
+        !started.is_err_and(|e| e.kind() == std::io::ErrorKind::Unsupported)
+    })
 }
 
 /// Runs the integer networks on the backend's own threads.
@@ -339,7 +348,7 @@ mod tests {
         let job = || {
             most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
             pool.install(rest).unwrap();
-            apart(rest).unwrap();
+            apart::<_, BackendError>(rest).unwrap();
             running.fetch_sub(1, Relaxed);
         };
         callers.scope(|scope| (0..16).for_each(|_| scope.spawn(|_| job())));
@@ -350,7 +359,8 @@ mod tests {
     #[cfg(not(target_family = "wasm"))]
     #[should_panic(expected = "as it is")]
     fn a_panic_of_work_apart_is_the_callers() {
-        let _ = apart(|| -> Result<(), BackendError> { panic!("as it is") });
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let _ = pool.install(|| apart(|| -> Result<(), BackendError> { panic!("as it is") }));
     }
 
     #[test]

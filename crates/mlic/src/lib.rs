@@ -20,6 +20,7 @@
 //! # }
 //! ```
 //!
+//! [`CodecOptions`] have what a codec can be told; [`Codec::watched`] is for progress, and for calls that may be cancelled.
 //! [`image::read_image`] and [`image::write_image`] are for files; `examples/in_memory.rs` goes from one to the other.
 //!
 //! | feature | default | |

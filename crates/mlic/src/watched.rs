@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use mlic_backend::cpu::apart;
 use mlic_backend::digest::PassDigest;
 use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
 use mlic_core::container::{Header, Stream, SymbolChecksum};
@@ -95,10 +96,10 @@ impl<'a> Watched<'a> {
         Self { codec, progress }
     }
 
-    /// Time runs from now on.
-    fn start(&self) -> Stopwatch<'a> {
+    /// Makes a call, whose time runs from now on, on a thread that has nothing else to do while it waits for those of the codec.
+    fn call<T: Send>(&self, call: impl FnOnce(Stopwatch<'a>) -> Result<T, Error> + Send) -> Result<T, Error> {
         let watch = Watch { progress: self.progress, deadline: self.codec.options().limits.deadline() };
-        Stopwatch { backend: self.codec.backend(), watch, stages: Vec::new() }
+        apart(|| call(Stopwatch { backend: self.codec.backend(), watch, stages: Vec::new() }))
     }
 
     /// [`Codec::encode`].
@@ -118,10 +119,11 @@ impl<'a> Watched<'a> {
     }
 
     fn encode_with(&self, image: &Image, quality: Quality, is_traced: bool) -> Result<Encoded, Error> {
-        let watch = self.start();
-        let size = self.codec.check_picture(image)?;
-        let quality = quality.index(self.codec.model().quality_steps());
-        encoder::encode(self.codec, image, quality, size, is_traced, watch)
+        self.call(|watch| {
+            let size = self.codec.check_picture(image)?;
+            let quality = quality.index(self.codec.model().quality_steps());
+            encoder::encode(self.codec, image, quality, size, is_traced, watch)
+        })
     }
 
     /// [`Codec::decode`].
@@ -129,16 +131,17 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn decode(&self, stream: &[u8]) -> Result<Decoded, Error> {
-        let mut watch = self.start();
-        let Walked { header, session, truncation, parsed, .. } =
-            self.codec.walk_stream(stream, Goal::Picture, &mut watch, None)?;
-        watch.check(Place::Picture)?;
-        let mut image = self.codec.picture(&header, session, &mut watch)?;
-        let (metadata, note) = metadata_of(&parsed, self.codec.options().metadata)?;
-        image.metadata = metadata;
-        image.notes.extend(note);
-        let report = Report { bits: Vec::new(), stages: watch.stages };
-        Ok(Decoded { image, truncation, report })
+        self.call(|mut watch| {
+            let walked = self.codec.walk_stream(stream, Goal::Picture, &mut watch, None)?;
+            let Walked { header, session, truncation, parsed, .. } = walked;
+            watch.check(Place::Picture)?;
+            let mut image = self.codec.picture(&header, session, &mut watch)?;
+            let (metadata, note) = metadata_of(&parsed, self.codec.options().metadata)?;
+            image.metadata = metadata;
+            image.notes.extend(note);
+            let report = Report { bits: Vec::new(), stages: watch.stages };
+            Ok(Decoded { image, truncation, report })
+        })
     }
 
     /// [`Codec::decode_latents`].
@@ -146,7 +149,7 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
-        self.codec.walk_stream(stream, Goal::Latents, &mut self.start(), None)?.latents()
+        self.call(|mut watch| self.codec.walk_stream(stream, Goal::Latents, &mut watch, None)?.latents())
     }
 
     /// [`Codec::trace`].
@@ -154,12 +157,15 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
-        let mut passes = Vec::new();
-        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            Ok(passes.push(PassDigest::new(pass, parameters, symbols)))
-        };
-        let latents = self.codec.walk_stream(stream, Goal::Latents, &mut self.start(), Some(&mut observe))?.latents()?;
-        Ok((Trace::new(&latents.z_symbols, passes, &latents.y_hat), latents))
+        self.call(|mut watch| {
+            let mut passes = Vec::new();
+            let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
+                passes.push(PassDigest::new(pass, parameters, symbols));
+                Ok(())
+            };
+            let latents = self.codec.walk_stream(stream, Goal::Latents, &mut watch, Some(&mut observe))?.latents()?;
+            Ok((Trace::new(&latents.z_symbols, passes, &latents.y_hat), latents))
+        })
     }
 
     /// [`Codec::synthesize`].
@@ -167,16 +173,15 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
-        let (codec, mut watch) = (self.codec, self.start());
-        let limits = &codec.options().limits;
-        let (header, y_hat, is_exact) = (&latents.header, &latents.y_hat, codec.is_exact());
+        let (codec, header, y_hat) = (self.codec, &latents.header, &latents.y_hat);
+        let (limits, is_exact) = (&codec.options().limits, codec.is_exact());
         codec.check_model(header.model_id)?;
         codec.check_quality(header.quality)?;
         let size = limits.size(header.width, header.height)?;
         limits.check_memory(budget::of_synthesis(codec.backend(), size, is_exact)?)?;
         let stage = if is_exact { Stage::ExactSynthesis } else { Stage::Synthesis };
         pixels::check_latents(y_hat, stage, size.y, codec.model().config().latent)?;
-        codec.picture_of(header, y_hat, is_exact, &mut watch)
+        self.call(|mut watch| codec.picture_of(header, y_hat, is_exact, &mut watch))
     }
 }
 

@@ -1,7 +1,10 @@
 //! A codec that is called from the threads of a rayon pool.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mlic::{BackendChoice, Codec, CodecOptions, Model, Quality};
@@ -23,8 +26,15 @@ fn a_thread_holds_one_picture() {
     let pictures: Vec<_> = callers.install(|| {
         let one = |_| {
             most.fetch_max(held.fetch_add(1, Relaxed) + 1, Relaxed);
-            let image = codec.decode(&stream).unwrap().image;
-            codec.encode(&image, Quality::LOWEST).unwrap();
+            let threads = Mutex::new(HashSet::new());
+            let progress = |_| {
+                assert_eq!(rayon::current_thread_index(), None);
+                threads.lock().unwrap().insert(std::thread::current().id());
+                ControlFlow::Continue(())
+            };
+            let image = codec.watched(&progress).decode(&stream).unwrap().image;
+            codec.watched(&progress).encode(&image, Quality::LOWEST).unwrap();
+            assert_eq!(threads.into_inner().unwrap().len(), 2, "one thread of no pool for each call");
             held.fetch_sub(1, Relaxed);
             image
         };
