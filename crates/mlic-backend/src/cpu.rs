@@ -78,11 +78,11 @@ impl CpuBackend {
     ) -> Result<Self, BackendError> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let pool = pool(name(kernels, float.as_deref()), threads)?;
-        let packed = Arc::new(pool.install(|| Ok(PackedModel::new(&model, kernels)?))?);
+        let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         if threads > 1 {
             // The passes of an image come first, and leave threads idle now and then.
             let (model, packed) = (Arc::clone(&model), Arc::clone(&packed));
-            pool.spawn(move || drop(packed.synthesis(&model)));
+            pool.spawn(move || drop(packed.prepare_synthesis(&model)));
         }
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }

@@ -40,15 +40,51 @@ impl Kernels {
     }
 }
 
-/// The layers of a model in the form that the kernels read: made once when a model comes to a device, used for every image.
+/// A model in the form that the kernels read: made once when it comes to a device, used for every image.
 #[derive(Debug)]
-pub struct PackedModel {
-    kernels: Kernels,
-    /// None for the definition, which reads the package.
+pub struct PackedModel(Executor);
+
+/// What runs the operators.
+#[derive(Debug)]
+enum Executor {
+    /// The definition, which reads the package.
+    Reference,
+    Fast(Box<FastModel>),
+}
+
+/// A model for the fast kernels.
+#[derive(Debug)]
+struct FastModel {
+    isa: Isa,
+    /// Of the entropy networks: all of them, by their ids.
     layers: Vec<fast::Layer>,
-    /// None for the definition, and before it is wanted.
+    /// None before it is wanted, and of a model without.
     synthesis: Mutex<Option<Arc<fast::Synthesis>>>,
     tables: fast::Tables,
+}
+
+impl FastModel {
+    fn new(model: &Model, isa: Isa) -> Result<Self, BackendError> {
+        let layers = (0..model.layout().layers.len()).into_par_iter().map(|i| pack(model, LayerId(i), isa));
+        let layers = layers.collect::<Result<_, _>>()?;
+        Ok(Self { isa, layers, synthesis: Mutex::new(None), tables: fast::Tables::new(&model.parameters().functions) })
+    }
+
+    fn layer(&self, id: LayerId) -> Result<&fast::Layer, BackendError> {
+        self.layers.get(id.0).ok_or_else(|| no_layer(id))
+    }
+
+    /// Packs the weights of the synthesis if nobody has, and waits for who does.
+    fn synthesis(&self, own: &Synthesis) -> Result<Arc<fast::Synthesis>, OutOfMemory> {
+        // Nothing is changed before it is whole: a thread that panicked has left none. Nothing in here is parallel: who waits is no help.
+        let mut made = self.synthesis.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*made {
+            return Ok(Arc::clone(made));
+        }
+        let packed = Arc::new(fast::Synthesis::new(self.isa, own)?);
+        *made = Some(Arc::clone(&packed));
+        Ok(packed)
+    }
 }
 
 impl PackedModel {
@@ -56,42 +92,23 @@ impl PackedModel {
     /// they are wanted.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
-    pub fn new(model: &Model, kernels: Kernels) -> Result<Self, OutOfMemory> {
-        let layers = match kernels {
-            Kernels::Reference => Vec::new(),
-            Kernels::Fast(isa) => {
-                let count = model.layout().layers.len();
-                let layers = (0..count).into_par_iter().filter_map(|i| pack(model, LayerId(i), isa));
-                layers.collect::<Result<_, _>>()?
-            }
-        };
-        let tables = fast::Tables::new(&model.parameters().functions);
-        Ok(Self { kernels, layers, synthesis: Mutex::new(None), tables })
+    /// [`BackendError::OutOfMemory`].
+    pub fn new(model: &Model, kernels: Kernels) -> Result<Self, BackendError> {
+        Ok(Self(match kernels {
+            Kernels::Reference => Executor::Reference,
+            Kernels::Fast(isa) => Executor::Fast(Box::new(FastModel::new(model, isa)?)),
+        }))
     }
 
-    /// The integer synthesis of `model`; packs its weights if nobody has, and waits for who does. None for the definition, and for a model without.
+    /// Packs the weights of the integer synthesis of `model` if nobody has and these kernels want them packed.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn synthesis(&self, model: &Model) -> Result<Option<Arc<fast::Synthesis>>, OutOfMemory> {
-        let (Kernels::Fast(isa), Some(own)) = (self.kernels, model.exact_synthesis()) else { return Ok(None) };
-        // Nothing is changed before it is whole: a thread that panicked has left none. Nothing in here is parallel: who waits is no help.
-        let mut made = self.synthesis.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.is_none() {
-            *made = Some(Arc::new(fast::Synthesis::new(isa, own)?));
+    pub fn prepare_synthesis(&self, model: &Model) -> Result<(), OutOfMemory> {
+        match (&self.0, model.exact_synthesis()) {
+            (Executor::Fast(packed), Some(own)) => packed.synthesis(own).map(drop),
+            _ => Ok(()),
         }
-        Ok(made.clone())
-    }
-
-    /// Which implementation it is for.
-    #[must_use]
-    pub const fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn layer(&self, id: LayerId) -> Option<&fast::Layer> {
-        self.layers.get(id.0)
     }
 
     /// The integer synthesis of `model`, which is the one that was packed.
@@ -100,9 +117,9 @@ impl PackedModel {
     /// [`BackendError::NotExact`], [`BackendError::Shape`], [`BackendError::OutOfMemory`].
     pub fn synthesize(&self, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
         let (own, latent) = synthesis_input(model, quality, y_hat)?;
-        Ok(match self.synthesis(model)? {
-            None => reference::synthesis(&model.parameters().functions, own, &latent)?,
-            Some(packed) => packed.run(&self.tables, &latent)?,
+        Ok(match &self.0 {
+            Executor::Reference => reference::synthesis(&model.parameters().functions, own, &latent)?,
+            Executor::Fast(packed) => packed.synthesis(own)?.run(&packed.tables, &latent)?,
         })
     }
 
@@ -119,9 +136,9 @@ impl PackedModel {
         node: usize,
     ) -> Result<Option<Map<i16>>, BackendError> {
         let (own, latent) = synthesis_input(model, quality, y_hat)?;
-        Ok(match self.synthesis(model)? {
-            None => reference::synthesis_nodes(&model.parameters().functions, own, &latent)?.into_iter().nth(node),
-            Some(packed) => packed.node(&self.tables, &latent, node)?,
+        Ok(match &self.0 {
+            Executor::Reference => reference::synthesis_nodes(&model.parameters().functions, own, &latent)?.into_iter().nth(node),
+            Executor::Fast(packed) => packed.synthesis(own)?.node(&packed.tables, &latent, node)?,
         })
     }
 }
@@ -137,13 +154,17 @@ fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Resul
 }
 
 /// Weights do not depend on the level of activation scales: any will do.
-fn pack(model: &Model, id: LayerId, isa: Isa) -> Option<Result<fast::Layer, OutOfMemory>> {
-    let view = model.layer(id, 0)?;
+fn pack(model: &Model, id: LayerId, isa: Isa) -> Result<fast::Layer, BackendError> {
+    let view = model.layer(id, 0).ok_or_else(|| no_layer(id))?;
     let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
     let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
     // The last layer of a residual is wanted at a half (SPEC 5.3), all others of 3x3 at all positions.
     let pack = if view.spec.epilogue == Epilogue::HalfTanh { fast::Layer::new } else { fast::Layer::for_all_positions };
-    Some(pack(isa, view.spec, &view.weights, &maxima))
+    Ok(pack(isa, view.spec, &view.weights, &maxima)?)
+}
+
+fn no_layer(id: LayerId) -> BackendError {
+    BackendError::Operator { name: format!("layer {}", id.0) }
 }
 
 /// Integer operators of one model at one level of activation scales.
@@ -161,21 +182,12 @@ impl<'m> IntegerOps<'m> {
         Self { model, packed, level: model.config().scale_level(quality) }
     }
 
-    /// The layer as packed; none for the definition.
-    fn packed(&self, id: LayerId) -> Option<&fast::Layer> {
-        self.packed.layer(id)
-    }
-
     fn view(&self, id: LayerId) -> Result<LayerView<'m>, BackendError> {
-        self.model.layer(id, self.level).ok_or_else(|| BackendError::Operator { name: format!("layer {}", id.0) })
+        self.model.layer(id, self.level).ok_or_else(|| no_layer(id))
     }
 
     fn functions(&self) -> &'m Functions {
         &self.model.parameters().functions
-    }
-
-    fn tables(&self) -> &fast::Tables {
-        &self.packed.tables
     }
 
     /// Parameters of one operator at this level.
@@ -191,33 +203,33 @@ impl Ops for IntegerOps<'_> {
     fn quantize(&mut self, id: QuantizerId, latent: &Map<i32>) -> Result<Map<i16>, BackendError> {
         let parameters = self.find("quantizer", id.0, self.model.parameters().quantizers.get(id.0))?;
         let requant = *self.find("quantizer", id.0, parameters.levels.get(self.level))?;
-        Ok(match self.packed.kernels {
-            Kernels::Reference => reference::quantize(latent, requant, parameters.max)?,
-            Kernels::Fast(isa) => fast::quantize(isa, latent, requant, parameters.max)?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::quantize(latent, requant, parameters.max)?,
+            Executor::Fast(packed) => fast::quantize(packed.isa, latent, requant, parameters.max)?,
         })
     }
 
     fn layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.packed(id) {
-            None => reference::layer(&view, self.functions(), inputs)?,
-            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::All)?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::layer(&view, self.functions(), inputs)?,
+            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::All)?,
         })
     }
 
     fn layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i16>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.packed(id) {
-            None => reference::layer(&view, self.functions(), inputs)?.pack(parity)?,
-            Some(layer) => fast::layer(layer, &view, self.tables(), inputs, Positions::Half(parity))?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::layer(&view, self.functions(), inputs)?.pack(parity)?,
+            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::Half(parity))?,
         })
     }
 
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Map<i16>]) -> Result<(Map<i32>, Map<i32>), BackendError> {
         let view = self.view(id)?;
-        let both = match self.packed(id) {
-            None => reference::latent_layer(&view, inputs)?,
-            Some(layer) => fast::latent_layer(layer, &view, inputs)?,
+        let both = match &self.packed.0 {
+            Executor::Reference => reference::latent_layer(&view, inputs)?,
+            Executor::Fast(packed) => fast::latent_layer(packed.layer(id)?, &view, inputs)?,
         };
         let half = both.channels / 2;
         Ok((both.select(0, half)?, both.select(half, half)?))
@@ -225,9 +237,11 @@ impl Ops for IntegerOps<'_> {
 
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Map<i16>], parity: Parity) -> Result<Map<i32>, BackendError> {
         let view = self.view(id)?;
-        Ok(match self.packed(id) {
-            None => reference::residual_layer(&view, self.functions(), inputs)?.pack(parity)?,
-            Some(layer) => fast::residual_layer(layer, &view, self.tables(), inputs, Positions::Half(parity))?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::residual_layer(&view, self.functions(), inputs)?.pack(parity)?,
+            Executor::Fast(packed) => {
+                fast::residual_layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::Half(parity))?
+            }
         })
     }
 
@@ -238,9 +252,9 @@ impl Ops for IntegerOps<'_> {
     fn norm(&mut self, id: NormId, map: &Map<i16>) -> Result<Map<i16>, BackendError> {
         let norm = self.model.parameters().norms.get(id.0).and_then(|n| n.epsilon.get(self.level));
         let epsilon = *self.find("norm", id.0, norm)?;
-        Ok(match self.packed.kernels {
-            Kernels::Reference => reference::layer_norm(map, epsilon)?,
-            Kernels::Fast(isa) => fast::layer_norm(isa, map, epsilon)?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::layer_norm(map, epsilon)?,
+            Executor::Fast(packed) => fast::layer_norm(packed.isa, map, epsilon)?,
         })
     }
 
@@ -248,9 +262,9 @@ impl Ops for IntegerOps<'_> {
         let spec = self.find("linear attention", id.0, self.model.layout().linear_attentions.get(id.0))?;
         let parameters = self.find("linear attention", id.0, self.model.parameters().linear_attentions.get(id.0))?;
         let level = *self.find("linear attention", id.0, parameters.levels.get(self.level))?;
-        Ok(match self.packed.kernels {
-            Kernels::Reference => reference::linear_attention(self.functions(), level, parameters.max, spec.heads, qkv)?,
-            Kernels::Fast(isa) => fast::linear_attention(isa, self.tables(), level, parameters.max, spec.heads, qkv)?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::linear_attention(self.functions(), level, parameters.max, spec.heads, qkv)?,
+            Executor::Fast(packed) => fast::linear_attention(packed.isa, &packed.tables, level, parameters.max, spec.heads, qkv)?,
         })
     }
 
@@ -261,9 +275,9 @@ impl Ops for IntegerOps<'_> {
         let config = self.model.config();
         let max = self.view(slice.local.qkv[2])?.max;
         let shape = LocalAttentionShape { requant, bias: &parameters.bias, window: config.window, heads: config.heads, max };
-        Ok(match self.packed.kernels {
-            Kernels::Reference => reference::local_attention(self.functions(), &shape, qkv)?,
-            Kernels::Fast(isa) => fast::local_attention(isa, self.tables(), &shape, qkv)?,
+        Ok(match &self.packed.0 {
+            Executor::Reference => reference::local_attention(self.functions(), &shape, qkv)?,
+            Executor::Fast(packed) => fast::local_attention(packed.isa, &packed.tables, &shape, qkv)?,
         })
     }
 
@@ -302,7 +316,6 @@ impl Ops for IntegerOps<'_> {
 /// The entropy model of one image on this CPU.
 pub struct IntegerSession<'m> {
     model: &'m Model,
-    kernels: Kernels,
     size: LatentSize,
     entropy: EntropyModel<'m, IntegerOps<'m>>,
 }
@@ -323,9 +336,8 @@ impl<'m> IntegerSession<'m> {
         let need = height * width * model.config().hyper;
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
-        let kernels = packed.kernels();
         let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, packed, quality), &z)?;
-        Ok(Self { model, kernels, size, entropy })
+        Ok(Self { model, size, entropy })
     }
 }
 
@@ -334,9 +346,9 @@ impl EntropySession for IntegerSession<'_> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let scales = &gaussian.scale.data;
-        let scale_indices = match self.kernels {
-            Kernels::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
-            Kernels::Fast(isa) => fast::scale_indices(isa, thresholds, scales)?,
+        let scale_indices = match &self.entropy.ops().packed.0 {
+            Executor::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
+            Executor::Fast(packed) => fast::scale_indices(packed.isa, thresholds, scales)?,
         };
         Ok(PassParameters { means: memory::copy(&gaussian.mean.data)?, scale_indices })
     }

@@ -62,7 +62,7 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     let g_a_h_a = [Windows::of_analysis(&own_g_a), Windows::of_analysis(&own_h_a)];
     let packed = PackedModel::new(model, kernels).unwrap();
     // Its weights are the model's, not a picture's: they are there before.
-    packed.synthesis(model).unwrap();
+    packed.prepare_synthesis(model).unwrap();
     for (width, height) in sizes {
         let size = LatentSize::of_image(*width, *height).unwrap();
         let samples = vec![0; 3 * *width as usize * *height as usize];
