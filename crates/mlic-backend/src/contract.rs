@@ -370,9 +370,10 @@ fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Cont
         let got = backend.exact_synthesis(0, &y_hat(&mut random, [1, 1], Fill::Zero));
         return refused("exact pixels without an integer synthesis", "not exact", is_not_exact, got);
     }
-    let mut short = y_hat(&mut random, [2, 2], Fill::Zero);
+    let whole = y_hat(&mut random, [2, 2], Fill::Zero);
+    let mut short = whole.clone();
     short.data.pop();
-    let wider = Map { channels: channels + 1, ..short.clone() };
+    let wider = Map { channels: channels + 1, ..whole };
     for wrong in [short, wider] {
         refused("y_hat of a wrong shape", "shape", is_shape, backend.exact_synthesis(0, &wrong))?;
     }

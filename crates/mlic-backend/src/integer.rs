@@ -146,11 +146,19 @@ impl PackedModel {
 /// The integer synthesis of a model, and what it begins with.
 fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
     let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
-    let Map { height, width, ref data, .. } = *y_hat;
-    let (got, need) = (data.len(), height * width * model.config().latent);
-    let latent = Map::from_vec(height, width, model.config().latent, model.synthesis_latent(data, quality)?);
-    let latent = latent.ok_or(BackendError::Shape { stage: Stage::ExactSynthesis, got, need })?;
-    Ok((own, latent))
+    check_y_hat(model, y_hat)?;
+    Ok((own, Map { data: model.synthesis_latent(&y_hat.data, quality)?, ..*y_hat }))
+}
+
+/// Whether a picture can be made of `y_hat`: it has the channels of the model, and all of their elements.
+///
+/// # Errors
+/// [`BackendError::Shape`].
+pub fn check_y_hat(model: &Model, y_hat: &Map<i32>) -> Result<(), BackendError> {
+    let latent = model.config().latent;
+    let (got, need) = (y_hat.data.len(), y_hat.height * y_hat.width * latent);
+    let is_whole = got == need && y_hat.channels == latent;
+    if is_whole { Ok(()) } else { Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need }) }
 }
 
 /// Weights do not depend on the level of activation scales: any will do.

@@ -6,6 +6,7 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
 use mlic_backend::cpu::{FloatTransforms, run_float, transform_bytes};
+use mlic_backend::integer::check_y_hat;
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
@@ -208,10 +209,8 @@ impl Backend for CudaBackend {
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {
-        let (got, need) = (y_hat.data.len(), y_hat.height * y_hat.width * self.model.config().latent);
-        let is_whole = got == need && y_hat.channels == self.model.config().latent;
-        if self.packed.synthesis.is_some() && !is_whole {
-            return Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need });
+        if self.packed.synthesis.is_some() {
+            check_y_hat(&self.model, y_hat)?;
         }
         self.pixels(&self.device, Latent::of(y_hat, &self.model.gain(Gain::InverseY, quality)))
     }
