@@ -4,8 +4,8 @@
 use mlic_model::analysis::{Analysis, Input, Node};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::package::{self, SectionKind};
-use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{Gdn, Layer, OwnedWeights};
+use mlic_model::parameters::{LayerLevel, Requant};
+use mlic_model::synthesis::{Gdn, Layer, OwnedWeights, Quantizer};
 use mlic_model::{Model, ModelError};
 
 use crate::contract::Random;
@@ -21,7 +21,7 @@ const MAX: i32 = 2000;
 /// [`ModelError`] when the model's shape leaves no room for such weights.
 pub fn with_integer_analysis(model: &Model) -> Result<Vec<u8>, ModelError> {
     let (latent, hyper) = (model.config().latent, model.config().hyper);
-    let quantizer = QuantizerParameters { max: MAX, levels: vec![Requant { multiplier: 1 << 10, shift: 15 }] };
+    let quantizer = Quantizer { max: MAX, requant: Requant { multiplier: 1 << 10, shift: 15 } };
     let made = [g_a(latent)?, Analysis::new(Input::Latent(quantizer), latent, hyper, h_a(latent, hyper))?];
     let [g_a, h_a] = made.map(|own| own.write());
     with_sections(model, &[(SectionKind::Analysis, g_a), (SectionKind::HyperAnalysis, h_a)])
@@ -108,8 +108,7 @@ impl Maker {
             bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 28))).collect(),
             output: Requant { multiplier: 1 << 20, shift: 25 },
         };
-        let parameters = LayerParameters { max: MAX, levels: vec![level] };
-        self.add(Node::Layer { layer: Layer { spec, parameters, weights, shuffle: false }, stride }, outputs)
+        self.add(Node::Layer { layer: Layer { spec, max: MAX, level, weights, shuffle: false }, stride }, outputs)
     }
 
     fn gdn(&mut self, input: usize) -> usize {

@@ -13,8 +13,8 @@ use mlic_backend::Planes;
 use mlic_model::analysis::{self, Analysis, Input};
 use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
-use mlic_model::parameters::{LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeights, Synthesis};
+use mlic_model::parameters::Requant;
+use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeights, Quantizer, Synthesis};
 use mlic_tract::Transform;
 
 use crate::error::BuildError;
@@ -102,9 +102,9 @@ pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth,
 }
 
 /// The quantizer of node 0, and the node.
-fn latent_input(name: &str, observed: &Observed, max: i32) -> Result<(QuantizerParameters, Made), BuildError> {
+fn latent_input(name: &str, observed: &Observed, max: i32) -> Result<(Quantizer, Made), BuildError> {
     let step = observed.step(NodeId(0), max);
-    let quantizer = QuantizerParameters { max, levels: vec![requant(name, LATENT_UNIT / step)?] };
+    let quantizer = Quantizer { max, requant: requant(name, LATENT_UNIT / step)? };
     Ok((quantizer, Made { at: NodeIndex(0), step, max }))
 }
 
@@ -282,8 +282,7 @@ impl<'a> Converter<'a> {
         };
         spec.epilogue = epilogue;
         let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
-        let parameters = LayerParameters { max, levels: vec![level] };
-        let node = Node::Layer { layer: Layer { spec, parameters, weights, shuffle: after.shuffle }, stride };
+        let node = Node::Layer { layer: Layer { spec, max, level, weights, shuffle: after.shuffle }, stride };
         self.add(after.last, node, step, max);
         Ok(())
     }

@@ -153,17 +153,15 @@ fn shuffled(layer: &Layer) -> Layer {
         OwnedWeights::Bytes(w) => OwnedWeights::Bytes(reordered(&order, w)),
         OwnedWeights::Words(w) => OwnedWeights::Words(reordered(&order, w)),
     });
-    let mut parameters = layer.parameters.clone();
-    for level in &mut parameters.levels {
-        level.bias = reordered(&order, &level.bias);
-        level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
-    }
-    Layer { spec: layer.spec.clone(), parameters, weights: weights.collect(), shuffle: true }
+    let mut level = layer.level.clone();
+    level.bias = reordered(&order, &level.bias);
+    level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
+    Layer { spec: layer.spec.clone(), max: layer.max, level, weights: weights.collect(), shuffle: true }
 }
 
 fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) {
     let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
-    packer.layer(&layer.view().into_iter().collect::<Vec<_>>(), maxima, tables, layer.shuffle);
+    packer.layer(&[layer.view()], maxima, tables, layer.shuffle);
 }
 
 /// Gammas times squares, whose high halves count 2^15.
@@ -236,7 +234,7 @@ impl PackedSynthesis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, DriverError> {
         let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<u8>())?;
-        let requant = own.quantizer().levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 }).into();
+        let requant = own.quantizer().requant.into();
         Ok(Self { requant, nodes })
     }
 
@@ -267,7 +265,7 @@ impl PackedAnalysis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, DriverError> {
         let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<i32>())?;
-        Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.level().into()), nodes })
+        Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.requant.into()), nodes })
     }
 
     /// `mlic_kernels::reference::analysis`, of a picture with its sides padded to `size` rows and columns of y, and the gains of its channels: adds

@@ -6,8 +6,7 @@ use mlic_kernels::{Map, reference};
 use mlic_model::Model;
 use mlic_model::analysis::Analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
-use mlic_model::parameters::QuantizerParameters;
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer, Synthesis};
 
 use crate::generate;
 use crate::source::Source;
@@ -17,7 +16,7 @@ pub(crate) fn synthesis(source: &mut Source<'_>, latent: usize) -> Option<Synthe
     if source.below(8) == 7 {
         return None;
     }
-    let quantizer = QuantizerParameters { max: generate::max(source), levels: vec![generate::requant(source)] };
+    let quantizer = Quantizer { max: generate::max(source), requant: generate::requant(source) };
     let first = Shape { node: 0, channels: latent, max: quantizer.max };
     let mut maker = Maker { source, nodes: Vec::new(), at_size: vec![first] };
     // Four times twice the size; the last layer gives samples.
@@ -77,10 +76,8 @@ impl Maker<'_, '_> {
         });
         let (terms, kernel) = (terms.collect(), Kernel::Dense { size });
         let spec = LayerSpec { name: format!("exact_g_s.{}", self.nodes.len() + 1), terms, kernel, outputs, epilogue };
-        let mut parameters = generate::layer(self.source, &spec, 1);
-        if epilogue == Epilogue::Pixel {
-            parameters.max = 255;
-        }
+        let (own_max, level) = (generate::max(self.source), generate::layer_level(self.source, &spec));
+        let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
         // As large as an accumulator takes; seldom larger.
         let fits = if self.source.below(16) == 0 { i64::MAX } else { i64::from(i32::MAX) / largest };
@@ -94,8 +91,8 @@ impl Maker<'_, '_> {
             }
         });
         let weights = weights.collect();
-        let (channels, max) = (if shuffle { outputs / 4 } else { outputs }, parameters.max);
-        self.add(Node::Layer(Layer { spec, parameters, weights, shuffle }), channels, max)
+        let channels = if shuffle { outputs / 4 } else { outputs };
+        self.add(Node::Layer(Layer { spec, max, level, weights, shuffle }), channels, max)
     }
 
     fn normalization(&mut self) -> Shape {

@@ -72,18 +72,19 @@ fn i32s(source: &mut Source<'_>, count: usize, low: i32, high: i32) -> Vec<i32> 
     source.integers(count, low.into(), high.into()).into_iter().map(|v| v as i32).collect()
 }
 
-pub(crate) fn layer(source: &mut Source<'_>, spec: &LayerSpec, levels: usize) -> LayerParameters {
-    let level = |source: &mut Source<'_>| {
-        let most = source.one_of(&[1 << 14, 1 << 20, i32::MAX]);
-        let bias = 1 << source.one_of(&[10, 30, 50, 61]);
-        LayerLevel {
-            shift: source.one_of(&[20, 0, 1, 8, 14, 32, 48, 62]),
-            multipliers: spec.terms.iter().map(|_| i32s(source, spec.outputs, 0, most)).collect(),
-            bias: source.integers(spec.outputs, -bias, bias),
-            output: requant(source),
-        }
-    };
-    LayerParameters { max: max(source), levels: (0..levels).map(|_| level(source)).collect() }
+pub(crate) fn layer_level(source: &mut Source<'_>, spec: &LayerSpec) -> LayerLevel {
+    let most = source.one_of(&[1 << 14, 1 << 20, i32::MAX]);
+    let bias = 1 << source.one_of(&[10, 30, 50, 61]);
+    LayerLevel {
+        shift: source.one_of(&[20, 0, 1, 8, 14, 32, 48, 62]),
+        multipliers: spec.terms.iter().map(|_| i32s(source, spec.outputs, 0, most)).collect(),
+        bias: source.integers(spec.outputs, -bias, bias),
+        output: requant(source),
+    }
+}
+
+fn layer(source: &mut Source<'_>, spec: &LayerSpec, levels: usize) -> LayerParameters {
+    LayerParameters { max: max(source), levels: (0..levels).map(|_| layer_level(source, spec)).collect() }
 }
 
 fn parameters(source: &mut Source<'_>, config: &Config, layout: &Layout) -> Parameters {

@@ -4,8 +4,8 @@
 use mlic_backend::contract::Random;
 use mlic_model::graph::{self, Graph, GraphError, Op};
 use mlic_model::layout::{Epilogue, Source, TermSpec};
-use mlic_model::parameters::{QuantizerParameters, Requant};
-use mlic_model::synthesis::{Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::parameters::Requant;
+use mlic_model::synthesis::{Layer, Node, OwnedWeights, Quantizer, Synthesis};
 
 use crate::exact::synthesis;
 
@@ -84,7 +84,7 @@ fn factor(requant: Requant) -> f64 {
 
 /// SPEC 5.7 without rounding and saturation, of a latent in real numbers; samples are 0 to 1. None where a value is too large.
 fn defined(own: &Synthesis, latent: &Planes) -> Option<Planes> {
-    let mut made = vec![latent.each(|y| y * 4096.0 * factor(own.quantizer().levels[0]))];
+    let mut made = vec![latent.each(|y| y * 4096.0 * factor(own.quantizer().requant))];
     for node in own.nodes() {
         let next = match node {
             Node::Layer(layer) => defined_layer(layer, &made),
@@ -105,7 +105,7 @@ fn defined(own: &Synthesis, latent: &Planes) -> Option<Planes> {
 }
 
 fn defined_layer(layer: &Layer, made: &[Planes]) -> Planes {
-    let view = layer.view().unwrap();
+    let view = layer.view();
     let (spec, level, k) = (view.spec, view.level, view.spec.kernel.size());
     let read = |term: usize| match spec.terms[term].source {
         Source::Node(at) => &made[at.0],
@@ -195,7 +195,7 @@ fn compare(own: &Synthesis) -> bool {
 
 /// The same nodes with multipliers and shifts with which every one has values of some hundreds, as a trained one has.
 fn tamed(own: &Synthesis, random: &mut Random) -> Synthesis {
-    let quantizer = QuantizerParameters { max: own.quantizer().max, levels: vec![Requant { multiplier: 3000, shift: 18 }] };
+    let quantizer = Quantizer { max: own.quantizer().max, requant: Requant { multiplier: 3000, shift: 18 } };
     let mut sizes = vec![100.0];
     let mut nodes = own.nodes().to_vec();
     for node in &mut nodes {
@@ -228,7 +228,7 @@ fn tame_layer(layer: &mut Layer, sizes: &[f64], random: &mut Random) -> f64 {
     let shift = (typical * 4096.0 / wanted).max(1.0).log2() as u32;
     // Sums of identity terms alone, with all multipliers alike, are plain sums in real numbers.
     let is_uniform = random.below(2) == 0;
-    let level = &mut layer.parameters.levels[0];
+    let level = &mut layer.level;
     for (term, multipliers) in layer.spec.terms.iter().zip(&mut level.multipliers) {
         let alike = 2048 + random.below(4096) as i32;
         let own = |_| if term.identity && is_uniform { alike } else { 2048 + random.below(4096) as i32 };

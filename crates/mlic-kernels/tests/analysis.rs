@@ -8,8 +8,8 @@ use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, Picture, reference};
 use mlic_model::analysis::{Analysis, Input, Node};
 use mlic_model::layout::{Epilogue, NodeIndex};
-use mlic_model::parameters::{QuantizerParameters, Requant};
-use mlic_model::synthesis::Gdn;
+use mlic_model::parameters::Requant;
+use mlic_model::synthesis::{Gdn, Quantizer};
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -72,7 +72,7 @@ fn h_a(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Analysis
     let identity = m.layer(&[(first, true), (first, false)], 3, widths[0], Epilogue::Gelu, 2);
     let inner = m.layer(&[(identity, false)], 3, widths[1], Epilogue::Gelu, 1);
     m.layer(&[(inner, false)], 5, widths[2], Epilogue::Latent, 2);
-    let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+    let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     Analysis::new(Input::Latent(quantizer), latent, widths[2], m.nodes).unwrap()
 }
 

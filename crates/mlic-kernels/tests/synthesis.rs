@@ -7,8 +7,8 @@ use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, reference};
 use mlic_model::layout::{Epilogue, NodeIndex};
-use mlic_model::parameters::{QuantizerParameters, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, Synthesis};
+use mlic_model::parameters::Requant;
+use mlic_model::synthesis::{Gdn, Layer, Node, Quantizer, Synthesis};
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -67,7 +67,7 @@ fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Sy
     // An identity term keeps the order of its channels under a pixel shuffle.
     let own = m.layer(&[(at, false)], 1, 12, Epilogue::Linear, false);
     m.layer(&[(own, true), (at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
-    let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+    let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
 

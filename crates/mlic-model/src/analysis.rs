@@ -6,9 +6,8 @@
 
 use crate::error::ModelError;
 use crate::layout::{Epilogue, NodeIndex};
-use crate::parameters::{QuantizerParameters, Requant};
 use crate::proof;
-use crate::synthesis::{self, Form, Gdn, LAYER, Layer, NodeShape, VERSION, refuse};
+use crate::synthesis::{self, Form, Gdn, LAYER, Layer, NodeShape, Quantizer, VERSION, refuse};
 use crate::wire::{Reader, Writer};
 
 /// First bytes of a section.
@@ -27,8 +26,8 @@ pub const RECIPROCAL: i32 = i32::MAX;
 pub enum Input {
     /// Samples of red, green and blue: of `g_a`.
     Samples,
-    /// y after its gain, quantized with one level: of `h_a`.
-    Latent(QuantizerParameters),
+    /// y after its gain, quantized: of `h_a`.
+    Latent(Quantizer),
 }
 
 /// A node that computes something.
@@ -73,7 +72,7 @@ impl Analysis {
         let first = match &input {
             Input::Samples => NodeShape { channels, scale: SAMPLES_SCALE, max: 255 },
             Input::Latent(quantizer) => {
-                check_quantizer(quantizer)?;
+                quantizer.check("quantizer of an integer analysis")?;
                 NodeShape { channels, scale: LATENT_SCALE, max: quantizer.max }
             }
         };
@@ -103,7 +102,7 @@ impl Analysis {
         synthesis::read_start(&mut r, MAGIC)?;
         let input = match samples {
             true => Input::Samples,
-            false => Input::Latent(QuantizerParameters { max: r.i32()?, levels: vec![Requant::read(&mut r)?] }),
+            false => Input::Latent(Quantizer::read(&mut r)?),
         };
         let count = synthesis::read_node_count(&mut r)?;
         let mut known = vec![channels];
@@ -123,8 +122,7 @@ impl Analysis {
         let mut w = Writer(MAGIC.to_vec());
         w.u32s([VERSION]);
         if let Input::Latent(quantizer) = &self.input {
-            w.i32s([quantizer.max]);
-            quantizer.levels.iter().for_each(|level| level.write(&mut w));
+            quantizer.write(&mut w);
         }
         w.u32s([self.nodes.len() as u32]);
         for node in &self.nodes {
@@ -138,8 +136,8 @@ impl Analysis {
 
     /// The quantizer of y; none of `g_a`.
     #[must_use]
-    pub const fn quantizer(&self) -> Option<&QuantizerParameters> {
-        match &self.input {
+    pub const fn quantizer(&self) -> Option<Quantizer> {
+        match self.input {
             Input::Samples => None,
             Input::Latent(quantizer) => Some(quantizer),
         }
@@ -166,13 +164,6 @@ impl Analysis {
         };
         self.nodes.iter().map(count).sum()
     }
-}
-
-fn check_quantizer(quantizer: &QuantizerParameters) -> Result<(), ModelError> {
-    proof::check_max("quantizer of an integer analysis", 0, quantizer.max)?;
-    let [level] = quantizer.levels.as_slice() else { return Err(refuse(0, "the quantizer must have one level")) };
-    let worst = i128::from(mlic_core::fixed::LATENT_MAX);
-    proof::requantized("quantizer of an integer analysis", "requantization", worst, *level).map(|_| ())
 }
 
 /// A node, and its channels.
@@ -205,7 +196,7 @@ fn layer_shape(shapes: &[NodeShape], layer: &Layer, stride: usize, last: bool) -
         Epilogue::Latent if last => {}
         _ => return Err(refuse(here, "the last node, and no other, is in latent fixed point")),
     }
-    Ok(NodeShape { channels: layer.spec.outputs, scale: scale / stride, max: layer.parameters.max })
+    Ok(NodeShape { channels: layer.spec.outputs, scale: scale / stride, max: layer.max })
 }
 
 fn gdn_shape(shapes: &[NodeShape], gdn: &Gdn) -> Result<NodeShape, ModelError> {

@@ -4,7 +4,7 @@ use mlic_core::fixed::round_shift;
 
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::layout::{Epilogue, Layout};
+use crate::layout::{Epilogue, LayerSpec, Layout};
 use crate::wire::{Reader, Writer};
 
 /// Entries of the GELU and tanh tables: arguments 0 to 8 in steps of 1/64.
@@ -63,14 +63,6 @@ pub struct QuantizerParameters {
     pub max: i32,
     /// One for each level.
     pub levels: Vec<Requant>,
-}
-
-impl QuantizerParameters {
-    /// The one level of an integer synthesis or analysis.
-    #[must_use]
-    pub fn level(&self) -> Requant {
-        self.levels.first().copied().unwrap_or(Requant { multiplier: 0, shift: 0 })
-    }
 }
 
 /// A layer normalization.
@@ -178,7 +170,7 @@ pub struct Parameters {
 /// Length of the weights section: every weight of every layer, in layout order.
 #[must_use]
 pub fn weights_len(layout: &Layout) -> usize {
-    layout.layers.iter().map(crate::layout::LayerSpec::macs_per_position).sum()
+    layout.layers.iter().map(LayerSpec::macs_per_position).sum()
 }
 
 impl Requant {
@@ -215,30 +207,23 @@ pub(crate) fn many<T>(count: usize, mut read: impl FnMut(usize) -> Result<T, Mod
     (0..count).map(&mut read).collect()
 }
 
-impl LayerParameters {
-    pub(crate) fn read(r: &mut Reader<'_>, spec: &crate::layout::LayerSpec, levels: usize) -> Result<Self, ModelError> {
-        let max = r.i32()?;
-        let levels = many(levels, |_| {
-            let shift = u32::from(r.u8()?);
-            let output = if spec.epilogue == Epilogue::Gelu { Requant::read(r)? } else { Requant { multiplier: 0, shift: 0 } };
-            let multipliers = many(spec.terms.len(), |_| r.i32s(spec.outputs))?;
-            Ok(LayerLevel { shift, multipliers, bias: r.i64s(spec.outputs)?, output })
-        })?;
-        Ok(Self { max, levels })
+impl LayerLevel {
+    pub(crate) fn read(r: &mut Reader<'_>, spec: &LayerSpec) -> Result<Self, ModelError> {
+        let shift = u32::from(r.u8()?);
+        let output = if spec.epilogue == Epilogue::Gelu { Requant::read(r)? } else { Requant { multiplier: 0, shift: 0 } };
+        let multipliers = many(spec.terms.len(), |_| r.i32s(spec.outputs))?;
+        Ok(Self { shift, multipliers, bias: r.i64s(spec.outputs)?, output })
     }
 
     pub(crate) fn write(&self, w: &mut Writer, epilogue: Epilogue) {
-        w.i32s([self.max]);
-        for level in &self.levels {
-            w.u8s([level.shift as u8]);
-            if epilogue == Epilogue::Gelu {
-                level.output.write(w);
-            }
-            for m in &level.multipliers {
-                w.i32s(m.iter().copied());
-            }
-            w.i64s(level.bias.iter().copied());
+        w.u8s([self.shift as u8]);
+        if epilogue == Epilogue::Gelu {
+            self.output.write(w);
         }
+        for m in &self.multipliers {
+            w.i32s(m.iter().copied());
+        }
+        w.i64s(self.bias.iter().copied());
     }
 }
 
@@ -250,7 +235,8 @@ impl Parameters {
     pub(crate) fn read(bytes: &[u8], config: &Config, layout: &Layout) -> Result<Self, ModelError> {
         let r = &mut Reader::new("parameters", bytes);
         let levels = config.scale_levels;
-        let layers = layout.layers.iter().map(|spec| LayerParameters::read(r, spec, levels)).collect::<Result<_, _>>()?;
+        let mut layer = |spec| Ok(LayerParameters { max: r.i32()?, levels: many(levels, |_| LayerLevel::read(r, spec))? });
+        let layers = layout.layers.iter().map(&mut layer).collect::<Result<_, ModelError>>()?;
         let quantizers =
             many(1 + config.slices, |_| Ok(QuantizerParameters { max: r.i32()?, levels: Requant::read_levels(r, levels)? }))?;
         let norms = many(layout.norms.len(), |_| Ok(NormParameters { epsilon: r.i64s(levels)? }))?;
@@ -304,7 +290,8 @@ impl Parameters {
     pub(crate) fn write(&self, layout: &Layout) -> Vec<u8> {
         let w = &mut Writer::default();
         for (layer, spec) in self.layers.iter().zip(&layout.layers) {
-            layer.write(w, spec.epilogue);
+            w.i32s([layer.max]);
+            layer.levels.iter().for_each(|level| level.write(w, spec.epilogue));
         }
         for q in &self.quantizers {
             w.i32s([q.max]);

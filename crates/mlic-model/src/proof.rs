@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, Layout, Source, TermSpec};
 use crate::model::Weights;
-use crate::parameters::{LayerLevel, LayerParameters, Parameters, Requant};
+use crate::parameters::{LayerLevel, Parameters, Requant};
 
 /// Largest magnitude of an activation.
 pub const MAX_ACTIVATION: i32 = i16::MAX as i32;
@@ -109,7 +109,7 @@ fn split<'w>(weights: &mut &'w [i8], len: usize) -> Result<&'w [i8], ModelError>
 /// One layer, whose terms read activations of at most `inputs` with these weights (none missing).
 pub(crate) fn layer<'w>(
     spec: &LayerSpec,
-    layer: &LayerParameters,
+    levels: &[LayerLevel],
     inputs: &[i32],
     weights: impl IntoIterator<Item = Weights<'w>>,
 ) -> Result<(), ModelError> {
@@ -120,7 +120,7 @@ pub(crate) fn layer<'w>(
         claim.at_most(worst.iter().copied().max().unwrap_or(0).into(), i32::MAX.into())?;
         accumulators.push(worst);
     }
-    layer.levels.iter().try_for_each(|level| layer_level(spec, level, &accumulators))
+    levels.iter().try_for_each(|level| layer_level(spec, level, &accumulators))
 }
 
 fn layer_level(spec: &LayerSpec, level: &LayerLevel, accumulators: &[Vec<i64>]) -> Result<(), ModelError> {
@@ -167,7 +167,7 @@ pub fn prove(config: &Config, layout: &Layout, parameters: &Parameters, mut weig
         let own = (0..spec.terms.len()).map(|term| split(&mut weights, spec.weights_per_output(term) * spec.outputs));
         let own = own.collect::<Result<Vec<_>, _>>()?.into_iter().map(Weights::Bytes);
         let inputs: Vec<i32> = spec.terms.iter().map(|t| max_of(t.source)).collect();
-        layer(spec, params, &inputs, own)?;
+        layer(spec, &params.levels, &inputs, own)?;
     }
     for (i, q) in parameters.quantizers.iter().enumerate() {
         check_max("quantizer", i, q.max)?;

@@ -61,20 +61,18 @@ fn sum_unit(layer: &Layer) -> Option<f64> {
 /// The unit of a node, where it is not free.
 fn given(node: &synthesis::Node) -> Option<f64> {
     let synthesis::Node::Layer(layer) = node else { return None };
-    let output = layer.parameters.levels.first().map(|level| factor(level.output));
-    sum_unit(layer).zip(output).map(|(unit, output)| if layer.spec.epilogue == Epilogue::Gelu { unit * output } else { unit })
+    let is_gelu = layer.spec.epilogue == Epilogue::Gelu;
+    sum_unit(layer).map(|unit| if is_gelu { unit * factor(layer.level.output) } else { unit })
 }
 
 /// Identity terms with one multiplier for all channels: what they read, and that multiplier, shifted.
 fn uniform_terms(layer: &Layer) -> impl Iterator<Item = (NodeIndex, f64)> + '_ {
-    layer.parameters.levels.iter().flat_map(|level| {
-        let terms = layer.spec.terms.iter().zip(&level.multipliers).filter(|(term, _)| term.identity);
-        terms.filter_map(|(term, multipliers)| {
-            let (low, high) = (multipliers.iter().min().copied()?, multipliers.iter().max().copied()?);
-            let is_uniform = low > 0 && f64::from(high - low) <= TOLERANCE * f64::from(high);
-            let Source::Node(at) = term.source else { return None };
-            is_uniform.then(|| (at, factor(Requant { multiplier: high, shift: level.shift })))
-        })
+    let terms = layer.spec.terms.iter().zip(&layer.level.multipliers).filter(|(term, _)| term.identity);
+    terms.filter_map(|(term, multipliers)| {
+        let (low, high) = (multipliers.iter().min().copied()?, multipliers.iter().max().copied()?);
+        let is_uniform = low > 0 && f64::from(high - low) <= TOLERANCE * f64::from(high);
+        let Source::Node(at) = term.source else { return None };
+        is_uniform.then(|| (at, factor(Requant { multiplier: high, shift: layer.level.shift })))
     })
 }
 
@@ -87,7 +85,7 @@ struct Relation {
 
 /// The unit of each node.
 fn units(synthesis: &Synthesis) -> Vec<f64> {
-    let latent = synthesis.quantizer().levels.first().map_or(0.0, |level| f64::from(LATENT_ONE) * factor(*level));
+    let latent = f64::from(LATENT_ONE) * factor(synthesis.quantizer().requant);
     let mut units = Units(std::iter::once(Some(latent)).chain(synthesis.nodes().iter().map(given)).collect());
     let mut relations = Vec::new();
     for (to, node) in (1..).map(NodeIndex).zip(synthesis.nodes()) {
@@ -157,9 +155,7 @@ impl Maker {
 
     /// A convolution for all terms that read one node, identity terms as they are or as a multiplication per channel, their sum, what follows it.
     fn layer(&mut self, here: NodeIndex, layer: &Layer) -> Result<NodeId, GraphError> {
-        let levels = layer.parameters.levels.len() as u64;
-        let one_level = GraphError::Mismatch { node: here.0 as u32, what: "levels", got: levels, expected: 1 };
-        let view = layer.view().ok_or(one_level)?;
+        let view = layer.view();
         let unit = sum_unit(layer).unwrap_or_else(|| self.unit(here));
         let scale = 1.0 / (power_of_two(view.level.shift) * unit);
         let bias: Vec<f32> = view.level.bias.iter().map(|bias| (*bias as f64 * scale) as f32).collect();

@@ -12,7 +12,7 @@ use mlic_core::memory;
 use crate::error::ModelError;
 use crate::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
 use crate::model::{LayerView, Weights, contains};
-use crate::parameters::{LayerParameters, QuantizerParameters, Requant, many};
+use crate::parameters::{LayerLevel, Requant, many};
 use crate::proof;
 use crate::wire::{Reader, Writer};
 
@@ -73,8 +73,10 @@ impl OwnedWeights {
 pub struct Layer {
     /// Shape and inputs; every source is a [`Source::Node`].
     pub spec: LayerSpec,
-    /// One level.
-    pub parameters: LayerParameters,
+    /// Largest magnitude of the output.
+    pub max: i32,
+    /// Multipliers and bias.
+    pub level: LayerLevel,
     /// Per term.
     pub weights: Vec<OwnedWeights>,
     /// Pixel shuffle by two after the epilogue.
@@ -105,11 +107,37 @@ impl Layer {
         self.spec.weight_count() + self.spec.outputs as u64
     }
 
-    /// What an executor needs; none for a layer without a level.
+    /// What an executor needs.
     #[must_use]
-    pub fn view(&self) -> Option<LayerView<'_>> {
+    pub fn view(&self) -> LayerView<'_> {
         let weights = self.weights.iter().map(OwnedWeights::view).collect();
-        Some(LayerView { spec: &self.spec, max: self.parameters.max, level: self.parameters.levels.first()?, weights })
+        LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
+    }
+}
+
+/// Latent fixed point to the activations of node 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantizer {
+    /// Largest magnitude of the activations.
+    pub max: i32,
+    /// The change of scale.
+    pub requant: Requant,
+}
+
+impl Quantizer {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, ModelError> {
+        Ok(Self { max: r.i32()?, requant: Requant::read(r)? })
+    }
+
+    pub(crate) fn write(self, w: &mut Writer) {
+        w.i32s([self.max]);
+        self.requant.write(w);
+    }
+
+    pub(crate) fn check(self, what: &'static str) -> Result<(), ModelError> {
+        proof::check_max(what, 0, self.max)?;
+        let worst = i128::from(mlic_core::fixed::LATENT_MAX);
+        proof::requantized(what, "requantization", worst, self.requant).map(|_| ())
     }
 }
 
@@ -190,7 +218,7 @@ pub struct NodeShape {
 /// The integer synthesis of a model, verified as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synthesis {
-    quantizer: QuantizerParameters,
+    quantizer: Quantizer,
     nodes: Vec<Node>,
     shapes: Vec<NodeShape>,
 }
@@ -200,16 +228,12 @@ pub(crate) fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
 }
 
 impl Synthesis {
-    /// Verifies these nodes (the first is number 1) for y with so many channels. `quantizer` has one level.
+    /// Verifies these nodes (the first is number 1) for y with so many channels.
     ///
     /// # Errors
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].
-    pub fn new(latent: usize, quantizer: QuantizerParameters, nodes: Vec<Node>) -> Result<Self, ModelError> {
-        proof::check_max("quantizer of the integer synthesis", 0, quantizer.max)?;
-        for level in &quantizer.levels {
-            let worst = i128::from(mlic_core::fixed::LATENT_MAX);
-            proof::requantized("quantizer of the integer synthesis", "requantization", worst, *level)?;
-        }
+    pub fn new(latent: usize, quantizer: Quantizer, nodes: Vec<Node>) -> Result<Self, ModelError> {
+        quantizer.check("quantizer of the integer synthesis")?;
         let mut shapes = vec![NodeShape { channels: latent, scale: 1, max: quantizer.max }];
         for (i, node) in nodes.iter().enumerate() {
             let shape = match node {
@@ -235,7 +259,7 @@ impl Synthesis {
     pub fn read(bytes: &[u8], latent: usize) -> Result<Self, ModelError> {
         let mut r = Reader::new("exact g_s", bytes);
         read_start(&mut r, MAGIC)?;
-        let quantizer = QuantizerParameters { max: r.i32()?, levels: vec![Requant::read(&mut r)?] };
+        let quantizer = Quantizer::read(&mut r)?;
         let count = read_node_count(&mut r)?;
         let mut channels = vec![latent];
         let mut nodes = Vec::new();
@@ -257,17 +281,16 @@ impl Synthesis {
     pub fn write(&self) -> Vec<u8> {
         let mut w = Writer(MAGIC.to_vec());
         w.u32s([VERSION]);
-        w.i32s([self.quantizer.max]);
-        self.quantizer.levels.iter().for_each(|l| l.write(&mut w));
+        self.quantizer.write(&mut w);
         w.u32s([self.nodes.len() as u32]);
         self.nodes.iter().for_each(|node| write_node(&mut w, node));
         w.0
     }
 
-    /// The quantizer of `y_hat`, with one level.
+    /// The quantizer of `y_hat`.
     #[must_use]
-    pub const fn quantizer(&self) -> &QuantizerParameters {
-        &self.quantizer
+    pub const fn quantizer(&self) -> Quantizer {
+        self.quantizer
     }
 
     /// The nodes; the first is number 1.
@@ -382,7 +405,7 @@ pub(crate) fn read_layer(r: &mut Reader<'_>, channels: &[usize], form: &Form) ->
     })?;
     let kernel = Kernel::Dense { size: size.into() };
     let spec = LayerSpec { name: format!("{}.{here}", form.name), terms, kernel, outputs: outputs as usize, epilogue };
-    let parameters = LayerParameters::read(r, &spec, 1)?;
+    let (max, level) = (r.i32()?, LayerLevel::read(r, &spec)?);
     let weights = many(spec.terms.len(), |term| {
         let len = spec.weights_per_output(term).saturating_mul(spec.outputs);
         Ok(match width {
@@ -390,7 +413,7 @@ pub(crate) fn read_layer(r: &mut Reader<'_>, channels: &[usize], form: &Form) ->
             _ => OwnedWeights::Words(r.i16s(len)?),
         })
     })?;
-    Ok((Layer { spec, parameters, weights, shuffle: false }, resize))
+    Ok((Layer { spec, max, level, weights, shuffle: false }, resize))
 }
 
 fn write_node(w: &mut Writer, node: &Node) {
@@ -425,7 +448,8 @@ pub(crate) fn write_layer(w: &mut Writer, layer: &Layer, resize: u8) {
         w.u32s([at]);
         w.u8s([term.identity.into()]);
     }
-    layer.parameters.write(w, spec.epilogue);
+    w.i32s([layer.max]);
+    layer.level.write(w, spec.epilogue);
     for weights in &layer.weights {
         match weights {
             OwnedWeights::Bytes(bytes) if width == 1 => w.u8s(bytes.iter().map(|v| *v as u8)),
@@ -456,11 +480,11 @@ fn layer_shape(shapes: &[NodeShape], layer: &Layer, last: bool) -> Result<NodeSh
     check_layer(here, &read, layer)?;
     match layer.spec.epilogue {
         Epilogue::Linear | Epilogue::Gelu => {}
-        Epilogue::Pixel if last && layer.parameters.max == 255 => {}
+        Epilogue::Pixel if last && layer.max == 255 => {}
         _ => return Err(refuse(here, "samples are of the last node alone, with a largest value of 255")),
     }
     let channels = if layer.shuffle { outputs / 4 } else { outputs };
-    Ok(NodeShape { channels, scale, max: layer.parameters.max })
+    Ok(NodeShape { channels, scale, max: layer.max })
 }
 
 /// Shapes of the nodes that a layer reads, all of one scale.
@@ -475,7 +499,7 @@ pub(crate) fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Re
     let whole = spec.terms.iter().zip(found).all(|(t, s)| t.first_channel == 0 && t.channels == s.channels);
     let lens = (0..spec.terms.len()).map(|t| spec.weights_per_output(t).saturating_mul(spec.outputs));
     let complete = layer.weights.iter().map(|w| w.view().len()).eq(lens);
-    let [level] = layer.parameters.levels.as_slice() else { return Err(refuse(here, "must have one level")) };
+    let level = &layer.level;
     let parameters = level.bias.len() == spec.outputs
         && level.multipliers.len() == spec.terms.len()
         && level.multipliers.iter().all(|m| m.len() == spec.outputs);
@@ -489,10 +513,10 @@ pub(crate) fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Re
     if smallest {
         return Err(refuse(here, "a weight is the smallest number of its type"));
     }
-    proof::check_max("node of an integer transform", here, layer.parameters.max)?;
+    proof::check_max("node of an integer transform", here, layer.max)?;
     proof::shape(spec, &spec.terms)?;
     let maxima: Vec<i32> = found.iter().map(|s| s.max).collect();
-    proof::layer(spec, &layer.parameters, &maxima, layer.weights.iter().map(OwnedWeights::view))
+    proof::layer(spec, std::slice::from_ref(level), &maxima, layer.weights.iter().map(OwnedWeights::view))
 }
 
 fn gdn_shape(shapes: &[NodeShape], gdn: &Gdn) -> Result<NodeShape, ModelError> {

@@ -17,8 +17,8 @@ use mlic_model::Model;
 use mlic_model::config::Config;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Parts;
-use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Synthesis};
+use mlic_model::parameters::{LayerLevel, Requant};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer, Synthesis};
 
 const LATENT: usize = 320;
 const WIDTH: usize = 192;
@@ -80,8 +80,7 @@ impl Maker {
             output: Requant { multiplier: MAX << 3, shift: 20 },
         };
         let max = if epilogue == Epilogue::Pixel { 255 } else { MAX };
-        let parameters = LayerParameters { max, levels: vec![level] };
-        let layer = Layer { spec, parameters, weights, shuffle };
+        let layer = Layer { spec, max, level, weights, shuffle };
         self.add(Node::Layer(layer), if shuffle { outputs / 4 } else { outputs })
     }
 
@@ -118,7 +117,7 @@ fn synthesis() -> Synthesis {
     });
     let last = maker.block(at);
     maker.layer(&[(last, false)], 3, 12, Epilogue::Pixel, true);
-    let quantizer = QuantizerParameters { max: MAX, levels: vec![Requant { multiplier: 1 << 20, shift: 20 }] };
+    let quantizer = Quantizer { max: MAX, requant: Requant { multiplier: 1 << 20, shift: 20 } };
     Synthesis::new(LATENT, quantizer, maker.nodes).unwrap()
 }
 

@@ -7,7 +7,7 @@ use mlic_model::Model;
 use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights};
+use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer};
 
 use super::log::{Log, Place};
 use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
@@ -21,7 +21,7 @@ pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32
     log.mark(format!("pixels with a {}", gain_place(model, quality)));
     let functions = &model.parameters().functions;
     let quantizer = synthesis.quantizer();
-    let mut maps = vec![quantized(log, model, quality, y_hat, (quantizer.levels[0], quantizer.max))];
+    let mut maps = vec![quantized(log, model, quality, y_hat, quantizer)];
     for node in synthesis.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         let map = match node {
@@ -37,13 +37,13 @@ pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32
 }
 
 /// Node 0.
-fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, (level, max): (Requant, i32)) -> Map<i16> {
+fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, quantizer: Quantizer) -> Map<i16> {
     let gain = model.gain(Gain::InverseY, quality);
     let (mut latent, mut activation) = (Place::new("y after its gain"), Place::new("exact quantizer"));
     let value = |(i, y): (usize, &i32)| {
         let v = latent.round(i64::from(*y) * i64::from(gain[i % gain.len()]), 16);
-        let v = requant(&mut activation, level, latent.saturate(v, LATENT_MAX).into());
-        activation.saturate(v, max) as i16
+        let v = requant(&mut activation, quantizer.requant, latent.saturate(v, LATENT_MAX).into());
+        activation.saturate(v, quantizer.max) as i16
     };
     let data = y_hat.data.iter().enumerate().map(value).collect();
     [latent, activation].into_iter().for_each(|place| log.place(place));
@@ -51,7 +51,7 @@ fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, (level
 }
 
 fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]) -> Result<Map<i16>> {
-    let view = own.view().ok_or_else(|| BackendError::Operator { name: own.spec.name.clone() })?;
+    let view = own.view();
     note_form(log, own);
     let sums = sums(&view, inputs)?;
     let mut place = Place::new("exact layer");

@@ -5,8 +5,8 @@ use mlic_backend::contract::Random;
 use mlic_core::fixed::isqrt;
 use mlic_model::ModelError;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
-use mlic_model::parameters::{LayerLevel, LayerParameters, QuantizerParameters, Requant};
-use mlic_model::synthesis::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Synthesis};
+use mlic_model::parameters::{LayerLevel, Requant};
+use mlic_model::synthesis::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Quantizer, Synthesis};
 
 use super::{Probe, SPREADS, Spread, after_gelu};
 
@@ -113,7 +113,7 @@ pub(super) fn synthesis(probe: Probe) -> Result<Synthesis, ModelError> {
     };
     let mut maker = Maker { random: Random(probe as u64 + 101), nodes: Vec::new(), shapes: vec![(latent, max)] };
     plans.iter().for_each(|plan| maker.add(*plan));
-    let quantizer = QuantizerParameters { max, levels: vec![Requant { multiplier: 2 * max + 1, shift: reach + 1 }] };
+    let quantizer = Quantizer { max, requant: Requant { multiplier: 2 * max + 1, shift: reach + 1 } };
     Synthesis::new(latent, quantizer, maker.nodes)
 }
 
@@ -155,7 +155,7 @@ impl Maker {
         let mut sums: Vec<Sums> = (0..outputs).map(|_| Sums { typical: Vec::new(), worst: Vec::new() }).collect();
         let weights = (0..spec.terms.len()).map(|term| self.weights(&spec, term, width, &mut sums)).collect();
         let level = self.level(index, &spec, max.into(), more_bits, &sums);
-        Layer { spec, parameters: LayerParameters { max, levels: vec![level] }, weights, shuffle }
+        Layer { spec, max, level, weights, shuffle }
     }
 
     /// Weights of one term; both ends of their range occur as often as 32 bits of accumulator allow.

@@ -2,7 +2,7 @@
 
 use mlic_backend::contract::Random;
 use mlic_kernels::reference;
-use mlic_model::parameters::{LayerParameters, QuantizerParameters};
+use mlic_model::synthesis::Quantizer;
 
 use super::*;
 use crate::device::tests::device;
@@ -78,9 +78,8 @@ impl Maker<'_> {
             bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 29))).collect(),
             output: Requant { multiplier: 1_234_567_890, shift: 34 },
         };
-        let parameters = LayerParameters { max, levels: vec![level] };
         self.add(
-            synthesis::Node::Layer(Layer { spec, parameters, weights, shuffle }),
+            synthesis::Node::Layer(Layer { spec, max, level, weights, shuffle }),
             if shuffle { outputs / 4 } else { outputs },
             max,
         )
@@ -123,7 +122,7 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
         at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
     }
     m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
-    let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+    let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
 
@@ -195,7 +194,7 @@ fn strips_give_the_samples_with_the_largest_blocks() {
         let narrowed = m.layer(&[(broad, false)], 1, 8, Epilogue::Linear, true);
         let last = (0..2).fold(narrowed, |at, _| m.layer(&[(at, false)], 1, 8, Epilogue::Linear, true));
         m.layer(&[(last, false)], 1, 12, Epilogue::Pixel, true);
-        let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+        let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
         let own = Synthesis::new(channels, quantizer, m.nodes).unwrap();
         let expected = reference::synthesis(&functions, &own, &latent).unwrap();
         let packed = PackedSynthesis::new(&device, &functions, &own).unwrap();
@@ -222,7 +221,7 @@ fn strips_give_the_samples_with_the_largest_blocks() {
 fn analysis(
     random: &mut Random,
     fill: Fill,
-    quantizer: Option<QuantizerParameters>,
+    quantizer: Option<Quantizer>,
     channels: usize,
     widths: &[usize],
     outputs: usize,
@@ -273,7 +272,7 @@ fn strips_give_the_latents_of_the_definition() {
             let differs = got.iter().zip(&y.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
-        let quantizer = QuantizerParameters { max: 2047, levels: vec![Requant { multiplier: 1 << 20, shift: 24 }] };
+        let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
         let h_a = analysis(random, fills[3 - seed], Some(quantizer), y.channels, &[6], 5);
         let z = reference::hyper_analysis(&functions, &h_a, &y).unwrap();
         let packed = PackedAnalysis::new(&device, &functions, &h_a).unwrap();

@@ -33,7 +33,7 @@ impl Analysis {
             Node::Gdn(gdn) => Ok(PackedNode::normalization(gdn.input, PackedGdn::divisive(isa, gdn, shapes[gdn.input.0].max)?)),
         };
         let nodes = own.nodes().iter().map(node).collect::<Result<_, _>>()?;
-        let requant = own.quantizer().map_or(Requant { multiplier: 0, shift: 0 }, |quantizer| quantizer.level());
+        let requant = own.quantizer().map_or(Requant { multiplier: 0, shift: 0 }, |quantizer| quantizer.requant);
         Ok(Self { isa, requant, nodes: Nodes::new(shapes, nodes) })
     }
 

@@ -127,8 +127,8 @@ impl PackedNode {
         let packed = pack(isa, &layer.spec, &weights, &maxima)?;
         let halo = layer.spec.kernel.size() / 2;
         // The packed weights are all that is read from here on.
-        let (spec, parameters) = (layer.spec.clone(), layer.parameters.clone());
-        let own = synthesis::Layer { spec, parameters, weights: Vec::new(), shuffle: layer.shuffle };
+        let synthesis::Layer { max, shuffle, .. } = *layer;
+        let own = synthesis::Layer { spec: layer.spec.clone(), max, level: layer.level.clone(), weights: Vec::new(), shuffle };
         Ok(Self { inputs, halo, stride, operator: Operator::Layer(Box::new(own), packed) })
     }
 
@@ -158,7 +158,7 @@ impl PackedNode {
             Operator::Layer(own, layer) => (own, layer),
             Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
-        let Some(view) = own.view() else { return Ok(()) };
+        let view = own.view();
         let rows = rows.start / self.factor()..rows.end / self.factor();
         let order = if own.shuffle { Order::Shuffled } else { Order::Plain };
         let part = Part { layer, view: &view, inputs, at: self.positions(), rows, threads };
@@ -187,7 +187,7 @@ impl PackedNode {
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
         let Operator::Layer(own, layer) = &self.operator else { return Ok(()) };
-        let Some(view) = own.view() else { return Ok(()) };
+        let view = own.view();
         Part { layer, view: &view, inputs, at: self.positions(), rows, threads }.run(Latent, Order::Plain, out)
     }
 }
@@ -211,14 +211,12 @@ fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
         OwnedWeights::Words(w) => reordered(&order, w).map(OwnedWeights::Words),
     });
     let weights = weights.collect::<Result<_, _>>()?;
-    let mut parameters = layer.parameters.clone();
-    for level in &mut parameters.levels {
-        level.bias = reordered(&order, &level.bias)?;
-        for multipliers in &mut level.multipliers {
-            *multipliers = reordered(&order, multipliers)?;
-        }
+    let mut level = layer.level.clone();
+    level.bias = reordered(&order, &level.bias)?;
+    for multipliers in &mut level.multipliers {
+        *multipliers = reordered(&order, multipliers)?;
     }
-    Ok(synthesis::Layer { spec: layer.spec.clone(), parameters, weights, shuffle: true })
+    Ok(synthesis::Layer { spec: layer.spec.clone(), max: layer.max, level, weights, shuffle: true })
 }
 
 /// The layer with weights of one, at the middle of the kernel, for each identity term.
@@ -237,7 +235,7 @@ fn without_identity(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfM
             OwnedWeights::Words(weights) => OwnedWeights::Words(memory::copy(weights)?),
         });
     }
-    Ok(synthesis::Layer { spec, parameters: layer.parameters.clone(), weights: all, shuffle: layer.shuffle })
+    Ok(synthesis::Layer { spec, max: layer.max, level: layer.level.clone(), weights: all, shuffle: layer.shuffle })
 }
 
 /// The rows of a node that are at hand.
@@ -288,7 +286,7 @@ impl Synthesis {
     pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Result<Self, OutOfMemory> {
         let shapes = synthesis.shapes().to_vec();
         let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect::<Result<_, _>>()?;
-        Ok(Self { isa, requant: synthesis.quantizer().level(), nodes: Nodes::new(shapes, nodes) })
+        Ok(Self { isa, requant: synthesis.quantizer().requant, nodes: Nodes::new(shapes, nodes) })
     }
 
     /// [`crate::reference::synthesis`].

@@ -3,7 +3,7 @@
 use mlic_core::fixed::{LATENT_MAX, saturate};
 use mlic_core::memory::OutOfMemory;
 use mlic_model::analysis::{Analysis, Node};
-use mlic_model::layout::NodeIndex;
+use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::parameters::Functions;
 
 use super::gdn::gdn;
@@ -31,29 +31,24 @@ pub fn analysis(
 /// # Errors
 /// [`OutOfMemory`].
 pub fn hyper_analysis(functions: &Functions, h_a: &Analysis, y: &Map<i32>) -> Result<Map<i32>, OutOfMemory> {
-    let input = h_a.quantizer().map(|quantizer| quantize(y, quantizer.level(), quantizer.max));
-    run(functions, h_a, input.unwrap_or_else(|| Map::zeros(0, 0, 0))?)
+    let Some(quantizer) = h_a.quantizer() else { unreachable!("h_a has a quantizer") };
+    run(functions, h_a, quantize(y, quantizer.requant, quantizer.max)?)
 }
 
 fn run(functions: &Functions, own: &Analysis, input: Map<i16>) -> Result<Map<i32>, OutOfMemory> {
     let mut maps = vec![input];
-    let (last, others) = own.nodes().split_last().map_or((None, own.nodes()), |(last, others)| (Some(last), others));
-    for node in others {
+    for node in own.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         maps.push(match node {
             Node::Gdn(own) => gdn(own, at(own.input))?,
             Node::Layer { layer, stride } => {
-                let inputs: Vec<&Map<i16>> = layer.inputs().map(at).collect();
-                layer.view().map_or_else(|| Map::zeros(0, 0, 0), |view| activations(&view, functions, &inputs, *stride))?
+                let (view, inputs) = (layer.view(), layer.inputs().map(at).collect::<Vec<_>>());
+                if layer.spec.epilogue == Epilogue::Latent {
+                    return map_outputs(&view, &inputs, *stride, |v| saturate(v, LATENT_MAX));
+                }
+                activations(&view, functions, &inputs, *stride)?
             }
         });
     }
-    let latents = match last {
-        Some(Node::Layer { layer, stride }) => layer.view().map(|view| {
-            let inputs: Vec<&Map<i16>> = layer.inputs().map(|index| &maps[index.0]).collect();
-            map_outputs(&view, &inputs, *stride, |v| saturate(v, LATENT_MAX))
-        }),
-        _ => None,
-    };
-    latents.unwrap_or_else(|| Map::zeros(0, 0, 0))
+    unreachable!("the last node of an analysis is in latent fixed point")
 }

@@ -13,8 +13,8 @@ use crate::map::Map;
 /// # Errors
 /// [`OutOfMemory`].
 pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Result<Map<u8>, OutOfMemory> {
-    let last = synthesis_nodes(functions, synthesis, latent)?.pop();
-    let Map { height, width, channels, data } = last.map_or_else(|| Map::zeros(0, 0, 0), Ok)?;
+    let maps = synthesis_nodes(functions, synthesis, latent)?;
+    let Map { height, width, channels, ref data } = maps[maps.len() - 1];
     Ok(Map { height, width, channels, data: memory::collect(data.len(), data.iter().map(|v| *v as u8))? })
 }
 
@@ -24,14 +24,14 @@ pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>
 /// [`OutOfMemory`].
 pub fn synthesis_nodes(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Result<Vec<Map<i16>>, OutOfMemory> {
     let quantizer = synthesis.quantizer();
-    let mut maps = vec![quantize(latent, quantizer.level(), quantizer.max)?];
+    let mut maps = vec![quantize(latent, quantizer.requant, quantizer.max)?];
     for node in synthesis.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         let map = match node {
             Node::InverseGdn(gdn) => inverse_gdn(gdn, at(gdn.input))?,
             Node::Layer(own) => {
                 let inputs: Vec<&Map<i16>> = node.inputs().map(at).collect();
-                let map = own.view().map_or_else(|| Map::zeros(0, 0, 0), |view| layer(&view, functions, &inputs))?;
+                let map = layer(&own.view(), functions, &inputs)?;
                 if own.shuffle { map.shuffle()? } else { map }
             }
         };
