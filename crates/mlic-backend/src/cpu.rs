@@ -82,7 +82,8 @@ impl CpuBackend {
         if threads > 1 {
             // The passes of an image come first, and leave threads idle now and then.
             let (model, packed) = (Arc::clone(&model), Arc::clone(&packed));
-            pool.spawn(move || drop(packed.prepare_synthesis(&model)));
+            // Where there is no room, whoever needs it finds that out.
+            pool.spawn(move || _ = packed.prepare_synthesis(&model));
         }
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }

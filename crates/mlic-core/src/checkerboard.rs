@@ -40,21 +40,19 @@ impl Parity {
     }
 }
 
-/// The positions of one half, packed: `height x width x channels` to `height x width/2 x channels`.
-///
-/// Gives an empty vector when `full` is not a whole number of rows of an even width.
+/// The positions of one half, packed: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` whole rows of it.
 ///
 /// # Errors
 /// [`OutOfMemory`].
 pub fn pack<T: Copy>(full: &[T], width: usize, channels: usize, parity: Parity) -> Result<Vec<T>, OutOfMemory> {
-    let row_len = width * channels;
-    if row_len == 0 || !width.is_multiple_of(2) || !full.len().is_multiple_of(row_len) {
-        return Ok(Vec::new());
-    }
+    debug_assert!(width.is_multiple_of(2), "halves of rows of {width}");
+    let (row_len, channels) = ((width * channels).max(1), channels.max(1));
+    debug_assert!(full.len().is_multiple_of(row_len), "rows of {row_len} in {}", full.len());
     let mut out = Vec::new();
     memory::reserve(&mut out, full.len() / 2)?;
     for (row, line) in full.chunks_exact(row_len).enumerate() {
-        for at in line.chunks_exact(channels).skip(parity.first_col(row)).step_by(2) {
+        // As many of every row, whatever its width.
+        for at in line.chunks_exact(channels).skip(parity.first_col(row)).step_by(2).take(width / 2) {
             out.extend_from_slice(at);
         }
     }

@@ -63,7 +63,7 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(Self { data: memory::copy(&self.data)?, ..*self })
     }
 
-    /// One checkerboard half of a full map.
+    /// One checkerboard half of a full map, whose width is even.
     ///
     /// # Errors
     /// [`OutOfMemory`].

@@ -50,13 +50,14 @@ pub enum Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// One weight; 0 beyond the end.
+    /// One weight.
     #[must_use]
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "as of a slice: another number in its place would be a wrong picture")]
     pub fn at(self, index: usize) -> i32 {
         match self {
-            Self::Bytes(w) => w.get(index).copied().unwrap_or(0).into(),
-            Self::Words(w) => w.get(index).copied().unwrap_or(0).into(),
+            Self::Bytes(w) => w[index].into(),
+            Self::Words(w) => w[index].into(),
         }
     }
 
@@ -552,12 +553,11 @@ impl Model {
         let steps = usize::from(self.config.quality_steps);
         let at = usize::from(quality.min(self.config.quality_steps)) * (levels - 1);
         let low = (at / steps).min(levels - 2);
-        let t = (at - low * steps) as i64;
-        let rows = values.chunks_exact(channels).skip(low).take(2).collect::<Vec<_>>();
-        let (Some(a), Some(b)) = (rows.first(), rows.get(1)) else { return vec![1 << 16; channels] };
-        let steps = steps as i64;
+        let (t, steps) = ((at - low * steps) as i64, steps as i64);
+        // Of each channel at this level and at the next.
+        let pairs = values.iter().skip(low * channels).zip(values.iter().skip((low + 1) * channels)).take(channels);
         let lerp = |(a, b): (&i32, &i32)| divide(i64::from(*a) * (steps - t) + i64::from(*b) * t, steps) as i32;
-        a.iter().zip(*b).map(lerp).map(|log2| exp2(&self.parameters.functions, log2)).collect()
+        pairs.map(lerp).map(|log2| exp2(&self.parameters.functions, log2)).collect()
     }
 
     /// z symbols (channels last) in latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).

@@ -17,7 +17,7 @@ use crate::map::{Map, Picture};
 pub struct Analysis {
     isa: Isa,
     /// Of `h_a`.
-    requant: Requant,
+    requant: Option<Requant>,
     nodes: Nodes,
 }
 
@@ -33,7 +33,7 @@ impl Analysis {
             Node::Gdn(gdn) => Ok(PackedNode::normalization(gdn.input, PackedGdn::divisive(isa, gdn, shapes[gdn.input.0].max)?)),
         };
         let nodes = own.nodes().iter().map(node).collect::<Result<_, _>>()?;
-        let requant = own.quantizer().map_or(Requant { multiplier: 0, shift: 0 }, |quantizer| quantizer.requant);
+        let requant = own.quantizer().map(|quantizer| quantizer.requant);
         Ok(Self { isa, requant, nodes: Nodes::new(shapes, nodes) })
     }
 
@@ -80,18 +80,20 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn hyper_analyze_by(&self, tables: &Tables, y: &Map<i32>, plan: Plan) -> Result<Map<i32>, OutOfMemory> {
+        let Some(requant) = self.requant else { unreachable!("h_a has a quantizer") };
         let row_len = y.width * y.channels;
         self.run(tables, [y.height, y.width], plan, &|end, window: &mut Window| {
             let part = &y.data[window.end() * row_len..end * row_len];
             let rows = window.append(end, row_len)?;
-            quantize_into(self.isa, part, self.requant, self.nodes.shapes[0].max, rows);
+            quantize_into(self.isa, part, requant, self.nodes.shapes[0].max, rows);
             Ok(())
         })
     }
 
     /// `input` are the rows and columns of node 0.
     fn run(&self, tables: &Tables, input: [usize; 2], plan: Plan, fill: &Fill<'_>) -> Result<Map<i32>, OutOfMemory> {
-        let (Some(first), Some(last)) = (self.nodes.shapes.first(), self.nodes.shapes.last()) else { return Map::zeros(0, 0, 0) };
+        let Nodes { shapes, nodes, .. } = &self.nodes;
+        let (first, last, node) = (shapes[0], shapes[nodes.len()], &nodes[nodes.len() - 1]);
         let size @ [height, width] = input.map(|side| side / first.scale);
         let mut out = Map::zeros(height, width, last.channels)?;
         let row_len = (width * last.channels).max(1);
@@ -104,9 +106,7 @@ impl Analysis {
                 let rows = first..first + out.len() / row_len;
                 first = rows.end;
                 walk.strip(rows.end, &mut windows, fill, &mut |_, _| ())?;
-                if let (Some(node), [before @ .., _]) = (self.nodes.nodes.last(), windows.as_slice()) {
-                    node.latents(&walk.inputs(node, before), rows, plan.threads, out)?;
-                }
+                node.latents(&walk.inputs(node, &windows), rows, plan.threads, out)?;
                 walk.forget(&mut windows);
             }
             Ok(())

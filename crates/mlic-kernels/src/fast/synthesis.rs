@@ -186,7 +186,7 @@ impl PackedNode {
         threads: usize,
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
-        let Operator::Layer(own, layer) = &self.operator else { return Ok(()) };
+        let Operator::Layer(own, layer) = &self.operator else { unreachable!("a normalization gives no latents") };
         let view = own.view();
         Part { layer, view: &view, inputs, at: self.positions(), rows, threads }.run(Latent, Order::Plain, out)
     }
