@@ -13,6 +13,42 @@ use crate::integer::{IntegerSession, Kernels, PackedModel};
 use crate::memory;
 use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
 
+/// A float transform of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FloatTransform {
+    /// `g_a`.
+    Analysis,
+    /// `h_a`.
+    HyperAnalysis,
+    /// `g_s`.
+    Synthesis,
+}
+
+impl FloatTransform {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Analysis, Self::HyperAnalysis, Self::Synthesis];
+
+    /// The stage that it is.
+    #[must_use]
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Analysis => Stage::Analysis,
+            Self::HyperAnalysis => Stage::HyperAnalysis,
+            Self::Synthesis => Stage::Synthesis,
+        }
+    }
+
+    /// The section that has it.
+    #[must_use]
+    pub const fn section(self) -> SectionKind {
+        match self {
+            Self::Analysis => SectionKind::Analysis,
+            Self::HyperAnalysis => SectionKind::HyperAnalysis,
+            Self::Synthesis => SectionKind::Synthesis,
+        }
+    }
+}
+
 /// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
 pub trait FloatTransforms: Send + Sync {
     /// Short name: that of the backend which it makes complete.
@@ -22,14 +58,14 @@ pub trait FloatTransforms: Send + Sync {
     ///
     /// # Errors
     /// [`BackendError::Model`] when the package's graph is refused, [`BackendError::Device`] when the executor fails.
-    fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError>;
+    fn run(&self, transform: FloatTransform, input: &Planes, threads: usize) -> Result<Planes, BackendError>;
 
     /// The graph of a transform as this executor has it, with or without its weights: so that nobody makes it again to know what it takes of memory.
     /// None of an executor that keeps none.
     ///
     /// # Errors
     /// As [`Self::run`].
-    fn graph(&self, _kind: SectionKind) -> Result<Option<&Graph>, BackendError> {
+    fn graph(&self, _transform: FloatTransform) -> Result<Option<&Graph>, BackendError> {
         Ok(None)
     }
 }
@@ -44,7 +80,8 @@ pub fn transform_bytes(
     kind: SectionKind,
     [height, width]: [usize; 2],
 ) -> Result<u64, BackendError> {
-    let prepared = float.map(|float| float.graph(kind)).transpose()?.flatten();
+    let transform = FloatTransform::ALL.into_iter().find(|transform| transform.section() == kind);
+    let prepared = float.zip(transform).map(|(float, transform)| float.graph(transform)).transpose()?.flatten();
     Ok(match prepared {
         Some(graph) => memory::transform_bytes(graph, height, width),
         None => memory::transform_bytes(&model.transform(kind)?, height, width),
@@ -88,8 +125,8 @@ impl CpuBackend {
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
     }
 
-    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        run_float(self.float.as_deref(), self.name(), stage, input, self.threads)
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
+        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 }
 
@@ -113,13 +150,13 @@ pub fn on_threads<R: Send>(backend: &'static str, threads: usize, work: impl FnO
 pub fn run_float(
     float: Option<&dyn FloatTransforms>,
     backend: &'static str,
-    stage: Stage,
+    transform: FloatTransform,
     input: &Planes,
     threads: usize,
 ) -> Result<Planes, BackendError> {
-    let reason = || format!("{stage} is a float transform, and this backend has no executor for it");
+    let reason = || format!("{} is a float transform, and this backend has no executor for it", transform.stage());
     let float = float.ok_or_else(|| BackendError::NotAvailable { backend, reason: reason() })?;
-    let run = || float.run(stage, input, threads);
+    let run = || float.run(transform, input, threads);
     if threads > 1 && rayon::current_thread_index().is_some() { apart(run) } else { run() }
 }
 
@@ -236,11 +273,11 @@ impl Backend for CpuBackend {
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Analysis, x)
+        self.transform(FloatTransform::Analysis, x)
     }
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::HyperAnalysis, y)
+        self.transform(FloatTransform::HyperAnalysis, y)
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
@@ -252,7 +289,7 @@ impl Backend for CpuBackend {
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Synthesis, y_hat)
+        self.transform(FloatTransform::Synthesis, y_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
-use mlic_backend::cpu::{FloatTransforms, run_float, transform_bytes};
+use mlic_backend::cpu::{FloatTransform, FloatTransforms, run_float, transform_bytes};
 use mlic_backend::integer::check_y_hat;
 use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
 use mlic_core::memory;
@@ -138,8 +138,8 @@ impl CudaBackend {
         self.filled(Stage::ExactSynthesis, shape, |samples| packed.run(device, latent, samples))
     }
 
-    fn transform(&self, stage: Stage, input: &Planes) -> Result<Planes, BackendError> {
-        run_float(self.float.as_deref(), self.name(), stage, input, self.threads)
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
+        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 }
 
@@ -177,11 +177,11 @@ impl Backend for CudaBackend {
     }
 
     fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Analysis, x)
+        self.transform(FloatTransform::Analysis, x)
     }
 
     fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::HyperAnalysis, y)
+        self.transform(FloatTransform::HyperAnalysis, y)
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
@@ -205,7 +205,7 @@ impl Backend for CudaBackend {
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.transform(Stage::Synthesis, y_hat)
+        self.transform(FloatTransform::Synthesis, y_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

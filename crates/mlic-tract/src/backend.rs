@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use mlic_backend::cpu::{CpuBackend, FloatTransforms};
+use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
 use mlic_backend::integer::Kernels;
 use mlic_backend::strips::{Strip, Strips};
-use mlic_backend::{BackendError, Planes, Stage};
+use mlic_backend::{BackendError, Planes};
 use mlic_model::Model;
 use mlic_model::graph::Graph;
-use mlic_model::package::SectionKind;
 
 use crate::{TractError, Transform};
 
@@ -73,20 +72,14 @@ impl PlaneTransform {
 #[derive(Debug)]
 pub struct TractTransforms {
     model: Arc<Model>,
-    transforms: [OnceLock<PlaneTransform>; 3],
+    /// By [`FloatTransform`].
+    transforms: [OnceLock<PlaneTransform>; FloatTransform::ALL.len()],
 }
-
-/// The transforms, each a stage and the section that has it, in the order of their places.
-const TRANSFORMS: [(Stage, SectionKind); 3] = [
-    (Stage::Analysis, SectionKind::Analysis),
-    (Stage::HyperAnalysis, SectionKind::HyperAnalysis),
-    (Stage::Synthesis, SectionKind::Synthesis),
-];
 
 const NAME: &str = "tract";
 
-fn failed(stage: Stage) -> impl Fn(TractError) -> BackendError {
-    move |e| BackendError::Device { backend: NAME, stage, message: e.to_string() }
+fn failed(transform: FloatTransform) -> impl Fn(TractError) -> BackendError {
+    move |e| BackendError::Device { backend: NAME, stage: transform.stage(), message: e.to_string() }
 }
 
 impl TractTransforms {
@@ -96,14 +89,13 @@ impl TractTransforms {
         Self { model, transforms: Default::default() }
     }
 
-    /// The transform that is wanted, or the last, which is made of the package once.
-    fn prepared(&self, is_wanted: impl Fn(Stage, SectionKind) -> bool) -> Result<&PlaneTransform, BackendError> {
-        let place = TRANSFORMS.iter().position(|(stage, kind)| is_wanted(*stage, *kind)).unwrap_or(TRANSFORMS.len() - 1);
-        let ((stage, kind), cell) = (TRANSFORMS[place], &self.transforms[place]);
+    /// A transform, which is made of the package once.
+    fn prepared(&self, wanted: FloatTransform) -> Result<&PlaneTransform, BackendError> {
+        let cell = &self.transforms[wanted as usize];
         match cell.get() {
             Some(transform) => Ok(transform),
             None => {
-                let made = PlaneTransform::new(self.model.transform(kind)?).map_err(failed(stage))?;
+                let made = PlaneTransform::new(self.model.transform(wanted.section())?).map_err(failed(wanted))?;
                 Ok(cell.get_or_init(|| made))
             }
         }
@@ -115,12 +107,12 @@ impl FloatTransforms for TractTransforms {
         NAME
     }
 
-    fn run(&self, stage: Stage, input: &Planes, threads: usize) -> Result<Planes, BackendError> {
-        self.prepared(|own, _| own == stage)?.run(input, threads).map_err(failed(stage))
+    fn run(&self, transform: FloatTransform, input: &Planes, threads: usize) -> Result<Planes, BackendError> {
+        self.prepared(transform)?.run(input, threads).map_err(failed(transform))
     }
 
-    fn graph(&self, kind: SectionKind) -> Result<Option<&Graph>, BackendError> {
-        Ok(Some(&self.prepared(|_, own| own == kind)?.graph))
+    fn graph(&self, transform: FloatTransform) -> Result<Option<&Graph>, BackendError> {
+        Ok(Some(&self.prepared(transform)?.graph))
     }
 }
 

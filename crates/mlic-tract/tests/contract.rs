@@ -64,14 +64,13 @@ fn a_backend_reports_what_runs_it() {
 
 #[test]
 fn the_graph_that_memory_is_known_by_is_the_one_that_runs() {
-    use mlic_backend::cpu::FloatTransforms;
+    use mlic_backend::cpu::{FloatTransform, FloatTransforms};
     use mlic_backend::memory::transform_bytes;
-    use mlic_model::package::SectionKind;
     let model = model().unwrap();
     let transforms = mlic_tract::TractTransforms::new(Arc::clone(&model));
-    for kind in [SectionKind::Analysis, SectionKind::HyperAnalysis, SectionKind::Synthesis] {
-        let (own, graph) = (model.transform(kind).unwrap(), transforms.graph(kind).unwrap().unwrap());
-        assert!(std::ptr::eq(graph, transforms.graph(kind).unwrap().unwrap()), "made once");
+    for transform in FloatTransform::ALL {
+        let (own, graph) = (model.transform(transform.section()).unwrap(), transforms.graph(transform).unwrap().unwrap());
+        assert!(std::ptr::eq(graph, transforms.graph(transform).unwrap().unwrap()), "made once");
         assert!(graph.parameter_count() == 0 && own.parameter_count() > 0);
         for (height, width) in [(64, 64), (4096, 64), (64, 4096)] {
             assert_eq!(transform_bytes(graph, height, width), transform_bytes(&own, height, width));

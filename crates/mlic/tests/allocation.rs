@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mlic::image::Image;
-use mlic::{BackendChoice, Codec, Error, ErrorKind, Model, Planes, Stage};
+use mlic::{BackendChoice, Codec, Error, ErrorKind, Model, Planes};
 use mlic_backend::BackendError;
-use mlic_backend::cpu::{CpuBackend, FloatTransforms};
+use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
 use mlic_backend::integer::Kernels;
 use mlic_core::memory;
 
@@ -91,10 +91,14 @@ impl FloatTransforms for Pattern {
         "pattern"
     }
 
-    fn run(&self, stage: Stage, input: &Planes, _: usize) -> Result<Planes, BackendError> {
+    fn run(&self, transform: FloatTransform, input: &Planes, _: usize) -> Result<Planes, BackendError> {
         let config = self.0.config();
-        let (channels, by) = if stage == Stage::Analysis { (config.latent, 16) } else { (config.hyper, 4) };
-        let (height, width) = (input.height / by, input.width / by);
+        let (channels, [up, down]) = match transform {
+            FloatTransform::Analysis => (config.latent, [1, 16]),
+            FloatTransform::HyperAnalysis => (config.hyper, [1, 4]),
+            FloatTransform::Synthesis => (3, [16, 1]),
+        };
+        let (height, width) = (input.height * up / down, input.width * up / down);
         let len = channels * height * width;
         let data = memory::collect(len, (0..len).map(|i| (i * 37 % 101) as f32 / 9.0 - 5.0))?;
         Ok(Planes { channels, height, width, data })

@@ -10,7 +10,7 @@ use mlic::metadata::{MetadataKind, MetadataPolicy};
 use mlic::metrics::psnr;
 use mlic::{BackendChoice, BackendError, Codec, DecodeLimits, Error, ErrorKind, Model, Planes, image_of, luma, planes_of};
 use mlic_backend::Stage;
-use mlic_backend::cpu::{CpuBackend, FloatTransforms};
+use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
 use mlic_backend::integer::Kernels;
 use mlic_backend::probe::with_integer_analysis;
 
@@ -38,7 +38,7 @@ impl FloatTransforms for Short {
         "short"
     }
 
-    fn run(&self, _: Stage, input: &Planes, _: usize) -> Result<Planes, BackendError> {
+    fn run(&self, _: FloatTransform, input: &Planes, _: usize) -> Result<Planes, BackendError> {
         Ok(Planes { channels: 7, height: input.height, width: input.width, data: vec![0.5; 21] })
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use mlic_backend::cpu::FloatTransforms;
-use mlic_backend::{BackendError, Planes, Stage};
+use mlic_backend::cpu::{FloatTransform, FloatTransforms};
+use mlic_backend::{BackendError, Planes};
 use mlic_model::Model;
 
 /// A small package of the conformance data.
@@ -23,12 +23,12 @@ impl FloatTransforms for Shapes {
         "shapes"
     }
 
-    fn run(&self, stage: Stage, input: &Planes, _: usize) -> Result<Planes, BackendError> {
+    fn run(&self, transform: FloatTransform, input: &Planes, _: usize) -> Result<Planes, BackendError> {
         let config = self.0.config();
-        let (channels, [up, down]) = match stage {
-            Stage::Analysis => (config.latent, [1, 16]),
-            Stage::HyperAnalysis => (config.hyper, [1, 4]),
-            _ => (3, [16, 1]),
+        let (channels, [up, down]) = match transform {
+            FloatTransform::Analysis => (config.latent, [1, 16]),
+            FloatTransform::HyperAnalysis => (config.hyper, [1, 4]),
+            FloatTransform::Synthesis => (3, [16, 1]),
         };
         let side = |n: usize| n * up / down;
         let (height, width) = (side(input.height), side(input.width));
