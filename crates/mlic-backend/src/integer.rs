@@ -350,15 +350,20 @@ impl<'m> IntegerSession<'m> {
 }
 
 impl EntropySession for IntegerSession<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let scales = &gaussian.scale.data;
-        let scale_indices = match &self.entropy.ops().packed.0 {
+        to.scale_indices = match &self.entropy.ops().packed.0 {
             Executor::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
             Executor::Fast(packed) => fast::scale_indices(packed.isa, thresholds, scales)?,
         };
-        Ok(PassParameters { means: memory::copy(&gaussian.mean.data)?, scale_indices })
+        to.means.clear();
+        if with_means {
+            memory::reserve(&mut to.means, gaussian.mean.data.len())?;
+            to.means.extend_from_slice(&gaussian.mean.data);
+        }
+        Ok(())
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
