@@ -13,7 +13,7 @@ use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
-use mlic_model::model::LayerView;
+use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
 use mlic_model::synthesis::Synthesis;
@@ -147,7 +147,7 @@ impl PackedModel {
 fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
     let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
     check_y_hat(model, y_hat)?;
-    Ok((own, Map { data: model.synthesis_latent(&y_hat.data, quality)?, ..*y_hat }))
+    Ok((own, Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality)?, ..*y_hat }))
 }
 
 /// Whether a picture can be made of `y_hat`: it has the channels of the model, and all of their elements.
