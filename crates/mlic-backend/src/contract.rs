@@ -219,7 +219,7 @@ pub fn z_count(model: &Model, size: &LatentSize) -> usize {
 }
 
 fn size_of(width: u32, height: u32) -> LatentSize {
-    LatentSize::of_image(width, height).unwrap_or(LatentSize { padded: [64, 64], y: [4, 4], z: [1, 1] })
+    LatentSize::of_image(width, height).unwrap_or_else(|| LatentSize::of_y([4, 4]))
 }
 
 /// Turns a backend's error into ours.
