@@ -142,20 +142,21 @@ pub struct PassParameters {
 
 /// The entropy model of one image, advanced pass by pass: [`Self::parameters`], then [`Self::commit`], for each pass in order.
 pub trait EntropySession {
-    /// Runs the networks up to the parameters of this pass.
+    /// Runs the networks up to the parameters of this pass, which go into memory that may be there already. Where means are not wanted, there
+    /// may be none.
     ///
     /// # Errors
     /// [`BackendError::Order`] when it is not this pass's turn, or what the device says.
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError>;
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError>;
 
-    /// The same into memory that is there already. Where means are not wanted, there may be none.
+    /// The same with means, into memory of their own.
     ///
     /// # Errors
-    /// As [`Self::parameters`].
-    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
-        let _ = with_means;
-        *to = self.parameters(pass)?;
-        Ok(())
+    /// As [`Self::parameters_into`].
+    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+        let mut parameters = PassParameters::default();
+        self.parameters_into(pass, true, &mut parameters)?;
+        Ok(parameters)
     }
 
     /// Takes the symbols of the pass (as many as [`PassParameters::scale_indices`], in the same order), reconstructs this half of the

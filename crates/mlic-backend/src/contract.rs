@@ -192,6 +192,7 @@ pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contrac
     }
     check_order(backend)?;
     check_shapes(backend)?;
+    check_without_means(backend)?;
     cases(backend.model()).try_for_each(|case| check_case(backend, against, case))?;
     check_pixels(backend, against)?;
     check_analysis(backend, against)?;
@@ -218,7 +219,7 @@ pub fn z_count(model: &Model, size: &LatentSize) -> usize {
 }
 
 fn size_of(width: u32, height: u32) -> LatentSize {
-    LatentSize::of_image(width, height).unwrap_or(LatentSize { padded: [64, 64], y: [4, 4], z: [1, 1] })
+    LatentSize::of_image(width, height).unwrap_or_else(|| LatentSize::of_y([4, 4]))
 }
 
 /// Turns a backend's error into ours.
@@ -336,6 +337,21 @@ fn check_order(backend: &dyn Backend) -> Result<(), ContractError> {
             refused("commit of a pass that is not the next", "order", is_order, session.commit(other, &zeros))?;
         }
         session.commit(*pass, &zeros).map_err(failed(pass, backend))?;
+    }
+    Ok(())
+}
+
+/// Parameters that are asked for again without their means, into memory that holds others, have the same scale indices.
+fn check_without_means(backend: &dyn Backend) -> Result<(), ContractError> {
+    let (model, size, what) = (backend.model(), size_of(65, 1), "parameters without means");
+    let z = Fill::Small.symbols(&mut Random(17), z_count(model, &size));
+    let mut session = backend.entropy(size, 0, &z).map_err(failed(what, backend))?;
+    let mut again = PassParameters { means: vec![1; 3], scale_indices: vec![1; 3] };
+    for pass in passes(model.config().slices) {
+        let expected = session.parameters(pass).map_err(failed(pass, backend))?;
+        session.parameters_into(pass, false, &mut again).map_err(failed(pass, backend))?;
+        equal(&|| format!("{what}: {pass}"), &again.scale_indices, &expected.scale_indices)?;
+        session.commit(pass, &vec![1; again.scale_indices.len()]).map_err(failed(pass, backend))?;
     }
     Ok(())
 }

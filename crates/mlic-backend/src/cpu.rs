@@ -234,9 +234,9 @@ struct Pooled<'a> {
 }
 
 impl EntropySession for Pooled<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
         let Self { session, pool } = self;
-        pool.install(|| session.parameters(pass))
+        pool.install(|| session.parameters_into(pass, with_means, to))
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::schedule::Pass;
-use mlic_model::layout::{GlobalContextIds, LayerId, Layout, LocalContextIds, QuantizerId, SliceIds};
+use mlic_model::layout::{Chain, GlobalContextIds, LayerId, Layout, LocalContextIds, QuantizerId, SliceIds};
 
 use crate::backend::BackendError;
 use crate::ops::Ops;
@@ -121,7 +121,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
                 self.state = SliceState::new();
                 let previous: Vec<&O::Map> = self.slices.iter().collect();
                 let (channel, inter) = self.ops.both(
-                    |ops| chain(ops, &ids.channel, &previous),
+                    |ops| ids.channel.as_ref().map(|ids| chain(ops, ids, &previous, O::layer)).transpose(),
                     |ops| ids.inter.as_ref().map(|ids| inter_context(ops, ids, &previous)).transpose(),
                 );
                 (self.state.channel, self.state.inter) = (channel?, inter?);
@@ -144,7 +144,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         }
         let mut terms: Vec<&O::Map> = inputs.iter().collect();
         terms.push(&self.hyper_halves[half(pass.parity)]);
-        let (scale, mean) = gaussians(&mut self.ops, &ids.entropy_parameters[half(pass.parity)], &terms)?;
+        let (scale, mean) = chain(&mut self.ops, &ids.entropy_parameters[half(pass.parity)], &terms, O::gaussian_layer)?;
         let mean = Arc::new(mean);
         self.state.mean = Some(Arc::clone(&mean));
         Ok(Gaussian { scale, mean })
@@ -181,13 +181,11 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
     }
 
     /// Latent residual prediction at one half.
-    fn residual(&mut self, ids: &[LayerId], current: &O::Map, parity: Parity) -> Result<O::Latent, BackendError> {
+    fn residual(&mut self, ids: &Chain, current: &O::Map, parity: Parity) -> Result<O::Latent, BackendError> {
         let mut inputs: Vec<&O::Map> = vec![&self.hyper];
         inputs.extend(&self.slices);
         inputs.push(current);
-        let (last, hidden) = ids.split_last().ok_or_else(|| missing("latent residual prediction"))?;
-        let hidden = chain(&mut self.ops, hidden, &inputs)?.ok_or_else(|| missing("latent residual prediction"))?;
-        self.ops.residual_layer_at(*last, &[&hidden], parity)
+        chain(&mut self.ops, ids, &inputs, |ops, last, inputs| ops.residual_layer_at(last, inputs, parity))
     }
 }
 
@@ -197,18 +195,19 @@ impl<O: Ops> SliceState<O> {
     }
 }
 
-fn missing(name: &str) -> BackendError {
-    BackendError::Operator { name: name.to_owned() }
-}
-
-/// Layers one after the other; none for an empty chain.
-fn chain<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<Option<O::Map>, BackendError> {
-    let Some((first, rest)) = ids.split_first() else { return Ok(None) };
+/// Layers one after the other; what the last one gives.
+fn chain<O: Ops, T>(
+    ops: &mut O,
+    ids: &Chain,
+    inputs: &[&O::Map],
+    last: impl FnOnce(&mut O, LayerId, &[&O::Map]) -> Result<T, BackendError>,
+) -> Result<T, BackendError> {
+    let Some((first, rest)) = ids.hidden.split_first() else { return last(ops, ids.last, inputs) };
     let mut map = ops.layer(*first, inputs)?;
     for id in rest {
         map = ops.layer(*id, &[&map])?;
     }
-    Ok(Some(map))
+    last(ops, ids.last, &[&map])
 }
 
 /// Queries, keys and values, which need nothing of each other.
@@ -218,13 +217,6 @@ fn three<O: Ops>(
 ) -> Result<[O::Map; 3], BackendError> {
     let (queries, (keys, values)) = ops.both(|ops| project(ops, 0), |ops| ops.both(|ops| project(ops, 1), |ops| project(ops, 2)));
     Ok([queries?, keys?, values?])
-}
-
-/// Entropy parameters: scale and mean.
-fn gaussians<O: Ops>(ops: &mut O, ids: &[LayerId], inputs: &[&O::Map]) -> Result<(O::Latent, O::Latent), BackendError> {
-    let (last, hidden) = ids.split_last().ok_or_else(|| missing("entropy parameters"))?;
-    let hidden = chain(ops, hidden, inputs)?.ok_or_else(|| missing("entropy parameters"))?;
-    ops.gaussian_layer(*last, &[&hidden])
 }
 
 /// A full map with zeros everywhere but in one half.

@@ -13,7 +13,7 @@ use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
-use mlic_model::model::LayerView;
+use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
 use mlic_model::synthesis::Synthesis;
@@ -147,7 +147,7 @@ impl PackedModel {
 fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
     let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
     check_y_hat(model, y_hat)?;
-    Ok((own, Map { data: model.synthesis_latent(&y_hat.data, quality)?, ..*y_hat }))
+    Ok((own, Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality)?, ..*y_hat }))
 }
 
 /// Whether a picture can be made of `y_hat`: it has the channels of the model, and all of their elements.
@@ -350,15 +350,20 @@ impl<'m> IntegerSession<'m> {
 }
 
 impl EntropySession for IntegerSession<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let scales = &gaussian.scale.data;
-        let scale_indices = match &self.entropy.ops().packed.0 {
+        to.scale_indices = match &self.entropy.ops().packed.0 {
             Executor::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
             Executor::Fast(packed) => fast::scale_indices(packed.isa, thresholds, scales)?,
         };
-        Ok(PassParameters { means: memory::copy(&gaussian.mean.data)?, scale_indices })
+        to.means.clear();
+        if with_means {
+            memory::reserve(&mut to.means, gaussian.mean.data.len())?;
+            to.means.extend_from_slice(&gaussian.mean.data);
+        }
+        Ok(())
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {

@@ -11,6 +11,7 @@ use mlic_kernels::Map;
 use mlic_kernels::function::scale_index;
 use mlic_model::Model;
 use mlic_model::config::Config;
+use mlic_model::real::to_latent;
 
 use crate::calibrate::{FloatPass, Sample, nearest_symbols, run_float};
 use crate::float::{FloatModel, FloatOps};
@@ -33,13 +34,6 @@ fn bits(model: &Model, scale_indices: &[u8], symbols: &[i32]) -> u64 {
 
 fn to_bits(q16: u64) -> f64 {
     q16 as f64 / 65_536.0
-}
-
-/// Latent fixed point of a real value.
-#[must_use]
-pub fn to_latent(v: f32) -> i32 {
-    let limit = f64::from(mlic_core::fixed::LATENT_MAX);
-    (f64::from(v) * 4_096.0).round().clamp(-limit, limit) as i32
 }
 
 struct Measure<'a> {
@@ -84,11 +78,7 @@ impl<'m> Integers<'m> {
     pub fn code(&self, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
         let model = self.model;
         let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
-        let size = LatentSize {
-            padded: [16 * y.height, 16 * y.width],
-            y: [y.height, y.width],
-            z: [sample.z_hat.height, sample.z_hat.width],
-        };
+        let size = LatentSize::of_y([y.height, y.width]);
         let mut session = IntegerSession::new(model, Arc::clone(&self.packed), size, quality, &sample.z_symbols)?;
         let mut sink = Measure { model, y, half: Vec::new(), bits_q16: 0 };
         walk(&mut session, model.config().slices, &mut sink)?;

@@ -8,7 +8,7 @@ use mlic_core::checkerboard::Parity;
 use mlic_kernels::Map;
 use mlic_model::config::Config;
 use mlic_model::layout::{
-    Epilogue, Kernel, LayerId, LayerSpec, Layout, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, Source,
+    Chain, Epilogue, Kernel, LayerId, LayerSpec, Layout, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, Source,
 };
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -141,8 +141,8 @@ impl Loader<'_> {
     }
 
     /// `nn.Sequential` of convolutions with GELU between them.
-    fn chain(&mut self, ids: &[LayerId], name: &str) -> Result<(), BuildError> {
-        ids.iter().enumerate().try_for_each(|(i, id)| self.plain(*id, &format!("{name}.{}", 2 * i)))
+    fn chain(&mut self, chain: &Chain, name: &str) -> Result<(), BuildError> {
+        chain.ids().enumerate().try_for_each(|(i, id)| self.plain(id, &format!("{name}.{}", 2 * i)))
     }
 
     fn global(&mut self, ids: &mlic_model::layout::GlobalContextIds, name: &str, skip: bool) -> Result<(), BuildError> {
@@ -222,7 +222,9 @@ impl FloatModel {
         }
         let mut position_bias = Vec::with_capacity(config.slices);
         for (i, slice) in layout.slices.iter().enumerate() {
-            loader.chain(&slice.channel, &format!("channel_context.{i}.fushion"))?;
+            if let Some(channel) = &slice.channel {
+                loader.chain(channel, &format!("channel_context.{i}.fushion"))?;
+            }
             if let Some(inter) = &slice.inter {
                 loader.global(inter, &format!("global_inter_context.{i}"), true)?;
             }

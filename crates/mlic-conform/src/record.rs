@@ -140,10 +140,10 @@ struct Session<'a> {
 }
 
 impl EntropySession for Session<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
-        let parameters = self.session.parameters(pass)?;
-        lock(self.recording).passes.push(PassRecord { pass, parameters: parameters.clone(), symbols: None });
-        Ok(parameters)
+    fn parameters_into(&mut self, pass: Pass, _: bool, to: &mut PassParameters) -> Result<(), BackendError> {
+        self.session.parameters_into(pass, true, to)?;
+        lock(self.recording).passes.push(PassRecord { pass, parameters: to.clone(), symbols: None });
+        Ok(())
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {

@@ -156,7 +156,7 @@ struct FaultySession<'m> {
 }
 
 impl EntropySession for FaultySession<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters> {
+    fn parameters_into(&mut self, pass: Pass, _: bool, to: &mut PassParameters) -> Result<()> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let index = |scale: &i32| match self.fault {
@@ -165,7 +165,8 @@ impl EntropySession for FaultySession<'_> {
             _ => thresholds.partition_point(|t| t < scale) as u8,
         };
         let scale_indices = gaussian.scale.data.iter().map(index).collect();
-        Ok(PassParameters { means: gaussian.mean.data.clone(), scale_indices })
+        *to = PassParameters { means: gaussian.mean.data.clone(), scale_indices };
+        Ok(())
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<()> {

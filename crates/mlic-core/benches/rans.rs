@@ -21,7 +21,6 @@ fn rans(criterion: &mut Criterion, scale_count: usize) {
     let tables = tables();
     let drawn = draw(&tables, SYMBOL_COUNT, |random| random.bits() as usize % scale_count);
     let (indices, mut symbols): (Vec<u8>, Vec<i32>) = drawn.into_iter().map(|(index, symbol)| (index as u8, symbol)).unzip();
-    let tables: Vec<CdfTable> = tables.iter().cloned().collect();
     let mut group = criterion.benchmark_group(format!("rans, {scale_count} scales"));
     group.throughput(Throughput::Elements(SYMBOL_COUNT as u64));
     let mut encoder = Encoder::new();

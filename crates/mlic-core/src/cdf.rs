@@ -307,51 +307,6 @@ impl CdfTable {
     }
 }
 
-/// All tables of one model, by index.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CdfTables(Vec<CdfTable>);
-
-impl CdfTables {
-    /// Tables in order of their index.
-    #[must_use]
-    pub const fn new(tables: Vec<CdfTable>) -> Self {
-        Self(tables)
-    }
-
-    /// The table of an index; none when there is no such table.
-    #[must_use]
-    #[inline]
-    pub fn get(&self, index: usize) -> Option<&CdfTable> {
-        self.0.get(index)
-    }
-
-    /// Number of tables.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is no table.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Tables in order of their index.
-    pub fn iter(&self) -> core::slice::Iter<'_, CdfTable> {
-        self.0.iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a CdfTables {
-    type Item = &'a CdfTable;
-    type IntoIter = core::slice::Iter<'a, CdfTable>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
 fn check_starts(starts: &[u16]) -> Result<(), CdfError> {
     if !(MIN_BINS..=MAX_BINS).contains(&starts.len()) {
         return Err(CdfError::BinCount { got: starts.len() });

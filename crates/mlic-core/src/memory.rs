@@ -37,6 +37,14 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<(), OutOfMemory
     vec.try_reserve_exact(additional).map_err(|_| OutOfMemory::of::<T>(len))
 }
 
+/// Room for so many elements in all.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
+    reserve(vec, len.saturating_sub(vec.len()))
+}
+
 /// Adds one element; where there is no room for it, there is twice as much afterwards.
 ///
 /// # Errors
@@ -87,5 +95,7 @@ mod tests {
         let mut vec = collect(2, 0..2).unwrap();
         push(&mut vec, 2).unwrap();
         assert_eq!(vec, [0, 1, 2]);
+        reserve_all(&mut vec, 100).unwrap();
+        assert!(vec.capacity() >= 100 && vec.len() == 3);
     }
 }

@@ -54,7 +54,13 @@ impl LatentSize {
             && (1..=MAX_SIDE).contains(&height)
             && u64::from(width) * u64::from(height) <= MAX_PIXELS;
         let padded = [height, width].map(|side| side.next_multiple_of(PADDING_MULTIPLE) as usize);
-        fits.then_some(Self { padded, y: padded.map(|side| side / 16), z: padded.map(|side| side / 64) })
+        fits.then(|| Self::of_y(padded.map(|side| side / 16)))
+    }
+
+    /// Sizes for a y of this height and width, multiples of 4.
+    #[must_use]
+    pub fn of_y(y: [usize; 2]) -> Self {
+        Self { padded: y.map(|side| 16 * side), y, z: y.map(|side| side / 4) }
     }
 
     /// Positions of one half of y.

@@ -74,8 +74,7 @@ impl CudaBackend {
 
     /// The same on an opened GPU.
     pub(crate) fn on(device: Arc<Device>, model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
-        let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
-        let packed = PackedModel::new(&device, &model).map_err(no_room)?;
+        let packed = PackedModel::new(&device, &model)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
         let workspaces = Workspaces::new(&device);

@@ -1,6 +1,7 @@
 //! A model's parameters in device memory, in the order in which the kernels read them: made once when a model comes to a device.
 
 use cudarc::driver::result::DriverError;
+use mlic_backend::BackendError;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerId};
 use mlic_model::model::{LayerView, Weights};
@@ -8,7 +9,7 @@ use mlic_model::parameters::Functions;
 use mlic_model::proof::source_max;
 
 use crate::args::{LayerArgs, MAX_TERMS, RequantArg, Step, Term};
-use crate::device::{Device, Memory};
+use crate::device::{self, Device, Memory};
 use crate::exact::PackedSynthesis;
 use crate::layer::{Dense, Plan, STAGES, narrow};
 
@@ -312,21 +313,27 @@ pub(crate) struct PackedModel {
 }
 
 impl PackedModel {
-    pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, DriverError> {
+    pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, BackendError> {
+        let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
         let (parameters, layout, levels) = (model.parameters(), model.layout(), model.config().scale_levels);
         let mut packer = Packer::default();
         let tables = packer.functions(&parameters.functions);
         let thresholds = packer.push(&parameters.thresholds);
         let biases: Vec<u64> = parameters.local_attentions.iter().map(|a| packer.push(&a.bias)).collect();
         for id in (0..layout.layers.len()).map(LayerId) {
-            let views: Vec<LayerView<'_>> = (0..levels).filter_map(|level| model.layer(id, level)).collect();
+            let missing = || BackendError::Operator { name: format!("layer {}", id.0) };
+            let views = (0..levels).map(|level| model.layer(id, level).ok_or_else(missing));
+            let views: Vec<LayerView<'_>> = views.collect::<Result<_, _>>()?;
             let terms = views.first().map_or(&[][..], |view| &view.spec.terms);
             let maxima: Vec<i32> = terms.iter().map(|t| source_max(parameters, layout, t.source)).collect();
             packer.layer(&views, &maxima, tables, false);
         }
-        let (plans, base, parts) = packer.finish(device)?;
-        let synthesis =
-            model.exact_synthesis().map(|own| PackedSynthesis::new(device, &parameters.functions, own)).transpose()?;
+        let (plans, base, parts) = packer.finish(device).map_err(no_room)?;
+        let synthesis = model
+            .exact_synthesis()
+            .map(|own| PackedSynthesis::new(device, &parameters.functions, own))
+            .transpose()
+            .map_err(no_room)?;
         Ok(Self {
             plans,
             levels,

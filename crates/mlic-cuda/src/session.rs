@@ -190,12 +190,6 @@ impl Session<'_> {
 }
 
 impl EntropySession for Session<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters, BackendError> {
-        let mut parameters = PassParameters::default();
-        self.parameters_into(pass, true, &mut parameters)?;
-        Ok(parameters)
-    }
-
     fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError> {
         let [scale, mean] = self.gaussians(pass)?;
         let (lease, count) = (&self.lease, self.count());

@@ -6,6 +6,7 @@ use mlic_kernels::{Map, reference};
 use mlic_model::Model;
 use mlic_model::analysis::Analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::model::Gain;
 use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer, Synthesis};
 
 use crate::generate;
@@ -117,7 +118,7 @@ impl Maker<'_, '_> {
 /// The samples of every instruction set, in strips of so many rows of y, 1 to 3, and parts of as many as are missing to 4, are those of the definition.
 pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, quality: u8, strip_rows: usize) {
     let Some(own) = model.exact_synthesis() else { return };
-    let latent = Map { data: model.synthesis_latent(&y_hat.data, quality).unwrap(), ..*y_hat };
+    let latent = Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality).unwrap(), ..*y_hat };
     let functions = &model.parameters().functions;
     let (tables, expected) = (fast::Tables::new(functions), reference::synthesis(functions, own, &latent).unwrap());
     let plan = Plan { part_rows: 4 - strip_rows, strip_rows, threads: 1 };

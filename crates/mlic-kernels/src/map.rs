@@ -92,14 +92,6 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(full)
     }
 
-    /// Zeros everywhere but in one half.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`].
-    pub fn mask(&self, parity: Parity) -> Result<Self, OutOfMemory> {
-        self.pack(parity)?.unpack(parity)
-    }
-
     /// Pixel shuffle by two: channel `4c + 2i + j` goes to channel c of position (2 row + i, 2 col + j) (SPEC 4.2).
     ///
     /// # Errors
@@ -265,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn mask_keeps_one_half() {
+    fn two_halves_are_a_map() {
         let map = Map { height: 2, width: 2, channels: 1, data: vec![1, 2, 3, 4] };
-        assert_eq!(map.mask(Parity::Anchor).unwrap().data, [0, 2, 3, 0]);
+        assert_eq!(map.pack(Parity::Anchor).unwrap().unpack(Parity::Anchor).unwrap().data, [0, 2, 3, 0]);
         let halves = Parity::BOTH.map(|parity| map.pack(parity).unwrap());
         assert_eq!(Map::merge(&halves[0], &halves[1]).unwrap(), map);
     }

@@ -248,11 +248,27 @@ pub struct LocalContextIds {
     pub out: LayerId,
 }
 
+/// Layers one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// All but the last, each with GELU.
+    pub hidden: Vec<LayerId>,
+    /// The last.
+    pub last: LayerId,
+}
+
+impl Chain {
+    /// All of them in order.
+    pub fn ids(&self) -> impl Iterator<Item = LayerId> + '_ {
+        self.hidden.iter().copied().chain([self.last])
+    }
+}
+
 /// Layers of one latent slice. Index 0 of a pair is the anchors', 1 the non-anchors'.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceIds {
-    /// Channel context; empty for slice 0.
-    pub channel: Vec<LayerId>,
+    /// Channel context; none for slice 0.
+    pub channel: Option<Chain>,
     /// Global inter context; none for slice 0.
     pub inter: Option<GlobalContextIds>,
     /// Local context.
@@ -260,9 +276,9 @@ pub struct SliceIds {
     /// Global intra context; none for slice 0.
     pub intra: Option<GlobalContextIds>,
     /// Entropy parameters.
-    pub entropy_parameters: [Vec<LayerId>; 2],
+    pub entropy_parameters: [Chain; 2],
     /// Latent residual prediction.
-    pub lrp: [Vec<LayerId>; 2],
+    pub lrp: [Chain; 2],
 }
 
 /// All operators of the entropy networks of one model.
@@ -381,24 +397,15 @@ impl<'a> Builder<'a> {
     }
 
     /// A chain of dense layers with GELU between them.
-    fn chain(
-        &mut self,
-        name: &str,
-        input: Terms,
-        kernel: Kernel,
-        hidden: &[usize],
-        outputs: usize,
-        last: Epilogue,
-    ) -> Vec<LayerId> {
-        let mut ids: Vec<LayerId> = Vec::with_capacity(hidden.len() + 1);
-        let mut terms = input;
-        let widths = hidden.iter().map(|w| (*w, Epilogue::Gelu)).chain([(outputs, last)]);
-        for (i, (width, epilogue)) in widths.enumerate() {
-            let id = self.layer(format!("{name}.{i}"), terms, kernel, width, epilogue);
-            terms = Terms::default().layer(id, width);
+    fn chain(&mut self, name: &str, input: Terms, kernel: Kernel, hidden: &[usize], outputs: usize, last: Epilogue) -> Chain {
+        let (mut terms, mut ids) = (input, Vec::with_capacity(hidden.len()));
+        for (i, width) in hidden.iter().enumerate() {
+            let id = self.layer(format!("{name}.{i}"), terms, kernel, *width, Epilogue::Gelu);
+            terms = Terms::default().layer(id, *width);
             ids.push(id);
         }
-        ids
+        let last = self.layer(format!("{name}.{}", hidden.len()), terms, kernel, outputs, last);
+        Chain { hidden: ids, last }
     }
 
     fn slice(&mut self, i: usize, hyper: LayerId) -> SliceIds {
@@ -406,41 +413,36 @@ impl<'a> Builder<'a> {
         let (ep, lrp) = (self.config.ep_hidden.clone(), self.config.lrp_hidden.get(i).cloned().unwrap_or_default());
         let cc = self.config.cc_hidden.clone();
         let later = i > 0;
-        let channel = if later {
-            self.chain(&format!("slice{i}.channel_context"), Terms::default().slices(i, s), DENSE3, &cc, 4 * s, Epilogue::Linear)
-        } else {
-            Vec::new()
-        };
+        let channel = later.then(|| {
+            let (name, input) = (format!("slice{i}.channel_context"), Terms::default().slices(i, s));
+            self.chain(&name, input, DENSE3, &cc, 4 * s, Epilogue::Linear)
+        });
         let inter = later.then(|| self.inter(i));
         let local = self.local(i);
         let intra = later.then(|| self.intra(i));
         let shared = |terms: Terms| {
             let terms = inter.iter().fold(terms, |t, c| t.layer(c.out, 2 * s));
-            channel.last().iter().fold(terms, |t, id| t.layer(**id, 4 * s)).layer(hyper, 2 * m)
+            channel.iter().fold(terms, |t, c| t.layer(c.last, 4 * s)).layer(hyper, 2 * m)
         };
         let anchor_in = shared(Terms::default());
         let nonanchor_in = shared(intra.iter().fold(Terms::default().layer(local.out, 2 * s), |t, c| t.layer(c.out, 2 * s)));
         let lrp_in = Terms::default().part(Source::Layer(hyper), m, m).slices(i + 1, s);
-        let names = ["anchor", "nonanchor"];
-        let entropy_parameters = [anchor_in, nonanchor_in].into_iter().zip(names).map(|(input, half)| {
+        let entropy_parameters = [(anchor_in, "anchor"), (nonanchor_in, "nonanchor")].map(|(input, half)| {
             self.chain(&format!("slice{i}.entropy_parameters_{half}"), input, DENSE1, &ep, 2 * s, Epilogue::Latent)
         });
-        let entropy_parameters = pair(entropy_parameters.collect());
-        let lrp =
-            names.map(|half| self.chain(&format!("slice{i}.lrp_{half}"), lrp_in.clone(), DENSE3, &lrp, s, Epilogue::HalfTanh));
+        let lrp = ["anchor", "nonanchor"]
+            .map(|half| self.chain(&format!("slice{i}.lrp_{half}"), lrp_in.clone(), DENSE3, &lrp, s, Epilogue::HalfTanh));
         SliceIds { channel, inter, local, intra, entropy_parameters, lrp }
     }
 
     fn projections(&mut self, name: &str, inputs: [Terms; 3], channels: usize) -> ProjectionIds {
-        let mut pointwise = Vec::with_capacity(3);
-        let mut depthwise = Vec::with_capacity(3);
-        for (terms, what) in inputs.into_iter().zip(["queries", "keys", "values"]) {
-            let pw = self.layer(format!("{name}.{what}.pointwise"), terms, DENSE1, channels, Epilogue::Linear);
-            let input = Terms::default().layer(pw, channels);
-            pointwise.push(pw);
-            depthwise.push(self.layer(format!("{name}.{what}.depthwise"), input, DEPTHWISE3, channels, Epilogue::Linear));
-        }
-        ProjectionIds { pointwise: triple(&pointwise), depthwise: triple(&depthwise) }
+        let [queries, keys, values] = inputs;
+        let both = [(queries, "queries"), (keys, "keys"), (values, "values")].map(|(terms, what)| {
+            let pointwise = self.layer(format!("{name}.{what}.pointwise"), terms, DENSE1, channels, Epilogue::Linear);
+            let input = Terms::default().layer(pointwise, channels);
+            [pointwise, self.layer(format!("{name}.{what}.depthwise"), input, DEPTHWISE3, channels, Epilogue::Linear)]
+        });
+        ProjectionIds { pointwise: both.map(|[pointwise, _]| pointwise), depthwise: both.map(|[_, depthwise]| depthwise) }
     }
 
     fn linear_attention(&mut self, name: &str, inputs: [LayerId; 3], channels: usize, heads: usize) -> LinearAttentionId {
@@ -500,14 +502,4 @@ impl<'a> Builder<'a> {
         let out = self.layer(format!("{name}.out"), out, DENSE1, 2 * s, Epilogue::Linear);
         LocalContextIds { norm1, qkv, attention, fusion, norm2, fc1, out }
     }
-}
-
-fn pair(ids: Vec<Vec<LayerId>>) -> [Vec<LayerId>; 2] {
-    let mut ids = ids.into_iter();
-    [ids.next().unwrap_or_default(), ids.next().unwrap_or_default()]
-}
-
-fn triple(ids: &[LayerId]) -> [LayerId; 3] {
-    let mut ids = ids.iter().copied();
-    std::array::from_fn(|_| ids.next().unwrap_or(LayerId(usize::MAX)))
 }

@@ -481,14 +481,6 @@ impl Model {
         memory::collect(latents.len(), latents.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)))
     }
 
-    /// `y_hat` after its inverse gain: the input of the integer synthesis (SPEC 5.7).
-    ///
-    /// # Errors
-    /// [`OutOfMemory`].
-    pub fn synthesis_latent(&self, y_hat: &[i32], quality: u8) -> Result<Vec<i32>, OutOfMemory> {
-        self.with_gain(Gain::InverseY, y_hat, quality)
-    }
-
     /// The symbols of z (channels last, after its gain): the nearest to what is left when the median is taken away (SPEC 5.8).
     ///
     /// # Errors

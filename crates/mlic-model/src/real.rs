@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use mlic_core::fixed::{LATENT_ONE, PREACT_FRAC_BITS};
+use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, PREACT_FRAC_BITS};
 use mlic_core::memory::{self, OutOfMemory};
 
 use crate::graph::{self, Conv2d, Graph, GraphError, Node, NodeId, Op};
@@ -39,6 +39,13 @@ pub fn graph(synthesis: &Synthesis) -> Result<Graph, GraphError> {
     }
     let output = maker.made.last().copied().unwrap_or(NodeId(0));
     Graph::new(maker.nodes, output)
+}
+
+/// Latent fixed point of a real number, the nearest (ties away from zero), saturated; 0 of what is none.
+#[must_use]
+pub fn to_latent(v: f32) -> i32 {
+    let limit = f64::from(LATENT_MAX);
+    (f64::from(v) * f64::from(LATENT_ONE)).round().clamp(-limit, limit) as i32
 }
 
 fn power_of_two(exponent: u32) -> f64 {

@@ -41,3 +41,11 @@ fn multipliers_that_differ_are_multiplications() {
     let graph = mlic_model::real::graph(model("edge-cases").exact_synthesis().unwrap()).unwrap();
     assert!(operators(&graph)[1] > 0, "{:?}", operators(&graph));
 }
+
+#[test]
+fn real_numbers_become_the_nearest_latents() {
+    let half = 0.5 / 4096.0;
+    let values = [0.0, 1.0, -1.0, half, -half, 0.49 / 4096.0, 1e9, -1e9, f32::NAN];
+    let latents = [0, 4096, -4096, 1, -1, 0, (1 << 27) - 1, 1 - (1 << 27), 0];
+    assert_eq!(values.map(mlic_model::real::to_latent), latents);
+}

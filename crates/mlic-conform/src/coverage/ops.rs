@@ -514,7 +514,7 @@ struct Session<'m> {
 }
 
 impl EntropySession for Session<'_> {
-    fn parameters(&mut self, pass: Pass) -> Result<PassParameters> {
+    fn parameters_into(&mut self, pass: Pass, _: bool, to: &mut PassParameters) -> Result<()> {
         let gaussian = self.entropy.parameters(pass)?;
         let (thresholds, log) = (&self.model.parameters().thresholds, &mut *lock(&self.log));
         let index = |scale: &i32| {
@@ -529,7 +529,8 @@ impl EntropySession for Session<'_> {
         };
         let scale_indices: Vec<u8> = gaussian.scale.data.iter().map(index).collect();
         scale_indices.iter().for_each(|index| log.region("scale index", 64, usize::from(*index)));
-        Ok(PassParameters { means: gaussian.mean.data.clone(), scale_indices })
+        *to = PassParameters { means: gaussian.mean.data.clone(), scale_indices };
+        Ok(())
     }
 
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<()> {

@@ -2,7 +2,7 @@
 //! Float is allowed here: this only makes test data.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by several test programs, which stop when test data is wrong")]
 
-use mlic_core::cdf::{CdfTable, CdfTables, PROB_BITS};
+use mlic_core::cdf::{CdfTable, PROB_BITS};
 
 /// Number of scales.
 pub(crate) const SCALE_COUNT: usize = 64;
@@ -43,12 +43,12 @@ pub(crate) fn gaussian(scale: f64) -> CdfTable {
 }
 
 /// The tables of all scales.
-pub(crate) fn tables() -> CdfTables {
-    CdfTables::new((0..SCALE_COUNT).map(|index| gaussian(scale(index))).collect())
+pub(crate) fn tables() -> Vec<CdfTable> {
+    (0..SCALE_COUNT).map(|index| gaussian(scale(index))).collect()
 }
 
 /// Symbols drawn from the tables of the scale indices that `choose` gives; an escape becomes the nearest symbol outside.
-pub(crate) fn draw(tables: &CdfTables, count: usize, mut choose: impl FnMut(&mut Random) -> usize) -> Vec<(usize, i32)> {
+pub(crate) fn draw(tables: &[CdfTable], count: usize, mut choose: impl FnMut(&mut Random) -> usize) -> Vec<(usize, i32)> {
     let mut random = Random(1);
     let draw = |_| {
         let index = choose(&mut random);

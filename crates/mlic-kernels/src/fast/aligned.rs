@@ -5,8 +5,6 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::Zeroable;
 use mlic_core::memory::{self, OutOfMemory};
 
-use super::layer::reserve_all;
-
 /// Bytes of a line.
 const LINE: usize = 64;
 
@@ -49,7 +47,7 @@ impl<T: Zeroable + Clone> Aligned<T> {
 
     /// Room for so many elements.
     pub(super) fn reserve(&mut self, len: usize) -> Result<(), OutOfMemory> {
-        reserve_all(&mut self.data, len + Self::MORE)
+        memory::reserve_all(&mut self.data, len + Self::MORE)
     }
 
     /// The first `len` elements, for which there is room. What they are is not defined: all are to be written.

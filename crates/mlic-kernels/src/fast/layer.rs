@@ -127,7 +127,7 @@ impl Scratch {
         } else if layer.is_winograd() {
             self.winograd.reserve(&layer.terms, layer.positions, layer.block)
         } else {
-            reserve_all(&mut self.places, rows * width)
+            memory::reserve_all(&mut self.places, rows * width)
         }
     }
 }
@@ -402,11 +402,6 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Beside for Unfinished<'_, S
     fn some(&mut self) {
         self.finish(self.per_step);
     }
-}
-
-/// Room for so many elements in all.
-pub(super) fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
-    memory::reserve(vec, len.saturating_sub(vec.len()))
 }
 
 fn map_outputs<E: Epilogue>(

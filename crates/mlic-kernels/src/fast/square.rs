@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use mlic_core::memory::OutOfMemory;
+use mlic_core::memory::{self, OutOfMemory};
 
-use super::layer::{Positions, reserve_all};
+use super::layer::Positions;
 use super::pack::{MatrixWeights, Split, Term, Weights};
 use super::tile::Tile;
 use crate::arch::{Activations, Beside, Block, SIDE, Simd, Tiles};
@@ -32,9 +32,9 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Room for the cut of so many rows.
     pub(super) fn reserve(&mut self, rows: usize, width: usize, size: usize) -> Result<(), OutOfMemory> {
-        reserve_all(&mut self.slots, rows * width)?;
+        memory::reserve_all(&mut self.slots, rows * width)?;
         // No row begins a new chunk where all columns are wanted; each row does where half of them are.
-        reserve_all(&mut self.chunks, (rows * (width + size - 1)).div_ceil(SIDE) + rows)
+        memory::reserve_all(&mut self.chunks, (rows * (width + size - 1)).div_ceil(SIDE) + rows)
     }
 
     /// Cuts a band of these rows. The columns beside the map that are staged with it are computed as if they were positions, where all are
