@@ -55,7 +55,7 @@ pub(crate) struct Global {
     /// Refuse pictures and streams of more pixels
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS, global = true)]
     pub(crate) max_pixels: u64,
-    /// Refuse what needs more memory, by an upper bound of it: MiB, or a number with K, M, G or T after it
+    /// Refuse what needs more memory beside program, model and stream, by an upper bound of it: MiB, or a number with K, M, G or T after it
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size, global = true)]
     pub(crate) max_memory: Size,
     /// End what takes more seconds for a picture; looked at before each pass and before the picture

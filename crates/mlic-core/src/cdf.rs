@@ -327,7 +327,7 @@ fn check_symbols(min_symbol: i32, bin_count: usize) -> Result<(), CdfError> {
     Ok(())
 }
 
-/// Binary logarithm in units of 2^-16, rounded to nearest, within 0.51 units of the exact value. `v` is not 0.
+/// Binary logarithm in units of 2^-16, within 0.51 units of the exact value, and the nearest integer for all v up to 2^16. `v` is not 0.
 ///
 /// Squaring the mantissa doubles its logarithm, whose integer part is the next bit. The mantissa starts exact, in units
 /// of 2^-31; the truncation at each of the 17 squarings adds less than 2^-29 in all.

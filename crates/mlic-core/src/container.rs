@@ -19,7 +19,7 @@
 //!
 //! | bytes | field | |
 //! |---|---|---|
-//! | 1 | kind | 1 ICC, 2 EXIF, 3 XMP; others are kept and have no meaning yet |
+//! | 1 | kind | 1 ICC, 2 EXIF, 3 XMP; others have no meaning and are passed over |
 //! | 1-4 | length | varint, at most [`MAX_SECTION_LEN`] |
 //! | 4 | checksum | `u32`: CRC-32 of kind, length (as written) and contents |
 //! | length | contents | |
