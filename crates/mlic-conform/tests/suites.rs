@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{data, fast, model, not_passed, run_on, tract, with};
+use common::{data, fast, model, not_passed, run_on, with};
 use mlic_backend::integer::Kernels;
 use mlic_conform::manifest::Expect;
 use mlic_conform::{Level, Manifest, Models, bless, coverage, suites};
@@ -30,7 +30,7 @@ fn smoke_passes_on_the_reference() {
 #[cfg(feature = "embedded-model")]
 #[test]
 fn core_passes_on_tract() {
-    let report = run_on("core", tract(model("core")), Level::L4);
+    let report = run_on("core", common::tract(model("core")), Level::L4);
     assert!(report.is_pass(), "{}", not_passed(&report));
 }
 

@@ -519,7 +519,6 @@ fn check_lanes(got: u8) -> Result<(), RansError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn table() -> CdfTable {
         CdfTable::new(-2, &[0, 100, 20_000, 60_000, 65_000, 65_535]).unwrap()
