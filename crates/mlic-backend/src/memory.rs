@@ -17,6 +17,8 @@ pub(crate) const LATENT: u64 = 4;
 const SUM: u64 = 8;
 /// Bytes of an interval of the entropy coder.
 const INTERVAL: u64 = size_of::<Interval>() as u64;
+/// Columns that threads have working memory for at least, as where tiles of them are computed together.
+const TILED_COLUMNS: u64 = 32;
 /// Bytes of an element of a float tensor.
 const FLOAT: u64 = 4;
 
@@ -32,7 +34,7 @@ pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let z = product(size.z).saturating_mul(config.hyper as u64).saturating_mul(4 * LATENT);
     let latents = config.latent as u64 * LATENT;
     let passing = transient(config, layout).max(hyper_synthesis(config)).max(latents);
-    let scratch = (size.y[1] as u64).saturating_mul(scratch(layout)).saturating_mul(threads as u64 + 1);
+    let scratch = (size.y[1] as u64).max(TILED_COLUMNS).saturating_mul(scratch(layout)).saturating_mul(threads as u64 + 1);
     positions.saturating_mul(kept(config).saturating_add(passing)).saturating_add(z).saturating_add(scratch)
 }
 

@@ -19,8 +19,8 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// A bound may be this many times what is needed, for a picture of some size.
-const LOOSE: u64 = 6;
+/// A bound may be this many times what is allocated for a picture of some size: threads keep working memory from earlier ones.
+const LOOSE: u64 = 8;
 
 /// What work allocates at most at a time, in bytes.
 fn peak_of<T>(work: impl FnOnce() -> Result<T, BackendError>) -> u64 {
@@ -85,7 +85,7 @@ fn decoding_stays_within_its_bound() {
     let package = |file: &str| Model::open(format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let model = package("conformance/models/tiny.mlicpkg");
     let threads = rayon::current_num_threads();
-    for (width, height) in [(256, 256), (1024, 64), (64, 1024), (2048, 1)] {
+    for (width, height) in [(256, 256), (1024, 64), (64, 1024), (1, 1), (2048, 1)] {
         let size = LatentSize::of_image(width, height).unwrap();
         let bound = entropy_bytes(&model, size, threads);
         check(&format!("{width}x{height}"), peak(&model, size, Kernels::best()), bound);

@@ -41,8 +41,7 @@ const LIMITS: &str = "
   differently from one instruction set to the next (within the tolerance that level 4 states), and tract's reader of float weights does
   not swap bytes, so that on big-endian machines (s390x) there is no float picture at all. The exact path does not touch them.
 - **Speed.** Seconds under an emulator say nothing about a processor.
-- **wasm32** is built without threads: vectors run one after another, on the calling thread, and `--timeout` has no effect. Packages are read into
-  memory instead of being mapped.
+- **wasm32** is built without threads: vectors run one after another, on the calling thread, and `--timeout` has no effect.
 - Emulation is not silicon. QEMU's processor models lack what the real ones lack (an instruction that was not detected first ends the
   program), but errata are not emulated.
 ";

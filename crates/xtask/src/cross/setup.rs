@@ -59,7 +59,7 @@ fn setup(cache: &Path, platform: &Platform, rustup: &mut Rustup, packages: &mut 
     let target_folder = cache.join(if rustc.is_some() { "target-debian" } else { "target" });
     let setup = Setup { rustc, linker: None, target_folder, runner: Vec::new(), runs_on: String::new() };
     match platform.machine {
-        Machine::Native { .. } => Ok(Setup { runs_on: format!("this machine, {}", processor()), ..setup }),
+        Machine::Native { .. } => Ok(Setup { runs_on: format!("natively, {}", processor()), ..setup }),
         Machine::Wasmtime => {
             let python = python(cache, &[&format!("wasmtime=={WASMTIME}")])?;
             let script = cache.join("bin/run-wasi.py");
