@@ -16,13 +16,17 @@ some=(edge_cases_fixed edge_cases_scales strips_give)
 if [ -n "${MLIC_EMULATE_ALL:-}" ]; then some=(); fi
 
 # The test programs of this crate, compiled with what else they are compiled for anyway: all of the workspace, where CI has that already.
-programs=$(cargo test --release --locked --manifest-path "$root/Cargo.toml" ${MLIC_EMULATE_SCOPE:--p mlic-cuda} --lib --tests --no-run \
-    --message-format=json-render-diagnostics | sed -n '/crates\/mlic-cuda#/{/"test":true/s/.*"executable":"\([^"]*\)".*/\1/p}')
-[ -n "$programs" ] || { echo "cargo names no test programs of mlic-cuda" >&2; exit 1; }
+compiled() {
+    cargo test --release --locked --manifest-path "$root/Cargo.toml" ${MLIC_EMULATE_SCOPE:--p mlic-cuda} --lib --tests --no-run \
+        --message-format=json-render-diagnostics | sed -n '/crates\/mlic-cuda#/{/"test":true/s/.*"executable":"\([^"]*\)".*/\1/p}'
+}
 
+programs=
 run() { # FOLDER [FILTER...]
     local folder=$1 program
     shift
+    programs=${programs:-$(compiled)}
+    [ -n "$programs" ] || { echo "cargo names no test programs of mlic-cuda" >&2; exit 1; }
     # They alone get the driver: cargo and the compiler do not.
     while read -r program; do
         (cd "$root/crates/mlic-cuda" && env "LD_LIBRARY_PATH=$target/$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "${extra[@]}" "$program" "$@")
