@@ -66,7 +66,7 @@ for mode in "${@:-plain}"; do
         MLIC_EMULATE_ALL=1 "$0" shuffled address undefined
         ;;
     *)
-        sed -n 's/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     esac
