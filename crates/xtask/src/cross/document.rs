@@ -80,7 +80,7 @@ pub fn text(records: &Records) -> Result<String, String> {
     }
     let _ = writeln!(
         out,
-        "\nSeconds are of {}, on a machine that did other things too.",
+        "\nA row is of the commit that it names: kernels that came after it have not run there. Seconds are of {}, on a machine that did other things too.",
         COLUMNS.map(|(suite, backend)| format!("{suite} by {backend}")).join(", ")
     );
     Ok(out + LIMITS)
