@@ -171,7 +171,9 @@ fn pack(model: &Model, id: LayerId, isa: Isa) -> Result<fast::Layer, BackendErro
     Ok(pack(isa, view.spec, &view.weights, &maxima)?)
 }
 
-fn no_layer(id: LayerId) -> BackendError {
+/// What is wrong with a model that lacks a layer of its layout.
+#[must_use]
+pub fn no_layer(id: LayerId) -> BackendError {
     BackendError::Operator { name: format!("layer {}", id.0) }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! SAFETY of everything here: the header says what a caller owes (pointers that are null where that is allowed, or to as many values as it says, strings that
 //! end; nothing that another thread writes during the call; a codec that is not destroyed while it is used; bytes that came from here). What can be looked at (null,
-//! sizes that do not fit each other, numbers beyond their range) is [`Status::Usage`]. A safe interface to C there is none.
+//! sizes that do not fit each other, numbers beyond their range) is `MLIC_USAGE`. A safe interface to C there is none.
 #![allow(unsafe_code, reason = "the callers are C")]
 
 use std::ffi::{CStr, c_char, c_void};
@@ -11,11 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::slice;
 
-use mlic::Limits;
 use mlic::metadata::Metadata;
+use mlic::{ErrorKind, Limits};
 
 use crate::calls::{self, Handle, Options};
-use crate::status::{Failure, Status, last_error, remember};
+use crate::status::{Failure, OK, last_error, remember};
 
 /// `MLIC_ABI`.
 pub const ABI: u32 = 1;
@@ -345,10 +345,10 @@ pub unsafe extern "C" fn mlic_find_metadata(
 
 /// Makes a status of a call, and of a panic, which there should be none of.
 fn status(call: impl FnOnce() -> Result<(), Failure>) -> i32 {
-    let panicked = |_| Err(Failure { status: Status::Other, message: "the library panicked: a defect of it".into() });
+    let panicked = |_| Err(Failure::of(ErrorKind::Other, "the library panicked: a defect of it"));
     // What a call was writing to is the caller's, and has no state of ours.
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(panicked);
-    result.map_or_else(remember, |()| Status::Ok) as i32
+    result.map_or_else(remember, |()| OK)
 }
 
 fn missing(name: &str) -> Failure {

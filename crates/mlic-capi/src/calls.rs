@@ -5,15 +5,15 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mlic::container::{Header, SectionKind, parse};
+use mlic::container::{Header, MAX_HEADER_LEN, SectionKind, parse};
 use mlic::image::Image;
 use mlic::metadata::{Metadata, MetadataPolicy};
 use mlic::{
-    BackendChoice, Codec, CodecOptions, Error, Limits, MAX_THREADS, Model, ProgressEvent, Quality, Stage, Truncation,
-    default_model,
+    BackendChoice, Codec, CodecOptions, ErrorKind, Limits, MAX_THREADS, Model, OutOfMemory, ProgressEvent, Quality, Stage,
+    Truncation, default_model,
 };
 
-use crate::status::{Failure, Status};
+use crate::status::Failure;
 
 /// `mlic_codec`.
 #[derive(Debug)]
@@ -101,15 +101,10 @@ pub(crate) fn picture<'a>(
     rows: impl Iterator<Item = &'a [u8]>,
     metadata: Metadata,
 ) -> Result<Image, Failure> {
-    let len = u64::from(width) * u64::from(height) * u64::from(channels);
+    // As many as lie in memory.
+    let bytes = [width, height, channels].into_iter().map(|n| n as usize).product();
     let mut samples = Vec::new();
-    let is_room = usize::try_from(len).is_ok_and(|len| samples.try_reserve_exact(len).is_ok());
-    if !is_room {
-        return Err(Failure {
-            status: Status::Budget,
-            message: format!("{len} bytes of memory are wanted, and there is not as much"),
-        });
-    }
+    samples.try_reserve_exact(bytes).map_err(|_| OutOfMemory { bytes })?;
     rows.for_each(|row| samples.extend_from_slice(row));
     let mut image = match channels {
         1 => Image::from_gray(width, height, &samples),
@@ -121,21 +116,19 @@ pub(crate) fn picture<'a>(
 
 /// The header of a stream, whatever follows it.
 pub(crate) fn header(stream: &[u8]) -> Result<Header, Failure> {
-    Ok(parse(stream).map_err(Error::from)?.header)
+    Ok(parse(&stream[..stream.len().min(MAX_HEADER_LEN)])?.header)
 }
 
 /// Where in a stream metadata lies.
 pub(crate) fn metadata(stream: &[u8], kind: u32) -> Result<Option<&[u8]>, Failure> {
-    let kind = match kind {
-        1 => SectionKind::ICC,
-        2 => SectionKind::EXIF,
-        3 => SectionKind::XMP,
-        other => return Err(Failure::usage(format!("metadata of kind {other}: 1 (ICC), 2 (EXIF) or 3 (XMP)"))),
-    };
-    let parsed = parse(stream).map_err(Error::from)?;
-    match (parsed.sections.iter().find(|section| section.kind == kind), parsed.damage) {
+    let kinds = [SectionKind::ICC, SectionKind::EXIF, SectionKind::XMP];
+    let unknown = || Failure::usage(format!("metadata of kind {kind}: 1 (ICC), 2 (EXIF) or 3 (XMP)"));
+    let kind = kinds.into_iter().find(|known| u32::from(known.0) == kind).ok_or_else(unknown)?;
+    let parsed = parse(stream)?;
+    // Of several of one kind the last counts (SPEC 6.2).
+    match (parsed.sections.iter().rfind(|section| section.kind == kind), parsed.damage) {
         (Some(section), _) => Ok(Some(section.bytes)),
-        (None, Some(damage)) => Err(Error::from(damage).into()),
+        (None, Some(damage)) => Err(damage.into()),
         (None, None) => Ok(None),
     }
 }
@@ -169,5 +162,23 @@ pub(crate) fn truncated(truncation: &Truncation) -> Failure {
     let message = format!(
         "the stream ends after {have_bytes} of {need_bytes} bytes: {whole_slices} of {slice_count} latent slices are whole"
     );
-    Failure { status: Status::Truncated, message }
+    Failure::of(ErrorKind::Truncated, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use mlic::container::{ModelId, Section, write};
+
+    use super::*;
+
+    #[test]
+    fn of_several_of_one_kind_the_last_counts() {
+        let own =
+            Header { model_id: ModelId([0; 6]), width: 1, height: 1, quality: 0, gray: false, lanes_log2: 0, symbol_checksum: 0 };
+        let section = |bytes| Section { kind: SectionKind::ICC, bytes };
+        let stream = write(&own, b"payload", &[section(b"first"), section(b"last")]).unwrap();
+        assert_eq!(metadata(&stream, 1).unwrap(), Some(&b"last"[..]));
+        assert_eq!(metadata(&stream, 2).unwrap(), None);
+        assert_eq!(header(&stream).unwrap(), own);
+    }
 }

@@ -32,19 +32,20 @@ pub(crate) fn table() -> String {
 
 /// How the program ends. The discriminant is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Exit {
     Success = 0,
-    Other = 1,
+    Other = ErrorKind::Other as u8,
     Usage = 2,
-    Input = 3,
-    NotAStream = 4,
-    Damaged = 5,
-    Truncated = 6,
-    WrongModel = 7,
-    Model = 8,
+    Input = ErrorKind::Image as u8,
+    NotAStream = ErrorKind::NotAStream as u8,
+    Damaged = ErrorKind::Damaged as u8,
+    Truncated = ErrorKind::Truncated as u8,
+    WrongModel = ErrorKind::WrongModel as u8,
+    Model = ErrorKind::Model as u8,
     Output = 9,
-    Backend = 10,
-    Budget = 11,
+    Backend = ErrorKind::Backend as u8,
+    Budget = ErrorKind::Budget as u8,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,6 +2,7 @@
 
 use cudarc::driver::result::DriverError;
 use mlic_backend::BackendError;
+use mlic_backend::integer::no_layer;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, Kernel, LayerId};
 use mlic_model::model::{LayerView, Weights};
@@ -321,8 +322,7 @@ impl PackedModel {
         let thresholds = packer.push(&parameters.thresholds);
         let biases: Vec<u64> = parameters.local_attentions.iter().map(|a| packer.push(&a.bias)).collect();
         for id in (0..layout.layers.len()).map(LayerId) {
-            let missing = || BackendError::Operator { name: format!("layer {}", id.0) };
-            let views = (0..levels).map(|level| model.layer(id, level).ok_or_else(missing));
+            let views = (0..levels).map(|level| model.layer(id, level).ok_or_else(|| no_layer(id)));
             let views: Vec<LayerView<'_>> = views.collect::<Result<_, _>>()?;
             let terms = views.first().map_or(&[][..], |view| &view.spec.terms);
             let maxima: Vec<i32> = terms.iter().map(|t| source_max(parameters, layout, t.source)).collect();

@@ -176,30 +176,32 @@ pub enum Error {
     Image(#[from] crate::image::ImageError),
 }
 
-/// What sort of failure it is: one value for each thing that a caller would do about it.
+/// What sort of failure it is: one value for each thing that a caller would do about it. Its number is the exit code of the program `mlic` and the
+/// status of `mlic.h`, which have others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[repr(u8)]
 pub enum ErrorKind {
     /// A picture that cannot be coded.
-    Image,
+    Image = 3,
     /// Not a stream, or of a version that is not supported.
-    NotAStream,
+    NotAStream = 4,
     /// A damaged stream: a checksum, a forbidden value, a desync.
-    Damaged,
+    Damaged = 5,
     /// A stream that ends before anything could be decoded.
-    Truncated,
+    Truncated = 6,
     /// A stream for another model.
-    WrongModel,
+    WrongModel = 7,
     /// A model package that is refused.
-    Model,
+    Model = 8,
     /// A backend that is not available.
-    Backend,
+    Backend = 10,
     /// More pixels, memory or time than the caller allows, or more memory than there is.
-    Budget,
+    Budget = 11,
     /// Ended by whoever watched the call.
-    Cancelled,
+    Cancelled = 12,
     /// Anything else.
-    Other,
+    Other = 1,
 }
 
 impl Error {

@@ -4,6 +4,7 @@ use mlic_backend::{BackendError, Planes, Stage};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
+use mlic_model::real;
 
 use crate::error::Error;
 use crate::image::{Image, ImageError};
@@ -154,13 +155,11 @@ pub(crate) fn apply_gain(planes: &mut Planes, gains: &[u32]) {
 
 /// Planes in latent fixed point, channels last.
 pub(crate) fn to_latent(planes: &Planes) -> Result<Map<i32>, OutOfMemory> {
-    let limit = f64::from(mlic_core::fixed::LATENT_MAX);
     let mut map = Map::zeros(planes.height, planes.width, planes.channels)?;
     let area = (planes.height * planes.width).max(1);
     for (channel, plane) in planes.data.chunks_exact(area).enumerate() {
         for (at, v) in map.data.chunks_exact_mut(planes.channels).zip(plane) {
-            // A NaN becomes zero: `as` saturates, and the encoder's choice is free.
-            at[channel] = (f64::from(*v) * 4_096.0).round().clamp(-limit, limit) as i32;
+            at[channel] = real::to_latent(*v);
         }
     }
     Ok(map)
