@@ -20,20 +20,6 @@ impl<const DOT: bool> Avx2<DOT> {
         let isa = if DOT { Isa::AvxVnni } else { Isa::Avx2 };
         isa.is_available().then_some(Self(()))
     }
-
-    /// Runs a job: 6 x 2 accumulators, 2 vectors of weights, 1 of activations, 1 of products.
-    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "avx2")]
-        fn avx2<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
-            job.run::<Avx2<DOT>, 6, 2>(simd)
-        }
-        #[target_feature(enable = "avx2,avxvnni")]
-        fn vnni<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
-            job.run::<Avx2<DOT>, 6, 2>(simd)
-        }
-        // SAFETY: the processor has these features: see above.
-        unsafe { if DOT { vnni(self, job) } else { avx2(self, job) } }
-    }
 }
 
 /// One intrinsic, or an expression of them.
@@ -49,6 +35,23 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
     const PREFERS_QUADS: bool = DOT;
     type I32 = __m256i;
     type I64 = __m256i;
+
+    /// Runs a job: 6 x 2 accumulators, 2 vectors of weights, 1 of activations, 1 of products.
+    #[inline(always)]
+    fn run<J: Job>(self, job: J) -> J::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2")]
+        fn avx2<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
+            job.run::<Avx2<DOT>, 6, 2>(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "avx2,avxvnni")]
+        fn vnni<J: Job, const DOT: bool>(simd: Avx2<DOT>, job: J) -> J::Output {
+            job.run::<Avx2<DOT>, 6, 2>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe { if DOT { vnni(self, job) } else { avx2(self, job) } }
+    }
 
     #[inline(always)]
     fn splat(self, v: i32) -> __m256i {

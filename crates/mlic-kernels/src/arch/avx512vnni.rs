@@ -19,16 +19,6 @@ impl Avx512Vnni {
     pub(super) fn detect() -> Option<Self> {
         Isa::Avx512Vnni.is_available().then_some(Self(()))
     }
-
-    /// Runs a job: 12 x 2 accumulators, 2 vectors of weights, 1 of activations.
-    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
-        fn enabled<J: Job>(simd: Avx512Vnni, job: J) -> J::Output {
-            job.run::<Avx512Vnni, 12, 2>(simd)
-        }
-        // SAFETY: the processor has these features: see above.
-        unsafe { enabled(self, job) }
-    }
 }
 
 /// One intrinsic, or an expression of them.
@@ -45,6 +35,18 @@ impl Simd for Avx512Vnni {
     const HAS_MATRIX: bool = true;
     type I32 = __m512i;
     type I64 = __m512i;
+
+    /// Runs a job: 12 x 2 accumulators, 2 vectors of weights, 1 of activations.
+    #[inline(always)]
+    fn run<J: Job>(self, job: J) -> J::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
+        fn enabled<J: Job>(simd: Avx512Vnni, job: J) -> J::Output {
+            job.run::<Avx512Vnni, 12, 2>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe { enabled(self, job) }
+    }
 
     #[inline(always)]
     fn splat(self, v: i32) -> __m512i {

@@ -90,6 +90,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// 64-bit lanes.
     type I64: Copy;
 
+    /// Runs a job with these instructions, as a function of its own: where that is called from code that is compiled for each kind of layer, the job is not.
+    fn run<J: Job>(self, job: J) -> J::Output;
+
     /// The same number in all lanes.
     fn splat(self, v: i32) -> Self::I32;
     /// [`Self::LANES`] numbers.
@@ -350,7 +353,7 @@ pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
         _ => {}
     }
     let _ = isa;
-    scalar::run(job)
+    scalar::Scalar.run(job)
 }
 
 #[cfg(test)]

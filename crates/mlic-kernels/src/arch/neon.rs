@@ -84,31 +84,6 @@ impl<const BYTES: u8> Neon<BYTES> {
         isa.is_available().then_some(Self(()))
     }
 
-    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights. Products of matrices have 4 x 4: two positions that are put together serve
-    /// more of them.
-    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "neon")]
-        fn neon<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
-            job.run::<Neon<BYTES>, 8, 2>(simd)
-        }
-        #[target_feature(enable = "neon,dotprod")]
-        fn dotprod<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
-            job.run::<Neon<BYTES>, 8, 2>(simd)
-        }
-        #[target_feature(enable = "neon,dotprod,i8mm")]
-        fn i8mm<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
-            job.run::<Neon<BYTES>, 4, 4>(simd)
-        }
-        // SAFETY: the processor has these features: see above.
-        unsafe {
-            match BYTES {
-                NONE => neon(self, job),
-                DOT => dotprod(self, job),
-                _ => i8mm(self, job),
-            }
-        }
-    }
-
     /// [`Simd::quads`] by squares of two positions and two outputs: those of positions 2i and 2i + 1 and of outputs 2j and 2j + 1 of a vector are
     /// at position 2i + j of the tile.
     #[inline(always)]
@@ -157,6 +132,35 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
     const QUADS: usize = if BYTES == MATRIX { 2 } else { 1 };
     type I32 = int32x4_t;
     type I64 = int64x2_t;
+
+    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights. Products of matrices have 4 x 4: two positions that are put together serve
+    /// more of them.
+    #[inline(always)]
+    fn run<J: Job>(self, job: J) -> J::Output {
+        #[inline(never)]
+        #[target_feature(enable = "neon")]
+        fn neon<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 8, 2>(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "neon,dotprod")]
+        fn dotprod<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 8, 2>(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "neon,dotprod,i8mm")]
+        fn i8mm<J: Job, const BYTES: u8>(simd: Neon<BYTES>, job: J) -> J::Output {
+            job.run::<Neon<BYTES>, 4, 4>(simd)
+        }
+        // SAFETY: the processor has these features: see above.
+        unsafe {
+            match BYTES {
+                NONE => neon(self, job),
+                DOT => dotprod(self, job),
+                _ => i8mm(self, job),
+            }
+        }
+    }
 
     #[inline(always)]
     fn splat(self, v: i32) -> int32x4_t {

@@ -14,11 +14,6 @@ const LANES: usize = 4;
 type I32 = [i32; LANES];
 type I64 = [i64; LANES / 2];
 
-/// Runs a job.
-pub(super) fn run<J: Job>(job: J) -> J::Output {
-    job.run::<Scalar, 4, 2>(Scalar)
-}
-
 #[inline(always)]
 fn zip(a: I32, b: I32, f: impl Fn(i32, i32) -> i32) -> I32 {
     std::array::from_fn(|i| f(a[i], b[i]))
@@ -62,6 +57,11 @@ impl Simd for Scalar {
     const PREFERS_QUADS: bool = false;
     type I32 = I32;
     type I64 = I64;
+
+    #[inline(never)]
+    fn run<J: Job>(self, job: J) -> J::Output {
+        job.run::<Self, 4, 2>(self)
+    }
 
     #[inline(always)]
     fn splat(self, v: i32) -> I32 {

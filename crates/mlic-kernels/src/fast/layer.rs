@@ -16,11 +16,11 @@ use super::aligned::Aligned;
 use super::constants::{Constants, Rounding};
 use super::epilogue::{Epilogue, Gelu, HalfTanh, Latent, Linear, put};
 use super::pack::{Layer, Split, Term, Weights};
-use super::square::{self, Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
-use super::stage::{Buffer, Data, Staged, stage};
+use super::square::{Chunks, OneOfBytes, OneOfLimbs, OneOfSums, Operands, Place, Several, Square, Sums, Terms};
+use super::stage::{Buffer, Data, Stage, Staged};
 use super::tables::Tables;
-use super::tile::accumulate;
-use super::winograd::{self, Strip};
+use super::tile::{PositionSums, TileSums};
+use super::winograd::{self, Patches, Strip, StripSums};
 use crate::arch::{Beside, Job, SIDE, Simd, Tiles, run};
 use crate::map::{Map, Rows};
 
@@ -149,7 +149,7 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
         let mut buffers = std::mem::take(&mut scratch.inputs);
         let mut staged: Vec<Staged<'_>> = Vec::with_capacity(inputs.len());
         for ((input, term), buffer) in inputs.iter().zip(&layer.terms).zip(&mut buffers) {
-            staged.push(stage(s, buffer, *input, term, layer.size, at.middles(&rows)));
+            staged.push(s.run(Stage { buffer, input: *input, term, size: layer.size, rows: at.middles(&rows) }));
         }
         let width = inputs.first().map_or(0, |m| m.width);
         let band = Stages { layer, constants, staged: &staged, epilogue, at, rows, width };
@@ -215,14 +215,8 @@ impl<E: Epilogue> Stages<'_, E> {
         let slots: [usize; P] = std::array::from_fn(|p| p);
         for block in 0..layer.outputs.div_ceil(layer.block) {
             for (places, out) in scratch.places.chunks(P).zip(out.chunks_mut(P * layer.outputs)) {
-                // Beyond the last place of the band the tile repeats it.
-                let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
-                for ((term, staged), square) in layer.terms.iter().zip(staged).zip(squares.iter_mut()) {
-                    let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
-                    let tile = accumulate::<S, P, V>(s, term, layer.size, *staged, &starts, block);
-                    square::store(s, &tile, square);
-                }
-                self.unfinished::<S, T, V>(s, terms, squares, &slots[..places.len()], out, block).all();
+                s.run(TileSums { terms: &layer.terms, staged, size: layer.size, places, block, to: squares });
+                s.run(Finish { band: self, terms, squares, slots: &slots[..places.len()], out, block });
             }
         }
     }
@@ -241,14 +235,14 @@ impl<E: Epilogue> Stages<'_, E> {
         let rows = self.rows.len();
         let slots: [usize; SIDE] = std::array::from_fn(|slot| slot);
         for strip in Strip::all(rows, width, P) {
-            strip.patches::<S, P>(s, &mut scratch.winograd, &layer.terms, staged);
+            s.run(Patches { strip, scratch: &mut scratch.winograd, terms: &layer.terms, staged });
             let [first_row, column] = strip.at;
             let slots = &slots[..(2 * strip.count).min(width - column)];
             for block in 0..layer.outputs.div_ceil(layer.block) {
-                strip.sums::<S, P, V>(s, &mut scratch.winograd, &layer.terms, block, squares);
+                s.run(StripSums { strip, scratch: &mut scratch.winograd, terms: &layer.terms, block, squares });
                 for row in first_row..rows.min(first_row + 2) {
                     let out = &mut out[(row * width + column) * layer.outputs..][..slots.len() * layer.outputs];
-                    self.unfinished::<S, T, V>(s, terms, &squares[row - first_row..], slots, out, block).all();
+                    s.run(Finish { band: self, terms, squares: &squares[row - first_row..], slots, out, block });
                 }
             }
         }
@@ -289,20 +283,17 @@ impl<E: Epilogue> Stages<'_, E> {
                     operands.multiply::<T>(unit, chunk, step, block, squares, &mut unfinished);
                     continue;
                 }
-                for slot in slots {
-                    let start = (chunk.first + slot * step) * staged.position_len;
-                    let tile = accumulate::<S, 1, V>(s, term, layer.size, *staged, &[start], block);
-                    square::store(s, &tile, &mut squares[0][slot * SIDE..]);
-                }
+                let (first, to) = (chunk.first, &mut squares[0]);
+                s.run(PositionSums { term, staged: *staged, size: layer.size, first, step, slots, block, to });
             }
             std::mem::swap(&mut now, &mut before);
             (slots_before, places_before, block_before) = (slots, chunk.places.clone(), block);
         }
         let out = &mut out[places_before.start * layer.outputs..places_before.end * layer.outputs];
-        self.unfinished::<S, T, V>(s, terms, before, slots_before, out, block_before).all();
+        s.run(Finish { band: self, terms, squares: before, slots: slots_before, out, block: block_before });
     }
 
-    /// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
+    /// [`Finish`], to be done in steps.
     #[inline(always)]
     fn unfinished<'s, S: Simd, T: Terms, const V: usize>(
         &'s self,
@@ -327,6 +318,26 @@ impl<E: Epilogue> Stages<'_, E> {
             width: (self.layer.outputs - first).min(self.layer.block),
             per_step: 1,
         }
+    }
+}
+
+/// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
+struct Finish<'a, E: Epilogue, T: Terms> {
+    band: &'a Stages<'a, E>,
+    terms: T,
+    squares: &'a [Square],
+    slots: &'a [usize],
+    out: &'a mut [E::Out],
+    block: usize,
+}
+
+impl<E: Epilogue, T: Terms> Job for Finish<'_, E, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
+        let Self { band, terms, squares, slots, out, block } = self;
+        band.unfinished::<S, T, V>(s, terms, squares, slots, out, block).finish(usize::MAX);
     }
 }
 
@@ -388,12 +399,6 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> 
         let constants = &constants[v * len..][..len];
         let sums = Sums { terms, squares, slot, output: v * S::LANES };
         epilogue.apply(s, epilogue.round(s, rounding, constants, first_vector + v, sums))
-    }
-
-    /// All that are left.
-    #[inline(always)]
-    fn all(&mut self) {
-        self.finish(usize::MAX);
     }
 }
 

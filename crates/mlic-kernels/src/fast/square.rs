@@ -8,7 +8,6 @@ use mlic_core::memory::{self, OutOfMemory};
 
 use super::layer::Positions;
 use super::pack::{MatrixWeights, Split, Term, Weights};
-use super::tile::Tile;
 use crate::arch::{Activations, Beside, Block, SIDE, Simd, Tiles};
 
 /// Positions that are multiplied at once.
@@ -220,16 +219,6 @@ impl Place {
             first += count;
         }
         first
-    }
-}
-
-/// Keeps the accumulators of a tile.
-#[inline(always)]
-pub(super) fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S, P, V>, to: &mut [i32]) {
-    for (tile, to) in tile.iter().zip(to.chunks_exact_mut(SIDE)) {
-        for v in 0..V {
-            s.store(tile[v], &mut to[v * S::LANES..]);
-        }
     }
 }
 

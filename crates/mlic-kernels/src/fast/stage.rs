@@ -7,7 +7,7 @@ use mlic_core::memory::OutOfMemory;
 
 use super::aligned::Aligned;
 use super::pack::{Split, Term, Weights, halves, limbs};
-use crate::arch::{SIDE, Simd};
+use crate::arch::{Job, SIDE, Simd};
 use crate::map::Rows;
 
 /// Elements of one input around a band. Position (row, col) of the band begins, with the top left of its neighbourhood, at
@@ -41,7 +41,7 @@ const fn room(term: &Term) -> usize {
 }
 
 impl Buffer {
-    /// Room for what [`stage`] makes of a term for so many output rows.
+    /// Room for what [`Stage`] makes of a term for so many output rows.
     pub(super) fn reserve(&mut self, term: &Term, size: usize, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         let len = (rows + size - 1) * (width + size - 1) * term.padded;
         let planes = |planes: &mut [Aligned<u8>], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
@@ -57,62 +57,69 @@ impl Buffer {
     }
 }
 
-/// Stages the channels of one term for these output rows.
-#[inline(always)]
-pub(super) fn stage<'a, S: Simd>(
-    _: S,
-    buffer: &'a mut Buffer,
-    input: Rows<'a>,
-    term: &Term,
-    size: usize,
-    rows: Range<usize>,
-) -> Staged<'a> {
-    let row_len = (input.width + size - 1) * term.padded;
-    let position_len = term.padded;
-    let rows_len = (rows.len() + size - 1) * row_len;
-    let staging = Staging { input, term, size, rows: rows.clone() };
-    let [upper, lower, both] = &mut buffer.planes;
-    let data = match term.weights {
-        Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
-            let (position_len, row_len) = (input.channels, input.width * input.channels);
-            let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
-            return Staged { data: Data::Wide(data), row_len, position_len };
-        }
-        Weights::Matrix(ref packed) => {
-            let len = rows_len + room(term);
-            match packed.split {
-                Split::Sums => staging.fill(upper.of_len(len), Lower),
-                Split::Bytes => {
-                    staging.fill(upper.of_len(len), Upper);
-                    staging.fill(lower.of_len(len), Lower);
-                }
-                Split::Limbs => staging.fill_limbs([upper, lower, both], len),
+/// Stages the channels of one term for some output rows.
+pub(super) struct Stage<'a, 't> {
+    pub(super) buffer: &'a mut Buffer,
+    pub(super) input: Rows<'a>,
+    pub(super) term: &'t Term,
+    /// Side of the kernel.
+    pub(super) size: usize,
+    pub(super) rows: Range<usize>,
+}
+
+impl<'a> Job for Stage<'a, '_> {
+    type Output = Staged<'a>;
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, _: S) -> Staged<'a> {
+        let Self { buffer, input, term, size, rows } = self;
+        let row_len = (input.width + size - 1) * term.padded;
+        let position_len = term.padded;
+        let rows_len = (rows.len() + size - 1) * row_len;
+        let staging = Staging { input, term, size, rows: rows.clone() };
+        let [upper, lower, both] = &mut buffer.planes;
+        let data = match term.weights {
+            Weights::Pairs(_) if size == 1 && term.padded == term.channels => {
+                let (position_len, row_len) = (input.channels, input.width * input.channels);
+                let data = &input.data[(rows.start - input.first) * row_len + term.first..(rows.end - input.first) * row_len];
+                return Staged { data: Data::Wide(data), row_len, position_len };
             }
-            Data::Planes([upper, lower, both])
-        }
-        Weights::Limbs(_) => {
-            staging.fill_limbs([upper, lower, both], rows_len);
-            Data::Planes([upper, lower, both])
-        }
-        Weights::Halves { .. } => {
-            staging.fill(upper.of_len(rows_len), UpperHalf);
-            staging.fill(lower.of_len(rows_len), Lower);
-            Data::Planes([upper, lower, &[]])
-        }
-        Weights::Quads { .. } => {
-            staging.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
-            Data::Bytes(upper)
-        }
-        _ => {
-            let wide = &mut buffer.wide;
-            // Tiles at the end of odd rows and columns read a row and a position more.
-            let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
-            let len = rows_len + more;
-            staging.fill(wide.of_len(len), Whole);
-            Data::Wide(wide)
-        }
-    };
-    Staged { data, row_len, position_len }
+            Weights::Matrix(ref packed) => {
+                let len = rows_len + room(term);
+                match packed.split {
+                    Split::Sums => staging.fill(upper.of_len(len), Lower),
+                    Split::Bytes => {
+                        staging.fill(upper.of_len(len), Upper);
+                        staging.fill(lower.of_len(len), Lower);
+                    }
+                    Split::Limbs => staging.fill_limbs([upper, lower, both], len),
+                }
+                Data::Planes([upper, lower, both])
+            }
+            Weights::Limbs(_) => {
+                staging.fill_limbs([upper, lower, both], rows_len);
+                Data::Planes([upper, lower, both])
+            }
+            Weights::Halves { .. } => {
+                staging.fill(upper.of_len(rows_len), UpperHalf);
+                staging.fill(lower.of_len(rows_len), Lower);
+                Data::Planes([upper, lower, &[]])
+            }
+            Weights::Quads { .. } => {
+                staging.fill(upper.of_len(rows_len), Moved(S::BYTE_ZERO));
+                Data::Bytes(upper)
+            }
+            _ => {
+                let wide = &mut buffer.wide;
+                // Tiles at the end of odd rows and columns read a row and a position more.
+                let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
+                let len = rows_len + more;
+                staging.fill(wide.of_len(len), Whole);
+                Data::Wide(wide)
+            }
+        };
+        Staged { data, row_len, position_len }
+    }
 }
 
 /// What an activation becomes.

@@ -1,23 +1,94 @@
 //! The matrix product: accumulators of a tile of POSITIONS x VECTORS for one term, all in registers.
 //!
+//! What a layer does with its sums depends on what kind of layer it is, what makes them does not: these are jobs of their own.
+//!
 //! No accumulator overflows: `mlic_model::proof` bounds each by the worst case of its whole sum. Products of unsigned bytes add
 //! 128 to the activations, so that sums wrap on the way; what is left when `offsets` has taken that away again is the true sum, which fits.
 
 use super::pack::{Term, Weights};
+use super::square::Square;
 use super::stage::{Data, Staged};
-use crate::arch::{Simd, groups};
+use crate::arch::{Job, SIDE, Simd, groups};
 
 /// Accumulators.
-pub(super) type Tile<S, const POSITIONS: usize, const VECTORS: usize> = [[<S as Simd>::I32; VECTORS]; POSITIONS];
+type Tile<S, const POSITIONS: usize, const VECTORS: usize> = [[<S as Simd>::I32; VECTORS]; POSITIONS];
 
 /// How the sums `s1`, `s0` and `s2` of the products of upper [`limbs`](super::pack::limbs), lower ones and both become, in one tile,
 /// `2^14 s1 + 2^7 (s2 - s1 - s0) + s0`: `s1`, `s2` and `s0` are added in this order, and after each of them all is multiplied, modulo 2^32. 127 is odd,
 /// so that it has an inverse: `-127 (s0 - 128 / 127 (127 s1 + s2)) = 128 (127 s1 + s2) - 127 s0`.
 const FROM_LIMBS: [i32; 3] = [127, 270_549_120, -127];
 
+/// The sums of all terms of a layer for the positions of a tile and a block of outputs.
+pub(super) struct TileSums<'a> {
+    pub(super) terms: &'a [Term],
+    pub(super) staged: &'a [Staged<'a>],
+    /// Side of the kernel.
+    pub(super) size: usize,
+    /// Row and column of each position, at most as many as a tile has.
+    pub(super) places: &'a [[usize; 2]],
+    pub(super) block: usize,
+    /// One for each term.
+    pub(super) to: &'a mut [Square],
+}
+
+impl Job for TileSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
+        let Self { terms, staged, size, places, block, to } = self;
+        // Beyond the last place the tile repeats it.
+        let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
+        for ((term, staged), to) in terms.iter().zip(staged).zip(to) {
+            let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
+            let tile = accumulate::<S, P, V>(s, term, size, *staged, &starts, block);
+            store(s, &tile, to);
+        }
+    }
+}
+
+/// The sums of one term for some positions, each by itself, and a block of outputs: those that a matrix unit does not make.
+pub(super) struct PositionSums<'a> {
+    pub(super) term: &'a Term,
+    pub(super) staged: Staged<'a>,
+    /// Side of the kernel.
+    pub(super) size: usize,
+    /// The position of slot 0, of what is staged, and from one slot to the next.
+    pub(super) first: usize,
+    pub(super) step: usize,
+    /// Slots of the square that are wanted.
+    pub(super) slots: &'a [usize],
+    pub(super) block: usize,
+    pub(super) to: &'a mut Square,
+}
+
+impl Job for PositionSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
+        let Self { term, staged, size, first, step, slots, block, to } = self;
+        for slot in slots {
+            let start = (first + slot * step) * staged.position_len;
+            let tile = accumulate::<S, 1, V>(s, term, size, staged, &[start], block);
+            store(s, &tile, &mut to[slot * SIDE..]);
+        }
+    }
+}
+
+/// Keeps the accumulators of a tile.
+#[inline(always)]
+fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S, P, V>, to: &mut [i32]) {
+    for (tile, to) in tile.iter().zip(to.chunks_exact_mut(SIDE)) {
+        for v in 0..V {
+            s.store(tile[v], &mut to[v * S::LANES..]);
+        }
+    }
+}
+
 /// Accumulators of one term for the positions that begin at `starts` and the outputs of one block.
 #[inline(always)]
-pub(super) fn accumulate<S: Simd, const P: usize, const V: usize>(
+fn accumulate<S: Simd, const P: usize, const V: usize>(
     s: S,
     term: &Term,
     size: usize,

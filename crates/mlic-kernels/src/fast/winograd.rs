@@ -15,7 +15,7 @@ use super::aligned::Aligned;
 use super::pack::{Term, Weights};
 use super::square::Square;
 use super::stage::{Data, Staged};
-use crate::arch::{SIDE, Simd, groups, pieces};
+use crate::arch::{Job, SIDE, Simd, groups, pieces};
 
 /// Elements of a patch, and products of a tile.
 const PATCH: usize = 16;
@@ -187,7 +187,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Room for what [`patches`] and [`sums`] make of these terms.
+    /// Room for what [`Patches`] and [`StripSums`] make of these terms.
     pub(super) fn reserve(&mut self, terms: &[Term], positions: usize, block: usize) -> Result<(), OutOfMemory> {
         let tiles = tiles(positions);
         let padded = terms.iter().map(|term| term.padded);
@@ -258,36 +258,6 @@ impl Strip {
         (0..rows).step_by(2).flat_map(strips).map(move |(row, column)| Self { at: [row, column], count: count(column) })
     }
 
-    /// `B^T d B` of all patches and terms.
-    #[inline(always)]
-    pub(super) fn patches<S: Simd, const P: usize>(self, _: S, scratch: &mut Scratch, terms: &[Term], staged: &[Staged<'_>]) {
-        let Scratch { rows, patches, at_once, .. } = scratch;
-        let mut patches = &mut patches[..];
-        at_once.clear();
-        for (term, staged) in terms.iter().zip(staged) {
-            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else {
-                unreachable!("all terms of such a layer are packed so, and staged as words")
-            };
-            let (padded, len) = (term.padded, (2 * self.count + 2) * term.padded);
-            let start = self.at[0] * staged.row_len + self.at[1] * staged.position_len;
-            let row_len = staged.row_len;
-            let inputs = pieces(&data[start..], [0, row_len, 2 * row_len, 3 * row_len], len);
-            at_once.push(winograd.parts.len() == 1 || self.largest_squares(inputs, padded) < winograd.too_large);
-            butterfly(inputs, quarters(&mut rows[..4 * len]));
-            let own;
-            (own, patches) = patches.split_at_mut(PATCH * tiles(P) * padded);
-            for (row, to) in rows.chunks_exact(len).zip(own.chunks_exact_mut(4 * tiles(P) * padded)) {
-                let [a, b, c, d] = quarters(to);
-                let to = a.chunks_exact_mut(padded).zip(b.chunks_exact_mut(padded));
-                let to = to.zip(c.chunks_exact_mut(padded)).zip(d.chunks_exact_mut(padded));
-                for (tile, (((a, b), c), d)) in to.take(self.count).enumerate() {
-                    let columns = pieces(&row[2 * tile * padded..], [0, padded, 2 * padded, 3 * padded], padded);
-                    butterfly(columns, [a, b, c, d]);
-                }
-            }
-        }
-    }
-
     /// The largest sum of squares, or somewhat more, of what one output reads of these rows.
     #[inline(always)]
     fn largest_squares(self, rows: [&[i16]; 4], padded: usize) -> i64 {
@@ -301,29 +271,6 @@ impl Strip {
             }
         }
         sums.as_flattened().windows(KERNEL).map(|window| window.iter().sum()).max().unwrap_or(0)
-    }
-
-    /// The sums of all terms for a block of outputs: of each two squares, of the upper and the lower outputs of the tiles.
-    #[inline(always)]
-    pub(super) fn sums<S: Simd, const P: usize, const V: usize>(
-        self,
-        s: S,
-        scratch: &mut Scratch,
-        terms: &[Term],
-        block: usize,
-        squares: &mut [Square],
-    ) {
-        let Scratch { patches, products, at_once, .. } = scratch;
-        let mut patches = &patches[..];
-        for ((term, squares), at_once) in terms.iter().zip(squares.as_chunks_mut().0).zip(at_once) {
-            let own;
-            (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
-            let Weights::Winograd(winograd) = &term.weights else { unreachable!("all terms of such a layer are packed so") };
-            let all = 0..winograd.pairs;
-            let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
-            let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
-            self.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
-        }
     }
 
     /// Those of a term; `weights` are of the block and those after it.
@@ -361,6 +308,77 @@ impl Strip {
                     own.store(s, [2 * tile, v * S::LANES], squares, i > 0);
                 }
             }
+        }
+    }
+}
+
+/// `B^T d B` of all patches and terms of a strip.
+pub(super) struct Patches<'a> {
+    pub(super) strip: Strip,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) terms: &'a [Term],
+    pub(super) staged: &'a [Staged<'a>],
+}
+
+impl Job for Patches<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, _: S) {
+        let Self { strip, scratch, terms, staged } = self;
+        let Scratch { rows, patches, at_once, .. } = scratch;
+        let mut patches = &mut patches[..];
+        at_once.clear();
+        for (term, staged) in terms.iter().zip(staged) {
+            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else {
+                unreachable!("all terms of such a layer are packed so, and staged as words")
+            };
+            let (padded, len) = (term.padded, (2 * strip.count + 2) * term.padded);
+            let start = strip.at[0] * staged.row_len + strip.at[1] * staged.position_len;
+            let row_len = staged.row_len;
+            let inputs = pieces(&data[start..], [0, row_len, 2 * row_len, 3 * row_len], len);
+            at_once.push(winograd.parts.len() == 1 || strip.largest_squares(inputs, padded) < winograd.too_large);
+            butterfly(inputs, quarters(&mut rows[..4 * len]));
+            let own;
+            (own, patches) = patches.split_at_mut(PATCH * tiles(P) * padded);
+            for (row, to) in rows.chunks_exact(len).zip(own.chunks_exact_mut(4 * tiles(P) * padded)) {
+                let [a, b, c, d] = quarters(to);
+                let to = a.chunks_exact_mut(padded).zip(b.chunks_exact_mut(padded));
+                let to = to.zip(c.chunks_exact_mut(padded)).zip(d.chunks_exact_mut(padded));
+                for (tile, (((a, b), c), d)) in to.take(strip.count).enumerate() {
+                    let columns = pieces(&row[2 * tile * padded..], [0, padded, 2 * padded, 3 * padded], padded);
+                    butterfly(columns, [a, b, c, d]);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of all terms of a strip for a block of outputs: of each two squares, of the upper and the lower outputs of the tiles. [`Patches`] was run before it.
+pub(super) struct StripSums<'a> {
+    pub(super) strip: Strip,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) terms: &'a [Term],
+    pub(super) block: usize,
+    pub(super) squares: &'a mut [Square],
+}
+
+impl Job for StripSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
+        let Self { strip, scratch, terms, block, squares } = self;
+        let Scratch { patches, products, at_once, .. } = scratch;
+        let mut patches = &patches[..];
+        for ((term, squares), at_once) in terms.iter().zip(squares.as_chunks_mut().0).zip(at_once) {
+            let own;
+            (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
+            let Weights::Winograd(winograd) = &term.weights else { unreachable!("all terms of such a layer are packed so") };
+            let all = 0..winograd.pairs;
+            let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
+            let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
+            strip.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
         }
     }
 }
