@@ -1,11 +1,11 @@
 //! Packages in other forms, for tests. Integer analyses that mean nothing: a package gets one without being trained for it, with every kind of
 //! node and both widths of weights, from a seed, in integer arithmetic.
 
-use mlic_model::analysis::{Analysis, Input, Node};
+use mlic_model::analysis::{Analysis, Input};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
 use mlic_model::package::{self, SectionKind};
 use mlic_model::parameters::{LayerLevel, Requant};
-use mlic_model::synthesis::{Gdn, Layer, OwnedWeights, Quantizer};
 use mlic_model::{Model, ModelError};
 
 use crate::contract::Random;
@@ -108,12 +108,14 @@ impl Maker {
             bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 28))).collect(),
             output: Requant { multiplier: 1 << 20, shift: 25 },
         };
-        self.add(Node::Layer { layer: Layer { spec, max: MAX, level, weights, shuffle: false }, stride }, outputs)
+        let resize = if stride == 2 { Resize::Stride } else { Resize::None };
+        self.add(Node::Layer(Layer { spec, max: MAX, level, weights, resize }))
     }
 
     fn gdn(&mut self, input: usize) -> usize {
         let gdn = Gdn {
             input: NodeIndex(input),
+            inverse: false,
             max: MAX,
             gamma: (0..WIDTH * WIDTH).map(|_| self.random.below(9000) as i16).collect(),
             beta: (0..WIDTH).map(|_| i64::from(self.random.below(1 << 30))).collect(),
@@ -121,12 +123,12 @@ impl Maker {
             multipliers: (0..WIDTH).map(|_| 1 + self.random.below(1 << 20) as i32).collect(),
             output_shift: 36,
         };
-        self.add(Node::Gdn(gdn), WIDTH)
+        self.add(Node::Gdn(gdn))
     }
 
-    fn add(&mut self, node: Node, channels: usize) -> usize {
+    fn add(&mut self, node: Node) -> usize {
+        self.channels.push(node.channels());
         self.nodes.push(node);
-        self.channels.push(channels);
         self.nodes.len()
     }
 }

@@ -2,8 +2,10 @@
 
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::fast::Plan;
-use mlic_model::analysis::{self, Analysis};
-use mlic_model::synthesis::{self, NodeShape, Synthesis};
+use mlic_model::analysis::Analysis;
+use mlic_model::layout::NodeIndex;
+use mlic_model::nodes::{Node, NodeShape, Reach};
+use mlic_model::synthesis::Synthesis;
 
 use crate::memory::{ACTIVATION, LATENT, product};
 
@@ -13,25 +15,6 @@ const BAND: u64 = 512 << 10;
 const COPIES: u64 = 6;
 /// Channels are staged in groups of so many at most.
 const GROUP: u64 = 64;
-
-/// How a node reads: rows of what it reads around one row, rows of its own for one row of that, and the other way round.
-struct Reader {
-    inputs: Vec<usize>,
-    halo: usize,
-    up: usize,
-    down: usize,
-}
-
-impl Reader {
-    fn layer(layer: &synthesis::Layer, down: usize) -> Self {
-        let up = if layer.shuffle { 2 } else { 1 };
-        Self { inputs: layer.inputs().map(|at| at.0).collect(), halo: layer.spec.kernel.size() / 2, up, down }
-    }
-
-    fn normalization(gdn: &synthesis::Gdn) -> Self {
-        Self { inputs: vec![gdn.input.0], halo: 0, up: 1, down: 1 }
-    }
-}
 
 /// The windows of an integer transform.
 #[derive(Debug, Clone)]
@@ -49,31 +32,24 @@ impl Windows {
     /// Of an integer synthesis.
     #[must_use]
     pub fn of_synthesis(own: &Synthesis) -> Self {
-        let reader = |node: &synthesis::Node| match node {
-            synthesis::Node::InverseGdn(gdn) => Reader::normalization(gdn),
-            synthesis::Node::Layer(layer) => Reader::layer(layer, 1),
-        };
-        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>(), Plan::of_synthesis)
+        Self::new(own.shapes(), own.nodes(), Plan::of_synthesis)
     }
 
     /// Of an integer analysis or hyper analysis.
     #[must_use]
     pub fn of_analysis(own: &Analysis) -> Self {
-        let reader = |node: &analysis::Node| match node {
-            analysis::Node::Gdn(gdn) => Reader::normalization(gdn),
-            analysis::Node::Layer { layer, stride } => Reader::layer(layer, *stride),
-        };
-        Self::new(own.shapes(), &own.nodes().iter().map(reader).collect::<Vec<_>>(), Plan::of_analysis)
+        Self::new(own.shapes(), own.nodes(), Plan::of_analysis)
     }
 
-    fn new(shapes: &[NodeShape], readers: &[Reader], plan: fn([usize; 2], usize) -> Plan) -> Self {
+    fn new(shapes: &[NodeShape], nodes: &[Node], plan: fn([usize; 2], usize) -> Plan) -> Self {
         let (mut ahead, mut behind) = (vec![0_usize; shapes.len()], vec![0_usize; shapes.len()]);
-        for (i, reader) in readers.iter().enumerate().rev() {
-            let own = ahead.get(i + 1).map_or(0, |rows| rows.div_ceil(reader.up) * reader.down);
-            for input in &reader.inputs {
-                if let (Some(ahead), Some(behind)) = (ahead.get_mut(*input), behind.get_mut(*input)) {
-                    *ahead = (*ahead).max(own + reader.halo);
-                    *behind = (*behind).max(reader.halo);
+        for (i, node) in nodes.iter().enumerate().rev() {
+            let Reach { halo, up, stride } = node.reach();
+            let own = ahead.get(i + 1).map_or(0, |rows| rows.div_ceil(up) * stride);
+            for NodeIndex(input) in node.inputs() {
+                if let (Some(ahead), Some(behind)) = (ahead.get_mut(input), behind.get_mut(input)) {
+                    *ahead = (*ahead).max(own + halo);
+                    *behind = (*behind).max(halo);
                 }
             }
         }

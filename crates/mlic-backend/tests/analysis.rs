@@ -3,8 +3,9 @@
 
 use mlic_backend::probe::with_integer_analysis;
 use mlic_model::Model;
-use mlic_model::analysis::{Analysis, Input, Node};
+use mlic_model::analysis::{Analysis, Input};
 use mlic_model::layout::Epilogue;
+use mlic_model::nodes::{Gdn, Layer, Node, Resize};
 use mlic_model::package::{self, SectionKind};
 
 fn tiny() -> Model {
@@ -74,7 +75,7 @@ fn nodes_that_break_a_rule_are_refused() {
     assert!(with(&|_| ()).is_ok());
     assert!(with(&|nodes| nodes.truncate(nodes.len() - 1)).is_err(), "the last node is no latents");
     assert!(with(&|nodes| nodes.clear()).is_err(), "no nodes");
-    let of_gdn = |nodes: &mut Vec<Node>, change: &dyn Fn(&mut mlic_model::synthesis::Gdn)| {
+    let of_gdn = |nodes: &mut Vec<Node>, change: &dyn Fn(&mut Gdn)| {
         nodes.iter_mut().for_each(|node| {
             if let Node::Gdn(gdn) = node {
                 change(gdn)
@@ -86,13 +87,14 @@ fn nodes_that_break_a_rule_are_refused() {
     assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.multipliers[0] = -1)).is_err(), "a negative multiplier");
     assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.output_shift = 63)).is_err(), "a shift of 63");
     assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.gamma[0] = -1)).is_err(), "a negative gamma");
-    let of_last = |nodes: &mut Vec<Node>, change: &dyn Fn(&mut mlic_model::synthesis::Layer, &mut usize)| {
-        if let Some(Node::Layer { layer, stride }) = nodes.last_mut() {
-            change(layer, stride);
+    assert!(with(&|nodes| of_gdn(nodes, &|gdn| gdn.inverse = true)).is_err(), "an inverse normalization");
+    let of_last = |nodes: &mut Vec<Node>, change: &dyn Fn(&mut Layer)| {
+        if let Some(Node::Layer(layer)) = nodes.last_mut() {
+            change(layer);
         }
     };
-    assert!(with(&|nodes| of_last(nodes, &|_, stride| *stride = 1)).is_err(), "twice the size of y");
-    assert!(with(&|nodes| of_last(nodes, &|layer, _| layer.spec.epilogue = Epilogue::Linear)).is_err(), "activations at the end");
-    assert!(with(&|nodes| of_last(nodes, &|layer, _| layer.spec.epilogue = Epilogue::Pixel)).is_err(), "samples at the end");
-    assert!(with(&|nodes| of_last(nodes, &|layer, _| layer.shuffle = true)).is_err(), "a shuffle");
+    assert!(with(&|nodes| of_last(nodes, &|layer| layer.resize = Resize::None)).is_err(), "twice the size of y");
+    assert!(with(&|nodes| of_last(nodes, &|layer| layer.spec.epilogue = Epilogue::Linear)).is_err(), "activations at the end");
+    assert!(with(&|nodes| of_last(nodes, &|layer| layer.spec.epilogue = Epilogue::Pixel)).is_err(), "samples at the end");
+    assert!(with(&|nodes| of_last(nodes, &|layer| layer.resize = Resize::Shuffle)).is_err(), "a shuffle");
 }

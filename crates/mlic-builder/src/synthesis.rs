@@ -10,11 +10,12 @@
 //! A layer whose weights training has rounded to bytes is stored in bytes: they are just those weights.
 
 use mlic_backend::Planes;
-use mlic_model::analysis::{self, Analysis, Input};
+use mlic_model::analysis::{Analysis, Input};
 use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::nodes::{Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Quantizer, RECIPROCAL, Resize};
 use mlic_model::parameters::Requant;
-use mlic_model::synthesis::{self, Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, OwnedWeights, Quantizer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 use mlic_tract::Transform;
 
 use crate::error::BuildError;
@@ -76,11 +77,8 @@ const ANALYSIS_MAX: i32 = 32_639;
 /// [`BuildError::Synthesis`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
 pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
     let (quantizer, input) = latent_input("g_s", observed, WIDE_MAX)?;
-    let nodes = Converter::convert(Target::Samples, graph, observed, width, input)?.into_iter().map(|node| match node {
-        Node::Layer { layer, .. } => synthesis::Node::Layer(layer),
-        Node::Gdn(gdn) => synthesis::Node::InverseGdn(gdn),
-    });
-    Ok(Synthesis::new(graph.input_channels() as usize, quantizer, nodes.collect())?)
+    let nodes = Converter::convert(Target::Samples, graph, observed, width, input)?;
+    Ok(Synthesis::new(graph.input_channels() as usize, quantizer, nodes)?)
 }
 
 /// Quantizes a `g_a`, which reads samples, or an `h_a`, which reads latents.
@@ -94,11 +92,8 @@ pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth,
         let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
         (Input::Latent(quantizer), input)
     };
-    let nodes = Converter::convert(Target::Latents, graph, observed, width, input)?.into_iter().map(|node| match node {
-        Node::Layer { layer, stride } => analysis::Node::Layer { layer, stride },
-        Node::Gdn(gdn) => analysis::Node::Gdn(gdn),
-    });
-    Ok(Analysis::new(source, graph.input_channels() as usize, graph.output_channels() as usize, nodes.collect())?)
+    let nodes = Converter::convert(Target::Latents, graph, observed, width, input)?;
+    Ok(Analysis::new(source, graph.input_channels() as usize, graph.output_channels() as usize, nodes)?)
 }
 
 /// The quantizer of node 0, and the node.
@@ -125,12 +120,6 @@ impl Target {
             _ => WIDE_MAX,
         }
     }
-}
-
-/// A node of either.
-enum Node {
-    Layer { layer: Layer, stride: usize },
-    Gdn(Gdn),
 }
 
 /// An integer node that stands for a float one.
@@ -161,6 +150,12 @@ struct After {
     shuffle: bool,
     /// The float node whose value the layer has.
     last: NodeId,
+}
+
+impl After {
+    const fn resize(self) -> Resize {
+        if self.shuffle { Resize::Shuffle } else { Resize::None }
+    }
 }
 
 impl<'a> Converter<'a> {
@@ -241,7 +236,12 @@ impl<'a> Converter<'a> {
         let term = TermSpec::node(from.at, conv.input as usize, false);
         let spec = self.spec(id, vec![term; weights.len()], Kernel::Dense { size }, conv.output as usize);
         let (after, inputs) = (self.after(id), vec![from.step; weights.len()]);
-        self.layer(after, spec, conv.stride as usize, &conv.bias, weights, &steps, &inputs)
+        let resize = match (conv.stride, after.shuffle) {
+            (1, _) => after.resize(),
+            (_, false) => Resize::Stride,
+            (_, true) => return Err(unsupported(id, "a pixel shuffle after a stride has no integer form")),
+        };
+        self.layer(after, spec, resize, &conv.bias, weights, &steps, &inputs)
     }
 
     /// A layer of identity terms.
@@ -251,7 +251,7 @@ impl<'a> Converter<'a> {
         let spec = self.spec(after.last, from.iter().map(term).collect(), Kernel::Dense { size: 1 }, outputs);
         let none = vec![OwnedWeights::Bytes(Vec::new()); from.len()];
         let steps: Vec<f64> = from.iter().map(|m| m.step).collect();
-        self.layer(after, spec, 1, &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
+        self.layer(after, spec, after.resize(), &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
     }
 
     fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
@@ -263,7 +263,7 @@ impl<'a> Converter<'a> {
         &mut self,
         after: After,
         mut spec: LayerSpec,
-        stride: usize,
+        resize: Resize,
         bias: &[f32],
         weights: Vec<OwnedWeights>,
         steps: &[Vec<f64>],
@@ -282,8 +282,7 @@ impl<'a> Converter<'a> {
         };
         spec.epilogue = epilogue;
         let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
-        let node = Node::Layer { layer: Layer { spec, max, level, weights, shuffle: after.shuffle }, stride };
-        self.add(after.last, node, step, max);
+        self.add(after.last, Node::Layer(Layer { spec, max, level, weights, resize }), step, max);
         Ok(())
     }
 
@@ -309,7 +308,7 @@ impl<'a> Converter<'a> {
         // Of products with the root, or with its reciprocal.
         let ratio = |a: &f64| match self.target {
             Target::Samples => from.step / (a.sqrt() * step),
-            Target::Latents => from.step * a.sqrt() / (f64::from(analysis::RECIPROCAL) * step),
+            Target::Latents => from.step * a.sqrt() / (f64::from(RECIPROCAL) * step),
         };
         let ratios: Vec<f64> = areas.iter().map(ratio).collect();
         let largest = ratios.iter().copied().fold(0.0, f64::max);
@@ -326,6 +325,7 @@ impl<'a> Converter<'a> {
         let beta = gdn.beta.iter().zip(&areas).map(|(b, a)| (f64::from(*b) * a * scale).round() as i64);
         let node = Gdn {
             input: from.at,
+            inverse: self.target == Target::Samples,
             max,
             gamma: gamma.collect(),
             beta: beta.collect(),

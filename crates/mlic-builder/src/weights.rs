@@ -1,7 +1,7 @@
 //! Weights of a float convolution as whole numbers with a step per output.
 
 use mlic_model::graph::Conv2d;
-use mlic_model::synthesis::OwnedWeights;
+use mlic_model::nodes::OwnedWeights;
 
 use crate::quantize::best_step;
 

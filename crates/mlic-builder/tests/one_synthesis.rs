@@ -9,10 +9,11 @@ use mlic_builder::build::Activations;
 use mlic_builder::synthesis::{Observed, WeightWidth, quantize, quantize_analysis};
 use mlic_builder::{BuildOptions, Export, build};
 use mlic_model::Model;
-use mlic_model::analysis;
+
 use mlic_model::graph::{Conv2d, Dtype, Graph, Op};
+use mlic_model::nodes::{self, Layer};
 use mlic_model::package::SectionKind;
-use mlic_model::synthesis::{Layer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 
 /// The tiny checkpoint.
 fn tiny() -> Export {
@@ -83,8 +84,7 @@ fn an_analysis_needs_one_term_for_them() {
     let terms = |graph: &Graph| {
         let own =
             quantize_analysis(graph, &Observed::new(graph, [input(graph, 64)], 1).unwrap(), WeightWidth::Words, true).unwrap();
-        let layers =
-            own.nodes().iter().filter_map(|n| if let analysis::Node::Layer { layer, .. } = n { Some(layer) } else { None });
+        let layers = own.nodes().iter().filter_map(|n| if let nodes::Node::Layer(layer) = n { Some(layer) } else { None });
         layers.filter(|layer| layer.has_weights()).map(|layer| layer.weights.len()).collect::<Vec<_>>()
     };
     assert!(terms(&graph).iter().all(|terms| *terms == 2));

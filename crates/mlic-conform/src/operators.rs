@@ -16,7 +16,7 @@ use mlic_core::schedule::{LatentSize, passes};
 use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, Layout, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
-use mlic_model::synthesis::Node;
+use mlic_model::nodes::Node;
 
 use crate::explain::Side;
 use crate::verdict::{Place, Tensor};
@@ -292,7 +292,7 @@ fn described(node: &Node) -> String {
     let inputs: Vec<String> = node.inputs().map(|input| input.0.to_string()).collect();
     let of = format!("of {} {}", if inputs.len() == 1 { "node" } else { "nodes" }, inputs.join(", "));
     match node {
-        Node::InverseGdn(gdn) => format!("an inverse normalization of {} channels, {of}", gdn.channels()),
+        Node::Gdn(gdn) => format!("an inverse normalization of {} channels, {of}", gdn.channels()),
         Node::Layer(layer) => {
             let (size, outputs) = (layer.spec.kernel.size(), layer.spec.outputs);
             let epilogue = match layer.spec.epilogue {
@@ -300,7 +300,7 @@ fn described(node: &Node) -> String {
                 Epilogue::Pixel => " to samples",
                 _ => "",
             };
-            let shuffle = if layer.shuffle { " and pixel shuffle" } else { "" };
+            let shuffle = if layer.shuffles() { " and pixel shuffle" } else { "" };
             format!("a {size}x{size} layer to {outputs} channels{epilogue}{shuffle}, {of}")
         }
     }

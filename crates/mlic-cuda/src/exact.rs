@@ -8,18 +8,21 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
+use cudarc::driver::sys::CUresult;
+use mlic_core::memory::OutOfMemory;
 use mlic_kernels::{Map, Picture};
-use mlic_model::analysis::{self, Analysis, LATENT_SCALE, SAMPLES_SCALE};
+use mlic_model::analysis::{Analysis, LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::{LayerView, Weights};
+use mlic_model::nodes::{Gdn, Layer, Node, NodeShape, Reach};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
-use mlic_model::synthesis::{self, Gdn, Layer, NodeShape, OwnedWeights, SCALE, Synthesis};
+use mlic_model::synthesis::{SCALE, Synthesis};
 
 use crate::args::{GainArgs, QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
 use crate::device::{self, Device, Memory};
 use crate::layer::{Input, Plan, Region, narrow};
 use crate::memory::{Buffer, Pool, Tensor};
-use crate::packed::{FunctionTables, Packer, Quotient};
+use crate::packed::{FunctionTables, Packer};
 use crate::staging::{Fetched, Staging};
 
 /// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for each 32 of them and 32 outputs.
@@ -108,64 +111,23 @@ fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option
 
 struct PackedNode {
     inputs: Vec<NodeIndex>,
-    halo: usize,
-    /// Rows of the output that come of one row of the inputs: 2 of a shuffle.
-    factor: usize,
-    /// Rows of the inputs for one of the output.
-    stride: usize,
+    reach: Reach,
     is_gdn: bool,
     plan: Plan,
 }
 
-/// A node as a model has it; a layer with its stride.
-enum Node<'a> {
-    Layer(&'a Layer, usize),
-    Gdn(&'a Gdn, Quotient),
-}
-
-impl<'a> From<&'a synthesis::Node> for Node<'a> {
-    fn from(node: &'a synthesis::Node) -> Self {
-        match node {
-            synthesis::Node::Layer(layer) => Self::Layer(layer, 1),
-            synthesis::Node::InverseGdn(gdn) => Self::Gdn(gdn, Quotient::Root),
-        }
+fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) -> Result<(), OutOfMemory> {
+    if layer.shuffles() {
+        // What writes it writes runs of channels.
+        packer.layer(&[layer.by_phase()?.view()], maxima, tables, true);
+    } else {
+        packer.layer(&[layer.view()], maxima, tables, false);
     }
-}
-
-impl<'a> From<&'a analysis::Node> for Node<'a> {
-    fn from(node: &'a analysis::Node) -> Self {
-        match node {
-            analysis::Node::Layer { layer, stride } => Self::Layer(layer, *stride),
-            analysis::Node::Gdn(gdn) => Self::Gdn(gdn, Quotient::Reciprocal),
-        }
-    }
-}
-
-/// Outputs in the order `[phase][channel]`: a shuffled layer writes runs of channels.
-fn shuffled(layer: &Layer) -> Layer {
-    let outputs = layer.spec.outputs;
-    let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
-    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
-        let len = values.len() / order.len().max(1);
-        order.iter().filter_map(|o| values.get(o * len..(o + 1) * len)).flatten().copied().collect()
-    }
-    let weights = layer.weights.iter().map(|w| match w {
-        OwnedWeights::Bytes(w) => OwnedWeights::Bytes(reordered(&order, w)),
-        OwnedWeights::Words(w) => OwnedWeights::Words(reordered(&order, w)),
-    });
-    let mut level = layer.level.clone();
-    level.bias = reordered(&order, &level.bias);
-    level.multipliers.iter_mut().for_each(|m| *m = reordered(&order, m));
-    Layer { spec: layer.spec.clone(), max: layer.max, level, weights: weights.collect(), shuffle: true }
-}
-
-fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) {
-    let layer = if layer.shuffle { shuffled(layer) } else { layer.clone() };
-    packer.layer(&[layer.view()], maxima, tables, layer.shuffle);
+    Ok(())
 }
 
 /// Gammas times squares, whose high halves count 2^15.
-fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn, quotient: Quotient) {
+fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
     let channels = gdn.channels();
     let term = TermSpec::node(gdn.input, channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: 1 }, Epilogue::Linear);
@@ -178,15 +140,7 @@ fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn, quotient: Qu
     };
     let view = LayerView { spec: &spec, max: gdn.max, level: &level, weights: vec![Weights::Words(&gdn.gamma); 2] };
     packer.layer(&[view], &[i32::from(i16::MAX); 2], tables, false);
-    packer.end_in_root(quotient, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
-}
-
-impl PackedNode {
-    /// The rows of the inputs that these rows of the output are computed from.
-    fn reads(&self, rows: &Range<usize>) -> Range<usize> {
-        let (first, end) = (rows.start / self.factor * self.stride, rows.end.div_ceil(self.factor) * self.stride);
-        first.saturating_sub(self.halo)..end.saturating_sub(self.stride - 1) + self.halo
-    }
+    packer.end_in_root(gdn.inverse, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
 }
 
 /// The rows of a node that are at hand.
@@ -233,7 +187,7 @@ type Fill<'a> = dyn FnMut(&mut Kept, &Window, Range<usize>) -> Result<(), Driver
 impl PackedSynthesis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, DriverError> {
-        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<u8>())?;
+        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes(), size_of::<u8>())?;
         let requant = own.quantizer().requant.into();
         Ok(Self { requant, nodes })
     }
@@ -264,7 +218,7 @@ impl PackedSynthesis {
 impl PackedAnalysis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, DriverError> {
-        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes().iter().map(Node::from), size_of::<i32>())?;
+        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes(), size_of::<i32>())?;
         Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.requant.into()), nodes })
     }
 
@@ -349,34 +303,29 @@ impl PackedAnalysis {
 }
 
 impl Nodes {
-    fn new<'a>(
+    fn new(
         device: &Device,
         functions: &Functions,
         shapes: &[NodeShape],
-        nodes: impl Iterator<Item = Node<'a>>,
+        nodes: &[Node],
         last_bytes: usize,
     ) -> Result<Self, DriverError> {
         let mut packer = Packer::default();
         let tables = packer.functions(functions);
         let max_of = |at: NodeIndex| shapes.get(at.0).map_or(i32::MAX, |shape| shape.max);
-        let nodes: Vec<Node<'a>> = nodes.collect();
-        for node in &nodes {
+        for node in nodes {
             match node {
-                Node::Layer(layer, _) => pack_layer(&mut packer, tables, layer, &layer.inputs().map(max_of).collect::<Vec<_>>()),
-                Node::Gdn(gdn, quotient) => pack_gdn(&mut packer, tables, gdn, *quotient),
+                Node::Layer(layer) => pack_layer(&mut packer, tables, layer, &layer.inputs().map(max_of).collect::<Vec<_>>())
+                    .map_err(|_| DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY))?,
+                Node::Gdn(gdn) => pack_gdn(&mut packer, tables, gdn),
             }
         }
         let (plans, _, parts) = packer.finish(device)?;
-        let node = |(node, plan): (&Node<'_>, Plan)| match node {
-            Node::Layer(layer, stride) => PackedNode {
-                inputs: layer.inputs().collect(),
-                halo: layer.spec.kernel.size() / 2,
-                factor: if layer.shuffle { 2 } else { 1 },
-                stride: *stride,
-                is_gdn: false,
-                plan,
-            },
-            Node::Gdn(gdn, _) => PackedNode { inputs: vec![gdn.input], halo: 0, factor: 1, stride: 1, is_gdn: true, plan },
+        let node = |(node, plan): (&Node, Plan)| PackedNode {
+            inputs: node.inputs().collect(),
+            reach: node.reach(),
+            is_gdn: matches!(node, Node::Gdn(_)),
+            plan,
         };
         let nodes = nodes.iter().zip(plans).map(node).collect();
         Ok(Self { shapes: shapes.to_vec(), nodes, last_bytes, kept: Mutex::default(), _parts: parts })
@@ -487,7 +436,7 @@ impl Nodes {
             *last = end;
         }
         for (i, node) in self.nodes.iter().enumerate().rev() {
-            let reads = node.reads(&(0..ends[i + 1]));
+            let reads = node.reach.of(&(0..ends[i + 1]));
             for input in &node.inputs {
                 ends[input.0] = ends[input.0].max(reads.end.min(height * self.shapes[input.0].scale));
             }
@@ -499,7 +448,7 @@ impl Nodes {
     fn first_read(&self, node: usize, windows: &[Window]) -> usize {
         let readers =
             self.nodes.iter().zip(windows.iter().skip(1)).filter(|(reader, _)| reader.inputs.contains(&NodeIndex(node)));
-        readers.map(|(reader, own)| reader.reads(&(own.rows.end..own.rows.end)).start).min().unwrap_or(usize::MAX)
+        readers.map(|(reader, own)| reader.reach.of(&(own.rows.end..own.rows.end)).start).min().unwrap_or(usize::MAX)
     }
 
     /// Computes the last node up to this row; what no later row reads is forgotten when a window is extended.
@@ -517,7 +466,7 @@ impl Nodes {
             let node = i.checked_sub(1).and_then(|at| self.nodes.get(at));
             let first = self.first_read(i, windows);
             // A shuffled row comes with its neighbour.
-            let end = end.next_multiple_of(node.map_or(1, |node| node.factor));
+            let end = end.next_multiple_of(node.map_or(1, |node| node.reach.up));
             let rows = windows[i].extend(&pool, device, first, end)?;
             match node {
                 None => fill(kept, &windows[0], rows)?,
@@ -541,8 +490,8 @@ impl Nodes {
         let input = |at: &NodeIndex| (windows[at.0].origin(), self.shapes[at.0].channels);
         let inputs: Vec<Input> = node.inputs.iter().map(input).collect();
         let scale = node.inputs.first().map_or(1, |at| self.shapes[at.0].scale);
-        let rows = rows.start / node.factor..rows.end / node.factor;
-        let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.stride, parity: None, rows };
+        let rows = rows.start / node.reach.up..rows.end / node.reach.up;
+        let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.reach.stride, parity: None, rows };
         let out = [windows[index].origin(), 0];
         let (true, Some(x)) = (node.is_gdn, node.inputs.first()) else {
             // SAFETY: the windows have the rows that are read, with the channels of the terms (the package was verified), and room for the new ones.

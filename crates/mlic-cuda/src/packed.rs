@@ -65,14 +65,10 @@ const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
         Epilogue::Pixel => (4, 0),
     }
 }
-/// What a normalization makes of the root of its norm; its value is an epilogue of `layer.h`.
-#[derive(Clone, Copy)]
-pub(crate) enum Quotient {
-    /// The activation times the root (SPEC 4.11).
-    Root = 5,
-    /// The activation divided by it (SPEC 4.12).
-    Reciprocal = 6,
-}
+/// The epilogue, in `layer.h`, of an inverse normalization: the activation times the root of its norm (SPEC 4.11).
+const TIMES_ROOT: i32 = 5;
+/// That of the other: the activation divided by the root (SPEC 4.12).
+const BY_ROOT: i32 = 6;
 
 /// Groups of the k axis that are one step, at most: a row of taps, or some chunks of channels. More make fewer barriers and take more
 /// shared memory.
@@ -221,11 +217,11 @@ impl Packer {
         }
     }
 
-    /// Makes the layer that was appended last end in a product with the root of its sums, or in a division by it.
-    pub(crate) fn end_in_root(&mut self, quotient: Quotient, multipliers: &[i32], output: RequantArg) {
-        let multipliers = self.push(multipliers);
+    /// Makes the layer that was appended last end in a product with the root of its sums if `inverse`, else in a division by it.
+    pub(crate) fn end_in_root(&mut self, inverse: bool, multipliers: &[i32], output: RequantArg) {
+        let (multipliers, epilogue) = (self.push(multipliers), if inverse { TIMES_ROOT } else { BY_ROOT });
         if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
-            plan.args = LayerArgs { epilogue: quotient as i32, multipliers, output, ..plan.args };
+            plan.args = LayerArgs { epilogue, multipliers, output, ..plan.args };
         }
     }
 

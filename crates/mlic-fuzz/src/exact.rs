@@ -7,7 +7,8 @@ use mlic_model::Model;
 use mlic_model::analysis::Analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Gain;
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer, Synthesis};
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
+use mlic_model::synthesis::Synthesis;
 
 use crate::generate;
 use crate::source::Source;
@@ -61,7 +62,8 @@ impl Maker<'_, '_> {
         self.at_size.push(shape);
     }
 
-    fn add(&mut self, node: Node, channels: usize, max: i32) -> Shape {
+    fn add(&mut self, node: Node, max: i32) -> Shape {
+        let channels = node.channels();
         self.nodes.push(node);
         Shape { node: self.nodes.len(), channels, max }
     }
@@ -92,8 +94,8 @@ impl Maker<'_, '_> {
             }
         });
         let weights = weights.collect();
-        let channels = if shuffle { outputs / 4 } else { outputs };
-        self.add(Node::Layer(Layer { spec, max, level, weights, shuffle }), channels, max)
+        let resize = if shuffle { Resize::Shuffle } else { Resize::None };
+        self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
     }
 
     fn normalization(&mut self) -> Shape {
@@ -103,6 +105,7 @@ impl Maker<'_, '_> {
         let beta = source.one_of(&[0, 1 << 20, 1 << 40, 1 << 61]);
         let gdn = Gdn {
             input: NodeIndex(input),
+            inverse: true,
             max: generate::max(source),
             gamma: source.integers(n * n, 0, most).into_iter().map(|v| v as i16).collect(),
             beta: source.integers(n, 0, beta),
@@ -111,7 +114,7 @@ impl Maker<'_, '_> {
             output_shift: source.below(63) as u32,
         };
         let max = gdn.max;
-        self.add(Node::InverseGdn(gdn), n, max)
+        self.add(Node::Gdn(gdn), max)
     }
 }
 

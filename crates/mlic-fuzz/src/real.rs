@@ -4,8 +4,9 @@
 use mlic_backend::contract::Random;
 use mlic_model::graph::{self, Graph, GraphError, Op};
 use mlic_model::layout::{Epilogue, Source, TermSpec};
+use mlic_model::nodes::{Layer, Node, OwnedWeights, Quantizer};
 use mlic_model::parameters::Requant;
-use mlic_model::synthesis::{Layer, Node, OwnedWeights, Quantizer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 
 use crate::exact::synthesis;
 
@@ -88,7 +89,7 @@ fn defined(own: &Synthesis, latent: &Planes) -> Option<Planes> {
     for node in own.nodes() {
         let next = match node {
             Node::Layer(layer) => defined_layer(layer, &made),
-            Node::InverseGdn(gdn) => {
+            Node::Gdn(gdn) => {
                 let (read, scale) = (&made[gdn.input.0], f64::from(gdn.shift).exp2());
                 let gamma = |c: usize, i: usize| f64::from(gdn.gamma[c * read.channels + i]) / scale;
                 let out = read.inverse_norm(gamma, |c| gdn.beta[c] as f64 / scale);
@@ -131,7 +132,7 @@ fn defined_layer(layer: &Layer, made: &[Planes]) -> Planes {
         Epilogue::Gelu => v.each(|v| gelu(v / 16_384.0) * 16_384.0 * factor(level.output)),
         _ => v,
     };
-    if layer.shuffle { v.shuffled() } else { v }
+    if layer.shuffles() { v.shuffled() } else { v }
 }
 
 /// SPEC 5.6.
@@ -201,7 +202,7 @@ fn tamed(own: &Synthesis, random: &mut Random) -> Synthesis {
     for node in &mut nodes {
         let size = match node {
             Node::Layer(layer) => tame_layer(layer, &sizes, random),
-            Node::InverseGdn(gdn) => {
+            Node::Gdn(gdn) => {
                 let size: f64 = sizes[gdn.input.0];
                 let beta = gdn.beta.iter().copied().max().unwrap_or(0) as f64;
                 let norm = beta + gdn.gamma.iter().map(|g| f64::from(*g)).sum::<f64>() * size * size;

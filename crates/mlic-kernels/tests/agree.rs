@@ -13,8 +13,8 @@ use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
 use mlic_model::model::LayerView;
+use mlic_model::nodes::OwnedWeights;
 use mlic_model::parameters::{LayerLevel, LinearAttentionLevel, Requant};
-use mlic_model::synthesis::OwnedWeights;
 use proptest::prelude::*;
 
 /// A layer with its parameters.

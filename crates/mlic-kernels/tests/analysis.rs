@@ -6,10 +6,10 @@ mod common;
 use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, Picture, reference};
-use mlic_model::analysis::{Analysis, Input, Node};
+use mlic_model::analysis::{Analysis, Input};
 use mlic_model::layout::{Epilogue, NodeIndex};
+use mlic_model::nodes::{Gdn, Layer, Node, Quantizer, Resize};
 use mlic_model::parameters::Requant;
-use mlic_model::synthesis::{Gdn, Quantizer};
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -24,13 +24,14 @@ impl Maker<'_> {
     /// Adds a layer that reads these nodes (true: as identity) and returns its number.
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, stride: usize) -> usize {
         let layer = node_layer(self.fill, self.rng, &self.channels, inputs, [size, outputs], epilogue, 700);
-        self.add(Node::Layer { layer, stride }, outputs)
+        self.add(Node::Layer(Layer { resize: if stride == 2 { Resize::Stride } else { Resize::None }, ..layer }))
     }
 
     fn gdn(&mut self, input: usize) -> usize {
         let n = self.channels[input];
         let gdn = Gdn {
             input: NodeIndex(input),
+            inverse: false,
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, self.rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
             // Of roots of 0 too.
@@ -39,12 +40,12 @@ impl Maker<'_> {
             multipliers: (0..n).map(|_| (self.rng.next() % (1 << 20)) as i32).collect(),
             output_shift: 28 + (self.rng.next() % 12) as u32,
         };
-        self.add(Node::Gdn(gdn), n)
+        self.add(Node::Gdn(gdn))
     }
 
-    fn add(&mut self, node: Node, channels: usize) -> usize {
+    fn add(&mut self, node: Node) -> usize {
+        self.channels.push(node.channels());
         self.nodes.push(node);
-        self.channels.push(channels);
         self.channels.len() - 1
     }
 }
@@ -155,6 +156,7 @@ fn threads_change_nothing() {
 fn normalizations_divide() {
     let gdn = Gdn {
         input: NodeIndex(0),
+        inverse: false,
         max: 8191,
         gamma: vec![20_000, 1000, 3000, 16_000],
         beta: vec![1 << 33, 1 << 32],

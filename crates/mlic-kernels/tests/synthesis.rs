@@ -7,8 +7,9 @@ use common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, reference};
 use mlic_model::layout::{Epilogue, NodeIndex};
+use mlic_model::nodes::{Gdn, Layer, Node, Quantizer, Resize};
 use mlic_model::parameters::Requant;
-use mlic_model::synthesis::{Gdn, Layer, Node, Quantizer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 use proptest::prelude::*;
 
 /// Nodes that are being made, with the channels of each.
@@ -23,13 +24,14 @@ impl Maker<'_> {
     /// Adds a layer that reads these nodes (true: as identity) and returns its number.
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, shuffle: bool) -> usize {
         let layer = node_layer(self.fill, self.rng, &self.channels, inputs, [size, outputs], epilogue, 1500);
-        self.add(Node::Layer(Layer { shuffle, ..layer }), if shuffle { outputs / 4 } else { outputs })
+        self.add(Node::Layer(Layer { resize: if shuffle { Resize::Shuffle } else { Resize::None }, ..layer }))
     }
 
     fn inverse_gdn(&mut self, input: usize) -> usize {
         let n = self.channels[input];
         let gdn = Gdn {
             input: NodeIndex(input),
+            inverse: true,
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, self.rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
             beta: (0..n).map(|_| (self.rng.next() as i64) << 8).collect(),
@@ -37,12 +39,12 @@ impl Maker<'_> {
             multipliers: (0..n).map(|_| self.rng.next() as i32 >> 1).collect(),
             output_shift: 30,
         };
-        self.add(Node::InverseGdn(gdn), n)
+        self.add(Node::Gdn(gdn))
     }
 
-    fn add(&mut self, node: Node, channels: usize) -> usize {
+    fn add(&mut self, node: Node) -> usize {
+        self.channels.push(node.channels());
         self.nodes.push(node);
-        self.channels.push(channels);
         self.channels.len() - 1
     }
 }

@@ -13,6 +13,7 @@ pub mod layout;
 mod map;
 mod metadata;
 pub mod model;
+pub mod nodes;
 pub mod package;
 pub mod parameters;
 pub mod proof;

@@ -10,13 +10,14 @@ use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::memory::{self, OutOfMemory};
 use serde::Deserialize;
 
-use crate::analysis::{self, Analysis};
+use crate::analysis::Analysis;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::graph::{Graph, Outline, Scale};
 use crate::layout::{LayerId, LayerSpec, Layout};
 use crate::map::Bytes;
 pub use crate::metadata::Metadata;
+use crate::nodes::Form;
 use crate::package::{self, MAX_CONFIG_LEN, MAX_METADATA_LEN, NormativeHash, Parsed, SectionKind};
 use crate::parameters::{Functions, LayerLevel, Parameters, StoredCdf};
 use crate::proof;
@@ -284,7 +285,7 @@ fn check_transforms<'f>(
 
 /// Whether the section of an analysis holds it in integers.
 fn is_exact(kind: SectionKind, bytes: &[u8]) -> bool {
-    matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && bytes.starts_with(&analysis::MAGIC)
+    matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && Form::Analysis.begins(bytes)
 }
 
 fn exact_analysis<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<Option<[Analysis; 2]>, ModelError> {

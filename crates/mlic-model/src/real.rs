@@ -12,8 +12,9 @@ use mlic_core::memory::{self, OutOfMemory};
 use crate::graph::{self, Conv2d, Graph, GraphError, Node, NodeId, Op};
 use crate::layout::{Epilogue, NodeIndex, Source};
 use crate::model::LayerView;
+use crate::nodes::{self, Gdn, Layer};
 use crate::parameters::Requant;
-use crate::synthesis::{self, Gdn, Layer, Synthesis};
+use crate::synthesis::Synthesis;
 
 /// Factors that differ by less than this, relatively, are one: a few roundings of binary32.
 const TOLERANCE: f64 = 1.0 / 1_048_576.0;
@@ -32,8 +33,8 @@ pub fn graph(synthesis: &Synthesis) -> Result<Graph, GraphError> {
     let mut maker = Maker { units: units(synthesis), nodes: vec![input], made: vec![NodeId(0)] };
     for (here, node) in (1..).map(NodeIndex).zip(synthesis.nodes()) {
         let id = match node {
-            synthesis::Node::Layer(layer) => maker.layer(here, layer)?,
-            synthesis::Node::InverseGdn(gdn) => maker.gdn(here, gdn)?,
+            nodes::Node::Layer(layer) => maker.layer(here, layer)?,
+            nodes::Node::Gdn(gdn) => maker.gdn(here, gdn)?,
         };
         maker.made.push(id);
     }
@@ -66,8 +67,8 @@ fn sum_unit(layer: &Layer) -> Option<f64> {
 }
 
 /// The unit of a node, where it is not free.
-fn given(node: &synthesis::Node) -> Option<f64> {
-    let synthesis::Node::Layer(layer) = node else { return None };
+fn given(node: &nodes::Node) -> Option<f64> {
+    let nodes::Node::Layer(layer) = node else { return None };
     let is_gelu = layer.spec.epilogue == Epilogue::Gelu;
     sum_unit(layer).map(|unit| if is_gelu { unit * factor(layer.level.output) } else { unit })
 }
@@ -96,7 +97,7 @@ fn units(synthesis: &Synthesis) -> Vec<f64> {
     let mut units = Units(std::iter::once(Some(latent)).chain(synthesis.nodes().iter().map(given)).collect());
     let mut relations = Vec::new();
     for (to, node) in (1..).map(NodeIndex).zip(synthesis.nodes()) {
-        let synthesis::Node::Layer(layer) = node else { continue };
+        let nodes::Node::Layer(layer) = node else { continue };
         for (from, factor) in uniform_terms(layer) {
             match sum_unit(layer) {
                 Some(sum) => {
@@ -182,7 +183,7 @@ impl Maker {
         }
         let sum = parts.into_iter().reduce(|sum, part| self.add(Op::Add, vec![sum, part])).unwrap_or(NodeId(0));
         let sum = if view.spec.epilogue == Epilogue::Gelu { self.add(Op::Gelu, vec![sum]) } else { sum };
-        Ok(if layer.shuffle { self.add(Op::PixelShuffle { factor: 2 }, vec![sum]) } else { sum })
+        Ok(if layer.shuffles() { self.add(Op::PixelShuffle { factor: 2 }, vec![sum]) } else { sum })
     }
 
     /// The multipliers go under the root, squared.

@@ -17,8 +17,9 @@ use mlic_model::Model;
 use mlic_model::config::Config;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Parts;
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
 use mlic_model::parameters::{LayerLevel, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 
 const LATENT: usize = 320;
 const WIDTH: usize = 192;
@@ -54,9 +55,9 @@ struct Maker {
 }
 
 impl Maker {
-    fn add(&mut self, node: Node, channels: usize) -> usize {
+    fn add(&mut self, node: Node) -> usize {
+        self.channels.push(node.channels());
         self.nodes.push(node);
-        self.channels.push(channels);
         self.nodes.len()
     }
 
@@ -80,8 +81,8 @@ impl Maker {
             output: Requant { multiplier: MAX << 3, shift: 20 },
         };
         let max = if epilogue == Epilogue::Pixel { 255 } else { MAX };
-        let layer = Layer { spec, max, level, weights, shuffle };
-        self.add(Node::Layer(layer), if shuffle { outputs / 4 } else { outputs })
+        let resize = if shuffle { Resize::Shuffle } else { Resize::None };
+        self.add(Node::Layer(Layer { spec, max, level, weights, resize }))
     }
 
     fn block(&mut self, input: usize) -> usize {
@@ -96,6 +97,7 @@ impl Maker {
         let conv = self.layer(&[(up, false)], 3, WIDTH, Epilogue::Linear, false);
         let gdn = Gdn {
             input: NodeIndex(conv),
+            inverse: true,
             max: MAX,
             gamma: (0..WIDTH * WIDTH).map(|_| self.random.below(300) as i16).collect(),
             beta: vec![1 << 30; WIDTH],
@@ -103,7 +105,7 @@ impl Maker {
             multipliers: vec![1 << 18; WIDTH],
             output_shift: 30,
         };
-        let normalized = self.add(Node::InverseGdn(gdn), WIDTH);
+        let normalized = self.add(Node::Gdn(gdn));
         let skip = self.layer(&[(input, false)], 3, 4 * WIDTH, Epilogue::Linear, true);
         self.layer(&[(normalized, true), (skip, true)], 1, WIDTH, Epilogue::Linear, false)
     }

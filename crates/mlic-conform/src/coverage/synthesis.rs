@@ -6,8 +6,8 @@ use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, NodeIndex};
 use mlic_model::model::{Gain, LayerView};
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer};
 use mlic_model::parameters::{Functions, Requant};
-use mlic_model::synthesis::{Gdn, Layer, Node, OwnedWeights, Quantizer};
 
 use super::log::{Log, Place};
 use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
@@ -25,7 +25,7 @@ pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32
     for node in synthesis.nodes() {
         let at = |index: NodeIndex| &maps[index.0];
         let map = match node {
-            Node::InverseGdn(gdn) => normalize(log, gdn, at(gdn.input)),
+            Node::Gdn(gdn) => normalize(log, gdn, at(gdn.input)),
             Node::Layer(own) => layer(log, functions, own, &node.inputs().map(at).collect::<Vec<_>>())?,
         };
         maps.push(map);
@@ -71,7 +71,7 @@ fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]
         }
     };
     let map = Map { height: sums.height, width: sums.width, channels: sums.channels, data };
-    Ok(if own.shuffle { map.shuffle()? } else { map })
+    Ok(if own.shuffles() { map.shuffle()? } else { map })
 }
 
 /// Every kernel with every width of weights, every epilogue with and without shuffle, every number of terms.
@@ -89,7 +89,7 @@ fn note_form(log: &mut Log, own: &Layer) {
     } else {
         log.mark("exact layer of identity terms alone");
     }
-    log.mark(format!("exact epilogue {epilogue}{}", if own.shuffle { " with shuffle" } else { "" }));
+    log.mark(format!("exact epilogue {epilogue}{}", if own.shuffles() { " with shuffle" } else { "" }));
     log.mark(format!("exact layer of {} terms", spec.terms.len()));
     if spec.terms.iter().any(|term| term.identity) && spec.terms.iter().any(|term| !term.identity) {
         log.mark("exact layer with an identity term");

@@ -5,8 +5,9 @@ use mlic_backend::contract::Random;
 use mlic_core::fixed::isqrt;
 use mlic_model::ModelError;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, Source, TermSpec};
+use mlic_model::nodes::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Quantizer, Resize};
 use mlic_model::parameters::{LayerLevel, Requant};
-use mlic_model::synthesis::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights, Quantizer, Synthesis};
+use mlic_model::synthesis::Synthesis;
 
 use super::{Probe, SPREADS, Spread, after_gelu};
 
@@ -28,7 +29,7 @@ enum Plan {
 struct LayerPlan {
     size: usize,
     epilogue: Epilogue,
-    shuffle: bool,
+    resize: Resize,
     width: Width,
     outputs: usize,
     /// Numbers of nodes; true: identity.
@@ -54,7 +55,7 @@ const fn layer(
     max: i32,
     more_bits: i32,
 ) -> Plan {
-    Plan::Layer(LayerPlan { size, epilogue, shuffle: false, width, outputs, terms, max, more_bits })
+    Plan::Layer(LayerPlan { size, epilogue, resize: Resize::None, width, outputs, terms, max, more_bits })
 }
 
 const fn shuffled(
@@ -64,7 +65,7 @@ const fn shuffled(
     max: i32,
     more_bits: i32,
 ) -> Plan {
-    Plan::Layer(LayerPlan { size, epilogue, shuffle: true, width, outputs, terms, max, more_bits })
+    Plan::Layer(LayerPlan { size, epilogue, resize: Resize::Shuffle, width, outputs, terms, max, more_bits })
 }
 
 const CASES: &[Plan] = &[
@@ -132,21 +133,18 @@ struct Sums {
 
 impl Maker {
     fn add(&mut self, plan: Plan) {
-        let (node, channels, max) = match plan {
+        let (node, max) = match plan {
             Plan::Normalization { input, max, more_bits, square_bits } => {
-                (Node::InverseGdn(self.normalization(input, max, more_bits, square_bits)), self.shapes[input].0, max)
+                (Node::Gdn(self.normalization(input, max, more_bits, square_bits)), max)
             }
-            Plan::Layer(plan) => {
-                let channels = if plan.shuffle { plan.outputs / 4 } else { plan.outputs };
-                (Node::Layer(self.layer(plan)), channels, plan.max)
-            }
+            Plan::Layer(plan) => (Node::Layer(self.layer(plan)), plan.max),
         };
+        self.shapes.push((node.channels(), max));
         self.nodes.push(node);
-        self.shapes.push((channels, max));
     }
 
     fn layer(&mut self, plan: LayerPlan) -> Layer {
-        let LayerPlan { size, epilogue, shuffle, width, outputs, terms, max, more_bits } = plan;
+        let LayerPlan { size, epilogue, resize, width, outputs, terms, max, more_bits } = plan;
         let index = self.nodes.len();
         let term = |(node, identity): &(usize, bool)| TermSpec::node(NodeIndex(*node), self.shapes[*node].0, *identity);
         let terms: Vec<TermSpec> = terms.iter().map(term).collect();
@@ -155,7 +153,7 @@ impl Maker {
         let mut sums: Vec<Sums> = (0..outputs).map(|_| Sums { typical: Vec::new(), worst: Vec::new() }).collect();
         let weights = (0..spec.terms.len()).map(|term| self.weights(&spec, term, width, &mut sums)).collect();
         let level = self.level(index, &spec, max.into(), more_bits, &sums);
-        Layer { spec, max, level, weights, shuffle }
+        Layer { spec, max, level, weights, resize }
     }
 
     /// Weights of one term; both ends of their range occur as often as 32 bits of accumulator allow.
@@ -256,6 +254,6 @@ impl Maker {
             let target = i128::from(i64::from(max) * spread / 16) << output_shift;
             multipliers.push((target / i128::from((from / 2).max(1) * root)).clamp(1, i32::MAX.into()) as i32);
         }
-        Gdn { input: NodeIndex(input), max, gamma, beta, shift, multipliers, output_shift }
+        Gdn { input: NodeIndex(input), inverse: true, max, gamma, beta, shift, multipliers, output_shift }
     }
 }

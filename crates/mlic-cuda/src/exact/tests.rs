@@ -2,7 +2,8 @@
 
 use mlic_backend::contract::Random;
 use mlic_kernels::reference;
-use mlic_model::synthesis::Quantizer;
+use mlic_model::analysis;
+use mlic_model::nodes::{OwnedWeights, Quantizer, Resize};
 
 use super::*;
 use crate::device::tests::device;
@@ -44,7 +45,7 @@ fn value(fill: Fill, random: &mut Random, max: i32, i: usize) -> i32 {
 struct Maker<'a> {
     random: &'a mut Random,
     fill: Fill,
-    nodes: Vec<synthesis::Node>,
+    nodes: Vec<Node>,
     shapes: Vec<(usize, i32)>,
 }
 
@@ -78,17 +79,15 @@ impl Maker<'_> {
             bias: (0..outputs).map(|_| i64::from(self.random.within(1 << 29))).collect(),
             output: Requant { multiplier: 1_234_567_890, shift: 34 },
         };
-        self.add(
-            synthesis::Node::Layer(Layer { spec, max, level, weights, shuffle }),
-            if shuffle { outputs / 4 } else { outputs },
-            max,
-        )
+        let resize = if shuffle { Resize::Shuffle } else { Resize::None };
+        self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
     }
 
     fn inverse_gdn(&mut self, input: usize) -> usize {
         let n = self.shapes[input].0;
         let gdn = Gdn {
             input: NodeIndex(input),
+            inverse: true,
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, self.random, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
             beta: (0..n).map(|_| i64::from(self.random.below(1 << 31)) << 8).collect(),
@@ -96,12 +95,12 @@ impl Maker<'_> {
             multipliers: (0..n).map(|_| self.random.below(1 << 30) as i32).collect(),
             output_shift: 30,
         };
-        self.add(synthesis::Node::InverseGdn(gdn), n, 3000)
+        self.add(Node::Gdn(gdn), 3000)
     }
 
-    fn add(&mut self, node: synthesis::Node, channels: usize, max: i32) -> usize {
+    fn add(&mut self, node: Node, max: i32) -> usize {
+        self.shapes.push((node.channels(), max));
         self.nodes.push(node);
-        self.shapes.push((channels, max));
         self.shapes.len() - 1
     }
 }
@@ -241,11 +240,11 @@ fn analysis(
     m.layer(&[(at, false), (at, false)], 3, outputs, Epilogue::Latent, false);
     strides.push(2);
     let node = |(node, stride)| match node {
-        synthesis::Node::Layer(layer) => analysis::Node::Layer { layer, stride },
+        Node::Layer(layer) => Node::Layer(Layer { resize: if stride == 2 { Resize::Stride } else { Resize::None }, ..layer }),
         // What is divided has a numerator of 32 bits.
-        synthesis::Node::InverseGdn(gdn) => {
+        Node::Gdn(gdn) => {
             let multipliers = gdn.multipliers.iter().map(|m| m >> 15).collect();
-            analysis::Node::Gdn(Gdn { multipliers, output_shift: 38, ..gdn })
+            Node::Gdn(Gdn { inverse: false, multipliers, output_shift: 38, ..gdn })
         }
     };
     let nodes = m.nodes.into_iter().zip(strides).map(node).collect();

@@ -1,13 +1,12 @@
 //! The integer analysis strip by strip (SPEC 5.8), as the synthesis is computed: memory grows with the width of the picture, not with its height.
 
 use mlic_core::memory::OutOfMemory;
-use mlic_model::analysis::{self, Node, SAMPLES_SCALE};
+use mlic_model::analysis::{self, SAMPLES_SCALE};
 use mlic_model::parameters::Requant;
 use rayon::prelude::*;
 
-use super::gdn::PackedGdn;
 use super::quantize::quantize_into;
-use super::synthesis::{Fill, Nodes, PackedNode, Plan, Walk, Window};
+use super::synthesis::{Fill, Nodes, Plan, Walk, Window};
 use super::tables::Tables;
 use crate::cpu::Isa;
 use crate::map::{Map, Picture};
@@ -27,14 +26,8 @@ impl Analysis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(isa: Isa, own: &analysis::Analysis) -> Result<Self, OutOfMemory> {
-        let shapes = own.shapes().to_vec();
-        let node = |node: &Node| match node {
-            Node::Layer { layer, stride } => PackedNode::layer(isa, layer, *stride, &shapes),
-            Node::Gdn(gdn) => Ok(PackedNode::normalization(gdn.input, PackedGdn::divisive(isa, gdn, shapes[gdn.input.0].max)?)),
-        };
-        let nodes = own.nodes().iter().map(node).collect::<Result<_, _>>()?;
         let requant = own.quantizer().map(|quantizer| quantizer.requant);
-        Ok(Self { isa, requant, nodes: Nodes::new(shapes, nodes) })
+        Ok(Self { isa, requant, nodes: Nodes::new(isa, own.shapes(), own.nodes())? })
     }
 
     /// [`crate::reference::analysis`].

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use mlic_core::memory::OutOfMemory;
-use mlic_model::synthesis::Gdn;
+use mlic_model::nodes::Gdn;
 
 use super::aligned::Aligned;
 use super::gdn::{Scaling, SquareSums};

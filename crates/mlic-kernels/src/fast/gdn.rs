@@ -6,12 +6,11 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use mlic_core::memory::{self, OutOfMemory};
-use mlic_model::analysis::RECIPROCAL;
 use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Weights;
+use mlic_model::nodes::{Gdn, RECIPROCAL};
 use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::proof::MAX_ACTIVATION;
-use mlic_model::synthesis::Gdn;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
@@ -76,7 +75,7 @@ fn reciprocals() -> &'static Reciprocals {
 }
 
 impl PackedGdn {
-    /// The inverse one, of inputs of at most this magnitude.
+    /// For inputs of at most this magnitude.
     pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
         let sums = match Gammas::new(isa, gdn, max)? {
             Some(gammas) => SumsOfSquares::Gammas(gammas),
@@ -85,15 +84,9 @@ impl PackedGdn {
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(gdn.channels().next_multiple_of(MAX_LANES), 0);
         let (rounding, half) = (Rounding::of_shift(gdn.output_shift), half(gdn.output_shift));
-        let scaling = Scaling { channels: gdn.channels(), multipliers, rounding, half, max: gdn.max, reciprocals: None };
+        let reciprocals = if gdn.inverse { None } else { Some(reciprocals()) };
+        let scaling = Scaling { channels: gdn.channels(), multipliers, rounding, half, max: gdn.max, reciprocals };
         Ok(Self { isa, sums, scaling })
-    }
-
-    /// The one that divides.
-    pub(super) fn divisive(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
-        let mut own = Self::new(isa, gdn, max)?;
-        own.scaling.reciprocals = Some(reciprocals());
-        Ok(own)
     }
 
     /// The rows of the output, by so many threads.
@@ -326,6 +319,7 @@ mod tests {
             let beta = most - 1 - half(shift) - gammas;
             let gdn = Gdn {
                 input: NodeIndex(0),
+                inverse: true,
                 max: 8191,
                 gamma: vec![300; channels * channels],
                 beta: vec![beta, beta / 2, 0],
@@ -335,7 +329,7 @@ mod tests {
             };
             let data: Vec<i16> = (0..channels * 70).map(|i| [200, -200, 7, 0, -199][i % 5]).collect();
             let input = Map { height: 7, width: 10, channels, data };
-            let expected = reference::inverse_gdn(&gdn, &input).unwrap();
+            let expected = reference::gdn(&gdn, &input).unwrap();
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
                 let packed = PackedGdn::new(isa, &gdn, max).unwrap();
                 if let SumsOfSquares::Layer(layer) = &packed.sums {
@@ -359,8 +353,9 @@ mod tests {
                     (_, col) => (col % 2) as i16,
                 })
                 .collect();
-            let gdn = Gdn {
+            let inverse = Gdn {
                 input: NodeIndex(0),
+                inverse: true,
                 max: 8191,
                 gamma,
                 beta: (0..channels as i64).map(|c| c << 30).collect(),
@@ -371,13 +366,13 @@ mod tests {
             let data =
                 (0..channels * width).map(|i| [32_767, -32_767, 0, 1, -8191, 255, 256, (i % 32_749) as i16][i * 7 % 8]).collect();
             let input = Map { height: 1, width, channels, data };
-            let (inverse, divisive) = (reference::inverse_gdn(&gdn, &input).unwrap(), reference::gdn(&gdn, &input).unwrap());
-            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                let mut out = vec![0; input.data.len()];
-                PackedGdn::new(isa, &gdn, 32_767).unwrap().run(Rows::from(&input), 0..1, 1, &mut out).unwrap();
-                assert_eq!(out, inverse.data, "{}: {channels} channels", isa.name());
-                PackedGdn::divisive(isa, &gdn, 32_767).unwrap().run(Rows::from(&input), 0..1, 1, &mut out).unwrap();
-                assert_eq!(out, divisive.data, "{}: {channels} channels", isa.name());
+            for gdn in [Gdn { inverse: false, ..inverse.clone() }, inverse] {
+                let expected = reference::gdn(&gdn, &input).unwrap();
+                for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                    let mut out = vec![0; input.data.len()];
+                    PackedGdn::new(isa, &gdn, 32_767).unwrap().run(Rows::from(&input), 0..1, 1, &mut out).unwrap();
+                    assert_eq!(out, expected.data, "{}: {channels} channels, inverse: {}", isa.name(), gdn.inverse);
+                }
             }
         }
     }

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
+use mlic_model::nodes::{self, Node, NodeShape, OwnedWeights, Reach, Resize};
 use mlic_model::parameters::Requant;
-use mlic_model::synthesis::{self, Node, NodeShape, OwnedWeights};
+use mlic_model::synthesis::{self, SCALE};
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
@@ -93,9 +94,7 @@ pub(super) struct Nodes {
 #[derive(Debug, Clone)]
 pub(super) struct PackedNode {
     inputs: Vec<NodeIndex>,
-    halo: usize,
-    /// Rows and columns from one that is wanted to the next, 1 or 2.
-    stride: usize,
+    reach: Reach,
     operator: Operator,
 }
 
@@ -114,54 +113,22 @@ struct PackedLayer {
     max: i32,
     /// Of the output of GELU.
     output: Requant,
-    /// Its outputs come in the order of [`Order::Shuffled`].
-    shuffle: bool,
+    /// The positions that it computes.
+    at: Positions,
 }
 
 impl PackedNode {
     fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
-        match node {
-            Node::InverseGdn(gdn) => Ok(Self::normalization(gdn.input, PackedGdn::new(isa, gdn, shapes[gdn.input.0].max)?)),
-            Node::Layer(layer) => Self::layer(isa, layer, 1, shapes),
-        }
-    }
-
-    pub(super) fn normalization(input: NodeIndex, gdn: PackedGdn) -> Self {
-        Self { inputs: vec![input], halo: 0, stride: 1, operator: Operator::Gdn(Box::new(gdn)) }
-    }
-
-    pub(super) fn layer(isa: Isa, layer: &synthesis::Layer, stride: usize, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
-        let inputs: Vec<NodeIndex> = layer.inputs().collect();
-        let shuffled = if layer.shuffle { Some(shuffled(layer)?) } else { None };
-        let layer = shuffled.as_ref().unwrap_or(layer);
+        let inputs: Vec<NodeIndex> = node.inputs().collect();
         let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
-        let weights: Vec<_> = layer.weights.iter().map(OwnedWeights::view).collect();
-        let pack = if stride == 1 { Layer::for_all_positions } else { Layer::new };
-        let packed = pack(isa, &layer.spec, &weights, &maxima)?;
-        let packed = if layer.shuffle { packed.with_shuffled_inputs() } else { packed };
-        let own = PackedLayer {
-            constants: Constants::new(&packed, &layer.level, positions(stride))?,
-            layer: packed,
-            epilogue: layer.spec.epilogue,
-            max: layer.max,
-            output: layer.level.output,
-            shuffle: layer.shuffle,
+        let operator = match node {
+            Node::Gdn(gdn) => Operator::Gdn(Box::new(PackedGdn::new(isa, gdn, maxima[0])?)),
+            Node::Layer(layer) if layer.shuffles() => {
+                Operator::Layer(Box::new(PackedLayer::new(isa, &layer.by_phase()?, &maxima)?))
+            }
+            Node::Layer(layer) => Operator::Layer(Box::new(PackedLayer::new(isa, layer, &maxima)?)),
         };
-        Ok(Self { inputs, halo: layer.spec.kernel.size() / 2, stride, operator: Operator::Layer(Box::new(own)) })
-    }
-
-    /// How many rows of the output come of one row of the inputs.
-    const fn factor(&self) -> usize {
-        match &self.operator {
-            Operator::Layer(layer) if layer.shuffle => 2,
-            _ => 1,
-        }
-    }
-
-    /// The rows of the inputs that these rows of the output are computed from.
-    fn reads(&self, rows: &Range<usize>) -> Range<usize> {
-        let (first, end) = (rows.start / self.factor(), rows.end.div_ceil(self.factor()));
-        (first * self.stride).saturating_sub(self.halo)..(end * self.stride + self.halo + 1).saturating_sub(self.stride)
+        Ok(Self { inputs, reach: node.reach(), operator })
     }
 
     fn run(
@@ -176,10 +143,10 @@ impl PackedNode {
             Operator::Layer(own) => own,
             Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
-        let PackedLayer { layer, constants, epilogue, max, output, shuffle } = &**own;
-        let rows = rows.start / self.factor()..rows.end / self.factor();
-        let order = if *shuffle { Order::Shuffled } else { Order::Plain };
-        let part = Part { layer, constants, inputs, at: positions(self.stride), rows, threads };
+        let PackedLayer { layer, constants, epilogue, max, output, at } = &**own;
+        let order = if self.reach.up == 2 { Order::Shuffled } else { Order::Plain };
+        let rows = rows.start / self.reach.up..rows.end / self.reach.up;
+        let part = Part { layer, constants, inputs, at: *at, rows, threads };
         match epilogue {
             Kind::Gelu => part.run(Gelu::new(tables, *output, *max), order, out),
             Kind::Pixel => part.run(Linear::from_zero(*max), order, out),
@@ -201,37 +168,23 @@ impl PackedNode {
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
         let Operator::Layer(own) = &self.operator else { unreachable!("a normalization gives no latents") };
-        let PackedLayer { layer, constants, .. } = &**own;
-        Part { layer, constants, inputs, at: positions(self.stride), rows, threads }.run(Latent, Order::Plain, out)
+        let PackedLayer { layer, constants, at, .. } = &**own;
+        Part { layer, constants, inputs, at: *at, rows, threads }.run(Latent, Order::Plain, out)
     }
 }
 
-/// The positions that a node with this stride computes.
-const fn positions(stride: usize) -> Positions {
-    if stride == 1 { Positions::All } else { Positions::Second }
-}
-
-/// The layer with its outputs in the order row offset, column offset, channel.
-fn shuffled(layer: &synthesis::Layer) -> Result<synthesis::Layer, OutOfMemory> {
-    let outputs = layer.spec.outputs;
-    let order: Vec<usize> = (0..4).flat_map(|phase| (phase..outputs).step_by(4)).collect();
-    fn reordered<T: Copy>(order: &[usize], values: &[T]) -> Result<Vec<T>, OutOfMemory> {
-        let (len, mut out) = (values.len() / order.len(), Vec::new());
-        memory::reserve(&mut out, values.len())?;
-        order.iter().for_each(|o| out.extend_from_slice(&values[o * len..(o + 1) * len]));
-        Ok(out)
+impl PackedLayer {
+    /// A layer; with a shuffle it is by phase.
+    fn new(isa: Isa, own: &nodes::Layer, maxima: &[i32]) -> Result<Self, OutOfMemory> {
+        let weights: Vec<_> = own.weights.iter().map(OwnedWeights::view).collect();
+        let (layer, at) = match own.resize {
+            Resize::Stride => (Layer::new(isa, &own.spec, &weights, maxima)?, Positions::Second),
+            _ => (Layer::for_all_positions(isa, &own.spec, &weights, maxima)?, Positions::All),
+        };
+        let layer = if own.shuffles() { layer.with_shuffled_inputs() } else { layer };
+        let constants = Constants::new(&layer, &own.level, at)?;
+        Ok(Self { layer, constants, epilogue: own.spec.epilogue, max: own.max, output: own.level.output, at })
     }
-    let weights = layer.weights.iter().map(|w| match w {
-        OwnedWeights::Bytes(w) => reordered(&order, w).map(OwnedWeights::Bytes),
-        OwnedWeights::Words(w) => reordered(&order, w).map(OwnedWeights::Words),
-    });
-    let weights = weights.collect::<Result<_, _>>()?;
-    let mut level = layer.level.clone();
-    level.bias = reordered(&order, &level.bias)?;
-    for multipliers in &mut level.multipliers {
-        *multipliers = reordered(&order, multipliers)?;
-    }
-    Ok(synthesis::Layer { spec: layer.spec.clone(), max: layer.max, level, weights, shuffle: true })
 }
 
 /// The rows of a node that are at hand.
@@ -280,9 +233,7 @@ impl Synthesis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(isa: Isa, synthesis: &synthesis::Synthesis) -> Result<Self, OutOfMemory> {
-        let shapes = synthesis.shapes().to_vec();
-        let nodes = synthesis.nodes().iter().map(|node| PackedNode::new(isa, node, &shapes)).collect::<Result<_, _>>()?;
-        Ok(Self { isa, requant: synthesis.quantizer().requant, nodes: Nodes::new(shapes, nodes) })
+        Ok(Self { isa, requant: synthesis.quantizer().requant, nodes: Nodes::new(isa, synthesis.shapes(), synthesis.nodes())? })
     }
 
     /// [`crate::reference::synthesis`].
@@ -299,11 +250,11 @@ impl Synthesis {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn run_by(&self, tables: &Tables, latent: &Map<i32>, plan: Plan) -> Result<Map<u8>, OutOfMemory> {
-        let (height, width) = (synthesis::SCALE * latent.height, synthesis::SCALE * latent.width);
+        let (height, width) = (SCALE * latent.height, SCALE * latent.width);
         let mut samples = memory::zeros(3 * height * width)?;
         let last = self.nodes.nodes.len();
         let part_rows = plan.rows_of(latent.height);
-        let parts = samples.par_chunks_mut((3 * width * synthesis::SCALE * part_rows).max(1)).enumerate();
+        let parts = samples.par_chunks_mut((3 * width * SCALE * part_rows).max(1)).enumerate();
         parts.try_for_each(|(part, samples)| {
             let first = part * part_rows;
             let mut rest = samples;
@@ -346,12 +297,12 @@ impl Synthesis {
         plan: Plan,
         see: &mut See<'_>,
     ) -> Result<(), OutOfMemory> {
-        let mut windows = self.nodes.windows(synthesis::SCALE * rows.start);
+        let mut windows = self.nodes.windows(SCALE * rows.start);
         let walk = Walk { nodes: &self.nodes, tables, size: [latent.height, latent.width], threads: plan.threads };
         let fill = |end, window: &mut Window| self.quantize(latent, end, window);
         let strip_rows = plan.strip_rows.max(1);
         rows.clone().step_by(strip_rows).try_for_each(|first| {
-            walk.strip(synthesis::SCALE * rows.end.min(first + strip_rows), &mut windows, &fill, see)?;
+            walk.strip(SCALE * rows.end.min(first + strip_rows), &mut windows, &fill, see)?;
             walk.forget(&mut windows);
             Ok(())
         })
@@ -372,7 +323,9 @@ pub(super) type Fill<'f> = dyn Fn(usize, &mut Window) -> Result<(), OutOfMemory>
 pub(super) type See<'s> = dyn FnMut(usize, &[i16]) + 's;
 
 impl Nodes {
-    pub(super) fn new(shapes: Vec<NodeShape>, nodes: Vec<PackedNode>) -> Self {
+    /// Packs the weights.
+    pub(super) fn new(isa: Isa, shapes: &[NodeShape], nodes: &[Node]) -> Result<Self, OutOfMemory> {
+        let nodes: Vec<_> = nodes.iter().map(|node| PackedNode::new(isa, node, shapes)).collect::<Result<_, _>>()?;
         let mut is_needed = vec![false; shapes.len()];
         is_needed[nodes.len()] = true;
         for (i, node) in nodes.iter().enumerate().rev() {
@@ -380,7 +333,7 @@ impl Nodes {
                 node.inputs.iter().for_each(|input| is_needed[input.0] = true);
             }
         }
-        Self { shapes, nodes, is_needed }
+        Ok(Self { shapes: shapes.to_vec(), nodes, is_needed })
     }
 
     /// The nodes that the last one needs, itself among them, with their numbers as nodes that are read.
@@ -393,9 +346,9 @@ impl Nodes {
         let mut firsts = vec![usize::MAX; self.shapes.len()];
         firsts[self.nodes.len()] = first;
         for (i, node) in self.needed().rev() {
-            let own = firsts[i] / node.factor() * node.factor();
+            let own = firsts[i] / node.reach.up * node.reach.up;
             firsts[i] = own;
-            let read = node.reads(&(own..own)).start;
+            let read = node.reach.of(&(own..own)).start;
             node.inputs.iter().for_each(|input| firsts[input.0] = firsts[input.0].min(read));
         }
         let firsts = firsts.into_iter().map(|first| if first == usize::MAX { 0 } else { first });
@@ -426,7 +379,7 @@ impl Walk<'_> {
         let mut ends = vec![0; shapes.len()];
         ends[self.nodes.nodes.len()] = end;
         for (i, node) in self.nodes.needed().rev() {
-            let reads = node.reads(&(0..ends[i]));
+            let reads = node.reach.of(&(0..ends[i]));
             for input in &node.inputs {
                 let rows = self.size[0] * shapes[input.0].scale;
                 ends[input.0] = ends[input.0].max(reads.end.min(rows));
@@ -440,7 +393,7 @@ impl Walk<'_> {
             let (before, own) = windows.split_at_mut(i);
             let (shape, own) = (&shapes[i], &mut own[0]);
             // A shuffled row comes with its neighbour.
-            let rows = own.rows.end..ends[i].next_multiple_of(node.factor());
+            let rows = own.rows.end..ends[i].next_multiple_of(node.reach.up);
             if node.ends_in_latents() {
                 own.rows = rows.end..rows.end;
                 continue;
@@ -458,7 +411,7 @@ impl Walk<'_> {
         for (i, shape) in self.nodes.shapes.iter().enumerate() {
             let readers = self.nodes.needed().filter(|(_, node)| node.inputs.contains(&NodeIndex(i)));
             let end = |reader: usize| windows[reader].rows.end;
-            let first = readers.map(|(reader, node)| node.reads(&(end(reader)..end(reader))).start).min();
+            let first = readers.map(|(reader, node)| node.reach.of(&(end(reader)..end(reader))).start).min();
             let row_len = Window::row_len(shape, self.size[1]);
             windows[i].forget(first.unwrap_or(usize::MAX), row_len);
         }

@@ -2,13 +2,14 @@
 
 use mlic_core::fixed::{LATENT_MAX, saturate};
 use mlic_core::memory::OutOfMemory;
-use mlic_model::analysis::{Analysis, Node};
-use mlic_model::layout::{Epilogue, NodeIndex};
+use mlic_model::analysis::Analysis;
+use mlic_model::layout::Epilogue;
+use mlic_model::nodes::Node;
 use mlic_model::parameters::Functions;
 
-use super::gdn::gdn;
-use super::layer::{activations, map_outputs};
+use super::layer::map_outputs;
 use super::quantize;
+use super::synthesis::node;
 use crate::map::{Map, Picture};
 
 /// From a picture, with its sides padded to these, to y in latent fixed point: `[height / 16][width / 16]`.
@@ -37,18 +38,14 @@ pub fn hyper_analysis(functions: &Functions, h_a: &Analysis, y: &Map<i32>) -> Re
 
 fn run(functions: &Functions, own: &Analysis, input: Map<i16>) -> Result<Map<i32>, OutOfMemory> {
     let mut maps = vec![input];
-    for node in own.nodes() {
-        let at = |index: NodeIndex| &maps[index.0];
-        maps.push(match node {
-            Node::Gdn(own) => gdn(own, at(own.input))?,
-            Node::Layer { layer, stride } => {
-                let (view, inputs) = (layer.view(), layer.inputs().map(at).collect::<Vec<_>>());
-                if layer.spec.epilogue == Epilogue::Latent {
-                    return map_outputs(&view, &inputs, *stride, |v| saturate(v, LATENT_MAX));
-                }
-                activations(&view, functions, &inputs, *stride)?
+    for own in own.nodes() {
+        match own {
+            Node::Layer(layer) if layer.spec.epilogue == Epilogue::Latent => {
+                let inputs: Vec<_> = layer.inputs().map(|at| &maps[at.0]).collect();
+                return map_outputs(&layer.view(), &inputs, layer.stride(), |v| saturate(v, LATENT_MAX));
             }
-        });
+            _ => maps.push(node(functions, own, &maps)?),
+        }
     }
     unreachable!("the last node of an analysis is in latent fixed point")
 }

@@ -10,7 +10,7 @@ mod synthesis;
 
 pub use analysis::{analysis, hyper_analysis};
 pub use attention::{LocalAttentionShape, linear_attention, local_attention};
-pub use gdn::{gdn, inverse_gdn};
+pub use gdn::gdn;
 pub use layer::{latent_layer, layer, residual_layer};
 pub use norm::layer_norm;
 pub use synthesis::{synthesis, synthesis_nodes};

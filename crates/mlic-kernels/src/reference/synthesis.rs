@@ -2,10 +2,13 @@
 
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::NodeIndex;
+use mlic_model::nodes::Node;
 use mlic_model::parameters::Functions;
-use mlic_model::synthesis::{Node, Synthesis};
+use mlic_model::synthesis::Synthesis;
 
-use super::{inverse_gdn, layer, quantize};
+use super::gdn::gdn;
+use super::layer::activations;
+use super::quantize;
 use crate::map::Map;
 
 /// From `y_hat` after its inverse gain, in latent fixed point, to samples: `[16 height][16 width]` of red, green, blue.
@@ -25,17 +28,20 @@ pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>
 pub fn synthesis_nodes(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>) -> Result<Vec<Map<i16>>, OutOfMemory> {
     let quantizer = synthesis.quantizer();
     let mut maps = vec![quantize(latent, quantizer.requant, quantizer.max)?];
-    for node in synthesis.nodes() {
-        let at = |index: NodeIndex| &maps[index.0];
-        let map = match node {
-            Node::InverseGdn(gdn) => inverse_gdn(gdn, at(gdn.input))?,
-            Node::Layer(own) => {
-                let inputs: Vec<&Map<i16>> = node.inputs().map(at).collect();
-                let map = layer(&own.view(), functions, &inputs)?;
-                if own.shuffle { map.shuffle()? } else { map }
-            }
-        };
-        maps.push(map);
+    for own in synthesis.nodes() {
+        maps.push(node(functions, own, &maps)?);
     }
     Ok(maps)
+}
+
+/// What a node makes of those before it, unless that is latents.
+pub(super) fn node(functions: &Functions, node: &Node, maps: &[Map<i16>]) -> Result<Map<i16>, OutOfMemory> {
+    let at = |index: NodeIndex| &maps[index.0];
+    match node {
+        Node::Gdn(own) => gdn(own, at(own.input)),
+        Node::Layer(own) => {
+            let map = activations(&own.view(), functions, &own.inputs().map(at).collect::<Vec<_>>(), own.stride())?;
+            if own.shuffles() { map.shuffle() } else { Ok(map) }
+        }
+    }
 }

@@ -4,8 +4,8 @@
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::nodes::{Layer, OwnedWeights, Resize};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
-use mlic_model::synthesis::{Layer, OwnedWeights};
 
 /// A generator of numbers from a seed.
 pub(crate) struct Rng(pub(crate) u64);
@@ -83,7 +83,7 @@ pub(crate) fn node_layer(
         output: Requant { multiplier: 1_234_567_890, shift: 34 },
     };
     let max = if epilogue == Epilogue::Pixel { 255 } else { 2047 };
-    Layer { spec, max, level, weights, shuffle: false }
+    Layer { spec, max, level, weights, resize: Resize::None }
 }
 
 /// Tables that only need to be valid; the functions' accuracy is tested where the tables are made.
