@@ -15,6 +15,7 @@ use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::nodes::{Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Quantizer, RECIPROCAL, Resize};
 use mlic_model::parameters::Requant;
+use mlic_model::real::{LATENT_UNIT, PREACT_UNIT};
 use mlic_model::synthesis::Synthesis;
 use mlic_tract::Transform;
 
@@ -25,10 +26,6 @@ pub use crate::weights::WeightWidth;
 
 /// Room above the largest activation that calibration saw.
 const HEADROOM: f64 = 1.5;
-/// A unit of the latent.
-const LATENT_UNIT: f64 = 1.0 / 4_096.0;
-/// A unit of the pre-activation.
-const PREACT_UNIT: f64 = 1.0 / 16_384.0;
 /// A unit of a sample, where the transforms have samples of 0 to 1.
 const SAMPLE_UNIT: f64 = 1.0 / 255.0;
 

@@ -75,6 +75,7 @@ impl Form {
         }
     }
 
+    /// Opcode of its normalizations, and whether they are inverse ones.
     const fn normalization(self) -> (u8, bool) {
         match self {
             Self::Synthesis => (2, true),
