@@ -11,7 +11,7 @@ use mlic_kernels::Map;
 use mlic_kernels::function::scale_index;
 use mlic_model::Model;
 use mlic_model::config::Config;
-use mlic_model::real::{LATENT_UNIT, Q16_UNIT, to_latent};
+use mlic_model::real::{LATENT_STEP, Q16_STEP, to_latent};
 
 use crate::calibrate::{FloatPass, Sample, nearest_symbols, run_float};
 use crate::float::{FloatModel, FloatOps};
@@ -33,7 +33,7 @@ fn bits(model: &Model, scale_indices: &[u8], symbols: &[i32]) -> u64 {
 }
 
 fn to_bits(q16: u64) -> f64 {
-    q16 as f64 * Q16_UNIT
+    q16 as f64 * Q16_STEP
 }
 
 struct Measure<'a> {
@@ -83,7 +83,7 @@ impl<'m> Integers<'m> {
         let mut sink = Measure { model, y, half: Vec::new(), bits_q16: 0 };
         walk(&mut session, model.config().slices, &mut sink)?;
         let y_hat = mlic_backend::EntropySession::y_hat(&session)?;
-        let data = y_hat.data.iter().map(|v| (f64::from(*v) * LATENT_UNIT) as f32).collect();
+        let data = y_hat.data.iter().map(|v| (f64::from(*v) * LATENT_STEP) as f32).collect();
         Ok(Coded { bits: to_bits(sink.bits_q16), y_hat: Map { data, ..empty(&sample.y) } })
     }
 }

@@ -8,7 +8,7 @@ use mlic_model::parameters::{
     NormParameters, Parameters, QuantizerParameters, Requant,
 };
 use mlic_model::proof::{ATTENTION_FRAC_BITS, LOGIT_MAX};
-use mlic_model::real::{LATENT_UNIT, PREACT_UNIT, Q16_UNIT};
+use mlic_model::real::{LATENT_STEP, PREACT_STEP, Q16_STEP, SAMPLE_STEP};
 
 use crate::bottleneck;
 use crate::error::BuildError;
@@ -93,7 +93,7 @@ impl Scales {
             };
             let mut scales: HashMap<Source, f64> = widths.iter().map(scale).collect();
             for (i, _) in layout.norms.iter().enumerate() {
-                scales.insert(Source::Norm(mlic_model::layout::NormId(i)), LATENT_UNIT);
+                scales.insert(Source::Norm(mlic_model::layout::NormId(i)), LATENT_STEP);
             }
             for (i, slice) in layout.slices.iter().enumerate() {
                 let values = scales.get(&Source::Layer(slice.local.qkv[2])).copied().unwrap_or(1.0);
@@ -230,10 +230,10 @@ pub fn quantize(export: &Export, model: &FloatModel, records: &[Record], widths:
             let none = Requant { multiplier: 0, shift: 0 };
             let (unit, output) = match spec.epilogue {
                 Epilogue::Linear => (out, none),
-                Epilogue::Gelu => (PREACT_UNIT, requant(&spec.name, PREACT_UNIT / out)?),
-                Epilogue::Latent => (LATENT_UNIT, none),
-                Epilogue::HalfTanh => (PREACT_UNIT, none),
-                Epilogue::Pixel => (1.0 / 255.0, none),
+                Epilogue::Gelu => (PREACT_STEP, requant(&spec.name, PREACT_STEP / out)?),
+                Epilogue::Latent => (LATENT_STEP, none),
+                Epilogue::HalfTanh => (PREACT_STEP, none),
+                Epilogue::Pixel => (SAMPLE_STEP, none),
             };
             layer_level(spec, &layer.bias, &quantized.steps, &inputs, unit, output)
         });
@@ -252,7 +252,7 @@ pub fn quantize(export: &Export, model: &FloatModel, records: &[Record], widths:
         thresholds: tables::thresholds(),
         y_cdfs: tables::y_cdfs(),
         z_cdfs,
-        medians: medians.iter().map(|m| (m / LATENT_UNIT).round() as i32).collect(),
+        medians: medians.iter().map(|m| (m / LATENT_STEP).round() as i32).collect(),
     };
     Ok(Quantized { parameters, weights })
 }
@@ -264,7 +264,7 @@ fn quantizers(
 ) -> Result<Vec<QuantizerParameters>, BuildError> {
     let of = |i: usize| {
         let source = Source::Quantizer(QuantizerId(i));
-        let level = |l| requant("latent quantizer", LATENT_UNIT / scales.of(l, source));
+        let level = |l| requant("latent quantizer", LATENT_STEP / scales.of(l, source));
         Ok(QuantizerParameters { max: width(source), levels: scales.levels().map(level).collect::<Result<_, _>>()? })
     };
     (0..=model.config.slices).map(of).collect()
@@ -274,7 +274,7 @@ fn quantizers(
 fn norms(layout: &Layout, scales: &Scales) -> Vec<NormParameters> {
     let of = |spec: &mlic_model::layout::NormSpec| {
         let n = spec.channels as f64;
-        let level = |l| ((NORM_EPSILON * n * n / scales.of(l, spec.source).powi(2) / Q16_UNIT).round() as i64).clamp(1, 1 << 60);
+        let level = |l| ((NORM_EPSILON * n * n / scales.of(l, spec.source).powi(2) / Q16_STEP).round() as i64).clamp(1, 1 << 60);
         NormParameters { epsilon: scales.levels().map(level).collect() }
     };
     layout.norms.iter().map(of).collect()
@@ -323,7 +323,7 @@ fn gains(export: &Export) -> Result<Gains, BuildError> {
     }
     let log2 = |name: &str, channels: usize| -> Result<Vec<i32>, BuildError> {
         let values = export.tensor(name, &[levels, channels])?.data;
-        Ok(values.iter().map(|v| (f64::from(*v) * std::f64::consts::LOG2_E / Q16_UNIT).round() as i32).collect())
+        Ok(values.iter().map(|v| (f64::from(*v) * std::f64::consts::LOG2_E / Q16_STEP).round() as i32).collect())
     };
     Ok(Gains {
         gain: log2("gain", m)?,

@@ -15,7 +15,7 @@ use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::nodes::{Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Quantizer, RECIPROCAL, Resize};
 use mlic_model::parameters::Requant;
-use mlic_model::real::{LATENT_UNIT, PREACT_UNIT};
+use mlic_model::real::{LATENT_STEP, PREACT_STEP, SAMPLE_STEP};
 use mlic_model::synthesis::Synthesis;
 use mlic_tract::Transform;
 
@@ -26,8 +26,6 @@ pub use crate::weights::WeightWidth;
 
 /// Room above the largest activation that calibration saw.
 const HEADROOM: f64 = 1.5;
-/// A unit of a sample, where the transforms have samples of 0 to 1.
-const SAMPLE_UNIT: f64 = 1.0 / 255.0;
 
 /// Largest magnitude of every channel of every node of a float graph.
 #[derive(Debug, Clone)]
@@ -84,7 +82,7 @@ pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Resul
 /// As [`quantize`].
 pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth, samples: bool) -> Result<Analysis, BuildError> {
     let (source, input) = if samples {
-        (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_UNIT, max: 255 })
+        (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_STEP, max: 255 })
     } else {
         let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
         (Input::Latent(quantizer), input)
@@ -96,7 +94,7 @@ pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth,
 /// The quantizer of node 0, and the node.
 fn latent_input(name: &str, observed: &Observed, max: i32) -> Result<(Quantizer, Made), BuildError> {
     let step = observed.step(NodeId(0), max);
-    let quantizer = Quantizer { max, requant: requant(name, LATENT_UNIT / step)? };
+    let quantizer = Quantizer { max, requant: requant(name, LATENT_STEP / step)? };
     Ok((quantizer, Made { at: NodeIndex(0), step, max }))
 }
 
@@ -144,15 +142,10 @@ struct Converter<'a> {
 #[derive(Clone, Copy)]
 struct After {
     gelu: bool,
-    shuffle: bool,
+    /// With its own stride.
+    resize: Resize,
     /// The float node whose value the layer has.
     last: NodeId,
-}
-
-impl After {
-    const fn resize(self) -> Resize {
-        if self.shuffle { Resize::Shuffle } else { Resize::None }
-    }
 }
 
 impl<'a> Converter<'a> {
@@ -182,11 +175,11 @@ impl<'a> Converter<'a> {
         let channels = self.graph.channels(id) as usize;
         match &node.op {
             Op::Conv2d(conv) => self.convolution(id, conv, node.inputs[0]),
-            Op::Gelu => self.identity(After { gelu: true, shuffle: false, last: id }, &node.inputs, channels),
+            Op::Gelu => self.identity(After { gelu: true, resize: Resize::None, last: id }, &node.inputs, channels),
             Op::PixelShuffle { factor: 2 } => {
-                self.identity(After { gelu: false, shuffle: true, last: id }, &node.inputs, 4 * channels)
+                self.identity(After { gelu: false, resize: Resize::Shuffle, last: id }, &node.inputs, 4 * channels)
             }
-            Op::Add => self.identity(After { gelu: false, shuffle: false, last: id }, &node.inputs, channels),
+            Op::Add => self.identity(After { gelu: false, resize: Resize::None, last: id }, &node.inputs, channels),
             Op::Gdn(gdn) if gdn.inverse == (self.target == Target::Samples) => self.gdn(id, gdn, node.inputs[0]),
             other => Err(unsupported(id, format!("{} has no integer form", name(other)))),
         }
@@ -198,7 +191,7 @@ impl<'a> Converter<'a> {
 
     /// The GELU and the pixel shuffle after a node that nothing else reads.
     fn after(&mut self, id: NodeId) -> After {
-        let mut after = After { gelu: false, shuffle: false, last: id };
+        let mut after = After { gelu: false, resize: Resize::None, last: id };
         loop {
             let readers = (0_u32..).zip(self.graph.nodes()).filter(|(_, n)| n.inputs.contains(&after.last));
             let readers: Vec<_> = readers.collect();
@@ -206,7 +199,7 @@ impl<'a> Converter<'a> {
             match node.op {
                 _ if after.last == self.graph.output() => return after,
                 Op::Gelu if !after.gelu => after.gelu = true,
-                Op::PixelShuffle { factor: 2 } if !after.shuffle => after.shuffle = true,
+                Op::PixelShuffle { factor: 2 } if after.resize == Resize::None => after.resize = Resize::Shuffle,
                 _ => return after,
             }
             after.last = NodeId(*next);
@@ -232,13 +225,13 @@ impl<'a> Converter<'a> {
         let (weights, steps): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
         let term = TermSpec::node(from.at, conv.input as usize, false);
         let spec = self.spec(id, vec![term; weights.len()], Kernel::Dense { size }, conv.output as usize);
-        let (after, inputs) = (self.after(id), vec![from.step; weights.len()]);
-        let resize = match (conv.stride, after.shuffle) {
-            (1, _) => after.resize(),
-            (_, false) => Resize::Stride,
-            (_, true) => return Err(unsupported(id, "a pixel shuffle after a stride has no integer form")),
+        let (mut after, inputs) = (self.after(id), vec![from.step; weights.len()]);
+        after.resize = match (conv.stride, after.resize) {
+            (1, resize) => resize,
+            (_, Resize::None) => Resize::Stride,
+            _ => return Err(unsupported(id, "a pixel shuffle after a stride has no integer form")),
         };
-        self.layer(after, spec, resize, &conv.bias, weights, &steps, &inputs)
+        self.layer(after, spec, &conv.bias, weights, &steps, &inputs)
     }
 
     /// A layer of identity terms.
@@ -248,19 +241,17 @@ impl<'a> Converter<'a> {
         let spec = self.spec(after.last, from.iter().map(term).collect(), Kernel::Dense { size: 1 }, outputs);
         let none = vec![OwnedWeights::Bytes(Vec::new()); from.len()];
         let steps: Vec<f64> = from.iter().map(|m| m.step).collect();
-        self.layer(after, spec, after.resize(), &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
+        self.layer(after, spec, &vec![0.0; outputs], none, &vec![vec![1.0; outputs]; from.len()], &steps)
     }
 
     fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
         LayerSpec { name: format!("g_s.{}", id.0), terms, kernel, outputs, epilogue: Epilogue::Linear }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything that a layer consists of")]
     fn layer(
         &mut self,
         after: After,
         mut spec: LayerSpec,
-        resize: Resize,
         bias: &[f32],
         weights: Vec<OwnedWeights>,
         steps: &[Vec<f64>],
@@ -272,14 +263,14 @@ impl<'a> Converter<'a> {
         let step = self.observed.step(after.last, most);
         let (epilogue, step, unit, output, max) = match (end, after.gelu) {
             (Some(_), true) => return Err(unsupported(after.last, "an output after GELU has no integer form")),
-            (Some(Target::Samples), _) => (Epilogue::Pixel, SAMPLE_UNIT, SAMPLE_UNIT, none, 255),
-            (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_UNIT, LATENT_UNIT, none, most),
-            (None, true) => (Epilogue::Gelu, step, PREACT_UNIT, requant(&spec.name, PREACT_UNIT / step)?, most),
+            (Some(Target::Samples), _) => (Epilogue::Pixel, SAMPLE_STEP, SAMPLE_STEP, none, 255),
+            (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_STEP, LATENT_STEP, none, most),
+            (None, true) => (Epilogue::Gelu, step, PREACT_STEP, requant(&spec.name, PREACT_STEP / step)?, most),
             (None, false) => (Epilogue::Linear, step, step, none, most),
         };
         spec.epilogue = epilogue;
         let level = layer_level(&spec, bias, steps, inputs, unit, output)?;
-        self.add(after.last, Node::Layer(Layer { spec, max, level, weights, resize }), step, max);
+        self.add(after.last, Node::Layer(Layer { spec, max, level, weights, resize: after.resize }), step, max);
         Ok(())
     }
 

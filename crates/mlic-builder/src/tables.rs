@@ -1,7 +1,7 @@
 //! Tables of a package, computed once in double precision: functions, scales, cumulative tables of y.
 
 use mlic_model::parameters::{EXP2_LEN, FUNCTION_LEN, Functions, SCALE_COUNT, StoredCdf};
-use mlic_model::real::{LATENT_UNIT, PREACT_UNIT, Q16_UNIT};
+use mlic_model::real::{LATENT_STEP, PREACT_STEP, Q16_STEP};
 
 /// Smallest and largest scale of the tables of y, as published.
 pub const SCALE_RANGE: [f64; 2] = [0.11, 256.0];
@@ -23,12 +23,12 @@ pub fn functions() -> Functions {
     let at = |i: usize| i as f64 / 64.0;
     let exp2 = |x: f64| ((1_u64 << 30) as f64 * x.exp2()).round() as u32;
     Functions {
-        gelu: (0..FUNCTION_LEN).map(|i| (at(i) * normal_cdf(-at(i)) / PREACT_UNIT).round() as i16).collect(),
+        gelu: (0..FUNCTION_LEN).map(|i| (at(i) * normal_cdf(-at(i)) / PREACT_STEP).round() as i16).collect(),
         half_tanh: (0..FUNCTION_LEN).map(|i| (2_048.0 * at(i).tanh()).round() as i16).collect(),
         exp_coarse: (0..256).map(|i| (32_767.0 * (-f64::from(i) / 16.0).exp()).round() as u16).collect(),
         exp_fine: (0..64).map(|i| (32_768.0 * (-f64::from(i) / 1024.0).exp()).round() as u16).collect(),
         exp2_coarse: (0..EXP2_LEN).map(|i| exp2(i as f64 / 256.0)).collect(),
-        exp2_fine: (0..EXP2_LEN).map(|i| exp2(i as f64 * Q16_UNIT)).collect(),
+        exp2_fine: (0..EXP2_LEN).map(|i| exp2(i as f64 * Q16_STEP)).collect(),
     }
 }
 
@@ -43,7 +43,7 @@ pub fn scales() -> Vec<f64> {
 /// Thresholds between scale indices in Q12: the geometric mean of neighbouring scales, so that the table used is the nearest.
 #[must_use]
 pub fn thresholds() -> Vec<i32> {
-    scales().windows(2).map(|w| ((w[0] * w[1]).sqrt() / LATENT_UNIT).round() as i32).collect()
+    scales().windows(2).map(|w| ((w[0] * w[1]).sqrt() / LATENT_STEP).round() as i32).collect()
 }
 
 /// The table of a discretized Gaussian of this scale around zero.
@@ -107,7 +107,7 @@ mod tests {
             };
             let bits = |k: i32| -mass(k).max(1e-300).log2();
             let entropy: f64 = (-reach..=reach).map(|k| mass(k) * bits(k)).sum();
-            let redundancy: f64 = (-reach..=reach).map(|k| mass(k) * (f64::from(table.cost(k)) * Q16_UNIT - bits(k))).sum();
+            let redundancy: f64 = (-reach..=reach).map(|k| mass(k) * (f64::from(table.cost(k)) * Q16_STEP - bits(k))).sum();
             // The widest table gives one part in 2^16 to some 700 symbols that deserve less: a thousandth of its 10 bits.
             let bound = 1e-4 + 1.2e-3 * entropy;
             assert!((-1e-4..bound).contains(&redundancy), "scale {scale}: {redundancy} bits over the {entropy} of a symbol");
@@ -119,7 +119,7 @@ mod tests {
         let thresholds = thresholds();
         assert!(thresholds.windows(2).all(|w| w[0] < w[1]));
         for (i, scale) in scales().into_iter().enumerate() {
-            assert_eq!(mlic_kernels::function::scale_index(&thresholds, (scale / LATENT_UNIT).round() as i32), i as u8);
+            assert_eq!(mlic_kernels::function::scale_index(&thresholds, (scale / LATENT_STEP).round() as i32), i as u8);
         }
     }
 
@@ -128,18 +128,18 @@ mod tests {
         use mlic_kernels::function::{exp_neg, gelu, half_tanh};
         let f = functions();
         for x in -200_000..200_000_i32 {
-            let real = f64::from(x) * PREACT_UNIT;
-            assert!((f64::from(gelu(&f, x)) * PREACT_UNIT - real * normal_cdf(real)).abs() < 1e-4, "gelu({real})");
-            assert!((f64::from(half_tanh(&f, x)) * LATENT_UNIT - 0.5 * real.tanh()).abs() < 3e-4, "tanh({real})");
+            let real = f64::from(x) * PREACT_STEP;
+            assert!((f64::from(gelu(&f, x)) * PREACT_STEP - real * normal_cdf(real)).abs() < 1e-4, "gelu({real})");
+            assert!((f64::from(half_tanh(&f, x)) * LATENT_STEP - 0.5 * real.tanh()).abs() < 3e-4, "tanh({real})");
         }
         for d in 0..20_000 {
             let real = (-f64::from(d) / 1024.0).exp();
             assert!((exp_neg(&f, i64::from(d)) as f64 / 32_768.0 - real).abs() < 1e-4, "exp(-{d}/1024)");
         }
         for log2 in (-12 << 16..=12 << 16).step_by(997) {
-            let real = (f64::from(log2) * Q16_UNIT).exp2();
-            let got = f64::from(mlic_model::model::exp2(&f, log2)) * Q16_UNIT;
-            assert!((got - real).abs() <= Q16_UNIT + real * 1e-8, "2^{}", f64::from(log2) * Q16_UNIT);
+            let real = (f64::from(log2) * Q16_STEP).exp2();
+            let got = f64::from(mlic_model::model::exp2(&f, log2)) * Q16_STEP;
+            assert!((got - real).abs() <= Q16_STEP + real * 1e-8, "2^{}", f64::from(log2) * Q16_STEP);
         }
     }
 }

@@ -23,12 +23,14 @@ const UNITS: RangeInclusive<f64> = 1.0 / 16_777_216.0..=16_777_216.0;
 /// Samples are 0 to 1 in the graph.
 const SAMPLE_UNIT: f64 = 255.0;
 
-/// A step of latent fixed point.
-pub const LATENT_UNIT: f64 = 1.0 / LATENT_ONE as f64;
-/// A step of pre-activations.
-pub const PREACT_UNIT: f64 = 1.0 / (1_u64 << PREACT_FRAC_BITS) as f64;
-/// A step of what has 16 bits after the point: gains, bits that symbols cost, logarithms.
-pub const Q16_UNIT: f64 = 1.0 / 65_536.0;
+/// Real value of a step of latent fixed point.
+pub const LATENT_STEP: f64 = 1.0 / LATENT_ONE as f64;
+/// The same of pre-activations.
+pub const PREACT_STEP: f64 = 1.0 / (1_u64 << PREACT_FRAC_BITS) as f64;
+/// The same of what has 16 bits after the point: gains, bits that symbols cost, logarithms.
+pub const Q16_STEP: f64 = 1.0 / 65_536.0;
+/// The same of samples, which are 0 to 1 in float transforms.
+pub const SAMPLE_STEP: f64 = 1.0 / 255.0;
 
 /// The graph that computes in real numbers what this synthesis computes in integers.
 ///
@@ -53,7 +55,7 @@ pub fn graph(synthesis: &Synthesis) -> Result<Graph, GraphError> {
 #[must_use]
 pub fn to_latent(v: f32) -> i32 {
     let limit = f64::from(LATENT_MAX);
-    (f64::from(v) / LATENT_UNIT).round().clamp(-limit, limit) as i32
+    (f64::from(v) / LATENT_STEP).round().clamp(-limit, limit) as i32
 }
 
 fn power_of_two(exponent: u32) -> f64 {
@@ -67,7 +69,7 @@ fn factor(requant: Requant) -> f64 {
 /// The unit of a layer's sums, where they are not those of its activations.
 fn sum_unit(layer: &Layer) -> Option<f64> {
     match layer.spec.epilogue {
-        Epilogue::Gelu => Some(1.0 / PREACT_UNIT),
+        Epilogue::Gelu => Some(1.0 / PREACT_STEP),
         Epilogue::Pixel => Some(SAMPLE_UNIT),
         _ => None,
     }
@@ -100,7 +102,7 @@ struct Relation {
 
 /// The unit of each node.
 fn units(synthesis: &Synthesis) -> Vec<f64> {
-    let latent = factor(synthesis.quantizer().requant) / LATENT_UNIT;
+    let latent = factor(synthesis.quantizer().requant) / LATENT_STEP;
     let mut units = Units(std::iter::once(Some(latent)).chain(synthesis.nodes().iter().map(given)).collect());
     let mut relations = Vec::new();
     for (to, node) in (1..).map(NodeIndex).zip(synthesis.nodes()) {

@@ -8,7 +8,7 @@ use mlic_core::rans::{Encoder, Payload};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::model::Gain;
-use mlic_model::real::Q16_UNIT;
+use mlic_model::real::Q16_STEP;
 
 use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Trace};
 use crate::error::{Error, Place};
@@ -139,7 +139,7 @@ impl<'a> Encoding<'a> {
         let EncodeSink { encoder, costs_q16, checksum, .. } = sink;
         let payload = self.watch.time(Stage::Rans, || encoder.finish().map_err(|e| Error::payload(Place::Z, e)))?;
         let parts = std::iter::once(Place::Z).chain(passes(slices).map(Place::Pass));
-        let bits = |q16: &u64| *q16 as f64 * Q16_UNIT;
+        let bits = |q16: &u64| *q16 as f64 * Q16_STEP;
         let bits = parts.zip(&costs_q16).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
         let trace = if is_traced { Some(Trace::new(z_symbols, digests, &session.y_hat()?)) } else { None };
         self.walks += 1;

@@ -142,7 +142,7 @@ pub(crate) fn to_rgb(planes: &Planes, width: usize, height: usize) -> Result<Vec
 
 /// A gain in Q16 as a factor.
 fn factor(gain: u32) -> f32 {
-    (f64::from(gain) * real::Q16_UNIT) as f32
+    (f64::from(gain) * real::Q16_STEP) as f32
 }
 
 /// Multiplies each plane by its gain (Q16).
@@ -170,7 +170,7 @@ pub(crate) fn from_latent(map: &Map<i32>, gains: &[u32]) -> Result<Planes, OutOf
     let mut data = Vec::new();
     memory::reserve(&mut data, map.data.len())?;
     for (channel, gain) in gains.iter().enumerate() {
-        let scale = factor(*gain) * real::LATENT_UNIT as f32;
+        let scale = factor(*gain) * real::LATENT_STEP as f32;
         data.extend(map.data.iter().skip(channel).step_by(map.channels).map(|v| *v as f32 * scale));
     }
     Ok(Planes { channels: map.channels, height: map.height, width: map.width, data })

@@ -123,9 +123,6 @@ impl PackedNode {
         let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
         let operator = match node {
             Node::Gdn(gdn) => Operator::Gdn(Box::new(PackedGdn::new(isa, gdn, maxima[0])?)),
-            Node::Layer(layer) if layer.shuffles() => {
-                Operator::Layer(Box::new(PackedLayer::new(isa, &layer.by_phase()?, &maxima)?))
-            }
             Node::Layer(layer) => Operator::Layer(Box::new(PackedLayer::new(isa, layer, &maxima)?)),
         };
         Ok(Self { inputs, reach: node.reach(), operator })
@@ -174,8 +171,9 @@ impl PackedNode {
 }
 
 impl PackedLayer {
-    /// A layer; with a shuffle it is by phase.
     fn new(isa: Isa, own: &nodes::Layer, maxima: &[i32]) -> Result<Self, OutOfMemory> {
+        let by_phase = if own.shuffles() { Some(own.by_phase()?) } else { None };
+        let own = by_phase.as_ref().unwrap_or(own);
         let weights: Vec<_> = own.weights.iter().map(OwnedWeights::view).collect();
         let (layer, at) = match own.resize {
             Resize::Stride => (Layer::new(isa, &own.spec, &weights, maxima)?, Positions::Second),
