@@ -1,11 +1,10 @@
 //! The integer analysis of a model on this CPU (SPEC 5.8): from a picture to y, from y to z.
 
-use std::sync::OnceLock;
-
-use mlic_kernels::{Map, Picture, fast, reference};
+use mlic_kernels::{Map, Picture, fast, map, reference};
 use mlic_model::Model;
 use mlic_model::analysis::{Analysis, LATENT_SCALE};
 use mlic_model::model::Gain;
+use once_cell::sync::OnceCell;
 
 use crate::backend::{BackendError, Stage};
 use crate::integer::Kernels;
@@ -14,7 +13,7 @@ use crate::integer::Kernels;
 #[derive(Debug)]
 pub struct PackedAnalysis {
     kernels: Kernels,
-    transforms: OnceLock<Transforms>,
+    transforms: OnceCell<Transforms>,
 }
 
 /// `g_a` and `h_a`.
@@ -28,22 +27,21 @@ impl PackedAnalysis {
     /// Nothing yet.
     #[must_use]
     pub const fn new(kernels: Kernels) -> Self {
-        Self { kernels, transforms: OnceLock::new() }
+        Self { kernels, transforms: OnceCell::new() }
     }
 
     fn transforms(&self, model: &Model) -> Result<&Transforms, BackendError> {
-        if let Some(transforms) = self.transforms.get() {
-            return Ok(transforms);
-        }
-        let own = model.exact_analysis()?.ok_or_else(|| BackendError::NoExactAnalysis { model: model.name().to_owned() })?;
-        let made = match self.kernels {
-            Kernels::Reference => Transforms::Reference(own),
-            Kernels::Fast(isa) => {
-                let tables = fast::Tables::new(&model.parameters().functions);
-                Transforms::Fast([fast::Analysis::new(isa, &own[0])?, fast::Analysis::new(isa, &own[1])?], Box::new(tables))
-            }
-        };
-        Ok(self.transforms.get_or_init(|| made))
+        // Nothing in here is parallel: who waits is no help.
+        self.transforms.get_or_try_init(|| {
+            let own = model.exact_analysis()?.ok_or_else(|| BackendError::NoExactAnalysis { model: model.name().to_owned() })?;
+            Ok(match self.kernels {
+                Kernels::Reference => Transforms::Reference(own),
+                Kernels::Fast(isa) => {
+                    let tables = fast::Tables::new(&model.parameters().functions);
+                    Transforms::Fast([fast::Analysis::new(isa, &own[0])?, fast::Analysis::new(isa, &own[1])?], Box::new(tables))
+                }
+            })
+        })
     }
 
     /// y after its gain, of `model`, which is always the same one. Runs on the current rayon pool.
@@ -80,10 +78,11 @@ impl PackedAnalysis {
 /// [`BackendError::Shape`].
 pub fn check_latent(model: &Model, y: &Map<i32>) -> Result<(), BackendError> {
     let latent = model.config().latent;
-    let need = y.height.next_multiple_of(LATENT_SCALE) * y.width.next_multiple_of(LATENT_SCALE) * latent;
-    let is_whole = y.height.is_multiple_of(LATENT_SCALE) && y.width.is_multiple_of(LATENT_SCALE) && y.channels == latent;
-    if is_whole && y.data.len() == need {
+    let whole = |side: usize| side.checked_next_multiple_of(LATENT_SCALE).unwrap_or(usize::MAX);
+    let (height, width) = (whole(y.height), whole(y.width));
+    let (got, need) = (y.data.len(), map::elements(height, width, latent));
+    if (y.height, y.width, y.channels) == (height, width, latent) && Some(got) == need {
         return Ok(());
     }
-    Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got: y.data.len(), need })
+    Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got, need: need.unwrap_or(usize::MAX) })
 }

@@ -1,6 +1,6 @@
 //! The exact operators on this CPU: the reference definition or the fast ones, behind one type.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
@@ -10,13 +10,14 @@ use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
-use mlic_kernels::{Map, OutOfMemory};
+use mlic_kernels::{Map, OutOfMemory, map};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::proof::source_max;
 use mlic_model::synthesis::Synthesis;
+use once_cell::sync::OnceCell;
 use rayon::prelude::*;
 
 use crate::backend::{BackendError, EntropySession, PassParameters, Stage};
@@ -59,7 +60,7 @@ struct FastModel {
     /// Of the entropy networks: all of them, by their ids.
     layers: Vec<fast::Layer>,
     /// None before it is wanted, and of a model without.
-    synthesis: Mutex<Option<Arc<fast::Synthesis>>>,
+    synthesis: OnceCell<fast::Synthesis>,
     tables: fast::Tables,
 }
 
@@ -67,7 +68,7 @@ impl FastModel {
     fn new(model: &Model, isa: Isa) -> Result<Self, BackendError> {
         let layers = (0..model.layout().layers.len()).into_par_iter().map(|i| pack(model, LayerId(i), isa));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { isa, layers, synthesis: Mutex::new(None), tables: fast::Tables::new(&model.parameters().functions) })
+        Ok(Self { isa, layers, synthesis: OnceCell::new(), tables: fast::Tables::new(&model.parameters().functions) })
     }
 
     fn layer(&self, id: LayerId) -> Result<&fast::Layer, BackendError> {
@@ -75,15 +76,9 @@ impl FastModel {
     }
 
     /// Packs the weights of the synthesis if nobody has, and waits for who does.
-    fn synthesis(&self, own: &Synthesis) -> Result<Arc<fast::Synthesis>, OutOfMemory> {
-        // Nothing is changed before it is whole: a thread that panicked has left none. Nothing in here is parallel: who waits is no help.
-        let mut made = self.synthesis.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = &*made {
-            return Ok(Arc::clone(made));
-        }
-        let packed = Arc::new(fast::Synthesis::new(self.isa, own)?);
-        *made = Some(Arc::clone(&packed));
-        Ok(packed)
+    fn synthesis(&self, own: &Synthesis) -> Result<&fast::Synthesis, OutOfMemory> {
+        // Nothing in here is parallel: who waits is no help.
+        self.synthesis.get_or_try_init(|| fast::Synthesis::new(self.isa, own))
     }
 }
 
@@ -156,9 +151,13 @@ fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Resul
 /// [`BackendError::Shape`].
 pub fn check_y_hat(model: &Model, y_hat: &Map<i32>) -> Result<(), BackendError> {
     let latent = model.config().latent;
-    let (got, need) = (y_hat.data.len(), y_hat.height * y_hat.width * latent);
-    let is_whole = got == need && y_hat.channels == latent;
-    if is_whole { Ok(()) } else { Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need }) }
+    let (got, need) = (y_hat.data.len(), map::elements(y_hat.height, y_hat.width, latent));
+    let is_whole = Some(got) == need && y_hat.channels == latent;
+    if is_whole {
+        Ok(())
+    } else {
+        Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need: need.unwrap_or(usize::MAX) })
+    }
 }
 
 /// Weights do not depend on the level of activation scales: any will do.

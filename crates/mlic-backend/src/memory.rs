@@ -2,8 +2,9 @@
 
 use mlic_core::cdf::Interval;
 use mlic_core::schedule::LatentSize;
+use mlic_kernels::fast::{linear_attention_bytes, local_attention_bytes};
 use mlic_model::graph::{Graph, Op};
-use mlic_model::layout::{LayerSpec, Layout, LocalAttentionId, Source};
+use mlic_model::layout::{LayerSpec, Layout};
 use mlic_model::{Config, Model};
 
 use crate::strips::Strips;
@@ -35,7 +36,19 @@ pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let latents = config.latent as u64 * LATENT;
     let passing = transient(config, layout).max(hyper_synthesis(config)).max(latents);
     let scratch = (size.y[1] as u64).max(TILED_COLUMNS).saturating_mul(scratch(layout)).saturating_mul(threads as u64 + 1);
-    positions.saturating_mul(kept(config).saturating_add(passing)).saturating_add(z).saturating_add(scratch)
+    let attentions = attentions(config, layout, size, threads);
+    positions
+        .saturating_mul(kept(config).saturating_add(passing))
+        .saturating_add(z)
+        .saturating_add(scratch)
+        .saturating_add(attentions)
+}
+
+/// Bytes of what the attentions of a pass compute on the way: a window attention and a linear one may run at a time.
+fn attentions(config: &Config, layout: &Layout, size: LatentSize, threads: usize) -> u64 {
+    let local = local_attention_bytes(size.y, config.slice_channels(), config.heads, config.window, threads);
+    let linear = layout.linear_attentions.iter().map(|spec| linear_attention_bytes(spec.channels, spec.heads)).max();
+    local.saturating_add(linear.unwrap_or(0))
 }
 
 /// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it, and an interval for each symbol
@@ -67,14 +80,13 @@ fn kept(config: &Config) -> u64 {
     hyper + slices + contexts + 8 * slice * LATENT
 }
 
-/// Bytes per position of what the networks of a pass compute on the way; the attention window is of one half.
+/// Bytes per position of what the networks of a pass compute on the way.
 fn transient(config: &Config, layout: &Layout) -> u64 {
     let of_slices = || layout.layers.iter().skip(layout.h_s.out.0 + 1);
     let widest = of_slices().map(|layer| layer.outputs as u64).max().unwrap_or(0);
     let read = |layer: &LayerSpec| layer.terms.iter().map(|term| layout.channels(config, term.source) as u64).sum::<u64>();
     let read = of_slices().map(read).max().unwrap_or(0);
-    let attended = layout.channels(config, Source::LocalAttention(LocalAttentionId(0))).div_ceil(2) as u64;
-    (4 * widest + read + attended) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
+    (4 * widest + read) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
 }
 
 /// Bytes per position of what the hyper synthesis computes on the way: its second half is of four positions of z, shuffled to sixteen.

@@ -1,7 +1,11 @@
 //! Integer analyses that must be refused (SPEC 2.10), and what of a package does not depend on them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use mlic_backend::BackendError;
+use mlic_backend::analysis::check_latent;
+use mlic_backend::integer::check_y_hat;
 use mlic_backend::probe::with_integer_analysis;
+use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::analysis::{Analysis, Input};
 use mlic_model::layout::Epilogue;
@@ -27,6 +31,15 @@ fn changed(kind: SectionKind, change: impl Fn(&mut Vec<u8>)) -> Result<Model, ml
         })
         .collect();
     Model::from_bytes(package::write(&sections))
+}
+
+/// The product of these sides is 0 in a machine word, and so is the number of elements.
+#[test]
+fn sides_whose_product_wraps_have_no_picture_and_no_z() {
+    let side = 1 << (usize::BITS / 2);
+    let map = Map { height: side, width: side, channels: tiny().config().latent, data: Vec::new() };
+    assert!(matches!(check_y_hat(&tiny(), &map), Err(BackendError::Shape { got: 0, need: usize::MAX, .. })));
+    assert!(matches!(check_latent(&tiny(), &map), Err(BackendError::Shape { got: 0, need: usize::MAX, .. })));
 }
 
 #[test]

@@ -12,8 +12,12 @@ use mlic_backend::memory::{Windows, entropy_bytes, exact_analysis_bytes, exact_s
 use mlic_backend::probe::with_integer_analysis;
 use mlic_backend::{BackendError, EntropySession};
 use mlic_core::schedule::{LatentSize, passes};
+use mlic_kernels::cpu::Isa;
+use mlic_kernels::fast::{Tables, local_attention, local_attention_bytes};
+use mlic_kernels::reference::LocalAttentionShape;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::parameters::Requant;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -80,6 +84,21 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     }
 }
 
+/// Window attention of maps of some sizes, with heads of as many channels as there are and of one.
+fn check_attention(model: &Model) {
+    let (isa, threads, window) = (Isa::best(), rayon::current_num_threads(), 5);
+    let tables = Tables::new(&model.parameters().functions);
+    for (height, width, channels, heads) in [(48, 32, 32, 2), (256, 4, 64, 64), (4, 256, 64, 64), (64, 64, 8, 1)] {
+        let bias = vec![0; heads * (2 * window - 1) * (2 * window - 1)];
+        let requant = Requant { multiplier: 1 << 14, shift: 20 };
+        let shape = LocalAttentionShape { requant, bias: &bias, window, heads, max: 1 << 12 };
+        let map = Map::zeros(height, width, channels).unwrap();
+        let got = peak_of(|| Ok(local_attention(isa, &tables, &shape, [&map; 3])?));
+        let bound = local_attention_bytes([height, width], channels, heads, window, threads);
+        check(&format!("window attention {height}x{width}, {heads} heads of {channels} channels"), got, bound);
+    }
+}
+
 #[test]
 fn decoding_stays_within_its_bound() {
     let package = |file: &str| Model::open(format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -94,6 +113,7 @@ fn decoding_stays_within_its_bound() {
     assert!(peak(&model, size, Kernels::Reference) <= entropy_bytes(&model, size, threads));
     let largest = LatentSize::of_image(16_384, 16_384).unwrap();
     assert!(entropy_bytes(&model, largest, threads) > 1 << 30, "a picture of 2^28 pixels is counted in full");
+    check_attention(&model);
     check_transforms(&package("models/edge/edge.mlicpkg"), &[(768, 512), (1920, 200), (200, 1920)]);
     let tiny = Model::from_bytes(with_integer_analysis(&model).unwrap()).unwrap();
     check_transforms(&tiny, &[(2048, 1024), (4096, 64)]);

@@ -41,9 +41,11 @@ pub enum BuildError {
         /// The cause.
         source: crate::onnx::ImportError,
     },
-    /// The synthesis transform has no integer form.
-    #[error("node {node} of g_s: {problem}")]
-    Synthesis {
+    /// A transform has no integer form.
+    #[error("node {node} of {transform}: {problem}")]
+    NoIntegerForm {
+        /// Its name: g_s, g_a or h_a.
+        transform: &'static str,
         /// The node.
         node: u32,
         /// Why not.

@@ -69,10 +69,10 @@ const ANALYSIS_MAX: i32 = 32_639;
 /// Quantizes a synthesis.
 ///
 /// # Errors
-/// [`BuildError::Synthesis`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
+/// [`BuildError::NoIntegerForm`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
 pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
     let (quantizer, input) = latent_input("g_s", observed, WIDE_MAX)?;
-    let nodes = Converter::convert(Target::Samples, graph, observed, width, input)?;
+    let nodes = Converter::convert("g_s", Target::Samples, graph, observed, width, input)?;
     Ok(Synthesis::new(graph.input_channels() as usize, quantizer, nodes)?)
 }
 
@@ -81,13 +81,13 @@ pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Resul
 /// # Errors
 /// As [`quantize`].
 pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth, samples: bool) -> Result<Analysis, BuildError> {
-    let (source, input) = if samples {
-        (Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_STEP, max: 255 })
+    let (name, source, input) = if samples {
+        ("g_a", Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_STEP, max: 255 })
     } else {
         let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
-        (Input::Latent(quantizer), input)
+        ("h_a", Input::Latent(quantizer), input)
     };
-    let nodes = Converter::convert(Target::Latents, graph, observed, width, input)?;
+    let nodes = Converter::convert(name, Target::Latents, graph, observed, width, input)?;
     Ok(Analysis::new(source, graph.input_channels() as usize, graph.output_channels() as usize, nodes)?)
 }
 
@@ -127,6 +127,8 @@ struct Made {
 }
 
 struct Converter<'a> {
+    /// Of the transform.
+    name: &'static str,
     target: Target,
     graph: &'a Graph,
     observed: &'a Observed,
@@ -151,6 +153,7 @@ struct After {
 impl<'a> Converter<'a> {
     /// The nodes of a graph after its input.
     fn convert(
+        name: &'static str,
         target: Target,
         graph: &'a Graph,
         observed: &'a Observed,
@@ -159,7 +162,7 @@ impl<'a> Converter<'a> {
     ) -> Result<Vec<Node>, BuildError> {
         let count = graph.nodes().len();
         let (made, taken) = (vec![None; count], vec![false; count]);
-        let mut converter = Self { target, graph, observed, width, made, taken, nodes: Vec::new() };
+        let mut converter = Self { name, target, graph, observed, width, made, taken, nodes: Vec::new() };
         converter.made[0] = Some(input);
         for id in (1..count as u32).map(NodeId) {
             converter.node(id)?;
@@ -181,12 +184,12 @@ impl<'a> Converter<'a> {
             }
             Op::Add => self.identity(After { gelu: false, resize: Resize::None, last: id }, &node.inputs, channels),
             Op::Gdn(gdn) if gdn.inverse == (self.target == Target::Samples) => self.gdn(id, gdn, node.inputs[0]),
-            other => Err(unsupported(id, format!("{} has no integer form", name(other)))),
+            other => Err(self.unsupported(id, format!("{} has no integer form", name(other)))),
         }
     }
 
     fn input(&self, id: NodeId) -> Result<Made, BuildError> {
-        self.made[id.0 as usize].ok_or_else(|| unsupported(id, "is read before it is there"))
+        self.made[id.0 as usize].ok_or_else(|| self.unsupported(id, "is read before it is there"))
     }
 
     /// The GELU and the pixel shuffle after a node that nothing else reads.
@@ -215,7 +218,7 @@ impl<'a> Converter<'a> {
                 "kernel {size}, stride {}, {} groups: only 1, 3 or 5, {strides:?}, 1 have an integer form",
                 conv.stride, conv.groups
             );
-            return Err(unsupported(id, problem));
+            return Err(self.unsupported(id, problem));
         }
         let from = self.input(input)?;
         let terms = match (self.target, self.width) {
@@ -229,7 +232,7 @@ impl<'a> Converter<'a> {
         after.resize = match (conv.stride, after.resize) {
             (1, resize) => resize,
             (_, Resize::None) => Resize::Stride,
-            _ => return Err(unsupported(id, "a pixel shuffle after a stride has no integer form")),
+            _ => return Err(self.unsupported(id, "a pixel shuffle after a stride has no integer form")),
         };
         self.layer(after, spec, &conv.bias, weights, &steps, &inputs)
     }
@@ -245,7 +248,7 @@ impl<'a> Converter<'a> {
     }
 
     fn spec(&self, id: NodeId, terms: Vec<TermSpec>, kernel: Kernel, outputs: usize) -> LayerSpec {
-        LayerSpec { name: format!("g_s.{}", id.0), terms, kernel, outputs, epilogue: Epilogue::Linear }
+        LayerSpec { name: format!("{}.{}", self.name, id.0), terms, kernel, outputs, epilogue: Epilogue::Linear }
     }
 
     fn layer(
@@ -262,7 +265,7 @@ impl<'a> Converter<'a> {
         let most = self.target.max(self.width);
         let step = self.observed.step(after.last, most);
         let (epilogue, step, unit, output, max) = match (end, after.gelu) {
-            (Some(_), true) => return Err(unsupported(after.last, "an output after GELU has no integer form")),
+            (Some(_), true) => return Err(self.unsupported(after.last, "an output after GELU has no integer form")),
             (Some(Target::Samples), _) => (Epilogue::Pixel, SAMPLE_STEP, SAMPLE_STEP, none, 255),
             (Some(Target::Latents), _) => (Epilogue::Latent, LATENT_STEP, LATENT_STEP, none, most),
             (None, true) => (Epilogue::Gelu, step, PREACT_STEP, requant(&spec.name, PREACT_STEP / step)?, most),
@@ -304,7 +307,7 @@ impl<'a> Converter<'a> {
         let bits = if self.target == Target::Samples { 30 } else { 31 - (i32::BITS - from.max.leading_zeros()) as i32 };
         let output_shift = bits - 1 - largest.log2().floor() as i32;
         if !(0..=62).contains(&output_shift) {
-            return Err(BuildError::Scale { operator: format!("g_s.{}", id.0), value: largest });
+            return Err(BuildError::Scale { operator: format!("{}.{}", self.name, id.0), value: largest });
         }
         let gamma = rows
             .iter()
@@ -325,6 +328,10 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
+    fn unsupported(&self, id: NodeId, problem: impl Into<String>) -> BuildError {
+        BuildError::NoIntegerForm { transform: self.name, node: id.0, problem: problem.into() }
+    }
+
     fn add(&mut self, id: NodeId, node: Node, step: f64, max: i32) {
         self.nodes.push(node);
         self.made[id.0 as usize] = Some(Made { at: NodeIndex(self.nodes.len()), step, max });
@@ -337,10 +344,6 @@ fn gamma_factor(row: &[f32]) -> f64 {
     let sum: f64 = row.iter().map(|g| f64::from(*g)).sum();
     let room = MAX_GAMMA_SUM as f64 - row.len() as f64 / 2.0 - 1.0;
     (f64::from(i16::MAX) / largest).min(room / sum)
-}
-
-fn unsupported(id: NodeId, problem: impl Into<String>) -> BuildError {
-    BuildError::Synthesis { node: id.0, problem: problem.into() }
 }
 
 fn name(op: &Op) -> &'static str {

@@ -75,5 +75,5 @@ fn a_synthesis_is_no_analysis() {
     };
     let observed = Observed::new(&g_s, [y], 1).unwrap();
     let error = quantize_analysis(&g_s, &observed, WeightWidth::Words, false).unwrap_err();
-    assert!(error.to_string().contains("normalization"), "{error}");
+    assert!(error.to_string().contains(" of h_a: ") && error.to_string().contains("normalization"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mlic::image::{Image, OutputFormat, write_image};
+use mlic::image::{Image, OutputFormat, PictureFile};
 use mlic::metadata::MetadataKind;
 use mlic::output::Output;
 use mlic::{Codec, CodecOptions, Truncation};
@@ -74,9 +74,9 @@ fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: 
     if is_pgm && !image.gray {
         console::note(global, output.destination(), "the picture has colours: this is a PPM file");
     }
-    let bytes = write_image(&image, format)
+    let file = PictureFile::new(&image, format)
         .map_err(|error| Failure::from_error(Exit::Output, "cannot write", output.destination(), &error))?;
-    files::write(output, &bytes)
+    files::write_with(output, |to| file.write_to(to))
 }
 
 fn truncated(name: &str, truncation: &Truncation, output: &Output) -> Failure {

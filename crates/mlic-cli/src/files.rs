@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
@@ -136,7 +136,12 @@ pub(crate) fn check(output: &Output) -> Result<(), Failure> {
 
 /// Writes all of it or, to a file, nothing.
 pub(crate) fn write(output: &Output, bytes: &[u8]) -> Result<(), Failure> {
-    output.write(bytes).map_err(|error| output_failure(output, &error))
+    write_with(output, |to| to.write_all(bytes))
+}
+
+/// The same, of what writes itself.
+pub(crate) fn write_with(output: &Output, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    output.write_with(write).map_err(|error| output_failure(output, &error))
 }
 
 fn output_failure(output: &Output, error: &OutputError) -> Failure {

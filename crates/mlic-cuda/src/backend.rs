@@ -1,6 +1,6 @@
 //! The backend.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -16,6 +16,7 @@ use mlic_model::analysis::{LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::model::Gain;
 use mlic_model::package::SectionKind;
 use mlic_model::synthesis::SCALE;
+use once_cell::sync::OnceCell;
 
 use crate::device::{self, Device};
 use crate::exact::{Latent, PackedAnalysis, PackedSynthesis};
@@ -47,7 +48,7 @@ pub struct CudaBackend {
     pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
     /// Integer `g_a` and `h_a`: brought to the device when they are first asked for, since a decoder never does.
-    analysis: OnceLock<[PackedAnalysis; 2]>,
+    analysis: OnceCell<[PackedAnalysis; 2]>,
     threads: usize,
     // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
@@ -78,7 +79,7 @@ impl CudaBackend {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cores() } else { options.threads };
         let workspaces = Workspaces::new(&device);
-        Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceLock::new(), threads, device })
+        Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceCell::new(), threads, device })
     }
 
     /// Frees what earlier pictures have left.
@@ -101,15 +102,13 @@ impl CudaBackend {
 
     /// Integer `g_a` and `h_a`.
     fn integer_analysis(&self, stage: Stage) -> Result<&[PackedAnalysis; 2], BackendError> {
-        if let Some(analysis) = self.analysis.get() {
-            return Ok(analysis);
-        }
-        let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
-        let [g_a, h_a] = self.model.exact_analysis()?.ok_or_else(none)?;
-        let functions = &self.model.parameters().functions;
-        let packed = |own| PackedAnalysis::new(&self.device, functions, own).map_err(|e| device_error(stage, e));
-        let made = [packed(&g_a)?, packed(&h_a)?];
-        Ok(self.analysis.get_or_init(|| made))
+        self.analysis.get_or_try_init(|| {
+            let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
+            let [g_a, h_a] = self.model.exact_analysis()?.ok_or_else(none)?;
+            let functions = &self.model.parameters().functions;
+            let packed = |own| PackedAnalysis::new(&self.device, functions, own).map_err(|e| device_error(stage, e));
+            Ok([packed(&g_a)?, packed(&h_a)?])
+        })
     }
 
     /// A map of this shape that `work` makes from nothing.

@@ -157,7 +157,8 @@ impl Device {
             return Err(unavailable(format!("there is no CUDA device {ordinal}: the driver has {count}")));
         }
         let context = CudaContext::new(ordinal).map_err(failed("the device does not open"))?;
-        // SAFETY: all memory of this context is used on one stream, so that no event is needed to order its uses.
+        // SAFETY: none of the memory is of a type of cudarc, whose events would order its uses: those of several streams are ordered by
+        // events of this crate.
         unsafe { context.disable_event_tracking() };
         let capability = context.compute_capability().map_err(failed("the device does not tell what it is"))?;
         let can_map = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY).map_err(failed("the device"))?;

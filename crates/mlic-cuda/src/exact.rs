@@ -12,10 +12,11 @@ use cudarc::driver::sys::CUresult;
 use mlic_core::memory::OutOfMemory;
 use mlic_kernels::{Map, Picture};
 use mlic_model::analysis::{Analysis, LATENT_SCALE, SAMPLES_SCALE};
-use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
+use mlic_model::layout::NodeIndex;
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::nodes::{Gdn, Layer, Node, NodeShape, Reach};
-use mlic_model::parameters::{Functions, LayerLevel, Requant};
+use mlic_model::parameters::{Functions, Requant};
+use mlic_model::rows::RowFlow;
 use mlic_model::synthesis::{SCALE, Synthesis};
 
 use crate::args::{GainArgs, QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
@@ -38,6 +39,7 @@ struct Nodes {
     /// Of node 0 and of all others.
     shapes: Vec<NodeShape>,
     nodes: Vec<PackedNode>,
+    flow: RowFlow,
     /// Bytes of an element of the last node.
     last_bytes: usize,
     kept: Mutex<Option<Kept>>,
@@ -128,16 +130,7 @@ fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima
 
 /// Gammas times squares, whose high halves count 2^15.
 fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
-    let channels = gdn.channels();
-    let term = TermSpec::node(gdn.input, channels, false);
-    let (kernel, epilogue) = (Kernel::Dense { size: 1 }, Epilogue::Linear);
-    let spec = LayerSpec { name: "normalization".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue };
-    let level = LayerLevel {
-        shift: gdn.shift,
-        multipliers: vec![vec![1 << 15; channels], vec![1; channels]],
-        bias: gdn.beta.clone(),
-        output: Requant { multiplier: 0, shift: 0 },
-    };
+    let (spec, level) = gdn.sums_of_squares();
     let view = LayerView { spec: &spec, max: gdn.max, level: &level, weights: vec![Weights::Words(&gdn.gamma); 2] };
     packer.layer(&[view], &[i32::from(i16::MAX); 2], tables, false);
     packer.end_in_root(gdn.inverse, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
@@ -327,8 +320,9 @@ impl Nodes {
             is_gdn: matches!(node, Node::Gdn(_)),
             plan,
         };
+        let flow = RowFlow::new(shapes, nodes);
         let nodes = nodes.iter().zip(plans).map(node).collect();
-        Ok(Self { shapes: shapes.to_vec(), nodes, last_bytes, kept: Mutex::default(), _parts: parts })
+        Ok(Self { shapes: shapes.to_vec(), nodes, flow, last_bytes, kept: Mutex::default(), _parts: parts })
     }
 
     /// A transform whose node 0 is a latent in activations. `gains` are those of what it gives.
@@ -429,28 +423,6 @@ impl Nodes {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rows that each node must have for the picture up to this row.
-    fn ends(&self, height: usize, end: usize) -> Vec<usize> {
-        let mut ends = vec![0; self.shapes.len()];
-        if let Some(last) = ends.last_mut() {
-            *last = end;
-        }
-        for (i, node) in self.nodes.iter().enumerate().rev() {
-            let reads = node.reach.of(&(0..ends[i + 1]));
-            for input in &node.inputs {
-                ends[input.0] = ends[input.0].max(reads.end.min(height * self.shapes[input.0].scale));
-            }
-        }
-        ends
-    }
-
-    /// The first row of a node that rows of other nodes still to come read.
-    fn first_read(&self, node: usize, windows: &[Window]) -> usize {
-        let readers =
-            self.nodes.iter().zip(windows.iter().skip(1)).filter(|(reader, _)| reader.inputs.contains(&NodeIndex(node)));
-        readers.map(|(reader, own)| reader.reach.of(&(own.rows.end..own.rows.end)).start).min().unwrap_or(usize::MAX)
-    }
-
     /// Computes the last node up to this row; what no later row reads is forgotten when a window is extended.
     fn strip(
         &self,
@@ -461,14 +433,11 @@ impl Nodes {
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
         let (size, pool) = (kept.size, Arc::clone(&kept.pool));
-        let ends = self.ends(size[0], end);
-        for (i, end) in ends.iter().enumerate() {
-            let node = i.checked_sub(1).and_then(|at| self.nodes.get(at));
-            let first = self.first_read(i, windows);
-            // A shuffled row comes with its neighbour.
-            let end = end.next_multiple_of(node.map_or(1, |node| node.reach.up));
+        let ends = self.flow.ends(size[0], end);
+        for (i, end) in ends.into_iter().enumerate().filter(|(i, _)| self.flow.is_needed(*i)) {
+            let first = self.flow.first_read(i, |reader| windows[reader].rows.end);
             let rows = windows[i].extend(&pool, device, first, end)?;
-            match node {
+            match i.checked_sub(1).and_then(|at| self.nodes.get(at)) {
                 None => fill(kept, &windows[0], rows)?,
                 Some(node) => self.node(device, &pool, node, i, windows, &rows, size)?,
             }

@@ -12,8 +12,6 @@ const TABLE_END: u32 = 8 << PREACT_FRAC_BITS;
 pub const EXP_FRAC_BITS: u32 = 10;
 /// `exp` is zero from here on.
 const EXP_END: i64 = 16 << EXP_FRAC_BITS;
-/// One in the unit of softmax weights.
-pub const WEIGHT_ONE: i64 = 1 << 15;
 
 /// Pre-activation fixed point: saturates a requantized sum.
 #[must_use]

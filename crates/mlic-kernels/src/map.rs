@@ -5,6 +5,15 @@ use mlic_core::checkerboard::{self, Parity};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::Pass;
 
+/// Elements of a map of this shape; none where they are too many to count.
+#[must_use]
+pub const fn elements(height: usize, width: usize, channels: usize) -> Option<usize> {
+    match height.checked_mul(width) {
+        Some(positions) => positions.checked_mul(channels),
+        None => None,
+    }
+}
+
 /// A tensor of `height x width x channels` elements in that order. A packed map holds one checkerboard half: its width is
 /// half that of the full map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +41,7 @@ impl<T: Copy + Zeroable> Map<T> {
     /// A map of these elements; none when their number is not the product of the sides.
     #[must_use]
     pub fn from_vec(height: usize, width: usize, channels: usize, data: Vec<T>) -> Option<Self> {
-        (data.len() == height * width * channels).then_some(Self { height, width, channels, data })
+        (Some(data.len()) == elements(height, width, channels)).then_some(Self { height, width, channels, data })
     }
 
     /// Elements of one position.
@@ -226,6 +235,14 @@ impl<'a> From<&'a Map<i16>> for Rows<'a> {
 mod tests {
     use super::*;
     use mlic_core::schedule::passes;
+
+    #[test]
+    fn sides_whose_product_wraps_make_no_map() {
+        let side = 1 << (usize::BITS / 2);
+        assert_eq!(elements(side, side, 1), None);
+        assert_eq!(elements(side / 2, side, 1), Some(1 << (usize::BITS - 1)));
+        assert_eq!(Map::<u8>::from_vec(side, side, 3, Vec::new()), None);
+    }
 
     #[test]
     fn shuffle_interleaves() {

@@ -97,7 +97,7 @@ impl Config {
         )?;
         check(!fixed || self.scale_levels == 1, "scale_levels", self.scale_levels.to_string(), "1 for a fixed rate")?;
         check(self.skip_below <= 63, "skip_below", self.skip_below.to_string(), "at most 63")?;
-        // Every layer has at most 4096 outputs, 25 taps and a few thousand inputs: the sum below cannot wrap in 64 bits.
+        // Every layer has at most 2^14 outputs, 25 taps and 2^14 inputs: the sum below cannot wrap in 64 bits.
         let weights: u64 = crate::layout::Layout::new(self).layers.iter().map(crate::layout::LayerSpec::weight_count).sum();
         check(weights <= MAX_WEIGHTS, "weights", weights.to_string(), "at most 2^29 in all")
     }

@@ -18,6 +18,7 @@ pub mod package;
 pub mod parameters;
 pub mod proof;
 pub mod real;
+pub mod rows;
 pub mod synthesis;
 mod threads;
 mod wire;

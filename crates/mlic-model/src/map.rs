@@ -50,7 +50,7 @@ impl Bytes {
             return Ok(Self::Owned(Vec::new()));
         }
         // SAFETY: the mapping is read-only here, and the caller promises that nobody changes the file while it lives. No kind of mapping rules that
-        // out: a private one too may show what is written to pages that were not touched yet. `Bytes::read` would (TIME for the edge package).
+        // out: a private one too may show what is written to pages that were not touched yet.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Self::Mapped(map))
     }

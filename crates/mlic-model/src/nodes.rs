@@ -27,6 +27,8 @@ pub const MAX_TERMS: u8 = 4;
 pub const MAX_GAMMA_SUM: i64 = (1 << 16) - 1;
 /// Largest beta.
 pub const MAX_BETA: i64 = 1 << 61;
+/// Lower bits of a square that are a factor of their own: 15, so that both parts are activations.
+pub const SQUARE_LOW_BITS: u32 = 15;
 /// The argument of the square root saturates to this value.
 pub const MAX_NORM: i64 = i32::MAX as i64;
 /// The reciprocal of a root r is this, divided by r (SPEC 4.12).
@@ -267,6 +269,27 @@ impl Gdn {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.beta.len()
+    }
+
+    /// Its sums of squares as a linear layer, whose two terms read the upper parts of the squares and their lower [`SQUARE_LOW_BITS`],
+    /// both as activations, with the gammas as weights.
+    #[must_use]
+    pub fn sums_of_squares(&self) -> (LayerSpec, LayerLevel) {
+        let channels = self.channels();
+        let spec = LayerSpec {
+            name: "sums of squares".into(),
+            terms: vec![TermSpec::node(self.input, channels, false); 2],
+            kernel: Kernel::Dense { size: 1 },
+            outputs: channels,
+            epilogue: Epilogue::Linear,
+        };
+        let level = LayerLevel {
+            shift: self.shift,
+            multipliers: vec![vec![1 << SQUARE_LOW_BITS; channels], vec![1; channels]],
+            bias: self.beta.clone(),
+            output: Requant { multiplier: 0, shift: 0 },
+        };
+        (spec, level)
     }
 
     /// Gammas and betas.

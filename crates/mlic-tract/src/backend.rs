@@ -1,6 +1,6 @@
 //! The float transforms of a model on tract.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
 use mlic_backend::integer::Kernels;
@@ -8,6 +8,7 @@ use mlic_backend::strips::{Strip, Strips};
 use mlic_backend::{BackendError, Planes};
 use mlic_model::Model;
 use mlic_model::graph::Graph;
+use once_cell::sync::OnceCell;
 
 use crate::{TractError, Transform};
 
@@ -73,7 +74,7 @@ impl PlaneTransform {
 pub struct TractTransforms {
     model: Arc<Model>,
     /// By [`FloatTransform`].
-    transforms: [OnceLock<PlaneTransform>; FloatTransform::ALL.len()],
+    transforms: [OnceCell<PlaneTransform>; FloatTransform::ALL.len()],
 }
 
 const NAME: &str = "tract";
@@ -91,14 +92,8 @@ impl TractTransforms {
 
     /// A transform, which is made of the package once.
     fn prepared(&self, wanted: FloatTransform) -> Result<&PlaneTransform, BackendError> {
-        let cell = &self.transforms[wanted as usize];
-        match cell.get() {
-            Some(transform) => Ok(transform),
-            None => {
-                let made = PlaneTransform::new(self.model.transform(wanted.section())?).map_err(failed(wanted))?;
-                Ok(cell.get_or_init(|| made))
-            }
-        }
+        self.transforms[wanted as usize]
+            .get_or_try_init(|| PlaneTransform::new(self.model.transform(wanted.section())?).map_err(failed(wanted)))
     }
 }
 

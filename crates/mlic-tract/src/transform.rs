@@ -56,20 +56,13 @@ fn engine<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> TractError 
     move |e| TractError::Engine { what, message: format!("{e:#}") }
 }
 
-#[derive(Debug)]
-enum Source {
-    Graph(Recipe),
-    #[cfg(feature = "onnx")]
-    Onnx(Box<tract_onnx::prelude::InferenceModel>),
-}
-
 /// (height, width) of the input, and the plan for it.
 type SizedPlan = ((usize, usize), Arc<TypedRunnableModel>);
 
 /// A float transform; shared between threads, each call runs on its own.
 #[derive(Debug)]
 pub struct Transform {
-    source: Source,
+    recipe: Recipe,
     /// The latest used last.
     plans: Mutex<Vec<SizedPlan>>,
     /// (thread count, executor) of the last call with several threads.
@@ -83,22 +76,7 @@ impl Transform {
     /// When tract cannot hold the graph's tensors.
     pub fn new(graph: Graph) -> Result<Self, TractError> {
         let recipe = Recipe::new(graph).map_err(engine("read graph"))?;
-        Ok(Self::from_source(Source::Graph(recipe)))
-    }
-
-    /// A transform that runs an ONNX file as it is, with tract's own operators: the slow second way, for comparison.
-    ///
-    /// # Errors
-    /// When the file cannot be read as ONNX.
-    #[cfg(feature = "onnx")]
-    pub fn from_onnx(path: impl AsRef<std::path::Path>) -> Result<Self, TractError> {
-        use tract_onnx::prelude::Framework;
-        let model = tract_onnx::onnx().with_ignore_output_shapes(true).model_for_path(path).map_err(engine("read ONNX"))?;
-        Ok(Self::from_source(Source::Onnx(Box::new(model))))
-    }
-
-    fn from_source(source: Source) -> Self {
-        Self { source, plans: Mutex::default(), executor: Mutex::default() }
+        Ok(Self { recipe, plans: Mutex::default(), executor: Mutex::default() })
     }
 
     /// Run on `input` [channels, height, width], row-major; returns the output in the same order.
@@ -125,10 +103,10 @@ impl Transform {
         Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())
     }
 
-    /// Runs a transform that is a graph and gives the values of all its nodes, the input first: what calibration looks at.
+    /// Runs it and gives the values of all its nodes, the input first: what calibration looks at.
     ///
     /// # Errors
-    /// As [`Self::run`]; [`TractError::Engine`] for a transform that is no graph.
+    /// As [`Self::run`].
     pub fn run_all(
         &self,
         input: &[f32],
@@ -138,9 +116,7 @@ impl Transform {
         threads: usize,
     ) -> Result<Vec<Vec<f32>>, TractError> {
         self.check(input.len(), channels, height, width)?;
-        let not_a_graph = || TractError::Engine { what: "run all nodes", message: "not a graph".into() };
-        let recipe = self.source.recipe().ok_or_else(not_a_graph)?;
-        let plan = recipe.model_of(channels, height, width, recipe.nodes()).and_then(|m| m.into_runnable());
+        let plan = self.recipe.model_of(channels, height, width, self.recipe.nodes()).and_then(|m| m.into_runnable());
         let plan = plan.map_err(engine("plan"))?;
         let executor = self.executor(threads)?;
         let x = Tensor::from_shape(&[1, channels, height, width], input).map_err(engine("input"))?;
@@ -153,10 +129,9 @@ impl Transform {
     }
 
     fn check(&self, got: usize, channels: usize, height: usize, width: usize) -> Result<(), TractError> {
-        if let Source::Graph(r) = &self.source
-            && r.input_channels != channels
-        {
-            return Err(TractError::Channels { got: channels, expected: r.input_channels });
+        let expected = self.recipe.input_channels;
+        if channels != expected {
+            return Err(TractError::Channels { got: channels, expected });
         }
         let len = channels.checked_mul(height).and_then(|n| n.checked_mul(width));
         if len != Some(got) || got == 0 {
@@ -172,7 +147,7 @@ impl Transform {
             let kept = plans.remove(i);
             plans.push(kept);
         } else {
-            let plan = self.source.model(channels, height, width).and_then(|m| m.into_runnable()).map_err(engine("plan"))?;
+            let plan = self.recipe.model(channels, height, width).and_then(|m| m.into_runnable()).map_err(engine("plan"))?;
             if plans.len() >= PLAN_COUNT {
                 plans.remove(0);
             }
@@ -197,27 +172,5 @@ impl Transform {
         let executor = Executor::MultiThread(Arc::new(pool));
         *kept = Some((threads, executor.clone()));
         Ok(executor)
-    }
-}
-
-impl Source {
-    const fn recipe(&self) -> Option<&Recipe> {
-        match self {
-            Self::Graph(recipe) => Some(recipe),
-            #[cfg(feature = "onnx")]
-            Self::Onnx(_) => None,
-        }
-    }
-
-    fn model(&self, channels: usize, height: usize, width: usize) -> TractResult<TypedModel> {
-        match self {
-            Self::Graph(recipe) => recipe.model(channels, height, width),
-            #[cfg(feature = "onnx")]
-            Self::Onnx(model) => {
-                use tract_onnx::prelude::*;
-                let fact = InferenceFact::dt_shape(f32::datum_type(), [1, channels, height, width]);
-                (**model).clone().with_input_fact(0, fact)?.into_optimized()
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
 use mlic_backend::digest::{Digest, PassDigest};
@@ -13,6 +13,7 @@ use mlic_core::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::Map;
 use mlic_model::Model;
+use once_cell::sync::OnceCell;
 
 use crate::backend::{BackendChoice, backend};
 use crate::budget::{self, AnalysisShape, Limits};
@@ -236,7 +237,7 @@ pub struct Codec {
     backend: Arc<dyn Backend>,
     options: CodecOptions,
     /// Made when the first picture is encoded.
-    encoding: Arc<OnceLock<ForEncoding>>,
+    encoding: Arc<OnceCell<ForEncoding>>,
 }
 
 /// What an encoder makes of its model.
@@ -338,12 +339,10 @@ impl Codec {
     }
 
     fn for_encoding(&self) -> Result<&ForEncoding, Error> {
-        if let Some(made) = self.encoding.get() {
-            return Ok(made);
-        }
-        let dead_zone = DeadZone::new(self.model().y_cdfs(), BIT_WORTH_Q16)?;
-        let made = ForEncoding { analysis: AnalysisShape::of(self.backend())?, dead_zone };
-        Ok(self.encoding.get_or_init(|| made))
+        self.encoding.get_or_try_init(|| {
+            let dead_zone = DeadZone::new(self.model().y_cdfs(), BIT_WORTH_Q16)?;
+            Ok(ForEncoding { analysis: AnalysisShape::of(self.backend())?, dead_zone })
+        })
     }
 
     /// How an encoder rounds.

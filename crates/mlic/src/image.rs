@@ -25,7 +25,7 @@ use mlic_core::limits::{MAX_PIXELS, MAX_SIDE};
 use mlic_core::memory;
 
 pub use self::error::ImageError;
-pub use self::write::{OutputFormat, write_image};
+pub use self::write::{OutputFormat, PictureFile, write_image};
 use crate::budget::DEFAULT_MAX_PIXELS;
 use crate::metadata::{Metadata, MetadataPolicy};
 

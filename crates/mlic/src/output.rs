@@ -106,19 +106,23 @@ impl Output {
     /// # Errors
     /// As [`Self::check`], and [`OutputError::Io`] of what the system refuses.
     pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.write_with(|to| to.write_all(bytes))
+    }
+
+    /// The same of what writes itself, in parts of any size.
+    ///
+    /// # Errors
+    /// As [`Self::write`]; those of `write` are [`OutputError::Io`].
+    pub fn write_with(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         match &self.destination {
             Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
-            Destination::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
-                Ok(stdout.flush()?)
-            }
+            Destination::Stdout => Ok(buffered(io::stdout().lock(), write)?),
             Destination::File(path) if is_special(path) => {
-                Ok(std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes)?)
+                Ok(buffered(std::fs::OpenOptions::new().write(true).open(path)?, write)?)
             }
             Destination::File(path) => {
                 self.check_file(path)?;
-                self.replace(path, bytes)
+                self.replace(path, write)
             }
         }
     }
@@ -144,7 +148,7 @@ impl Output {
     }
 
     /// Temporary file beside the target, then rename. Permissions of a replaced file are kept.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         let target = self.target(path);
         let kept = target.metadata().map(|m| m.permissions()).ok();
         let mut builder = tempfile::Builder::new();
@@ -153,7 +157,7 @@ impl Output {
             builder.permissions(permissions);
         }
         let mut file = builder.tempfile_in(directory_of(&target))?;
-        file.write_all(bytes)?;
+        buffered(&mut file, write)?;
         if let Some(permissions) = kept {
             // Not by the builder: the umask takes from what that is given.
             file.as_file().set_permissions(permissions)?;
@@ -166,6 +170,13 @@ impl Output {
             Err(e) => Err(e.error.into()),
         }
     }
+}
+
+/// Writes to what takes large parts better than small ones.
+fn buffered(to: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut to = io::BufWriter::with_capacity(1 << 16, to);
+    write(&mut to)?;
+    to.flush()
 }
 
 /// The directory of a file, `.` for a bare name.

@@ -3,7 +3,7 @@
 use mlic_backend::{BackendError, Planes, Stage};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::Map;
+use mlic_kernels::{Map, map};
 use mlic_model::real;
 
 use crate::error::Error;
@@ -52,11 +52,6 @@ fn check_cover(stage: Stage, got: usize, size: [usize; 2], channels: usize, pict
     check_shape(stage, got, covers, if covers { size } else { picture }, 3)
 }
 
-/// Elements of a tensor; none where they are too many to count.
-fn area([height, width]: [usize; 2], channels: usize) -> Option<usize> {
-    height.checked_mul(width)?.checked_mul(channels)
-}
-
 /// Sizes of the tensors of a picture that has as many samples as its size needs.
 ///
 /// # Errors
@@ -90,7 +85,7 @@ pub(crate) fn check_latents(y_hat: &Map<i32>, stage: Stage, size: [usize; 2], ch
 }
 
 fn check_shape(stage: Stage, got: usize, is_shaped: bool, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
-    let need = area(size, channels).unwrap_or(usize::MAX);
+    let need = map::elements(size[0], size[1], channels).unwrap_or(usize::MAX);
     if is_shaped && got == need { Ok(()) } else { Err(BackendError::Shape { stage, got, need }) }
 }
 

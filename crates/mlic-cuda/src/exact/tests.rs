@@ -3,7 +3,9 @@
 use mlic_backend::contract::Random;
 use mlic_kernels::reference;
 use mlic_model::analysis;
+use mlic_model::layout::{Epilogue, Kernel, LayerSpec, TermSpec};
 use mlic_model::nodes::{OwnedWeights, Quantizer, Resize};
+use mlic_model::parameters::LayerLevel;
 
 use super::*;
 use crate::device::tests::device;
@@ -120,6 +122,8 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
         let skip = m.layer(&[(block, false), (wide, true)], 5, 4 * width, Epilogue::Linear, true);
         at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
     }
+    // Nothing reads this one.
+    m.layer(&[(at, false)], 5, 3, Epilogue::Linear, false);
     m.layer(&[(at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
     let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()

@@ -2,8 +2,8 @@
 //! says what its vectors are and how large a tile of a matrix product fits its registers.
 //!
 //! The value of type `Simd` is a token: it exists only where the processor has the instructions, which is what makes its
-//! methods safe to call. All methods, and all code over them, are `#[inline(always)]`, so that they become part of the one
-//! function per operator that [`run`] enters with the instructions enabled.
+//! methods safe to call. All methods, and all code over them, are `#[inline(always)]`, so that they become part of a function
+//! that [`run`] or [`Simd::run`] enters with the instructions enabled: one for each [`Job`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -308,7 +308,7 @@ pub(crate) trait Job {
     type Output;
 
     /// Runs it. POSITIONS and VECTORS are the sides of the tile of a matrix product that fits the registers: so many positions, so many
-    /// vectors of outputs. Implementations are `#[inline(always)]`.
+    /// vectors of outputs. Implementations that use vectors are `#[inline(always)]`.
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, simd: S) -> Self::Output;
 }
 

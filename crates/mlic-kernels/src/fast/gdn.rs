@@ -6,10 +6,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use mlic_core::memory::{self, OutOfMemory};
-use mlic_model::layout::{Epilogue as Kind, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Weights;
-use mlic_model::nodes::{Gdn, RECIPROCAL};
-use mlic_model::parameters::{LayerLevel, Requant};
+use mlic_model::nodes::{Gdn, RECIPROCAL, SQUARE_LOW_BITS};
 use mlic_model::proof::MAX_ACTIVATION;
 use rayon::prelude::*;
 
@@ -24,9 +22,6 @@ use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
 use crate::map::Rows;
-
-/// Bits of the lower part of a square.
-const LOW_BITS: u32 = 15;
 
 /// A normalization with its gammas packed.
 #[derive(Debug, Clone)]
@@ -113,21 +108,10 @@ impl PackedGdn {
 
 impl SquareLayer {
     fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
-        let channels = gdn.channels();
-        let term = TermSpec::node(NodeIndex(0), channels, false);
-        let kernel = Kernel::Dense { size: 1 };
-        let spec =
-            LayerSpec { name: "sum of squares".into(), terms: vec![term; 2], kernel, outputs: channels, epilogue: Kind::Linear };
-        let weights = Weights::Words(&gdn.gamma);
-        let layer = Layer::new(isa, &spec, &[weights; 2], &[MAX_ACTIVATION; 2])?;
-        let level = LayerLevel {
-            shift: gdn.shift,
-            multipliers: vec![vec![1 << LOW_BITS; channels], vec![1; channels]],
-            bias: gdn.beta.clone(),
-            output: Requant { multiplier: 0, shift: 0 },
-        };
+        let (spec, level) = gdn.sums_of_squares();
+        let layer = Layer::new(isa, &spec, &[Weights::Words(&gdn.gamma); 2], &[MAX_ACTIVATION; 2])?;
         let constants = Constants::new(&layer, &level, Positions::All)?;
-        Ok(Self { layer, constants, sums: SquareSums::new(gdn, max, LOW_BITS)? })
+        Ok(Self { layer, constants, sums: SquareSums::new(gdn, max, SQUARE_LOW_BITS)? })
     }
 
     fn roots<'s>(&self, isa: Isa, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
@@ -228,8 +212,8 @@ impl Job for Squares<'_> {
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) {
         for ((x, upper), lower) in self.x.iter().zip(self.upper).zip(self.lower) {
             let square = i32::from(*x) * i32::from(*x);
-            *upper = (square >> LOW_BITS) as i16;
-            *lower = (square & ((1 << LOW_BITS) - 1)) as i16;
+            *upper = (square >> SQUARE_LOW_BITS) as i16;
+            *lower = (square & ((1 << SQUARE_LOW_BITS) - 1)) as i16;
         }
     }
 }
@@ -297,6 +281,8 @@ impl Scaling {
 
 #[cfg(test)]
 mod tests {
+    use mlic_model::layout::NodeIndex;
+
     use super::*;
     use crate::map::Map;
     use crate::reference;

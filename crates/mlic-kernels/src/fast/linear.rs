@@ -46,10 +46,10 @@ struct Context<'a> {
 }
 
 impl Job for Context<'_> {
-    type Output = Result<(), OutOfMemory>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) -> Result<(), OutOfMemory> {
+    fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
         let Self { shape, keys, values, first, rows } = self;
         let padded = shape.padded();
         let count = rows.len() / padded;
@@ -61,45 +61,55 @@ impl Job for Context<'_> {
             largest = s.max(largest, s.load_i16(&staged));
         }
         let requant = Requantizer::new(shape.level.key, EXP_END);
-        let mut exponentials = memory::zeros(keys.data.len() / shape.channels * S::LANES)?;
-        for (e, at) in exponentials.chunks_exact_mut(S::LANES).zip(keys.data.chunks_exact(shape.channels)) {
-            staged[..count].copy_from_slice(&at[first..first + count]);
-            let distance = s.sub(largest, s.load_i16(&staged));
-            s.store(shape.tables.exp_neg(s, requant.apply(s, distance)), e);
-        }
-        let mut column = memory::zeros(values.data.len() / shape.channels * VALUES)?;
         let head = first / shape.head * shape.head;
-        for value in (0..shape.head).step_by(VALUES) {
-            let taken = VALUES.min(shape.head - value);
-            for (to, at) in column.chunks_exact_mut(VALUES).zip(values.data.chunks_exact(shape.channels)) {
-                to[..taken].copy_from_slice(&at[head + value..][..taken]);
+        let mut exponentials = [0_i32; CHUNK * MAX_LANES];
+        let mut column = [0_i16; CHUNK * VALUES];
+        let mut denominators = [0_i64; MAX_LANES];
+        let len = CHUNK * shape.channels;
+        for (keys, values) in keys.data.chunks(len).zip(values.data.chunks(len)) {
+            let positions = keys.len() / shape.channels;
+            for (e, at) in exponentials.chunks_exact_mut(S::LANES).zip(keys.chunks_exact(shape.channels)) {
+                staged[..count].copy_from_slice(&at[first..first + count]);
+                let distance = s.sub(largest, s.load_i16(&staged));
+                s.store(shape.tables.exp_neg(s, requant.apply(s, distance)), e);
             }
-            for (key, row) in rows.chunks_exact_mut(padded).enumerate() {
-                weighted_sums(s, &exponentials[key..], &column, &mut row[value..value + VALUES]);
+            let exponentials = &exponentials[..positions * S::LANES];
+            for e in exponentials.chunks_exact(S::LANES) {
+                denominators.iter_mut().zip(e).for_each(|(sum, e)| *sum += i64::from(*e));
+            }
+            for value in (0..shape.head).step_by(VALUES) {
+                let taken = VALUES.min(shape.head - value);
+                for (to, at) in column.chunks_exact_mut(VALUES).zip(values.chunks_exact(shape.channels)) {
+                    to[..taken].copy_from_slice(&at[head + value..][..taken]);
+                }
+                for (key, row) in rows.chunks_exact_mut(padded).enumerate() {
+                    add_weighted(s, &exponentials[key..], &column, &mut row[value..value + VALUES]);
+                }
             }
         }
-        for (key, row) in rows.chunks_exact_mut(padded).enumerate() {
-            let denominator: i64 = exponentials[key..].iter().step_by(S::LANES).map(|e| i64::from(*e)).sum();
+        for (row, denominator) in rows.chunks_exact_mut(padded).zip(denominators) {
             row.iter_mut().for_each(|n| *n = divide(*n << ATTENTION_FRAC_BITS, denominator.max(1)));
         }
-        Ok(())
     }
 }
 
-/// `sums[j] = sum over p of weights[p * LANES] * values[p][j]` for VALUES of j.
+/// `sums[j] += sum over p of weights[p * LANES] * values[p][j]` for VALUES of j.
 #[inline(always)]
-fn weighted_sums<S: Simd>(s: S, weights: &[i32], values: &[i16], sums: &mut [i64]) {
-    let step = 4 * (S::LANES / 2);
-    for first in (0..VALUES).step_by(step) {
+fn add_weighted<S: Simd>(s: S, weights: &[i32], values: &[i16], sums: &mut [i64]) {
+    let half = S::LANES / 2;
+    for first in (0..VALUES).step_by(4 * half) {
         let mut acc = [s.splat_wide(0); 4];
+        for (i, acc) in acc.iter_mut().enumerate() {
+            *acc = s.load_wide(&sums[first + i * half..]);
+        }
         for (w, at) in weights.iter().step_by(S::LANES).zip(values.chunks_exact(VALUES)) {
             let w = s.even(s.splat(*w));
             for i in 0..4 {
-                acc[i] = s.add_wide(acc[i], s.mul_wide(w, s.load_wide_i16(&at[first + i * (S::LANES / 2)..])));
+                acc[i] = s.add_wide(acc[i], s.mul_wide(w, s.load_wide_i16(&at[first + i * half..])));
             }
         }
-        for i in 0..4 {
-            s.store_wide(acc[i], &mut sums[first + i * (S::LANES / 2)..]);
+        for (i, acc) in acc.into_iter().enumerate() {
+            s.store_wide(acc, &mut sums[first + i * half..]);
         }
     }
 }
@@ -163,6 +173,12 @@ fn softmax<S: Simd>(s: S, tables: &Tables, requant: Requant, logits: &[i16], cou
     }
 }
 
+/// Bytes that [`linear_attention`] holds at a time beside its result; on top of it each thread has some of its stack.
+#[must_use]
+pub fn linear_attention_bytes(channels: usize, heads: usize) -> u64 {
+    (channels * (channels / heads).next_multiple_of(VALUES) * size_of::<i64>()) as u64
+}
+
 /// [`crate::reference::linear_attention`].
 ///
 /// # Errors
@@ -179,12 +195,12 @@ pub fn linear_attention(
     let shape = Shape { tables, level, max, channels, head: channels / heads };
     let mut rows = memory::zeros(channels * shape.padded())?;
     // One vector of keys or less: a group is of one head.
-    rows.par_chunks_mut(shape.head * shape.padded()).enumerate().try_for_each(|(head, rows)| {
-        rows.par_chunks_mut(group_len(isa) * shape.padded()).enumerate().try_for_each(|(group, rows)| {
+    rows.par_chunks_mut(shape.head * shape.padded()).enumerate().for_each(|(head, rows)| {
+        rows.par_chunks_mut(group_len(isa) * shape.padded()).enumerate().for_each(|(group, rows)| {
             let first = head * shape.head + group * group_len(isa);
-            run(isa, Context { shape, keys, values, first, rows })
-        })
-    })?;
+            run(isa, Context { shape, keys, values, first, rows });
+        });
+    });
     let mut out = Map::zeros(queries.height, queries.width, channels)?;
     let len = (CHUNK * channels).max(1);
     out.data.par_chunks_mut(len).zip(queries.data.par_chunks(len)).for_each(|(out, queries)| {

@@ -25,11 +25,11 @@ mod winograd;
 
 pub use analysis::Analysis;
 pub use layer::{Positions, latent_layer, layer, residual_layer};
-pub use linear::linear_attention;
+pub use linear::{linear_attention, linear_attention_bytes};
 pub use norm::layer_norm;
 pub use pack::Layer;
 pub use quantize::quantize;
 pub use scales::scale_indices;
 pub use synthesis::{Plan, Synthesis};
 pub use tables::Tables;
-pub use window::local_attention;
+pub use window::{local_attention, local_attention_bytes};

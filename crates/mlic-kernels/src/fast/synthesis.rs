@@ -8,6 +8,7 @@ use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
 use mlic_model::nodes::{self, Node, NodeShape, OwnedWeights, Reach, Resize};
 use mlic_model::parameters::Requant;
+use mlic_model::rows::RowFlow;
 use mlic_model::synthesis::{self, SCALE};
 use rayon::prelude::*;
 
@@ -87,8 +88,7 @@ pub(super) struct Nodes {
     /// Of node 0 too, which is not among the nodes.
     pub(super) shapes: Vec<NodeShape>,
     pub(super) nodes: Vec<PackedNode>,
-    /// Whether the last node needs each node, node 0 included; others are never computed.
-    is_needed: Vec<bool>,
+    flow: RowFlow,
 }
 
 #[derive(Debug, Clone)]
@@ -323,34 +323,14 @@ pub(super) type See<'s> = dyn FnMut(usize, &[i16]) + 's;
 impl Nodes {
     /// Packs the weights.
     pub(super) fn new(isa: Isa, shapes: &[NodeShape], nodes: &[Node]) -> Result<Self, OutOfMemory> {
-        let nodes: Vec<_> = nodes.iter().map(|node| PackedNode::new(isa, node, shapes)).collect::<Result<_, _>>()?;
-        let mut is_needed = vec![false; shapes.len()];
-        is_needed[nodes.len()] = true;
-        for (i, node) in nodes.iter().enumerate().rev() {
-            if is_needed[i + 1] {
-                node.inputs.iter().for_each(|input| is_needed[input.0] = true);
-            }
-        }
-        Ok(Self { shapes: shapes.to_vec(), nodes, is_needed })
-    }
-
-    /// The nodes that the last one needs, itself among them, with their numbers as nodes that are read.
-    fn needed(&self) -> impl DoubleEndedIterator<Item = (usize, &PackedNode)> {
-        self.nodes.iter().enumerate().map(|(i, node)| (i + 1, node)).filter(|(i, _)| self.is_needed[*i])
+        let flow = RowFlow::new(shapes, nodes);
+        let nodes = nodes.iter().map(|node| PackedNode::new(isa, node, shapes)).collect::<Result<_, _>>()?;
+        Ok(Self { shapes: shapes.to_vec(), nodes, flow })
     }
 
     /// No rows of any node yet, each from the first one on that the last node needs for its row `first`.
     pub(super) fn windows(&self, first: usize) -> Vec<Window> {
-        let mut firsts = vec![usize::MAX; self.shapes.len()];
-        firsts[self.nodes.len()] = first;
-        for (i, node) in self.needed().rev() {
-            let own = firsts[i] / node.reach.up * node.reach.up;
-            firsts[i] = own;
-            let read = node.reach.of(&(own..own)).start;
-            node.inputs.iter().for_each(|input| firsts[input.0] = firsts[input.0].min(read));
-        }
-        let firsts = firsts.into_iter().map(|first| if first == usize::MAX { 0 } else { first });
-        firsts.map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
+        self.flow.firsts(first).into_iter().map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
     }
 }
 
@@ -374,24 +354,15 @@ impl Walk<'_> {
         see: &mut See<'_>,
     ) -> Result<(), OutOfMemory> {
         let shapes = &self.nodes.shapes;
-        let mut ends = vec![0; shapes.len()];
-        ends[self.nodes.nodes.len()] = end;
-        for (i, node) in self.nodes.needed().rev() {
-            let reads = node.reach.of(&(0..ends[i]));
-            for input in &node.inputs {
-                let rows = self.size[0] * shapes[input.0].scale;
-                ends[input.0] = ends[input.0].max(reads.end.min(rows));
-            }
-        }
+        let ends = self.nodes.flow.ends(self.size[0], end);
         let width = self.size[1];
         let (before, row_len) = (windows[0].rows.len(), Window::row_len(&shapes[0], width));
         fill(ends[0], &mut windows[0])?;
         see(0, &windows[0].data[before * row_len..windows[0].rows.len() * row_len]);
-        for (i, node) in self.nodes.needed() {
+        for (i, node) in (1..).zip(&self.nodes.nodes).filter(|(i, _)| self.nodes.flow.is_needed(*i)) {
             let (before, own) = windows.split_at_mut(i);
             let (shape, own) = (&shapes[i], &mut own[0]);
-            // A shuffled row comes with its neighbour.
-            let rows = own.rows.end..ends[i].next_multiple_of(node.reach.up);
+            let rows = own.rows.end..ends[i];
             if node.ends_in_latents() {
                 own.rows = rows.end..rows.end;
                 continue;
@@ -407,11 +378,9 @@ impl Walk<'_> {
     /// Forgets what no later row reads.
     pub(super) fn forget(&self, windows: &mut [Window]) {
         for (i, shape) in self.nodes.shapes.iter().enumerate() {
-            let readers = self.nodes.needed().filter(|(_, node)| node.inputs.contains(&NodeIndex(i)));
-            let end = |reader: usize| windows[reader].rows.end;
-            let first = readers.map(|(reader, node)| node.reach.of(&(end(reader)..end(reader))).start).min();
+            let first = self.nodes.flow.first_read(i, |reader| windows[reader].rows.end);
             let row_len = Window::row_len(shape, self.size[1]);
-            windows[i].forget(first.unwrap_or(usize::MAX), row_len);
+            windows[i].forget(first, row_len);
         }
     }
 

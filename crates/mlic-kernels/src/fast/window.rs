@@ -31,11 +31,23 @@ struct Planes {
 }
 
 impl Planes {
+    /// Planes of a map of this width that are all zero, without room for any of its rows.
+    const fn empty(width: usize, count: usize, heads: usize, window: usize) -> Self {
+        let (half, pairs) = (window / 2, count.div_ceil(2));
+        let margin = half / 2 + 1;
+        let len = (width / 2 + 2 * margin).next_multiple_of(MAX_LANES) + MAX_LANES;
+        Self { data: Vec::new(), heads, pairs, len, margin, half }
+    }
+
+    const fn row_len(&self) -> usize {
+        2 * self.heads * self.pairs * self.len
+    }
+
     fn new(map: &Map<i16>, heads: usize, window: usize) -> Result<Self, OutOfMemory> {
-        let (half, count) = (window / 2, map.channels / heads);
-        let (pairs, margin) = (count.div_ceil(2), half / 2 + 1);
-        let len = (map.width / 2 + 2 * margin).next_multiple_of(MAX_LANES) + MAX_LANES;
-        let row_len = 2 * heads * pairs * len;
+        let count = map.channels / heads;
+        let empty = Self::empty(map.width, count, heads, window);
+        let row_len = empty.row_len();
+        let Self { pairs, len, margin, half, .. } = empty;
         let mut data = memory::zeros((map.height + 2 * half) * row_len)?;
         let rows = map.data.par_chunks((map.width * map.channels).max(1));
         data[half * row_len..].par_chunks_mut(row_len.max(1)).zip(rows).for_each(|(to, row)| {
@@ -49,7 +61,7 @@ impl Planes {
                 }
             }
         });
-        Ok(Self { data, heads, pairs, len, margin, half })
+        Ok(Self { data, ..empty })
     }
 
     /// Planes of all pairs of a head, `len` apart; from the position that is `row`, `col` off the map's first.
@@ -70,11 +82,17 @@ struct Values {
 }
 
 impl Values {
-    fn new(map: &Map<i16>, heads: usize, window: usize) -> Result<Self, OutOfMemory> {
-        let (half, count) = (window / 2, map.channels / heads);
+    /// Values of a map of this width, without any of its rows.
+    const fn empty(width: usize, count: usize, heads: usize, window: usize) -> Self {
         let head_len = count.next_multiple_of(MAX_LANES);
         let position_len = heads * head_len;
-        let row_len = (map.width + 2 * half) * position_len;
+        Self { data: Vec::new(), row_len: (width + window / 2 * 2) * position_len, position_len, head_len }
+    }
+
+    fn new(map: &Map<i16>, heads: usize, window: usize) -> Result<Self, OutOfMemory> {
+        let (half, count) = (window / 2, map.channels / heads);
+        let empty = Self::empty(map.width, count, heads, window);
+        let Self { row_len, position_len, head_len, .. } = empty;
         let mut data = memory::zeros((map.height + 2 * half) * row_len)?;
         let rows = map.data.par_chunks((map.width * map.channels).max(1));
         data[half * row_len..].par_chunks_mut(row_len.max(1)).zip(rows).for_each(|(to, row)| {
@@ -83,7 +101,7 @@ impl Values {
                 to.iter_mut().zip(at).for_each(|(to, v)| *to = i32::from(*v as u16) | i32::from(*v) << 16);
             }
         });
-        Ok(Self { data, row_len, position_len, head_len })
+        Ok(Self { data, ..empty })
     }
 }
 
@@ -271,6 +289,21 @@ impl Job for Row<'_> {
             }
         }
     }
+}
+
+/// Bytes that [`local_attention`] holds at most at a time on `threads` threads, its result included, for queries, keys and values of
+/// `height` x `width` positions. It saturates.
+#[must_use]
+pub fn local_attention_bytes([height, width]: [usize; 2], channels: usize, heads: usize, window: usize, threads: usize) -> u64 {
+    let count = channels / heads;
+    let (planes, values) = (Planes::empty(width, count, heads, window), Values::empty(width, count, heads, window));
+    let padded_row = size_of::<i32>() * (2 * planes.row_len() + values.row_len);
+    let row = size_of::<i16>() * (width / 2) * window * window * channels;
+    // Logits and offsets of a window, in memory that grows by doubling.
+    let scratch = 2 * window * window * (MAX_LANES * size_of::<i32>() + size_of::<usize>());
+    let rows =
+        (height as u64 + 2 * (window / 2) as u64).saturating_mul(padded_row as u64).saturating_add(height as u64 * row as u64);
+    rows.saturating_add((size_of::<i32>() * 2 * planes.len) as u64).saturating_add((threads as u64 + 1) * scratch as u64)
 }
 
 /// [`crate::reference::local_attention`].
