@@ -35,6 +35,7 @@ NORMATIVE = (CONFIGURATION, PARAMETERS, WEIGHTS, SYNTHESIS, EXACT_SYNTHESIS)
 
 # SPEC 1.3.
 MAX_METADATA_LEN = 1 << 20
+MAX_METADATA_DEPTH = 127
 POSITION_BIAS_MAX = 2**26 - 1
 TABLE_MAX = 2**27 - 1
 GAIN_LOG2_MAX = 12 * 65536
@@ -127,7 +128,7 @@ def load(data):
     if not sections[ANALYSIS].startswith(INTEGER_ANALYSIS):
         transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
         transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
-    _metadata(sections[METADATA])
+    metadata(sections[METADATA])
     if EXACT_SYNTHESIS in sections:
         model.synthesis = read_synthesis(sections[EXACT_SYNTHESIS], config.latent)
     proof.check(model)
@@ -164,14 +165,25 @@ def container(data):
     return digest, sections
 
 
-def _metadata(text):
+def metadata(text):
     """Section 7, SPEC 2.1: an object with a name."""
     refuse_unless(len(text) <= MAX_METADATA_LEN, "metadata too long")
     try:
-        metadata = json.loads(text.decode("utf-8"))
+        # Objects as lists of their members, so that none is lost that is there twice.
+        members = json.loads(text.decode("utf-8"), parse_int=float, object_pairs_hook=list)
+        refuse_unless(_depth(members) <= MAX_METADATA_DEPTH, "metadata is nested too deep")
+        # Refuses infinities, and halves of surrogate pairs.
+        json.dumps(members, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise PackageRefusal(f"metadata is not JSON: {error}") from error
-    refuse_unless(text.startswith(b"{") and isinstance(metadata.get("name"), str), "metadata without a name")
+    refuse_unless(text.startswith(b"{") and isinstance(dict(members).get("name"), str), "metadata without a name")
+
+
+def _depth(value):
+    """Arrays and objects in one another."""
+    if isinstance(value, tuple):
+        return _depth(value[1])
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _parameters(data, config, net, model_id):

@@ -162,6 +162,30 @@ class Package(unittest.TestCase):
         self.refused(3, b"\x80" + weights[1:], "weight of -128")
         self.refused(3, weights[:-1], "length of the weights")
 
+    def test_what_else_is_in_the_metadata_has_limits(self):
+        def read(more):
+            package.metadata(b'{"more":%s,"more":0,"name":"a"}' % more)
+
+        def nested(count):
+            return b"[" * count + b"]" * count
+
+        for more in (b"1.7e308", b"-1.7e308", b"1e-999", b"0e999", b'"\ud83d\ude00"', b"9" * 308, nested(126)):
+            with self.subTest(more):
+                read(more)
+        halves = (b'"\ud800"', b'"\ude00\ud83d"', b'"\ud800\u0041"', b'{"\udc00":0}', b'["\ud800"]')
+        numbers = (b"1e999", b"-1e999", b"[1e309]", b"NaN", b"Infinity", b"-Infinity", b"9" * 400)
+        for more in (*halves, *numbers, nested(127), nested(100_000)):
+            with self.subTest(more[:80]), self.assertRaisesRegex(PackageRefusal, "metadata is"):
+                read(more)
+        objects = b'{"name":"a","":'
+        package.metadata(objects * 126 + b"{}" + b"}" * 126)
+        with self.assertRaisesRegex(PackageRefusal, "nested too deep"):
+            package.metadata(objects * 127 + b"{}" + b"}" * 127)
+        for text in (b"7", b'["name"]', b"{}", b'{"name":["a"]}', b'{"name":"a","name":{}}'):
+            with self.subTest(text), self.assertRaisesRegex(PackageRefusal, "without a name"):
+                package.metadata(text)
+        self.refused(7, b'{"name":"a","more":1e999}', "metadata is not JSON")
+
     def test_structure_of_the_synthesis(self):
         def graph(*nodes):
             return b"MLGR" + struct.pack("<4I", 1, 64, 1 + len(nodes), len(nodes)) + b"\0" + b"".join(nodes)

@@ -1,9 +1,6 @@
 //! Digests of what a pass decides: what conformance vectors hold and desync reports compare (SPEC 7).
 
-use mlic_core::schedule::Pass;
 use sha2::{Digest as _, Sha256};
-
-use crate::backend::PassParameters;
 
 /// First half of a SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,31 +38,5 @@ impl Digest {
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&mlic_model::package::hex(&self.0))
-    }
-}
-
-/// Digests of one pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassDigest {
-    /// The pass.
-    pub pass: Pass,
-    /// Means, latent fixed point.
-    pub means: Digest,
-    /// Scale indices, one byte each.
-    pub scale_indices: Digest,
-    /// Symbols.
-    pub symbols: Digest,
-}
-
-impl PassDigest {
-    /// Digests of a pass with its symbols.
-    #[must_use]
-    pub fn new(pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Self {
-        Self {
-            pass,
-            means: Digest::of_i32(&parameters.means),
-            scale_indices: Digest::of_bytes(&parameters.scale_indices),
-            symbols: Digest::of_i32(symbols),
-        }
     }
 }

@@ -56,9 +56,10 @@ const char *mlic_last_error(void);
 /* An encoder and decoder with its model. */
 typedef struct mlic_codec mlic_codec;
 
-/* How a codec runs. mlic_options_init() sets every member to what is said here in brackets. */
+/* How a codec runs. mlic_options_init() sets every member to what is said here in brackets. Later libraries may add members at the end, with the same
+ * MLIC_ABI: a program's struct_size says which it knows. What it lacks is as in brackets; of a longer one than the library's the rest must be zero. */
 typedef struct mlic_options {
-    size_t struct_size;        /* sizeof(mlic_options) */
+    size_t struct_size;        /* sizeof(mlic_options), as the program is compiled */
     const char *model_path;    /* a model package [null: the one that is part of the library, or installed beside the program] */
     const char *backend;       /* auto, cuda, tract, integer or reference [null: auto]; one asked for by name is never replaced */
     uint64_t max_pixels;       /* of a picture that is decoded [2^26] */
@@ -68,7 +69,8 @@ typedef struct mlic_options {
     uint32_t effort;           /* rounds of refinement in encoding, at most 255 [0] */
 } mlic_options;
 
-void mlic_options_init(mlic_options *options);
+/* mlic_options_init(&options, sizeof options): writes as many bytes and no more; those that the library does not know are zero. Does nothing with null. */
+void mlic_options_init(mlic_options *options, size_t struct_size);
 
 /* Makes a codec, which reads and verifies a model; null options are the default ones. *codec is null where it fails. */
 mlic_status mlic_codec_create(const mlic_options *options, mlic_codec **codec);

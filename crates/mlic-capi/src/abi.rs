@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "the callers are C")]
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::offset_of;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -125,10 +126,52 @@ pub extern "C" fn mlic_last_error() -> *const c_char {
 /// # Safety
 /// See the header.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlic_options_init(options: *mut MlicOptions) {
-    // SAFETY: null, or the caller's.
-    if let Some(options) = unsafe { options.as_mut() } {
-        *options = MlicOptions::default();
+pub unsafe extern "C" fn mlic_options_init(options: *mut MlicOptions, struct_size: usize) {
+    if options.is_null() || struct_size < size_of::<usize>() {
+        return;
+    }
+    let default = MlicOptions { struct_size, ..MlicOptions::default() };
+    let known = struct_size.min(size_of::<MlicOptions>());
+    // SAFETY: the caller's, of so many bytes: those that this library knows, and others that it leaves zero.
+    unsafe {
+        ptr::copy_nonoverlapping((&raw const default).cast::<u8>(), options.cast(), known);
+        ptr::write_bytes(options.cast::<u8>().add(known), 0, struct_size - known);
+    }
+}
+
+impl MlicOptions {
+    /// How long they were when `MLIC_ABI` became what it is: nobody's are shorter.
+    const FIRST_SIZE: usize = offset_of!(Self, effort) + size_of::<u32>();
+    /// What nobody's are longer than. A size beyond it was never set.
+    const MAX_SIZE: usize = 1024;
+
+    /// What a caller has set in options that may be shorter or longer than these; defaults where they end.
+    ///
+    /// # Safety
+    /// To as many bytes as the first member says, unless it is more than [`Self::MAX_SIZE`].
+    unsafe fn of(options: *const Self) -> Result<Self, Failure> {
+        // SAFETY: as above.
+        let size = unsafe { options.cast::<usize>().read() };
+        if !(Self::FIRST_SIZE..=Self::MAX_SIZE).contains(&size) {
+            let (least, most) = (Self::FIRST_SIZE, Self::MAX_SIZE);
+            return Err(Failure::usage(format!("options of {size} bytes, not {least} to {most}: mlic_options_init sets them")));
+        }
+        // SAFETY: as above.
+        unsafe { Self::over_defaults(options, size) }
+    }
+
+    /// # Safety
+    /// To so many bytes.
+    unsafe fn over_defaults(options: *const Self, size: usize) -> Result<Self, Failure> {
+        let (mut own, known) = (Self::default(), size.min(size_of::<Self>()));
+        // SAFETY: so many bytes are in both, and any of them make members: numbers, and pointers that nobody has followed yet.
+        unsafe { ptr::copy_nonoverlapping(options.cast::<u8>(), (&raw mut own).cast(), known) };
+        // SAFETY: the caller's, up to so many.
+        let unknown = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
+        if unknown.iter().any(|byte| *byte != 0) {
+            return Err(Failure::usage(format!("options of {size} bytes, of which this library knows {known}: others are set")));
+        }
+        Ok(own)
     }
 }
 
@@ -159,17 +202,11 @@ pub unsafe extern "C" fn mlic_codec_create(options: *const MlicOptions, codec: *
         // SAFETY: null, or the caller's.
         let to = unsafe { out(codec, "codec") }?;
         *to = ptr::null_mut();
-        let default = MlicOptions::default();
-        // SAFETY: null, or the caller's, of whatever size its first member says.
-        let size = unsafe { options.cast::<usize>().as_ref() }.copied().unwrap_or(default.struct_size);
-        if size != default.struct_size {
-            return Err(Failure::usage(format!("options of {size} bytes, this library has {}", default.struct_size)));
-        }
-        // SAFETY: null, or the caller's, of this size.
-        let options = unsafe { options.as_ref() }.unwrap_or(&default);
+        // SAFETY: the caller's, of the size that its first member says.
+        let options = if options.is_null() { MlicOptions::default() } else { unsafe { MlicOptions::of(options) }? };
         // SAFETY: null, or a string of the caller's.
         let text = |text: *const c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
-        let MlicOptions { max_pixels, max_memory_bytes, max_milliseconds, threads, effort, .. } = *options;
+        let MlicOptions { max_pixels, max_memory_bytes, max_milliseconds, threads, effort, .. } = options;
         let (model_path, backend) = (text(options.model_path), text(options.backend));
         let options = Options { model_path, backend, max_pixels, max_memory_bytes, max_milliseconds, threads, effort };
         *to = Box::into_raw(Box::new(Handle::new(&options)?));
@@ -430,5 +467,52 @@ impl Watch<'_> {
         // SAFETY: the caller's function, with the caller's user.
         let ends = unsafe { step(*user, stage.as_ptr(), pass, pass_count) } != 0;
         if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Options as a program has them that was built when there was no `effort`, and as one has them that knows more than this library.
+    #[test]
+    fn options_may_be_shorter_or_longer() {
+        let set = MlicOptions { threads: 7, effort: 9, ..MlicOptions::default() };
+        // SAFETY: of so many bytes, and more.
+        let shorter = unsafe { MlicOptions::over_defaults(&raw const set, offset_of!(MlicOptions, effort)) }.unwrap();
+        assert_eq!((shorter.threads, shorter.effort, shorter.max_pixels), (7, 0, set.max_pixels));
+
+        #[repr(C)]
+        struct Newer(MlicOptions, [u64; 2]);
+        let mut newer = Newer(MlicOptions { struct_size: size_of::<Newer>(), ..set }, [0; 2]);
+        // SAFETY: of the size that it says.
+        let of = |newer: &Newer| unsafe { MlicOptions::of((&raw const *newer).cast()) };
+        assert_eq!(of(&newer).map(|known| (known.threads, known.effort)).unwrap(), (7, 9));
+        newer.1[1] = 1 << 63;
+        assert!(of(&newer).unwrap_err().message.contains("others are set"));
+        for size in [0, MlicOptions::FIRST_SIZE - 1, MlicOptions::MAX_SIZE + 1, usize::MAX] {
+            newer.0.struct_size = size;
+            assert!(of(&newer).unwrap_err().message.contains("mlic_options_init"), "{size}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_set_than_there_is() {
+        for size in 0..=size_of::<MlicOptions>() + 16 {
+            let mut room = [0x5a5a_5a5a_5a5a_5a5a_u64; 16];
+            // SAFETY: room for more than so many bytes.
+            unsafe { mlic_options_init(room.as_mut_ptr().cast(), size) };
+            let bytes = room.map(u64::to_ne_bytes);
+            let set = if size < size_of::<usize>() { 0 } else { size };
+            assert!(bytes.as_flattened()[set..].iter().all(|byte| *byte == 0x5a), "{size}");
+            if set > 0 {
+                assert_eq!(bytes.as_flattened()[..size_of::<usize>()], size.to_ne_bytes());
+            }
+            if set >= MlicOptions::FIRST_SIZE {
+                // SAFETY: of so many bytes.
+                let read = unsafe { MlicOptions::of(room.as_ptr().cast()) }.unwrap();
+                assert_eq!((read.max_pixels, read.threads), (MlicOptions::default().max_pixels, 0));
+            }
+        }
     }
 }

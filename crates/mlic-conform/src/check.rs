@@ -29,7 +29,7 @@ pub struct Job {
 pub struct Judged {
     /// The verdict.
     pub verdict: Verdict,
-    /// None when there was no decoding.
+    /// None when there was no decoding, or the decoder's own failure or limit ended it.
     pub computed: Option<Computed>,
 }
 
@@ -45,8 +45,9 @@ impl Judged {
         let mut computed = message.computed();
         let verdict = match outcome {
             Ok(comparison) => {
-                computed.pixels = comparison.pixels;
-                computed.picture = comparison.picture;
+                if let Some(computed) = &mut computed {
+                    (computed.pixels, computed.picture) = (comparison.pixels, comparison.picture);
+                }
                 match (comparison.first, comparison.absent.as_slice()) {
                     (Some(found), _) => Verdict::Fail(found),
                     (None, []) => Verdict::Pass,
@@ -55,7 +56,7 @@ impl Judged {
             }
             Err(error) => error.into(),
         };
-        Self { verdict, computed: Some(computed) }
+        Self { verdict, computed }
     }
 }
 

@@ -187,17 +187,20 @@ impl Message {
         Some(Digest::of_bytes(&bytes))
     }
 
-    /// What goes into reports.
+    /// What goes into reports; none when the decoder failed or has a limit of its own, and so came to nothing that others must come to.
     #[must_use]
-    pub fn computed(&self) -> Computed {
-        Computed {
+    pub fn computed(&self) -> Option<Computed> {
+        if self.error.as_ref().is_some_and(|refusal| refusal.is_of_the_decoder() || refusal.is_own_limit()) {
+            return None;
+        }
+        Some(Computed {
             outcome: self.error.as_ref().map_or_else(|| "decoded".to_owned(), |refusal| refusal.code.clone()),
             walk: self.walk_digest().map(Into::into),
             y_hat: self.y_hat.clone(),
             whole_slices: self.whole_slices,
             pixels: self.pixels.clone(),
             picture: None,
-        }
+        })
     }
 }
 

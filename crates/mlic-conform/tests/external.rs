@@ -211,6 +211,32 @@ fn error_codes_are_compared() {
 }
 
 #[test]
+fn what_a_decoder_did_not_come_to_differs_from_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| str_of(&root.path().join(name)).to_owned();
+    let selected = ["run", "--level", "3", "--vector", DECODES, "--format", "json", "--force", "--output"];
+    let [one, other, baseline] = ["one.json", "other.json", "baseline.json"].map(path);
+    assert_eq!(code(&[&selected[..], &[&one]].concat()), 0);
+    for (error, verdict) in [("memory-budget", "not supported"), ("backend", "error"), ("model", "error")] {
+        let script = message(&json!({ "error": { "code": error } }));
+        let run = |more: &[&str]| code(&[&selected[..], &[&other, "--external", &script.command], more].concat());
+        assert_eq!(run(&["--write-baseline", &baseline]), 1, "{error}");
+        let (code, text) = said(&["report", &one, &other]);
+        assert!(code == 1 && text.contains(verdict) && text.contains("0 of 1 vectors pass"), "{error}: {text}");
+        let equal = "all digests are equal wherever they were computed; 1 runs did NOT pass";
+        assert!(text.contains(&format!("1 vectors in 2 runs: {equal}")), "{error}: {text}");
+        assert_eq!(run(&["--baseline", &baseline]), 0, "{error}");
+        let (code, text) = said(&["report", &one, &other]);
+        assert!(code == 0 && text.contains("all digests are equal"), "{error}: {text}");
+    }
+    // A refusal of the stream is what it came to.
+    let script = message(&json!({ "error": { "code": "desync" } }));
+    assert_eq!(code(&[&selected[..], &[&other, "--external", &script.command]].concat()), 1);
+    let (code, text) = said(&["report", &one, &other]);
+    assert!(code == 1 && text.contains("1 vectors with DIFFERENT digests"), "{text}");
+}
+
+#[test]
 fn a_decoder_need_not_read_what_encoders_alone_need() {
     let run = |code: &str| {
         let script = message(&json!({ "error": { "code": code } }));

@@ -55,6 +55,8 @@ enum Fault {
     Sample,
     /// The device fails in the exact synthesis.
     SynthesisFails,
+    /// The last bit of a value of the float synthesis is wrong.
+    FloatBit,
 }
 
 /// Integer operators with a defect.
@@ -239,7 +241,11 @@ impl Backend for Faulty {
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {
-        self.inner.synthesis(y_hat)
+        let mut x_hat = self.inner.synthesis(y_hat)?;
+        if let Some(value) = x_hat.data.last_mut().filter(|_| self.fault == Fault::FloatBit) {
+            *value = f32::from_bits(value.to_bits() ^ 1);
+        }
+        Ok(x_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
@@ -439,6 +445,7 @@ fn the_contract_finds_every_defect_too() {
     for fault in exact {
         assert!(matches!(found(fault), Err(ContractError::Exact { .. })), "{fault:?}: {:?}", found(fault));
     }
+    assert!(matches!(found(Fault::FloatBit), Err(ContractError::Exact { what, .. }) if what == "g_s: bits"));
     let exact = common::model("edge-cases-fixed");
     let found_exact = |fault| check(Faulty::of(&exact, fault).as_ref(), with(fast(), Arc::clone(&exact)).as_ref());
     assert!(found_exact(Fault::None).is_ok());

@@ -177,20 +177,6 @@ fn machines_that_differ_are_found_though_both_pass() {
 }
 
 #[test]
-fn a_run_that_did_not_pass_is_named() {
-    let root = tempfile::tempdir().unwrap();
-    let [one, other] = two(&root, |report| {
-        (report["pass"], report["as_expected"]) = (false.into(), false.into());
-        let vector = first(report);
-        (vector["verdict"], vector["reason"]) = ("not supported".into(), "no float".into());
-        vector["computed"] = Value::Null;
-    });
-    let (code, text) = said(&["report", &one, &other]);
-    assert!(code == 1 && text.contains("not supported") && text.contains("1 runs did NOT pass"), "{text}");
-    assert!(text.contains("1 of 2 vectors pass"), "{text}");
-}
-
-#[test]
 fn runs_of_different_data_are_not_compared() {
     let root = tempfile::tempdir().unwrap();
     let [one, other] = two(&root, |report| {

@@ -79,22 +79,36 @@ impl Isa {
         }
     }
 
-    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names; an unknown name means scalar ([`warning`]).
+    /// Whether it is one of the architecture that this is compiled for.
+    const fn is_of_this_architecture(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Neon | Self::Dotprod | Self::I8mm => cfg!(target_arch = "aarch64"),
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni | Self::Amx => cfg!(target_arch = "x86_64"),
+        }
+    }
+
+    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names; a name that is unknown, or of another architecture, means scalar
+    /// ([`warning`]).
     #[must_use]
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::choose(limit().as_deref()))
     }
 
-    /// The best available instruction set that is not above the one named; an unknown name means scalar.
+    /// The best available instruction set that is not above the one named; a name that is none of this architecture means scalar.
     #[must_use]
     pub fn choose(limit: Option<&str>) -> Self {
         let ceiling = limit.map_or(Self::Amx, |name| Self::named(name).unwrap_or(Self::Scalar));
         Self::ALL.into_iter().rev().find(|isa| *isa <= ceiling && isa.is_available()).unwrap_or(Self::Scalar)
     }
 
+    fn here() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_of_this_architecture())
+    }
+
     fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|isa| isa.name() == name)
+        Self::here().find(|isa| isa.name() == name)
     }
 }
 
@@ -102,15 +116,15 @@ fn limit() -> Option<String> {
     std::env::var("MLIC_CPU").ok().filter(|name| !name.is_empty())
 }
 
-/// What programs say to a `MLIC_CPU` that names no instruction set.
+/// What programs say to a `MLIC_CPU` that names no instruction set of this architecture.
 #[must_use]
 pub fn warning() -> Option<String> {
     limit().and_then(|name| warning_of(&name))
 }
 
 fn warning_of(name: &str) -> Option<String> {
-    let known = Isa::ALL.map(Isa::name).join(", ");
-    Isa::named(name).is_none().then(|| format!("MLIC_CPU={name} is not one of {known}; using scalar"))
+    let known = || Isa::here().map(Isa::name).collect::<Vec<_>>().join(", ");
+    Isa::named(name).is_none().then(|| format!("MLIC_CPU={name} is not one of {}; using scalar", known()))
 }
 
 #[cfg(test)]
@@ -121,16 +135,23 @@ mod tests {
     fn the_outside_forces_down_only() {
         assert_eq!(Isa::choose(Some("scalar")), Isa::Scalar);
         assert_eq!(Isa::choose(Some("nonsense")), Isa::Scalar);
-        assert!(Isa::choose(Some("avx2")) <= Isa::Avx2);
-        assert!(Isa::choose(Some("avx512vnni")).is_available());
-        assert_eq!(Isa::choose(None), Isa::choose(Some("amx")));
+        for isa in Isa::here() {
+            let chosen = Isa::choose(Some(isa.name()));
+            assert!(chosen <= isa && chosen.is_available(), "{isa:?}");
+        }
+        assert_eq!(Isa::choose(None), Isa::here().last().map(|isa| Isa::choose(Some(isa.name()))).unwrap());
     }
 
     #[test]
-    fn a_name_that_is_none_is_told() {
-        assert!(Isa::ALL.iter().all(|isa| warning_of(isa.name()).is_none()));
-        let warning = warning_of("nonsense").unwrap();
-        assert!(warning.starts_with("MLIC_CPU=nonsense is not one of scalar, neon, "), "{warning}");
-        assert!(warning.ends_with(", amx; using scalar"), "{warning}");
+    fn a_name_that_is_none_here_is_told() {
+        let is_x86 = cfg!(target_arch = "x86_64");
+        assert!(Isa::here().all(|isa| warning_of(isa.name()).is_none()));
+        assert_eq!(Isa::here().any(|isa| isa == Isa::Amx), is_x86);
+        for name in ["nonsense", if is_x86 { "i8mm" } else { "avx2" }] {
+            let warning = warning_of(name).unwrap();
+            assert!(warning.starts_with(&format!("MLIC_CPU={name} is not one of scalar")), "{warning}");
+            assert!(warning.ends_with("; using scalar") && !warning.contains(&format!(", {name}")), "{warning}");
+            assert_eq!(Isa::choose(Some(name)), Isa::Scalar);
+        }
     }
 }

@@ -61,6 +61,23 @@ mod tests {
         assert_eq!(texts, Ok(("a".into(), vec![("x".into(), "w".into())])));
     }
 
+    /// The limits of SPEC 2.1, which `conformance/reference/tests/test_stream.py` has too: what else is there is read, whether it counts or not.
+    #[test]
+    fn what_else_is_there_has_limits() {
+        let with = |more: &str| read(&format!(r#"{{"more":{more},"more":0,"name":"a"}}"#)).is_ok();
+        let nested = |count: usize| format!("{}{}", "[".repeat(count), "]".repeat(count));
+        for more in ["1.7e308", "-1.7e308", "1e-999", "0e999", r#""\ud83d\ude00""#, &"9".repeat(308), &nested(126)] {
+            assert!(with(more), "{more}");
+        }
+        let halves = [r#""\ud800""#, r#""\ude00\ud83d""#, r#""\ud800\u0041""#, r#"{"\udc00":0}"#, r#"["\ud800"]"#];
+        let numbers = ["1e999", "-1e999", "[1e309]", "NaN", "Infinity", "-Infinity", &"9".repeat(400)];
+        for more in halves.into_iter().chain(numbers).chain([nested(127).as_str()]) {
+            assert!(!with(more), "{more}");
+        }
+        let objects = |count: usize| read(&format!("{}{{}}{}", r#"{"name":"a","":"#.repeat(count), "}".repeat(count))).is_ok();
+        assert!(objects(126) && !objects(127));
+    }
+
     #[test]
     fn without_a_string_name_it_is_refused() {
         for text in [r#"{}"#, r#"{"name":null}"#, r#"{"name":"a","name":4}"#, r#"["a"]"#, r#"{"name":"a"} x"#, r#"{"name":"a""#] {

@@ -91,7 +91,7 @@ pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Resu
     Ok(Arc::new(backend?))
 }
 
-/// What a program should say to its user of the environment: that `MLIC_CPU` names no instruction set, and that the slowest is therefore used.
+/// What a program should say to its user of the environment: that `MLIC_CPU` names no instruction set of this architecture, and that the slowest is therefore used.
 #[must_use]
 pub fn cpu_warning() -> Option<String> {
     mlic_kernels::cpu::warning()

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mlic_backend::dead_zone::{BIT_WORTH_Q16, DeadZone};
-use mlic_backend::digest::{Digest, PassDigest};
 use mlic_backend::memory::refinement_bytes;
 use mlic_backend::{Backend, BackendError, Stage};
 use mlic_core::container::{Header, ModelId};
@@ -147,8 +146,6 @@ pub struct Report {
 pub struct Encoded {
     /// The stream.
     pub stream: Vec<u8>,
-    /// What [`Codec::trace`] has of the stream, if [`Codec::trace_encoding`] made it.
-    pub trace: Option<Trace>,
     /// Bits and times.
     pub report: Report,
 }
@@ -181,24 +178,6 @@ pub struct Latents {
     pub y_hat: Map<i32>,
     /// The stream was cut.
     pub truncation: Option<Truncation>,
-}
-
-/// Digests of the exact part of coding, for conformance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Trace {
-    /// Symbols of z.
-    pub z_symbols: Digest,
-    /// Every pass.
-    pub passes: Vec<PassDigest>,
-    /// `y_hat`.
-    pub y_hat: Digest,
-}
-
-impl Trace {
-    pub(crate) fn new(z_symbols: &[i32], passes: Vec<PassDigest>, y_hat: &Map<i32>) -> Self {
-        Self { z_symbols: Digest::of_i32(z_symbols), passes, y_hat: Digest::of_i32(&y_hat.data) }
-    }
 }
 
 /// A decoded picture.
@@ -394,22 +373,6 @@ impl Codec {
     /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
         self.watched(&unwatched).decode_latents(stream)
-    }
-
-    /// [`Self::encode`], with digests of every pass.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub fn trace_encoding(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
-        self.watched(&unwatched).trace_encoding(image, quality)
-    }
-
-    /// Digests of every pass of a stream.
-    ///
-    /// # Errors
-    /// As [`Self::decode_latents`].
-    pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
-        self.watched(&unwatched).trace(stream)
     }
 
     /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the

@@ -1,6 +1,5 @@
 //! What an encoder does with one picture: latents, their walk over the passes, and rounds of refinement (SPEC 5.8, 5.9).
 
-use mlic_backend::digest::PassDigest;
 use mlic_backend::{EntropySession, PassParameters, Planes, Stage, walk};
 use mlic_core::container::{self, Header, Section, SymbolChecksum};
 use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
@@ -10,7 +9,7 @@ use mlic_kernels::{Map, Picture};
 use mlic_model::model::Gain;
 use mlic_model::real::Q16_STEP;
 
-use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report, Trace};
+use crate::codec::{Codec, Encoded, PartBits, ProgressEvent, Report};
 use crate::error::{Error, Place};
 use crate::image::Image;
 use crate::metrics::squared_error;
@@ -24,10 +23,9 @@ pub(crate) fn encode(
     image: &Image,
     quality: u8,
     size: LatentSize,
-    is_traced: bool,
     watch: Stopwatch<'_>,
 ) -> Result<Encoded, Error> {
-    let mut encoding = Encoding { codec, image, quality, size, is_traced, watch, walks: 0 };
+    let mut encoding = Encoding { codec, image, quality, size, watch, walks: 0 };
     let (y, mut z_symbols) = encoding.analyze()?;
     let candidate = match codec.options().effort {
         0 => encoding.candidate(&y, &mut z_symbols, None)?.0,
@@ -43,8 +41,6 @@ struct Encoding<'a> {
     /// Index into the steps of the model.
     quality: u8,
     size: LatentSize,
-    /// Passes are hashed.
-    is_traced: bool,
     watch: Stopwatch<'a>,
     /// Walks over the passes that are done.
     walks: usize,
@@ -52,7 +48,6 @@ struct Encoding<'a> {
 
 /// What a walk over the passes leaves: all of a stream but its container.
 struct Candidate {
-    trace: Option<Trace>,
     bits: Vec<PartBits>,
     symbol_checksum: u32,
     payload: Payload,
@@ -109,11 +104,7 @@ impl<'a> Encoding<'a> {
         let (backend, model) = (codec.backend(), codec.model());
         let slices = model.config().slices;
         let (first, count) = (2 * slices * self.walks, 2 * slices * (1 + usize::from(codec.options().effort)));
-        let (is_traced, mut digests) = (self.is_traced, Vec::new());
         let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            if is_traced {
-                digests.push(PassDigest::new(pass, parameters, symbols));
-            }
             if let Some(rounded) = &mut rounded {
                 let coded = symbols.iter().zip(&parameters.means);
                 let coded = coded.map(|(symbol, mean)| (symbol << LATENT_FRAC_BITS) + mean);
@@ -141,9 +132,8 @@ impl<'a> Encoding<'a> {
         let parts = std::iter::once(Place::Z).chain(passes(slices).map(Place::Pass));
         let bits = |q16: &u64| *q16 as f64 * Q16_STEP;
         let bits = parts.zip(&costs_q16).map(|(part, q16)| PartBits { part, bits: bits(q16) }).collect();
-        let trace = if is_traced { Some(Trace::new(z_symbols, digests, &session.y_hat()?)) } else { None };
         self.walks += 1;
-        Ok((Candidate { trace, bits, symbol_checksum: checksum.finish(), payload }, session))
+        Ok((Candidate { bits, symbol_checksum: checksum.finish(), payload }, session))
     }
 
     /// The best of as many candidates as there are rounds and one more (SPEC 5.9).
@@ -191,7 +181,7 @@ impl<'a> Encoding<'a> {
     /// The stream.
     fn finish(self, candidate: Candidate) -> Result<Encoded, Error> {
         let header = self.header(&candidate);
-        let Candidate { trace, bits: coded, payload, .. } = candidate;
+        let Candidate { bits: coded, payload, .. } = candidate;
         let sections: Vec<Section<'_>> =
             self.image.metadata.parts().map(|(kind, bytes)| Section { kind: kind.section(), bytes }).collect();
         let stream = container::write(&header, &payload.bytes, &sections)?;
@@ -202,7 +192,7 @@ impl<'a> Encoding<'a> {
         parts.extend(coded);
         parts.push(PartBits { part: Place::Coder, bits: bits(payload.bytes.len()) - in_symbols });
         parts.push(PartBits { part: Place::Metadata, bits: bits(stream.len() - header_len - payload.bytes.len()) });
-        Ok(Encoded { stream, trace, report: Report { bits: parts, stages: self.watch.stages } })
+        Ok(Encoded { stream, report: Report { bits: parts, stages: self.watch.stages } })
     }
 }
 

@@ -51,8 +51,7 @@ mod watched;
 pub use backend::{BackendChoice, MAX_THREADS, backend, cpu_warning, on_threads};
 pub use budget::Limits;
 pub use codec::{
-    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Trace,
-    Truncation,
+    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Truncation,
 };
 pub use error::{Error, ErrorKind, Place};
 pub use mlic_backend::{Backend, BackendError, Planes, Stage};

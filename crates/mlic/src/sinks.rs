@@ -10,6 +10,7 @@ use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::Model;
 
+use crate::codec::ProgressEvent;
 use crate::error::{Error, Place};
 use crate::watched::Watch;
 
@@ -135,9 +136,6 @@ pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) whole_passes: usize,
     pub(crate) exhausted: bool,
     pub(crate) watch: Watch<'b>,
-    /// The observer reads the means.
-    pub(crate) with_means: bool,
-    pub(crate) observer: &'b mut Observer<'b>,
 }
 
 impl DecodeSink<'_, '_> {
@@ -161,7 +159,7 @@ impl PassSink for DecodeSink<'_, '_> {
     type Error = Error;
 
     fn needs_means(&self) -> bool {
-        self.with_means
+        false
     }
 
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Error> {
@@ -182,8 +180,8 @@ impl PassSink for DecodeSink<'_, '_> {
         Ok(())
     }
 
-    fn record(&mut self, pass: Pass, parameters: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
+    fn record(&mut self, pass: Pass, _: &PassParameters, symbols: &[i32]) -> Result<(), Error> {
         self.checksum.update(symbols);
-        (self.observer)(pass, parameters, symbols)
+        self.watch.tell(ProgressEvent::Pass { index: pass.index(), count: 2 * self.model.config().slices })
     }
 }

@@ -4,24 +4,22 @@ use std::fmt;
 use std::time::Instant;
 
 use mlic_backend::cpu::apart;
-use mlic_backend::digest::PassDigest;
-use mlic_backend::{Backend, EntropySession, PassParameters, Stage, exact_samples, walk};
+use mlic_backend::{Backend, EntropySession, Stage, exact_samples, walk};
 use mlic_core::container::{Header, Stream, SymbolChecksum};
 use mlic_core::memory;
 use mlic_core::rans::Decoder;
-use mlic_core::schedule::Pass;
 use mlic_kernels::Map;
 use mlic_model::model::Gain;
 
 use crate::admission::{Admitted, metadata_of};
 use crate::budget::{self, Deadline};
-use crate::codec::{Codec, Decoded, Encoded, Latents, Progress, ProgressEvent, Report, StageTime, Trace, Truncation};
+use crate::codec::{Codec, Decoded, Encoded, Latents, Progress, ProgressEvent, Report, StageTime, Truncation};
 use crate::encoder;
 use crate::error::{Error, Place};
 use crate::image::Image;
 use crate::pixels;
 use crate::quality::Quality;
-use crate::sinks::{Coded, DecodeSink, Observer, code_z};
+use crate::sinks::{Coded, DecodeSink, code_z};
 
 /// The calls of a [`Codec`] with someone who is told of each step and may end them: [`Codec::watched`].
 #[derive(Clone, Copy)]
@@ -107,22 +105,10 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
-        self.encode_with(image, quality, false)
-    }
-
-    /// [`Codec::trace_encoding`].
-    ///
-    /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
-    pub fn trace_encoding(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
-        self.encode_with(image, quality, true)
-    }
-
-    fn encode_with(&self, image: &Image, quality: Quality, is_traced: bool) -> Result<Encoded, Error> {
         self.call(|watch| {
             let size = self.codec.check_picture(image)?;
             let quality = quality.index(self.codec.model().quality_steps());
-            encoder::encode(self.codec, image, quality, size, is_traced, watch)
+            encoder::encode(self.codec, image, quality, size, watch)
         })
     }
 
@@ -132,7 +118,7 @@ impl<'a> Watched<'a> {
     /// Those of it, and [`Error::Cancelled`].
     pub fn decode(&self, stream: &[u8]) -> Result<Decoded, Error> {
         self.call(|mut watch| {
-            let walked = self.codec.walk_stream(stream, Goal::Picture, &mut watch, None)?;
+            let walked = self.codec.walk_stream(stream, Goal::Picture, &mut watch)?;
             let Walked { header, session, truncation, parsed, .. } = walked;
             watch.check(Place::Picture)?;
             let mut image = self.codec.picture(&header, session, &mut watch)?;
@@ -149,23 +135,7 @@ impl<'a> Watched<'a> {
     /// # Errors
     /// Those of it, and [`Error::Cancelled`].
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
-        self.call(|mut watch| self.codec.walk_stream(stream, Goal::Latents, &mut watch, None)?.latents())
-    }
-
-    /// [`Codec::trace`].
-    ///
-    /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
-    pub fn trace(&self, stream: &[u8]) -> Result<(Trace, Latents), Error> {
-        self.call(|mut watch| {
-            let mut passes = Vec::new();
-            let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-                passes.push(PassDigest::new(pass, parameters, symbols));
-                Ok(())
-            };
-            let latents = self.codec.walk_stream(stream, Goal::Latents, &mut watch, Some(&mut observe))?.latents()?;
-            Ok((Trace::new(&latents.z_symbols, passes, &latents.y_hat), latents))
-        })
+        self.call(|mut watch| self.codec.walk_stream(stream, Goal::Latents, &mut watch)?.latents())
     }
 
     /// [`Codec::synthesize`].
@@ -186,14 +156,8 @@ impl<'a> Watched<'a> {
 }
 
 impl Codec {
-    /// Takes a stream through its passes. Without an observer nothing reads the means.
-    fn walk_stream<'a>(
-        &'a self,
-        stream: &'a [u8],
-        goal: Goal,
-        watch: &mut Stopwatch<'_>,
-        mut observer: Option<&mut Observer<'_>>,
-    ) -> Result<Walked<'a>, Error> {
+    /// Takes a stream through its passes.
+    fn walk_stream<'a>(&'a self, stream: &'a [u8], goal: Goal, watch: &mut Stopwatch<'_>) -> Result<Walked<'a>, Error> {
         let model = self.model();
         let admitted = Admitted::new(self, stream, goal)?;
         let (header, size) = (admitted.parsed.header, admitted.size);
@@ -205,14 +169,7 @@ impl Codec {
         checksum.update(&z_symbols);
         watch.check(Stage::HyperSynthesis)?;
         let mut session = watch.time(Stage::HyperSynthesis, || self.backend().entropy(size, header.quality, &z_symbols))?;
-        let (slice_count, told) = (model.config().slices, watch.watch);
-        let with_means = observer.is_some();
-        let mut observe = |pass: Pass, parameters: &PassParameters, symbols: &[i32]| {
-            if let Some(observer) = &mut observer {
-                observer(pass, parameters, symbols)?;
-            }
-            told.tell(ProgressEvent::Pass { index: pass.index(), count: 2 * slice_count })
-        };
+        let slice_count = model.config().slices;
         let mut sink = DecodeSink {
             model,
             decoder,
@@ -221,9 +178,7 @@ impl Codec {
             cut: admitted.is_cut,
             whole_passes: 0,
             exhausted: false,
-            watch: told,
-            with_means,
-            observer: &mut observe,
+            watch: watch.watch,
         };
         watch.time(Stage::Passes, || walk(session.as_mut(), slice_count, &mut sink))?;
         let whole_slices = sink.finish(header.symbol_checksum)?;

@@ -67,7 +67,6 @@ fn every_event_may_be_the_last() {
     // Symbols of z, h_s, all passes; the picture.
     assert_eq!(at_each_event(&codec, |call| Ok(call.decode(&stream)?.image)), 4 + passes);
     assert_eq!(at_each_event(&codec, |call| Ok(call.decode_latents(&stream)?.y_hat)), 3 + passes);
-    assert_eq!(at_each_event(&codec, |call| Ok(call.trace(&stream)?.0)), 3 + passes);
     assert_eq!(at_each_event(&codec, |call| call.synthesize(&latents)), 1);
 }
 

@@ -25,9 +25,7 @@ fn every_shape_round_trips() {
     let codec = codec();
     for (width, height) in [(1, 1), (1, 64), (64, 1), (2, 65), (63, 64), (64, 64), (65, 3), (127, 129), (200, 1), (1, 300)] {
         for quality in [Quality::LOWEST, Quality::HIGHEST] {
-            let encoded = codec.trace_encoding(&picture(width, height), quality).unwrap();
-            let (trace, _) = codec.trace(&encoded.stream).unwrap();
-            assert_eq!(Some(trace), encoded.trace, "{width} x {height} at {quality}");
+            let encoded = codec.encode(&picture(width, height), quality).unwrap();
             let decoded = codec.decode(&encoded.stream).unwrap();
             assert_eq!((decoded.image.width, decoded.image.height), (width, height));
             assert!(decoded.truncation.is_none());

@@ -172,27 +172,44 @@ static void nulls(const mlic_codec *codec) {
     CHECK(mlic_codec_model_id(NULL) == NULL);
     mlic_codec_destroy(NULL);
     mlic_bytes_free(NULL);
-    mlic_options_init(NULL);
+    mlic_options_init(NULL, sizeof(mlic_options));
 }
 
 static void options(const char *no_model) {
     mlic_options options;
     mlic_codec *codec = NULL;
     memset(&options, 0x5a, sizeof options);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     CHECK(options.struct_size == sizeof options && options.max_pixels == 1u << 26 && options.threads == 0);
-    options.struct_size--;
+    options.struct_size -= sizeof(uint64_t);
     CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE && codec == NULL);
-    mlic_options_init(&options);
+
+    /* A program that knows fewer members than the library, and one that knows more. */
+    memset(&options, 0x5a, sizeof options);
+    mlic_options_init(&options, offsetof(mlic_options, max_milliseconds));
+    CHECK(options.struct_size == offsetof(mlic_options, max_milliseconds) && options.max_memory_bytes == (uint64_t)16 << 30);
+    CHECK(options.max_milliseconds == 0x5a5a5a5a5a5a5a5a && options.effort == 0x5a5a5a5a);
+    struct {
+        mlic_options known;
+        uint64_t unknown[2];
+    } newer;
+    memset(&newer, 0x5a, sizeof newer);
+    mlic_options_init(&newer.known, sizeof newer);
+    CHECK(newer.known.struct_size == sizeof newer && newer.unknown[1] == 0);
+    newer.known.effort = 256;
+    CHECK(mlic_codec_create(&newer.known, &codec) == MLIC_USAGE && strstr(mlic_last_error(), "effort 256") != NULL);
+    newer.unknown[1] = 1;
+    CHECK(mlic_codec_create(&newer.known, &codec) == MLIC_USAGE && strstr(mlic_last_error(), "this library knows") != NULL);
+    mlic_options_init(&options, sizeof options);
     options.threads = 257;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.effort = 256;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.backend = "abacus";
     CHECK(mlic_codec_create(&options, &codec) == MLIC_BACKEND && strstr(mlic_last_error(), "abacus") != NULL);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.model_path = no_model;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_MODEL && codec == NULL);
 
@@ -202,7 +219,7 @@ static void options(const char *no_model) {
     mlic_canvas canvas = {64, 64, 1, 64, samples};
     mlic_bytes stream, refined;
     for (int i = 0; i < 64 * 64; i++) samples[i] = (uint8_t)(i / 64 * (i % 64) / 16);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.backend = "integer";
     options.threads = 1;
     options.max_pixels = 1;
@@ -211,17 +228,17 @@ static void options(const char *no_model) {
     CHECK(mlic_encode(codec, &picture, 50, NULL, &stream) == MLIC_OK);
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &canvas, NULL) == MLIC_BUDGET);
     mlic_codec_destroy(codec);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.max_memory_bytes = 1;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_OK);
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &canvas, NULL) == MLIC_BUDGET);
     mlic_codec_destroy(codec);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.max_milliseconds = 1;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_OK);
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &canvas, NULL) == MLIC_BUDGET);
     mlic_codec_destroy(codec);
-    mlic_options_init(&options);
+    mlic_options_init(&options, sizeof options);
     options.effort = 1;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_OK);
     CHECK(mlic_encode(codec, &picture, 50, NULL, &refined) == MLIC_OK);
