@@ -57,6 +57,8 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["encode", "deep.png"], 3, &["deep.png: 16 bits per sample", "(--reduce-depth)"]);
     place.put("moving.png", &png_with(2, 8, &[1, 2, 3], Some((b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]))));
     place.fails(&["encode", "moving.png"], 3, &["moving.png: animated PNG"]);
+    place.put("two.ppm", &ppm(48, 40).repeat(2));
+    place.fails(&["encode", "two.ppm"], 3, &["two.ppm: several pictures in one PNM file: a stream holds one"]);
     place.put("profile.png", &png_with(2, 8, &[1, 2, 3], Some((b"iCCP", b"x\0\0damaged"))));
     place.fails(
         &["encode", "profile.png"],

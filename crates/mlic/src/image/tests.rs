@@ -414,6 +414,21 @@ fn pnm_is_read_whole_scaled_and_noted() {
     assert_eq!(read(b"P4 2 1\n\x40").unwrap().rgb, [255, 255, 255, 0, 0, 0]);
 }
 
+#[test]
+fn pnm_is_one_picture_and_nothing_more() {
+    let files = [b"P6 1 1 255\n\x07\x08\x09".as_slice(), b"P3 1 1 255 7 8 9", b"P4 2 1\n\x40", b"P1 2 1 01"];
+    for file in files {
+        let image = read(file).unwrap();
+        assert_eq!(read(&[file, b" \r\n\t"].concat()).unwrap(), image);
+        for between in ["\n", " \n"] {
+            let several = read(&[file, between.as_bytes(), file].concat());
+            assert!(matches!(several, Err(ImageError::SeveralPictures { format: "PNM" })), "{several:?}");
+        }
+        let Err(ImageError::Damaged { source, .. }) = read(&[file, b"\nmore"].concat()) else { panic!("it is read") };
+        assert_eq!(source.to_string(), "4 bytes follow the picture");
+    }
+}
+
 /// Every prefix of every format, and every single changed byte: an error or a picture, never a panic.
 #[test]
 fn damage_never_panics() {
