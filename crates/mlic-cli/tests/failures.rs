@@ -247,6 +247,9 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["encode", "in.ppm"], 9, &["in.mlic: the file exists"]);
     assert_eq!(place.get("in.mlic"), stream);
     place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
+    // Found before the stream, which is none, is read.
+    place.fails(&["decode", "gray.pgm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
+    place.fails(&["encode", "in.ppm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
     std::fs::create_dir_all(place.path("taken/in.png")).unwrap();
     place.fails(&["decode", "in.mlic", "-o", "taken", "--force"], 9, &["taken/in.png: it is a directory"]);
 }
