@@ -58,10 +58,10 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
         }
     }
     drop(progress);
-    if images.is_empty() {
+    if images.is_empty() && !args.json {
         return batch.end();
     }
-    let means = Mean::over(&images, &qualities);
+    let means = if images.is_empty() { Vec::new() } else { Mean::over(&images, &qualities) };
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
     let evaluation = Evaluation::new(&codec, (global.thread_count(), args.effort.rounds), (images, failed), means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };

@@ -101,6 +101,11 @@ fn eval_goes_on_after_a_picture_that_cannot_be_read() {
     let none = place.run(&["eval", "bad.png"]);
     assert_eq!((none.code, none.stdout.as_slice()), (3, b"".as_slice()));
     none.has_error(&["bad.png: not a PNG"]);
+    let none = place.run(&["eval", "bad.png", "--json"]);
+    assert_eq!(none.code, 3);
+    let json = none.json();
+    assert_eq!((&json["images"], &json["means"], &json["format"]), (&serde_json::json!([]), &serde_json::json!([]), &1.into()));
+    assert_eq!(json["failed"][0]["path"], "bad.png");
 }
 
 #[test]
