@@ -9,7 +9,7 @@ use mlic::output::Output;
 use mlic::{Codec, CodecOptions, Truncation};
 
 use crate::args::{DecodeArgs, Global};
-use crate::batch;
+use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -17,9 +17,10 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
-    let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
+    let inputs = Inputs::expand(&args.inputs, &batch::STREAMS)?;
+    let pairs = inputs.pairs(args.output.as_deref(), format.extension())?;
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
-    let codec = files::codec(options, global)?;
+    let codec = files::codec(options, &args.codec, global)?;
     let end = batch::each(pairs, |pair| decode(&codec, format, pair, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);

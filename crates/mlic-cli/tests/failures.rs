@@ -21,6 +21,10 @@ fn wrong_usage_is_2() {
         &["encode", "in.ppm", "--max-memory", "512X"],
         &["eval", "in.ppm", "--anchor-codec", "x"],
         &["decode", "in.ppm", "--backend", "abacus"],
+        // Options that a command would not heed.
+        &["info", "in.ppm", "--max-memory", "1G"],
+        &["model", "info", "--backend", "cpu"],
+        &["man", "pages", "--model", TINY],
     ] {
         let ended = place.run(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
@@ -69,6 +73,8 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["encode", "wide.png"], 3, &["wide.png: the colours are not those of sRGB, by cICP", "(--metadata fit takes"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     place.fails(&["eval", "empty"], 3, &["cannot read: empty: no file ends in png"]);
+    place.fails(&["encode", "empty"], 3, &["cannot read: empty: no file ends in png"]);
+    place.fails(&["decode", "empty"], 3, &["cannot read: empty: no file ends in mlic"]);
     place.put("anchor.json", b"{}");
     place.fails(&["eval", "in.ppm", "--anchor", "anchor.json"], 3, &["anchor.json: not a file of anchors"]);
 }

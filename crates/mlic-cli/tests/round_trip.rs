@@ -86,6 +86,24 @@ fn several_inputs_are_each_tried_and_the_first_failure_counts() {
 }
 
 #[test]
+fn directories_stand_for_their_files() {
+    let place = Place::new();
+    for folder in ["set", "streams", "pictures"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+    }
+    place.put("set/a.ppm", &ppm(48, 40));
+    place.put("set/b.PGM", &pgm(40, 33));
+    place.put("set/readme.txt", b"no picture");
+    place.ok(&["encode", "set", "in.ppm", "-o", "streams"]);
+    place.put("streams/readme.txt", b"no stream");
+    place.ok(&["decode", "streams", "-o", "pictures"]);
+    assert_eq!(png_size(&place.get("pictures/a.png")), (48, 40, 2));
+    assert_eq!(png_size(&place.get("pictures/b.png")), (40, 33, 0));
+    assert_eq!(place.get("pictures/in.png"), place.get("pictures/a.png"));
+    assert_eq!(place.path("pictures").read_dir().unwrap().count(), 3);
+}
+
+#[test]
 fn eval_goes_on_after_a_picture_that_cannot_be_read() {
     let place = Place::new();
     place.put("bad.png", b"no picture");
