@@ -230,9 +230,9 @@ enum PixelsArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Stream or model package, `-` for standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// Streams and model packages, `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -37,6 +37,10 @@ fn wrong_usage_is_2() {
     let folder = ["wrong usage: absent: several inputs need a folder that exists"];
     place.fails(&["encode", "in.ppm", "gray.pgm", "-o", "absent"], 2, &folder);
     place.fails(&["encode", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
+    place.fails(&["info", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
+    std::fs::create_dir(place.path("one")).unwrap();
+    place.put("one/in.ppm", &ppm(48, 40));
+    place.fails(&["encode", "one", "-o", "absent"], 2, &folder);
     place.fails(
         &["encode", "in.ppm", "./in.png"],
         2,

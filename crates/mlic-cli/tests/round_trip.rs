@@ -190,6 +190,27 @@ fn info_names_the_header_and_the_model() {
 }
 
 #[test]
+fn info_of_several_files_goes_on_after_those_that_are_damaged_or_absent() {
+    let place = Place::new();
+    let mut damaged = place.stream();
+    *damaged.last_mut().unwrap() ^= 1;
+    place.put("bad.mlic", &damaged);
+    let files = ["info", "in.mlic", "bad.mlic", "absent.mlic", TINY];
+    let ended = place.run(&[&files[..], &["--json"]].concat());
+    assert_eq!((ended.code, ended.stderr.lines().count()), (5, 2), "{}", ended.stderr);
+    let json = ended.json();
+    let paths = |list: &str| json[list].as_array().unwrap().iter().map(|file| file["path"].clone()).collect::<Vec<_>>();
+    assert_eq!(paths("files"), ["in.mlic", "bad.mlic", TINY]);
+    assert_eq!(paths("failed"), ["bad.mlic", "absent.mlic"]);
+    assert_eq!(
+        (&json["format"], &json["files"][0]["width"], &json["files"][2]["kind"]),
+        (&1.into(), &48.into(), &"model".into())
+    );
+    let text = place.run(&files);
+    assert!(text.text().starts_with("path: in.mlic\nbpp: ") && text.text().contains("\n\npath: bad.mlic\n"), "{}", text.text());
+}
+
+#[test]
 fn info_reads_packages_from_files_and_pipes() {
     let place = Place::new();
     let package = std::fs::read(TINY).unwrap();
