@@ -193,7 +193,7 @@ pub(crate) struct DecodeArgs {
     /// What becomes of ICC profile, EXIF and XMP
     ///
     /// A stream that is damaged there is refused, since nothing says what else is. With `fit` the picture is decoded and has what is not damaged; with
-    /// `strip` nothing that follows the payload of a stream is looked at.
+    /// `strip` damage that follows the payload of a stream does not matter, and notes tell of a profile or an orientation that gets lost.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
     #[command(flatten)]

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Place, TINY, pgm, png_size, png_with, ppm};
-use mlic_model::package::{self, SectionKind};
+use mlic_core::container::{self, Section, SectionKind};
+use mlic_model::package;
 
 #[test]
 fn names_follow_the_input_and_pictures_keep_their_size() {
@@ -150,6 +151,17 @@ fn exif_travels_through_the_stream() {
     place.ok(&["encode", "turned.png"]);
     let ended = place.ok(&["decode", "turned.mlic", "--format", "ppm"]);
     assert!(ended.stderr.ends_with("cannot carry it; it has the orientation: the picture may lie on its side\n"));
+    let strip = |name: &str, out: &str| place.ok(&["decode", name, "-o", out, "--metadata", "strip"]).stderr;
+    assert_eq!(strip("in.mlic", "bare.png"), "");
+    let lost = "mlic: note: turned.mlic: EXIF left out; it has the orientation: the picture may lie on its side\n";
+    assert_eq!(strip("turned.mlic", "turned-bare.png"), lost);
+    let mut profiled = place.get("in.mlic");
+    let parsed = container::parse(&profiled).unwrap();
+    let profile = Section { kind: SectionKind::ICC, bytes: b"profile" };
+    profiled = container::write(&parsed.header, parsed.payload, &[profile]).unwrap();
+    place.put("profiled.mlic", &profiled);
+    let lost = "mlic: note: profiled.mlic: ICC profile left out: the colours will be taken for those of sRGB\n";
+    assert_eq!(strip("profiled.mlic", "profiled.png"), lost);
     let ended = place.ok(&["encode", "in.png", "-o", "bare.mlic", "--metadata", "strip"]);
     assert_eq!(ended.stderr, "");
     assert_eq!(place.ok(&["info", "--json", "bare.mlic"]).json()["sections"], serde_json::json!({}));
@@ -225,8 +237,8 @@ fn the_float_synthesis_may_be_the_integer_one() {
     let place = Place::new();
     let model = mlic::Model::open(TINY).unwrap();
     let parsed = package::parse(model.as_bytes()).unwrap();
-    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
-        (kind, if kind == SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
+    let section = |(kind, range): (package::SectionKind, std::ops::Range<usize>)| {
+        (kind, if kind == package::SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
     };
     place.put("one", &package::write(&parsed.sections().map(section).collect::<Vec<_>>()));
     place.put("both", model.as_bytes());
