@@ -275,6 +275,8 @@ fn help_lists_commands_and_exit_codes() {
     for text in ["encode", "decode", "info", "eval", "model", "10  backend not available", "6  truncated stream"] {
         assert!(help.text().contains(text), "{text}");
     }
+    let help = place.ok(&["encode", "--help"]);
+    assert!(help.text().contains("At the same -q the stream is larger and the picture better"), "{}", help.text());
     for command in [["decode"].as_slice(), &["model", "verify"]] {
         let help = place.ok(&[command, &["--help"]].concat());
         assert!(help.text().contains("Common options:") && help.text().contains("10  backend not available"), "{}", help.text());
