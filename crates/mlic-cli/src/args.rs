@@ -49,18 +49,6 @@ pub(crate) struct Global {
     /// Model package to use instead of the one that comes with the program
     #[arg(long, value_name = "PACKAGE", global = true)]
     pub(crate) model: Option<PathBuf>,
-    /// What runs the networks
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names(), global = true)]
-    pub(crate) backend: BackendChoice,
-    /// Refuse pictures and streams of more pixels
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS, global = true)]
-    pub(crate) max_pixels: u64,
-    /// Refuse what needs more memory beside program, model and stream, by an upper bound of it: MiB, or a number with K, M, G or T after it
-    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size, global = true)]
-    pub(crate) max_memory: Size,
-    /// End what takes more seconds for a picture; looked at before each pass and before the picture
-    #[arg(long, value_name = "S", value_parser = seconds, global = true)]
-    pub(crate) max_seconds: Option<Duration>,
     /// Say what was done and how long it took
     #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
@@ -77,6 +65,31 @@ impl Global {
     pub(crate) fn thread_count(&self) -> usize {
         if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
     }
+}
+
+/// What codes pictures, and what that may take.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Backend and limits")]
+pub(crate) struct CodecArgs {
+    /// What runs the networks
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
+    pub(crate) backend: BackendChoice,
+    #[command(flatten)]
+    pub(crate) pixels: MaxPixels,
+    /// Refuse what needs more memory beside program, model and stream, by an upper bound of it: MiB, or a number with K, M, G or T after it
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size)]
+    pub(crate) max_memory: Size,
+    /// End what takes more seconds for a picture; looked at before each pass and before the picture
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) max_seconds: Option<Duration>,
+}
+
+/// The limit of what reads pictures.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct MaxPixels {
+    /// Refuse pictures and streams of more pixels
+    #[arg(long = "max-pixels", value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
+    pub(crate) limit: u64,
 }
 
 /// A number of bytes.
@@ -120,7 +133,7 @@ pub(crate) enum Task {
 
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// Pictures, `-` for standard input
+    /// Pictures, and directories of pictures; `-` for standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// Stream, or a folder for streams named like IN; `-` for standard output [default: IN with the extension .mlic; - if IN is -]
@@ -138,6 +151,8 @@ pub(crate) struct EncodeArgs {
     /// Nothing else is ever kept: not text, comments, IPTC, nor the density of pixels. Notes name what a file had of it.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
+    #[command(flatten)]
+    pub(crate) codec: CodecArgs,
 }
 
 /// What an encoder may spend.
@@ -146,7 +161,8 @@ pub(crate) struct EffortArgs {
     /// Rounds of refinement, 0 to 9
     ///
     /// In each the encoder decodes what it has, looks for what the picture lacks, and codes it anew; of all rounds the best is written. A round takes about as long as
-    /// encoding and decoding together. One brings most of what several do.
+    /// encoding and decoding together. One brings most of what several do. At the same -q the stream is larger and the picture better; at equal PSNR, with a
+    /// lower -q, it is 3.7 % smaller.
     #[arg(short = 'e', long = "effort", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     pub(crate) rounds: u8,
 }
@@ -164,7 +180,7 @@ pub(crate) struct ReadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DecodeArgs {
-    /// Streams, `-` for standard input
+    /// Streams, and directories of streams (.mlic); `-` for standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// Picture, or a folder for pictures named like IN; `-` for standard output [default: IN with the extension of the format; - if IN is -]
@@ -178,9 +194,11 @@ pub(crate) struct DecodeArgs {
     /// What becomes of ICC profile, EXIF and XMP
     ///
     /// A stream that is damaged there is refused, since nothing says what else is. With `fit` the picture is decoded and has what is not damaged; with
-    /// `strip` nothing that follows the payload of a stream is looked at.
+    /// `strip` damage that follows the payload of a stream does not matter, and notes tell of a profile or an orientation that gets lost.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
+    #[command(flatten)]
+    pub(crate) codec: CodecArgs,
 }
 
 /// How pictures are made of latents.
@@ -213,9 +231,9 @@ enum PixelsArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Stream or model package, `-` for standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// Streams and model packages, `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -244,6 +262,8 @@ pub(crate) struct EvalArgs {
     pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
+    #[command(flatten)]
+    pub(crate) codec: CodecArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,10 +1,11 @@
 //! Several inputs in one call: each is tried, and the first failure is what the call ends with.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use crate::console;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::files::is_dash;
 
 /// Failures so far.
@@ -28,42 +29,81 @@ impl Batch {
     }
 }
 
-/// Each input with the path of its output: `output` if that is no folder, else the name of the input with this extension, in that folder
-/// or beside the input.
-///
-/// # Errors
-/// Wrong usage: outputs that are not one for each input.
-pub(crate) fn pairs<'a>(
-    inputs: &'a [PathBuf],
-    output: Option<&Path>,
-    extension: &str,
-) -> Result<Vec<(&'a Path, PathBuf)>, Failure> {
-    let folder = output.filter(|path| path.is_dir());
-    if inputs.len() > 1 {
-        if let Some(path) = output.filter(|_| folder.is_none()) {
+/// Extensions of the files that are taken from a directory. A file named on the command line is taken in any case.
+pub(crate) const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
+/// The same of streams.
+pub(crate) const STREAMS: [&str; 1] = ["mlic"];
+
+/// What a command works on.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) paths: Vec<PathBuf>,
+    /// They may be several, even if this time they are not: a directory was named.
+    are_several: bool,
+}
+
+impl Inputs {
+    /// Files as named, and of named directories the files with these extensions in order of their names.
+    ///
+    /// # Errors
+    /// A directory that cannot be read or has none; standard input beside others.
+    pub(crate) fn expand(named: &[PathBuf], extensions: &[&str]) -> Result<Self, Failure> {
+        let mut paths = Vec::new();
+        for path in named {
+            if path.is_dir() { paths.extend(directory(path, extensions)?) } else { paths.push(path.clone()) }
+        }
+        let are_several = named.len() > 1 || named.iter().any(|path| path.is_dir());
+        check_alone(&paths)?;
+        Ok(Self { paths, are_several })
+    }
+
+    /// Each input with the path of its output: `output` if that is no folder, else the name of the input with this extension, in that folder
+    /// or beside the input.
+    ///
+    /// # Errors
+    /// Wrong usage: outputs that are not one for each input.
+    pub(crate) fn pairs(&self, output: Option<&Path>, extension: &str) -> Result<Vec<(&Path, PathBuf)>, Failure> {
+        let folder = output.filter(|path| path.is_dir());
+        if let Some(path) = output.filter(|_| self.are_several && folder.is_none()) {
             return Err(Failure::usage(path.display(), "several inputs need a folder that exists"));
         }
-        if inputs.iter().any(|path| is_dash(path)) {
-            return Err(Failure::usage("-", "standard input is read alone"));
+        let path_of = |input: &Path| match (output, folder) {
+            (_, Some(folder)) if !is_dash(input) => folder.join(input.file_name().unwrap_or_default()).with_extension(extension),
+            (Some(path), _) => path.to_path_buf(),
+            (None, _) if is_dash(input) => PathBuf::from("-"),
+            (None, _) => input.with_extension(extension),
+        };
+        let mut taken = BTreeMap::new();
+        let mut all = Vec::with_capacity(self.paths.len());
+        for input in &self.paths {
+            let path = path_of(input);
+            if let Some(other) = taken.insert(resolved(&path), input) {
+                let cause = format!("{} and {} would both be written to it", other.display(), input.display());
+                return Err(Failure::usage(path.display(), cause));
+            }
+            all.push((input.as_path(), path));
         }
+        Ok(all)
     }
-    let path_of = |input: &Path| match (output, folder) {
-        (_, Some(folder)) if !is_dash(input) => folder.join(input.file_name().unwrap_or_default()).with_extension(extension),
-        (Some(path), _) => path.to_path_buf(),
-        (None, _) if is_dash(input) => PathBuf::from("-"),
-        (None, _) => input.with_extension(extension),
-    };
-    let mut taken = BTreeMap::new();
-    let mut all = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let path = path_of(input);
-        if let Some(other) = taken.insert(resolved(&path), input) {
-            let cause = format!("{} and {} would both be written to it", other.display(), input.display());
-            return Err(Failure::usage(path.display(), cause));
-        }
-        all.push((input.as_path(), path));
+}
+
+/// Refuses standard input beside others.
+pub(crate) fn check_alone(inputs: &[PathBuf]) -> Result<(), Failure> {
+    match inputs {
+        [_, _, ..] if inputs.iter().any(|path| is_dash(path)) => Err(Failure::usage("-", "standard input is read alone")),
+        _ => Ok(()),
     }
-    Ok(all)
+}
+
+fn directory(path: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> {
+    let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", path.display(), cause);
+    let has_extension =
+        |path: &Path| path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)));
+    let entries: Result<Vec<_>, _> = path.read_dir().and_then(Iterator::collect);
+    let mut found: Vec<PathBuf> = entries.map_err(|e| failure(&e))?.into_iter().map(|entry| entry.path()).collect();
+    found.retain(|path| path.is_file() && has_extension(path));
+    found.sort();
+    if found.is_empty() { Err(failure(&format_args!("no file ends in {}", extensions.join(", ")))) } else { Ok(found) }
 }
 
 /// Works on each input and its output; a failure does not keep the others.

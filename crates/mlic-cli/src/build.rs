@@ -14,7 +14,8 @@ use mlic_builder::synthesis::WeightWidth;
 use mlic_builder::{BuildError, BuildOptions, Built, Export};
 use mlic_model::graph::Dtype;
 
-use crate::args::Global;
+use crate::args::{Global, MaxPixels};
+use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -31,7 +32,7 @@ pub(crate) struct BuildArgs {
     /// Folder written by models/export.py
     #[arg(value_name = "EXPORT")]
     export: PathBuf,
-    /// Pictures, and directories of pictures, to calibrate on
+    /// Pictures, and directories of pictures, to calibrate on; one that cannot be read ends the build
     #[arg(long = "images", value_name = "PATH", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
     /// Package to write
@@ -58,6 +59,8 @@ pub(crate) struct BuildArgs {
     /// Element type of float transforms
     #[arg(long, value_enum, default_value_t = TransformsArg::F16)]
     transforms: TransformsArg,
+    #[command(flatten)]
+    pixels: MaxPixels,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -113,12 +116,16 @@ pub(crate) fn failed(what: &'static str, place: &Path, error: &BuildError) -> Fa
     Failure::from_error(exit, what, place.display(), error)
 }
 
-/// `count` of the pictures, evenly chosen, or all there are.
-pub(crate) fn pictures(paths: &[PathBuf], count: usize, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
-    let options = ReadOptions::default().with_metadata(MetadataPolicy::Strip);
-    let all = crate::eval::pictures(paths)?;
-    let read = |path: &PathBuf| files::read_unchanged(path, &options, global).map(|image| (path.clone(), image));
-    evenly(&all, count).map(read).collect()
+/// A picture as it is.
+pub(crate) fn picture(path: &Path, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
+    files::read_unchanged(path, &ReadOptions::default().with_metadata(MetadataPolicy::Strip), max, global)
+}
+
+/// As many of the pictures as are asked for, all of which have to be readable: who chose them counts on them.
+fn pictures(args: &BuildArgs, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
+    let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
+    let read = |path: &PathBuf| Ok((path.clone(), picture(path, args.pixels, global)?));
+    evenly(&paths, args.count.get()).map(read).collect()
 }
 
 /// `count` of the items, evenly chosen, or all there are.
@@ -151,7 +158,7 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
     let output = Output::new(Destination::from_argument(&args.output), global.force);
     files::check(&output)?;
     let export = Export::open(&args.export).map_err(|error| failed("cannot read export", &args.export, &error))?;
-    let images = pictures(&args.images, args.count.get(), global)?;
+    let images = pictures(args, global)?;
     let pixels = check_pixels(&images, global)?;
     let planes = images.iter().map(|(path, image)| planes(path, image)).collect::<Result<Vec<_>, _>>()?;
     let provenance = BTreeMap::from([

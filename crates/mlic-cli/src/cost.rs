@@ -1,6 +1,6 @@
 //! `mlic model cost`: what integer entropy networks cost against the float ones that they were made of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mlic::image::Image;
@@ -12,8 +12,9 @@ use mlic_builder::{BuildError, Export, bottleneck, cost as measured};
 use mlic_model::model::Gain;
 use serde_json::{Value, json};
 
-use crate::args::Global;
-use crate::build::{failed, pictures, planes};
+use crate::args::{Global, MaxPixels};
+use crate::batch::{self, Batch, Inputs};
+use crate::build::{failed, picture, planes};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::{files, info};
@@ -35,6 +36,8 @@ pub(crate) struct CostArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pixels: MaxPixels,
 }
 
 /// A package and an export of one shape and, unless it is said that they may differ, one name.
@@ -64,21 +67,35 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let export = Export::open(&args.export).map_err(wrong)?;
     let model = files::model(global.model.as_deref(), global)?;
     check_pair(args, &export, &model)?;
+    let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
     let float = FloatModel::load(&export).map_err(wrong)?;
     let bench = Bench::new(&export, &model, &float, global.thread_count()).map_err(wrong)?;
-    let mut rows = Vec::new();
-    for (path, image) in pictures(&args.images, usize::MAX, global)? {
-        let y = bench.encoder.analysis(&planes(&path, &image)?).map_err(wrong)?;
-        for quality in &args.qualities {
-            rows.push(bench.row(&image, &y, quality.percent(), quality.index(model.quality_steps())).map_err(wrong)?);
-        }
+    let measure = |path: &Path| {
+        let image = picture(path, args.pixels, global)?;
+        let y = bench.encoder.analysis(&planes(path, &image)?).map_err(wrong)?;
+        let row = |quality: &Quality| bench.row(&image, &y, quality.percent(), quality.index(model.quality_steps()));
+        let rows = args.qualities.iter().map(row).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         console::verbose(global, format_args!("{}: measured", path.display()));
+        Ok::<_, Failure>(rows)
+    };
+    let (mut rows, mut failed, mut batch) = (Vec::new(), Vec::new(), Batch::default());
+    for path in &paths {
+        match measure(path) {
+            Ok(more) => rows.extend(more),
+            Err(failure) => failed.push(json!({ "path": path.display().to_string(), "error": batch.failed(failure) })),
+        }
     }
-    let mut report = summary(&args.qualities.iter().map(|quality| quality.percent()).collect::<Vec<_>>(), &rows);
+    if rows.is_empty() && !args.json {
+        return batch.end();
+    }
+    let qualities: Vec<_> = args.qualities.iter().filter(|_| !rows.is_empty()).map(|quality| quality.percent()).collect();
+    let mut report = summary(&qualities, &rows);
     report["format"] = info::FORMAT.into();
     report["package"] = json!({ "name": model.name(), "id": model.id().to_string() });
     report["export"] = json!({ "name": export.name, "folder": args.export.display().to_string() });
-    if args.json { console::stdout(&format!("{report:#}\n")) } else { console::stdout(&table(&report)) }
+    report["failed"] = failed.into();
+    console::stdout(&if args.json { format!("{report:#}\n") } else { table(&report) })?;
+    batch.end()
 }
 
 /// What measuring needs, prepared once.
@@ -138,7 +155,7 @@ fn summary(qualities: &[f32], rows: &[Row]) -> Value {
             "psnr_db": psnr[1] - psnr[0],
         }));
     }
-    let growth: f64 = table.iter().filter_map(|row| row["bits_percent"].as_f64()).sum::<f64>() / table.len().max(1) as f64;
+    let growth: f64 = table.iter().filter_map(|row| row["bits_percent"].as_f64()).sum::<f64>() / table.len() as f64;
     json!({
         "images": rows.len() / qualities.len().max(1),
         "qualities": table,

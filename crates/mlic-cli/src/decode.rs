@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
+use mlic::container::{self, SectionKind};
 use mlic::image::{Image, OutputFormat, PictureFile};
-use mlic::metadata::MetadataKind;
+use mlic::metadata::{Metadata, MetadataKind};
 use mlic::output::Output;
 use mlic::{Codec, CodecOptions, Truncation};
 
-use crate::args::{DecodeArgs, Global};
-use crate::batch;
+use crate::args::{DecodeArgs, Global, MetadataArg};
+use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -17,16 +18,23 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let format = output_format(args)?;
-    let pairs = batch::pairs(&args.inputs, args.output.as_deref(), format.extension())?;
+    let inputs = Inputs::expand(&args.inputs, &batch::STREAMS)?;
+    let pairs = inputs.pairs(args.output.as_deref(), format.extension())?;
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
-    let codec = files::codec(options, global)?;
-    let end = batch::each(pairs, |pair| decode(&codec, format, pair, global));
+    let codec = files::codec(options, &args.codec, global)?;
+    let end = batch::each(pairs, |pair| decode(&codec, format, args.metadata, pair, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);
     end
 }
 
-fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), global: &Global) -> Result<(), Failure> {
+fn decode(
+    codec: &Codec,
+    format: OutputFormat,
+    metadata: MetadataArg,
+    (input, path): (&Path, &Path),
+    global: &Global,
+) -> Result<(), Failure> {
     let name = files::input_name(input);
     let output = files::output(input, path, global)?;
     let stream = files::read_stream(input)?;
@@ -36,6 +44,9 @@ fn decode(codec: &Codec, format: OutputFormat, (input, path): (&Path, &Path), gl
     let decoded = decoded.map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
     drop(progress);
     decoded.image.notes.iter().for_each(|note| console::note(global, &name, note));
+    if let MetadataArg::Strip = metadata {
+        note_stripped(&stream, &name, global);
+    }
     let (width, height) = (decoded.image.width, decoded.image.height);
     write_picture(decoded.image, format, &output, path, global)?;
     console::verbose(
@@ -63,10 +74,29 @@ fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     }
 }
 
+/// What a user who wants no metadata may not know of: without these the picture looks other.
+fn note_stripped(stream: &[u8], name: &str, global: &Global) {
+    let Ok(stream) = container::parse(stream) else { return };
+    for section in &stream.sections {
+        let mut metadata = Metadata::default();
+        match section.kind {
+            SectionKind::ICC => console::note(global, name, "ICC profile left out: the colours will be taken for those of sRGB"),
+            SectionKind::EXIF => metadata.exif = Some(section.bytes.to_vec()),
+            _ => {}
+        }
+        if metadata.is_turned() {
+            console::note(global, name, format_args!("EXIF left out{TURNED}"));
+        }
+    }
+}
+
+/// What becomes of a picture whose EXIF is left out.
+const TURNED: &str = "; it has the orientation: the picture may lie on its side";
+
 fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: &Path, global: &Global) -> Result<(), Failure> {
     for kind in format.cannot_keep(&image.metadata) {
         let turned = kind == MetadataKind::Exif && image.metadata.is_turned();
-        let then = if turned { "; it has the orientation: the picture may lie on its side" } else { "" };
+        let then = if turned { TURNED } else { "" };
         console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
         image.metadata.set(kind, None);
     }

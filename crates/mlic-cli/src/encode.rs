@@ -6,7 +6,7 @@ use std::time::Instant;
 use mlic::{Codec, CodecOptions, Quality};
 
 use crate::args::{EncodeArgs, Global};
-use crate::batch;
+use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::Failure;
 use crate::files;
@@ -14,8 +14,9 @@ use crate::progress::Progress;
 use crate::quality;
 
 pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
-    let pairs = batch::pairs(&args.inputs, args.output.as_deref(), "mlic")?;
-    let codec = files::codec(CodecOptions::default().with_effort(args.effort.rounds), global)?;
+    let inputs = Inputs::expand(&args.inputs, &batch::PICTURES)?;
+    let pairs = inputs.pairs(args.output.as_deref(), "mlic")?;
+    let codec = files::codec(CodecOptions::default().with_effort(args.effort.rounds), &args.codec, global)?;
     let steps = codec.model().quality_steps();
     let quality = args.quality.unwrap_or_default();
     if steps == 0 && args.quality.is_some() {
@@ -33,7 +34,7 @@ fn encode(
 ) -> Result<(), Failure> {
     let name = files::input_name(input);
     let output = files::output(input, output, global)?;
-    let image = files::read_picture(input, &args.read.options(args.metadata.into()), global)?;
+    let image = files::read_picture(input, &args.read.options(args.metadata.into()), args.codec.pixels, global)?;
     let steps = codec.model().quality_steps();
     let start = Instant::now();
     let progress = Progress::new(global);

@@ -5,21 +5,18 @@ mod measure;
 mod report;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mlic::metadata::MetadataPolicy;
 use mlic::{CodecOptions, Quality};
 
 use crate::args::{EvalArgs, Global};
-use crate::batch::Batch;
+use crate::batch::{self, Batch, Inputs};
 use crate::console;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::files;
 use crate::progress::Progress;
 use report::{Evaluation, Failed, ImageResult, Mean};
-
-/// Extensions of the files that are taken from a directory. A file named on the command line is taken in any case.
-const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
 
 /// A quality as the user gives it and as the stream has it.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +27,15 @@ struct Asked {
 
 pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let anchors = args.anchor.as_deref().map(|path| anchor::read(path, args.anchor_codec.as_deref())).transpose()?;
-    let paths = pictures(&args.paths)?;
+    let Inputs { paths, .. } = Inputs::expand(&args.paths, &batch::PICTURES)?;
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_effort(args.effort.rounds);
-    let codec = files::codec(options, global)?;
+    let codec = files::codec(options, &args.codec, global)?;
     let qualities = qualities(&args.qualities, codec.model().quality_steps(), global);
     // Metadata would count as bits of the picture.
     let options = args.read.options(MetadataPolicy::Strip);
     let progress = Progress::new(global);
     let measure = |index: usize, path: &Path| {
-        let image = files::read_picture(path, &options, global)?;
+        let image = files::read_picture(path, &options, args.codec.pixels, global)?;
         let mut points = Vec::new();
         for (at, &quality) in qualities.iter().enumerate() {
             progress.step(index * qualities.len() + at, paths.len() * qualities.len());
@@ -58,37 +55,15 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
         }
     }
     drop(progress);
-    if images.is_empty() {
+    if images.is_empty() && !args.json {
         return batch.end();
     }
-    let means = Mean::over(&images, &qualities);
+    let means = if images.is_empty() { Vec::new() } else { Mean::over(&images, &qualities) };
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
     let evaluation = Evaluation::new(&codec, (global.thread_count(), args.effort.rounds), (images, failed), means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };
     console::stdout(&text)?;
     batch.end()
-}
-
-/// Files as named, and the pictures of named directories in order of their names.
-pub(crate) fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut all = Vec::new();
-    for path in paths {
-        if path.is_dir() { all.extend(directory(path)?) } else { all.push(path.clone()) }
-    }
-    Ok(all)
-}
-
-fn directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failure = |cause: &dyn std::fmt::Display| Failure::new(Exit::Input, "cannot read", path.display(), cause);
-    let entries: Result<Vec<_>, _> = path.read_dir().and_then(Iterator::collect);
-    let mut found: Vec<PathBuf> = entries.map_err(|e| failure(&e))?.into_iter().map(|entry| entry.path()).collect();
-    found.retain(|path| path.is_file() && has_picture_extension(path));
-    found.sort();
-    if found.is_empty() { Err(failure(&format_args!("no file ends in {}", EXTENSIONS.join(", ")))) } else { Ok(found) }
-}
-
-fn has_picture_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
 /// The qualities in ascending order, each step of the model once.

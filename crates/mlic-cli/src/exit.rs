@@ -22,7 +22,8 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Budget, "more pixels, memory or time needed than allowed, or more memory than there is"),
 ];
 /// What they mean where there are several inputs.
-pub(crate) const OF_SEVERAL: &str = "Of several inputs each is tried; the code is that of the first that failed.";
+pub(crate) const OF_SEVERAL: &str =
+    "Of several inputs each is tried, but for the pictures of `model build`; the code is that of the first that failed.";
 
 /// The table for `--help`.
 pub(crate) fn table() -> String {

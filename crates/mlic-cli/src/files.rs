@@ -12,7 +12,7 @@ use mlic::output::{Destination, Output, OutputError};
 use mlic::{BackendError, Codec, CodecOptions, Error, Limits, Model, ModelError};
 use mlic_model::package::{self, MAX_PACKAGE_LEN};
 
-use crate::args::Global;
+use crate::args::{CodecArgs, Global, MaxPixels};
 use crate::console;
 use crate::exit::{Exit, Failure};
 
@@ -54,9 +54,9 @@ pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
 }
 
 /// A picture, for commands with options that change it; what reading changed is noted.
-pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
+pub(crate) fn read_picture(path: &Path, options: &ReadOptions, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
-    read_with(path, options, global, |error| match error {
+    read_with(path, options, max, global, |error| match error {
         E::AlphaUnsupported => Some("--background RRGGBB"),
         E::DepthUnsupported { .. } => Some("--reduce-depth"),
         E::MetadataLimit { .. } | E::MetadataUnreadable { .. } => Some("--metadata fit leaves it out"),
@@ -67,9 +67,9 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, global: &Global) 
 
 /// A picture, for commands without such options.
 #[cfg(feature = "builder")]
-pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, global: &Global) -> Result<Image, Failure> {
+pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
-    read_with(path, options, global, |error| match error {
+    read_with(path, options, max, global, |error| match error {
         E::AlphaUnsupported => Some("flatten it first"),
         E::DepthUnsupported { .. } => Some("round it to 8 bits first"),
         _ => None,
@@ -79,11 +79,12 @@ pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, global: &Global
 fn read_with(
     path: &Path,
     options: &ReadOptions,
+    max: MaxPixels,
     global: &Global,
     hint: impl Fn(&ImageError) -> Option<&'static str>,
 ) -> Result<Image, Failure> {
-    let bytes = read_bytes(path, max_picture_len(global.max_pixels))?;
-    let options = options.clone().with_max_pixels(global.max_pixels);
+    let bytes = read_bytes(path, max_picture_len(max.limit))?;
+    let options = options.clone().with_max_pixels(max.limit);
     let image = read_image(&bytes, &options).map_err(|error| {
         // More pixels than any picture may have are no matter of the user's limit.
         let is_beyond_budget = matches!(error, ImageError::PixelLimit { pixels, .. } if pixels <= MAX_PIXELS);
@@ -158,14 +159,14 @@ fn same_file(a: &Path, b: &Path) -> bool {
     is_file(a).is_some_and(|a| is_file(b).is_some_and(|b| a == b))
 }
 
-/// A codec with these options and the global ones.
-pub(crate) fn codec(options: CodecOptions, global: &Global) -> Result<Codec, Failure> {
-    let limits = Limits::default().with_max_pixels(global.max_pixels).with_max_memory_bytes(global.max_memory.0);
-    let limits = limits.with_max_time(global.max_seconds);
-    let options = options.with_backend(global.backend).with_threads(global.threads).with_limits(limits);
+/// A codec with these options and those of the command line.
+pub(crate) fn codec(options: CodecOptions, args: &CodecArgs, global: &Global) -> Result<Codec, Failure> {
+    let limits = Limits::default().with_max_pixels(args.pixels.limit).with_max_memory_bytes(args.max_memory.0);
+    let limits = limits.with_max_time(args.max_seconds);
+    let options = options.with_backend(args.backend).with_threads(global.threads).with_limits(limits);
     Codec::new(model(global.model.as_deref(), global)?, options).map_err(|error| match error {
         Error::Backend(BackendError::NotExact { .. }) => Failure::from_codec("cannot use", "--pixels exact", &error),
-        error => Failure::from_codec("cannot start", format_args!("backend {}", global.backend), &error),
+        error => Failure::from_codec("cannot start", format_args!("backend {}", args.backend), &error),
     })
 }
 

@@ -1,10 +1,13 @@
 //! `mlic info`: the header of a stream, or a model package.
 
+use std::path::Path;
+
 use mlic::Model;
 use mlic::container::{self, ContainerError, SectionKind, Stream};
 use serde_json::{Value, json};
 
 use crate::args::{Global, InfoArgs};
+use crate::batch::{self, Batch};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, Content};
@@ -15,18 +18,50 @@ use crate::quality;
 pub(crate) const FORMAT: u32 = 1;
 const WHAT: &str = "cannot inspect";
 
+/// What a file is, and what is wrong with it if that can be told all the same.
+type Inspected = (Value, Result<(), Failure>);
+
 pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
-    let name = files::input_name(&args.file);
-    match files::read_stream_or_package(&args.file)? {
-        Content::Stream(bytes) => stream(&bytes, &name, args.json, global),
+    if let [file] = &args.files[..] {
+        let (value, end) = inspect(file, args.json, global)?;
+        print(value, args.json)?;
+        return end;
+    }
+    batch::check_alone(&args.files)?;
+    let (mut files, mut failed, mut batch) = (Vec::new(), Vec::new(), Batch::default());
+    for file in &args.files {
+        let path = file.display().to_string();
+        let end = inspect(file, args.json, global).and_then(|(mut value, end)| {
+            if args.json {
+                value["path"] = path.as_str().into();
+                files.push(value);
+            } else {
+                console::stdout(&format!("{}{}\n", lines("path", &path.as_str().into()), lines("", &value)))?;
+            }
+            end
+        });
+        if let Err(failure) = end {
+            failed.push(json!({ "path": path, "error": batch.failed(failure) }));
+        }
+    }
+    if args.json {
+        print(json!({ "files": files, "failed": failed }), true)?;
+    }
+    batch.end()
+}
+
+fn inspect(file: &Path, json: bool, global: &Global) -> Result<Inspected, Failure> {
+    let name = files::input_name(file);
+    match files::read_stream_or_package(file)? {
+        Content::Stream(bytes) => stream(&bytes, &name, json, global),
         Content::Package(bytes) => {
             let model = Model::from_bytes(bytes).map_err(|error| Failure::from_error(Exit::Model, WHAT, name, &error))?;
-            print(model::describe(&model)?, args.json)
+            Ok((model::describe(&model)?, Ok(())))
         }
     }
 }
 
-fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<(), Failure> {
+fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<Inspected, Failure> {
     let stream = container::parse(bytes).map_err(|error| match error {
         ContainerError::NotAStream => Failure::new(Exit::NotAStream, WHAT, name, "neither a stream nor a model package"),
         error => Failure::from_codec(WHAT, name, &error.into()),
@@ -37,10 +72,11 @@ fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<(), F
         value["quality"] = quality::describe(stream.header.quality, steps).into();
         value.as_object_mut().and_then(|fields| fields.remove("quality_percent"));
     }
-    print(value, json)?;
-    let Some(damage) = stream.damage else { return Ok(()) };
-    let is_cut = matches!(damage, ContainerError::Truncated { .. });
-    Err(Failure::from_codec(if is_cut { "incomplete stream" } else { "damaged stream" }, name, &damage.into()))
+    let damage = stream.damage.map_or(Ok(()), |damage| {
+        let is_cut = matches!(damage, ContainerError::Truncated { .. });
+        Err(Failure::from_codec(if is_cut { "incomplete stream" } else { "damaged stream" }, name, &damage.into()))
+    });
+    Ok((value, damage))
 }
 
 /// Steps of quality of the stream's model, if that is the model in use.

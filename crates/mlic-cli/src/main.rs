@@ -65,6 +65,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Task::Model { command: ModelCommand::Build(_) | ModelCommand::Cost(_) }) => console::warn_of_cpu(),
         _ => {}
     }
+    let takes_no_model = match &arguments.command {
+        #[cfg(feature = "builder")]
+        Some(Task::Model { command: ModelCommand::Build(_) }) => true,
+        Some(Task::Completions { .. } | Task::Man { .. }) => true,
+        _ => false,
+    };
+    if global.model.is_some() && takes_no_model {
+        return Err(Failure::usage("--model", "this command uses no model package"));
+    }
     match &arguments.command {
         _ if arguments.version => model::print_version(global),
         Some(Task::Encode(command)) => encode::run(command, global),

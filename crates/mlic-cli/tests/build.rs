@@ -35,6 +35,12 @@ fn a_build_says_what_it_made_and_of_how_much() {
     let cost = ["model", "cost", EXPORT, "in.ppm", "-q", "50"];
     let table = place.ok(&[&cost[..], &["--model", "new.mlicpkg"]].concat());
     assert!(table.text().starts_with("package tiny "), "{}", table.text());
+    let some = place.run(&[&cost[..], &["absent.png", "--json", "--model", "new.mlicpkg"]].concat());
+    let json = some.json();
+    assert_eq!((some.code, &json["images"], &json["failed"][0]["path"]), (3, &1.into(), &"absent.png".into()), "{}", some.stderr);
+    let none = place.run(&["model", "cost", EXPORT, "absent.png", "--json", "--model", "new.mlicpkg"]);
+    let json = none.json();
+    assert_eq!((none.code, &json["images"], &json["mean_bits_percent"]), (3, &0.into(), &serde_json::Value::Null), "{json}");
 }
 
 #[test]
@@ -71,6 +77,18 @@ fn what_cannot_be_built_is_refused_before_any_work() {
     fails(&["--images", "alpha.png"], 3, &["the alpha channel is not opaque", "(flatten it first)"]);
     place.put("deep.png", &png_with(0, 16, &[1, 2], None));
     fails(&["--images", "deep.png"], 3, &["16 bits per sample", "(round it to 8 bits first)"]);
+    fails(&["--images", "set", "--max-pixels", "4095"], 11, &["set/0.ppm: 64x64 is too large", "(--max-pixels N allows more)"]);
+    fails(&["--images", "set", "absent.png"], 3, &["cannot read: absent.png: "]);
+    fails(&["--images", "set", "--model", TINY], 2, &["--model: this command uses no model package"]);
+    for unheeded in [["--max-memory", "1K"], ["--max-seconds", "0"], ["--backend", "cuda"]] {
+        for command in
+            [["model", "build", EXPORT, "-o", "new.mlicpkg", "--images", "set"].as_slice(), &["model", "cost", EXPORT, "set"]]
+        {
+            let ended = place.run(&[command, &unheeded[..]].concat());
+            assert_eq!(ended.code, 2, "{}", ended.stderr);
+            assert!(ended.stderr.contains("unexpected argument '--"), "{}", ended.stderr);
+        }
+    }
     let networks = ["there is no network nosuch: ", "entropy_parameters"];
     fails(&["--images", "set", "--int8-in", "nosuch"], 2, &networks);
     for wrong in [["--count", "0"], ["--budget=-1", "--quiet"], ["--budget", "nan"]] {

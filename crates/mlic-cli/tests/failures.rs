@@ -21,6 +21,10 @@ fn wrong_usage_is_2() {
         &["encode", "in.ppm", "--max-memory", "512X"],
         &["eval", "in.ppm", "--anchor-codec", "x"],
         &["decode", "in.ppm", "--backend", "abacus"],
+        // Options that a command would not heed.
+        &["info", "in.ppm", "--max-memory", "1G"],
+        &["model", "info", "--backend", "cpu"],
+        &["man", "pages", "--model", TINY],
     ] {
         let ended = place.run(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
@@ -33,6 +37,10 @@ fn wrong_usage_is_2() {
     let folder = ["wrong usage: absent: several inputs need a folder that exists"];
     place.fails(&["encode", "in.ppm", "gray.pgm", "-o", "absent"], 2, &folder);
     place.fails(&["encode", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
+    place.fails(&["info", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
+    std::fs::create_dir(place.path("one")).unwrap();
+    place.put("one/in.ppm", &ppm(48, 40));
+    place.fails(&["encode", "one", "-o", "absent"], 2, &folder);
     place.fails(
         &["encode", "in.ppm", "./in.png"],
         2,
@@ -57,6 +65,8 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["encode", "deep.png"], 3, &["deep.png: 16 bits per sample", "(--reduce-depth)"]);
     place.put("moving.png", &png_with(2, 8, &[1, 2, 3], Some((b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]))));
     place.fails(&["encode", "moving.png"], 3, &["moving.png: animated PNG"]);
+    place.put("two.ppm", &ppm(48, 40).repeat(2));
+    place.fails(&["encode", "two.ppm"], 3, &["two.ppm: several pictures in one PNM file: a stream holds one"]);
     place.put("profile.png", &png_with(2, 8, &[1, 2, 3], Some((b"iCCP", b"x\0\0damaged"))));
     place.fails(
         &["encode", "profile.png"],
@@ -67,6 +77,8 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["encode", "wide.png"], 3, &["wide.png: the colours are not those of sRGB, by cICP", "(--metadata fit takes"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     place.fails(&["eval", "empty"], 3, &["cannot read: empty: no file ends in png"]);
+    place.fails(&["encode", "empty"], 3, &["cannot read: empty: no file ends in png"]);
+    place.fails(&["decode", "empty"], 3, &["cannot read: empty: no file ends in mlic"]);
     place.put("anchor.json", b"{}");
     place.fails(&["eval", "in.ppm", "--anchor", "anchor.json"], 3, &["anchor.json: not a file of anchors"]);
 }
@@ -245,6 +257,9 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["encode", "in.ppm"], 9, &["in.mlic: the file exists"]);
     assert_eq!(place.get("in.mlic"), stream);
     place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
+    // Found before the stream, which is none, is read.
+    place.fails(&["decode", "gray.pgm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
+    place.fails(&["encode", "in.ppm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
     std::fs::create_dir_all(place.path("taken/in.png")).unwrap();
     place.fails(&["decode", "in.mlic", "-o", "taken", "--force"], 9, &["taken/in.png: it is a directory"]);
 }

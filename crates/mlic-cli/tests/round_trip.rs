@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Place, TINY, pgm, png_size, png_with, ppm};
-use mlic_model::package::{self, SectionKind};
+use mlic_core::container::{self, Section, SectionKind};
+use mlic_model::package;
 
 #[test]
 fn names_follow_the_input_and_pictures_keep_their_size() {
@@ -86,6 +89,24 @@ fn several_inputs_are_each_tried_and_the_first_failure_counts() {
 }
 
 #[test]
+fn directories_stand_for_their_files() {
+    let place = Place::new();
+    for folder in ["set", "streams", "pictures"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+    }
+    place.put("set/a.ppm", &ppm(48, 40));
+    place.put("set/b.PGM", &pgm(40, 33));
+    place.put("set/readme.txt", b"no picture");
+    place.ok(&["encode", "set", "in.ppm", "-o", "streams"]);
+    place.put("streams/readme.txt", b"no stream");
+    place.ok(&["decode", "streams", "-o", "pictures"]);
+    assert_eq!(png_size(&place.get("pictures/a.png")), (48, 40, 2));
+    assert_eq!(png_size(&place.get("pictures/b.png")), (40, 33, 0));
+    assert_eq!(place.get("pictures/in.png"), place.get("pictures/a.png"));
+    assert_eq!(place.path("pictures").read_dir().unwrap().count(), 3);
+}
+
+#[test]
 fn eval_goes_on_after_a_picture_that_cannot_be_read() {
     let place = Place::new();
     place.put("bad.png", b"no picture");
@@ -101,6 +122,11 @@ fn eval_goes_on_after_a_picture_that_cannot_be_read() {
     let none = place.run(&["eval", "bad.png"]);
     assert_eq!((none.code, none.stdout.as_slice()), (3, b"".as_slice()));
     none.has_error(&["bad.png: not a PNG"]);
+    let none = place.run(&["eval", "bad.png", "--json"]);
+    assert_eq!(none.code, 3);
+    let json = none.json();
+    assert_eq!((&json["images"], &json["means"], &json["format"]), (&serde_json::json!([]), &serde_json::json!([]), &1.into()));
+    assert_eq!(json["failed"][0]["path"], "bad.png");
 }
 
 #[test]
@@ -127,6 +153,17 @@ fn exif_travels_through_the_stream() {
     place.ok(&["encode", "turned.png"]);
     let ended = place.ok(&["decode", "turned.mlic", "--format", "ppm"]);
     assert!(ended.stderr.ends_with("cannot carry it; it has the orientation: the picture may lie on its side\n"));
+    let strip = |name: &str, out: &str| place.ok(&["decode", name, "-o", out, "--metadata", "strip"]).stderr;
+    assert_eq!(strip("in.mlic", "bare.png"), "");
+    let lost = "mlic: note: turned.mlic: EXIF left out; it has the orientation: the picture may lie on its side\n";
+    assert_eq!(strip("turned.mlic", "turned-bare.png"), lost);
+    let mut profiled = place.get("in.mlic");
+    let parsed = container::parse(&profiled).unwrap();
+    let profile = Section { kind: SectionKind::ICC, bytes: b"profile" };
+    profiled = container::write(&parsed.header, parsed.payload, &[profile]).unwrap();
+    place.put("profiled.mlic", &profiled);
+    let lost = "mlic: note: profiled.mlic: ICC profile left out: the colours will be taken for those of sRGB\n";
+    assert_eq!(strip("profiled.mlic", "profiled.png"), lost);
     let ended = place.ok(&["encode", "in.png", "-o", "bare.mlic", "--metadata", "strip"]);
     assert_eq!(ended.stderr, "");
     assert_eq!(place.ok(&["info", "--json", "bare.mlic"]).json()["sections"], serde_json::json!({}));
@@ -167,6 +204,27 @@ fn info_names_the_header_and_the_model() {
 }
 
 #[test]
+fn info_of_several_files_goes_on_after_those_that_are_damaged_or_absent() {
+    let place = Place::new();
+    let mut damaged = place.stream();
+    *damaged.last_mut().unwrap() ^= 1;
+    place.put("bad.mlic", &damaged);
+    let files = ["info", "in.mlic", "bad.mlic", "absent.mlic", TINY];
+    let ended = place.run(&[&files[..], &["--json"]].concat());
+    assert_eq!((ended.code, ended.stderr.lines().count()), (5, 2), "{}", ended.stderr);
+    let json = ended.json();
+    let paths = |list: &str| json[list].as_array().unwrap().iter().map(|file| file["path"].clone()).collect::<Vec<_>>();
+    assert_eq!(paths("files"), ["in.mlic", "bad.mlic", TINY]);
+    assert_eq!(paths("failed"), ["bad.mlic", "absent.mlic"]);
+    assert_eq!(
+        (&json["format"], &json["files"][0]["width"], &json["files"][2]["kind"]),
+        (&1.into(), &48.into(), &"model".into())
+    );
+    let text = place.run(&files);
+    assert!(text.text().starts_with("path: in.mlic\nbpp: ") && text.text().contains("\n\npath: bad.mlic\n"), "{}", text.text());
+}
+
+#[test]
 fn info_reads_packages_from_files_and_pipes() {
     let place = Place::new();
     let package = std::fs::read(TINY).unwrap();
@@ -181,8 +239,8 @@ fn the_float_synthesis_may_be_the_integer_one() {
     let place = Place::new();
     let model = mlic::Model::open(TINY).unwrap();
     let parsed = package::parse(model.as_bytes()).unwrap();
-    let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
-        (kind, if kind == SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
+    let section = |(kind, range): (package::SectionKind, std::ops::Range<usize>)| {
+        (kind, if kind == package::SectionKind::Synthesis { Vec::new() } else { model.as_bytes()[range].to_vec() })
     };
     place.put("one", &package::write(&parsed.sections().map(section).collect::<Vec<_>>()));
     place.put("both", model.as_bytes());
@@ -219,6 +277,8 @@ fn help_lists_commands_and_exit_codes() {
     for text in ["encode", "decode", "info", "eval", "model", "10  backend not available", "6  truncated stream"] {
         assert!(help.text().contains(text), "{text}");
     }
+    let help = place.ok(&["encode", "--help"]);
+    assert!(help.text().contains("At the same -q the stream is larger and the picture better"), "{}", help.text());
     for command in [["decode"].as_slice(), &["model", "verify"]] {
         let help = place.ok(&[command, &["--help"]].concat());
         assert!(help.text().contains("Common options:") && help.text().contains("10  backend not available"), "{}", help.text());
@@ -265,9 +325,15 @@ fn eval_measures_files_and_directories() {
         assert!(pair[0]["bpp"].as_f64().unwrap() < pair[1]["bpp"].as_f64().unwrap(), "{pair:?}");
     }
     for point in images.iter().flat_map(|image| image["points"].as_array().unwrap()) {
-        let bits: f64 = point["bits"].as_array().unwrap().iter().map(|part| part["bits"].as_f64().unwrap()).sum();
-        let stream_bits = 8.0 * point["bytes"].as_f64().unwrap();
-        assert!((bits - stream_bits).abs() < 0.05 * stream_bits + 512.0, "parts {bits}, stream {stream_bits}");
+        let parts: BTreeMap<_, _> = point["bits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| (p["part"].as_str().unwrap(), p["bits"].as_f64().unwrap()))
+            .collect();
+        assert!(parts.values().all(|bits| *bits >= 0.0), "{parts:?}");
+        // What the symbols do not account for: the state of one lane, 48 bits, of which symbols may fill 16; and roundings.
+        assert!((31.5..48.5).contains(&parts["rans"]), "{parts:?}");
     }
     assert!(images[0]["points"][0]["ms_ssim"].is_f64());
     assert!(images[1]["points"][0]["ms_ssim"].is_null() && means[0]["ms_ssim"].is_null());

@@ -49,6 +49,7 @@ fn members_of_json_are_documented() {
     let eval = ["eval", "--json", "in.ppm", "absent.png", "-q", "50", "--anchor", "anchor.json"];
     for (title, arguments) in [
         ("`info` of a stream", ["info", "--json", "in.mlic"].as_slice()),
+        ("`info` of several files", &["info", "--json", "in.mlic", "absent.mlic"]),
         ("`info` of a package", &["model", "info", "--json", common::TINY]),
         ("`eval`", &eval),
     ] {

@@ -3,6 +3,7 @@
 //! A file is written under a temporary name in its own directory and renamed when it is complete, so that a failure
 //! leaves what was there before. [`Output::check`] finds what can be found before the work is done.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, IsTerminal, Write};
@@ -128,12 +129,12 @@ impl Output {
     }
 
     fn check_file(&self, path: &Path) -> Result<(), OutputError> {
-        let directory = directory_of(path);
-        if !directory.is_dir() {
-            return Err(OutputError::NoDirectory { directory: directory.to_path_buf() });
-        }
         if path.is_dir() {
             return Err(OutputError::Directory);
+        }
+        let directory = if names_a_file(path) { directory_of(path) } else { path };
+        if !directory.is_dir() {
+            return Err(OutputError::NoDirectory { directory: directory.to_path_buf() });
         }
         if !self.overwrite && path.symlink_metadata().is_ok() && !is_special(path) {
             return Err(OutputError::Exists);
@@ -184,6 +185,12 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether a path ends in a name: one that ends in a separator, or in `.`, is that of a directory.
+fn names_a_file(path: &Path) -> bool {
+    let ends_in = |name: &OsStr| path.as_os_str().as_encoded_bytes().ends_with(name.as_encoded_bytes());
+    path.file_name().is_some_and(ends_in)
+}
+
 /// Whether the name leads to something that is neither a file nor a directory: a device, a pipe, a socket.
 fn is_special(path: &Path) -> bool {
     path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
@@ -229,6 +236,10 @@ mod tests {
         assert!(matches!(missing.write(b""), Err(OutputError::NoDirectory { .. })));
         let taken = Output::new(Destination::File(directory.path().to_path_buf()), true);
         assert!(matches!(taken.write(b""), Err(OutputError::Directory)));
+        for name in ["new/", "new//", "new/."] {
+            let output = Output::new(Destination::File(directory.path().join(name)), false);
+            assert!(matches!(output.check(), Err(OutputError::NoDirectory { .. })), "{name}");
+        }
     }
 
     #[cfg(unix)]

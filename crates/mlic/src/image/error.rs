@@ -102,6 +102,12 @@ pub enum ImageError {
         /// Name of the format.
         format: &'static str,
     },
+    /// Files of pictures one after the other.
+    #[error("several pictures in one {format} file: a stream holds one, extract it")]
+    SeveralPictures {
+        /// Name of the format.
+        format: &'static str,
+    },
     /// Chunks say that the colours are not those of sRGB, and no stream carries them.
     #[error(
         "the colours are not those of sRGB, by {chunks}, which a stream cannot carry: convert the picture, or give it an ICC profile"

@@ -11,7 +11,8 @@ use super::{ImageError, ReadOptions, check_size};
 const FORMAT: &str = "PNM";
 
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
-    let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(|e| ImageError::from_decoder(FORMAT, bytes.len(), e))?;
+    let mut cursor = Cursor::new(bytes);
+    let decoder = PnmDecoder::new(&mut cursor).map_err(|e| ImageError::from_decoder(FORMAT, bytes.len(), e))?;
     let (width, height) = decoder.dimensions();
     let pixels = check_size(width, height, options.max_pixels)?;
     let samples = decoder.total_bytes();
@@ -28,11 +29,24 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     }
     let maximum = header_maximum(bytes);
     let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
+    check_end(bytes.get(cursor.position() as usize..).unwrap_or_default())?;
     if let Some(maximum) = maximum.filter(|m| ![1, 255, 65535].contains(m)) {
         let full = if raw.wide { 65535 } else { 255 };
         raw.notes.push(format!("samples scaled from 0..={maximum} to 0..={full}"));
     }
     Ok(raw)
+}
+
+/// Refuses what follows the picture, white space excepted.
+fn check_end(rest: &[u8]) -> Result<(), ImageError> {
+    match rest.trim_ascii_start() {
+        [] => Ok(()),
+        [b'P', b'0'..=b'9', ..] => Err(ImageError::SeveralPictures { format: FORMAT }),
+        more => {
+            let source = format!("{} bytes follow the picture", more.len()).into();
+            Err(ImageError::Damaged { format: FORMAT, source })
+        }
+    }
 }
 
 /// The largest sample value that the header declares.

@@ -231,6 +231,54 @@ fn jpeg_without_its_end_is_truncated_even_with_a_thumbnail_that_has_one() {
     }
 }
 
+/// 45x37 pixels in units of 16x16: one scan with a restart marker after every two units; scans of successive approximation, with markers too.
+const RESTARTED: &[u8] = include_bytes!("../../tests/jpeg/restart.jpg");
+const PROGRESSIVE: &[u8] = include_bytes!("../../tests/jpeg/progressive.jpg");
+
+#[test]
+fn jpeg_of_every_kind_is_read_whatever_follows_it() {
+    let plain = jpeg(ExtendedColorType::Rgb8, |_| {});
+    for file in [RESTARTED, PROGRESSIVE, &plain] {
+        let image = read(file).unwrap();
+        assert_eq!(read(&[file, b"\xff\xd8more"].concat()).unwrap(), image);
+        let end = file.len() - 2;
+        for (padding, is_read) in
+            [([0; 3].as_slice(), true), (&[0xff; 9], true), (&[0xff, 0xd7], true), (&[0; 4], false), (&[9], false)]
+        {
+            assert_eq!(read(&[&file[..end], padding, &file[end..]].concat()).is_ok(), is_read, "{padding:?}");
+        }
+    }
+}
+
+/// The parser shows what there is, and gray for the rest.
+#[test]
+fn jpeg_that_is_cut_and_ended_is_damaged() {
+    let plain = jpeg(ExtendedColorType::Rgb8, |_| {});
+    for file in [RESTARTED, PROGRESSIVE, &plain] {
+        for cut in 2..file.len() - 2 {
+            let result = read(&[&file[..cut], b"\xff\xd9"].concat());
+            assert!(matches!(result, Err(ImageError::Damaged { .. } | ImageError::Truncated { .. })), "cut {cut}: {result:?}");
+        }
+    }
+    let Err(error) = read(&[&RESTARTED[..RESTARTED.len() - 40], b"\xff\xd9"].concat()) else { panic!("it is read") };
+    assert!(crate::error::chain(&error).starts_with("damaged JPEG file: scan 1, block "), "{}", crate::error::chain(&error));
+}
+
+#[test]
+fn jpeg_with_changed_bytes_in_its_scans_is_damaged() {
+    for (file, count) in [(RESTARTED, 20), (PROGRESSIVE, 10)] {
+        let middle = file.len() - 120;
+        let mut damaged = file.to_vec();
+        damaged[middle..middle + count].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        assert!(matches!(read(&damaged), Err(ImageError::Damaged { format: "JPEG", .. })));
+    }
+    let mut swapped = RESTARTED.to_vec();
+    let marker = swapped.windows(2).position(|w| w == [0xff, 0xd1]).unwrap();
+    swapped[marker + 1] = 0xd2;
+    let Err(error) = read(&swapped) else { panic!("it is read") };
+    assert!(crate::error::chain(&error).contains("block 4 of 9: no restart marker, or another than the next"), "{error:?}");
+}
+
 #[test]
 fn jpeg_with_four_components_or_twelve_bits_is_refused() {
     let file = jpeg(ExtendedColorType::Rgb8, |_| {});
@@ -364,6 +412,21 @@ fn pnm_is_read_whole_scaled_and_noted() {
     assert_eq!(scaled.notes, ["samples scaled from 0..=15 to 0..=255"]);
     assert_eq!(read(b"P3 1 1 255 7 8 9").unwrap().rgb, [7, 8, 9]);
     assert_eq!(read(b"P4 2 1\n\x40").unwrap().rgb, [255, 255, 255, 0, 0, 0]);
+}
+
+#[test]
+fn pnm_is_one_picture_and_nothing_more() {
+    let files = [b"P6 1 1 255\n\x07\x08\x09".as_slice(), b"P3 1 1 255 7 8 9", b"P4 2 1\n\x40", b"P1 2 1 01"];
+    for file in files {
+        let image = read(file).unwrap();
+        assert_eq!(read(&[file, b" \r\n\t"].concat()).unwrap(), image);
+        for between in ["\n", " \n"] {
+            let several = read(&[file, between.as_bytes(), file].concat());
+            assert!(matches!(several, Err(ImageError::SeveralPictures { format: "PNM" })), "{several:?}");
+        }
+        let Err(ImageError::Damaged { source, .. }) = read(&[file, b"\nmore"].concat()) else { panic!("it is read") };
+        assert_eq!(source.to_string(), "4 bytes follow the picture");
+    }
 }
 
 /// Every prefix of every format, and every single changed byte: an error or a picture, never a panic.
