@@ -133,7 +133,8 @@ impl Image {
 /// Reads a PNG, JPEG, WebP, PGM, PPM, PBM or PAM file.
 ///
 /// # Errors
-/// [`ImageError`]: what is no picture, damaged or cut, beyond the limits, or would lose what `options` do not allow to be lost.
+/// [`ImageError`]: what is no picture, damaged or cut, beyond the limits, or would lose what `options` do not allow to be lost. The codes of JPEG have no
+/// checksum: damage among them may only be seen.
 pub fn read_image(bytes: &[u8], options: &ReadOptions) -> Result<Image, ImageError> {
     let raw = match ::image::guess_format(bytes) {
         Ok(::image::ImageFormat::Png) => png::read(bytes, options)?,

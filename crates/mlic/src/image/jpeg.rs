@@ -1,7 +1,5 @@
-//! JPEG, through the `image` crate, which fills what is missing with gray and shows what damage left: a walk over markers and codes finds that first.
-
-mod bits;
-mod scans;
+//! JPEG, through the `image` crate, which shows what there is of a damaged file, and gray for the rest: a walk over the markers finds first whether the
+//! file has an end. Damage inside its scans is shown as the parser shows it.
 
 use std::io::Cursor;
 
@@ -9,7 +7,7 @@ use image::ImageDecoder;
 use image::codecs::jpeg::JpegDecoder;
 
 use super::raw::{Found, Raw};
-use super::{ImageError, ReadOptions, check_size};
+use super::{ImageError, ReadOptions};
 use crate::metadata::MetadataKind;
 
 const FORMAT: &str = "JPEG";
@@ -31,10 +29,9 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     let wrap = |e| ImageError::from_decoder(FORMAT, bytes.len(), e);
     let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(wrap)?;
     let (width, height) = decoder.dimensions();
-    if check_size(width, height, options.max_pixels)? > PIXELS_PER_BYTE * bytes.len() as u64 {
+    if u64::from(width) * u64::from(height) > PIXELS_PER_BYTE * bytes.len() as u64 {
         return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
     }
-    scans::verify(bytes, width, height)?;
     let icc = decoder.icc_profile().map_err(wrap)?;
     let exif = decoder.exif_metadata().map_err(wrap)?;
     let xmp = decoder.xmp_metadata().map_err(wrap)?;
@@ -61,39 +58,21 @@ struct Markers {
     not_kept: Vec<&'static str>,
 }
 
-/// A marker segment.
-#[derive(Debug)]
-struct Segment<'a> {
-    marker: u8,
-    body: &'a [u8],
-    /// What is between it and the next: the data of a scan, if it begins one.
-    data: &'a [u8],
-}
-
-/// The segments after SOI, up to the end-of-image marker or to one that is cut.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
-    // Outside entropy-coded data FF begins a marker; inside it FF 00 and FF D0..=D7 are data.
-    let next = |bytes: &[u8]| bytes.windows(2).position(|w| matches!(*w, [0xff, m] if !matches!(m, 0 | 1 | 0xd0..=0xd7 | 0xff)));
-    let mut rest = bytes.get(2..).and_then(|rest| rest.get(next(rest)?..)).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let [_, marker, body @ ..] = std::mem::take(&mut rest) else { return None };
-        if *marker == 0xd9 {
-            return Some(Segment { marker: *marker, body: &[], data: &[] });
-        }
-        let len = usize::from(u16::from_be_bytes(*body.first_chunk()?));
-        let (segment, after) = (body.get(2..len)?, body.get(len..)?);
-        let (data, following) = after.split_at(next(after).unwrap_or(after.len()));
-        rest = following;
-        Some(Segment { marker: *marker, body: segment, data })
-    })
-}
-
 impl Markers {
     fn walk(bytes: &[u8]) -> Self {
         let mut found = Self::default();
-        for segment in segments(bytes) {
-            found.complete = segment.marker == 0xd9;
-            found.segment(segment.marker, segment.body);
+        // After SOI. Outside entropy-coded data FF begins a marker; inside it FF 00 and FF D0..=D7 are data.
+        let mut rest = bytes.get(2..).unwrap_or_default();
+        while let Some(at) = rest.windows(2).position(|w| matches!(*w, [0xff, m] if !matches!(m, 0 | 1 | 0xd0..=0xd7 | 0xff))) {
+            let Some([_, marker, body @ ..]) = rest.get(at..) else { break };
+            if *marker == 0xd9 {
+                found.complete = true;
+                break;
+            }
+            let Some(len) = body.first_chunk().map(|b| usize::from(u16::from_be_bytes(*b))) else { break };
+            let Some(segment) = body.get(2..len) else { break };
+            found.segment(*marker, segment);
+            rest = body.get(len..).unwrap_or_default();
         }
         found
     }

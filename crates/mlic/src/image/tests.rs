@@ -231,54 +231,6 @@ fn jpeg_without_its_end_is_truncated_even_with_a_thumbnail_that_has_one() {
     }
 }
 
-/// 45x37 pixels in units of 16x16: one scan with a restart marker after every two units; scans of successive approximation, with markers too.
-const RESTARTED: &[u8] = include_bytes!("../../tests/jpeg/restart.jpg");
-const PROGRESSIVE: &[u8] = include_bytes!("../../tests/jpeg/progressive.jpg");
-
-#[test]
-fn jpeg_of_every_kind_is_read_whatever_follows_it() {
-    let plain = jpeg(ExtendedColorType::Rgb8, |_| {});
-    for file in [RESTARTED, PROGRESSIVE, &plain] {
-        let image = read(file).unwrap();
-        assert_eq!(read(&[file, b"\xff\xd8more"].concat()).unwrap(), image);
-        let end = file.len() - 2;
-        for (padding, is_read) in
-            [([0; 3].as_slice(), true), (&[0xff; 9], true), (&[0xff, 0xd7], true), (&[0; 4], false), (&[9], false)]
-        {
-            assert_eq!(read(&[&file[..end], padding, &file[end..]].concat()).is_ok(), is_read, "{padding:?}");
-        }
-    }
-}
-
-/// The parser shows what there is, and gray for the rest.
-#[test]
-fn jpeg_that_is_cut_and_ended_is_damaged() {
-    let plain = jpeg(ExtendedColorType::Rgb8, |_| {});
-    for file in [RESTARTED, PROGRESSIVE, &plain] {
-        for cut in 2..file.len() - 2 {
-            let result = read(&[&file[..cut], b"\xff\xd9"].concat());
-            assert!(matches!(result, Err(ImageError::Damaged { .. } | ImageError::Truncated { .. })), "cut {cut}: {result:?}");
-        }
-    }
-    let Err(error) = read(&[&RESTARTED[..RESTARTED.len() - 40], b"\xff\xd9"].concat()) else { panic!("it is read") };
-    assert!(crate::error::chain(&error).starts_with("damaged JPEG file: scan 1, block "), "{}", crate::error::chain(&error));
-}
-
-#[test]
-fn jpeg_with_changed_bytes_in_its_scans_is_damaged() {
-    for (file, count) in [(RESTARTED, 20), (PROGRESSIVE, 10)] {
-        let middle = file.len() - 120;
-        let mut damaged = file.to_vec();
-        damaged[middle..middle + count].iter_mut().for_each(|byte| *byte ^= 0x5a);
-        assert!(matches!(read(&damaged), Err(ImageError::Damaged { format: "JPEG", .. })));
-    }
-    let mut swapped = RESTARTED.to_vec();
-    let marker = swapped.windows(2).position(|w| w == [0xff, 0xd1]).unwrap();
-    swapped[marker + 1] = 0xd2;
-    let Err(error) = read(&swapped) else { panic!("it is read") };
-    assert!(crate::error::chain(&error).contains("block 4 of 9: no restart marker, or another than the next"), "{error:?}");
-}
-
 #[test]
 fn jpeg_with_four_components_or_twelve_bits_is_refused() {
     let file = jpeg(ExtendedColorType::Rgb8, |_| {});
