@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mlic::{Codec, CodecOptions, Model};
+
 fn compiler() -> Command {
     Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
 }
@@ -24,18 +26,35 @@ fn failure(command: &mut Command) -> Option<String> {
     Some(format!("{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)))
 }
 
-#[test]
-fn a_program_in_c_uses_all_of_it() {
+/// A program of `tests/c`, in a folder that has the library under the name that programs look for it by.
+fn compiled(name: &str, folder: &Path) -> PathBuf {
     // Cargo leaves the library where the tests are.
     let libraries = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("codec");
+    let as_linked = if cfg!(target_os = "linux") { format!("libmlic_c.so.{}", mlic_c::abi::ABI) } else { "libmlic_c.so".into() };
+    std::os::unix::fs::symlink(libraries.join("libmlic_c.so"), folder.join(as_linked)).unwrap();
+    let program = folder.join(name);
     let strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"];
-    let link = ["-lmlic_c".into(), format!("-Wl,-rpath,{}", libraries.display())];
+    let link = ["-lmlic_c".into(), format!("-Wl,-rpath,{}", folder.display())];
     let mut compile = compiler();
-    compile.args(strict).arg("-I").arg(here("include")).arg(here("tests/c/codec.c")).arg("-o").arg(&program);
+    compile.args(strict).arg("-I").arg(here("include")).arg(here(&format!("tests/c/{name}.c"))).arg("-o").arg(&program);
     assert_eq!(failure(compile.arg("-L").arg(&libraries).args(link)), None);
-    assert_eq!(failure(&mut Command::new(program)), None);
+    program
+}
+
+#[test]
+fn a_program_in_c_uses_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(failure(&mut Command::new(compiled("codec", folder.path()))), None);
+}
+
+#[test]
+fn a_program_in_c_decodes_what_the_codec_does() {
+    let (folder, data) = (tempfile::tempdir().unwrap(), here("../../conformance"));
+    let (model, stream) = (data.join("models/tiny.mlicpkg"), data.join("smoke/glyphs-65x63-q0.mlic"));
+    let output = Command::new(compiled("decode", folder.path())).arg(&stream).arg(&model).output().unwrap();
+    let codec = Codec::new(Model::open(model).unwrap(), CodecOptions::default()).unwrap();
+    let expected = codec.decode(&std::fs::read(stream).unwrap()).unwrap().image;
+    assert!(output.status.success() && output.stdout == [b"P6\n65 63\n255\n", &expected.rgb[..]].concat(), "{output:?}");
 }
 
 #[test]

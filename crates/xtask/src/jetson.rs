@@ -1,6 +1,6 @@
 //! Packages for NVIDIA Jetson: `cargo xtask jetson`.
 //!
-//! The programs for 64-bit ARM and glibc 2.31, a Debian package of them, the same files to lay over a root file system before it
+//! The programs and the library for C, for 64-bit ARM and glibc 2.31, Debian packages of them, the same files to lay over a root file system before it
 //! is flashed, and a check of both: contents, needed libraries, and the self-test run from an unpacked image under emulation.
 
 pub mod archive;
@@ -75,13 +75,13 @@ pub fn jetson(options: &Options) -> Result<Vec<String>, String> {
         return Ok(Vec::new());
     }
     done("set up");
-    let programs = build::programs(&tools, options)?;
+    let built = build::all(&tools, options)?;
     done("compiled");
-    let packages = archive::make(&tools, &programs, &options.output)?;
+    let packages = archive::make(&tools, &built, &options.output)?;
     done("packed");
-    let findings = check::all(&tools, &programs, &packages, options)?;
+    let findings = check::all(&tools, &built, &packages, options)?;
     done("checked");
-    for path in [&packages.deb, &packages.overlay] {
+    for path in packages.files() {
         println!("{}", cross::output(std::process::Command::new("sha256sum").arg(path))?.trim());
     }
     Ok(findings)

@@ -4,8 +4,9 @@
 use serde_json::json;
 use xtask::jetson::archive::Release;
 use xtask::jetson::build::selection;
-use xtask::jetson::check::differences;
+use xtask::jetson::check::{declared, differences, section};
 use xtask::jetson::elf::{self, depends, parse};
+use xtask::jetson::tree::PACKAGES;
 use xtask::jetson::{Options, SHIPPED};
 
 fn text(path: &str) -> String {
@@ -25,7 +26,11 @@ fn the_changelog_of_the_package_is_of_this_version() {
 fn documents_name_the_packages_as_they_are() {
     let version = Release::parse(&text("packaging/debian/changelog")).unwrap().version;
     let document = text("docs/JETSON.md");
-    assert!(document.contains(&format!("`mlic_{version}_arm64.deb`")));
+    let list = text("packaging/files.txt");
+    for (name, _) in PACKAGES {
+        assert!(document.contains(&format!("`{name}_{version}_arm64.deb`")), "{name}");
+        assert!(!section(&list, name).is_empty(), "{name}");
+    }
     assert!(document.contains(&format!("`mlic-rootfs-overlay_{version}_arm64.tar.gz`")));
     let (upstream, revision) = version.rsplit_once('-').unwrap();
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
@@ -76,6 +81,25 @@ fn programs_that_would_not_run_are_found() {
 }
 
 #[test]
+fn a_library_is_held_to_its_header() {
+    let elf = parse(
+        " 0x000000000000000e (SONAME)             Library soname: [libmlic_c.so.1]
+     6: 0000000000000000     0 FUNC    GLOBAL DEFAULT  UND abort@GLIBC_2.17 (2)
+     7: 0000000001a08020    64 FUNC    LOCAL  DEFAULT   13 mlic_local
+    73: 0000000001a081d4   108 FUNC    GLOBAL DEFAULT   13 mlic_abi
+    74: 0000000001a08240     8 OBJECT  WEAK   DEFAULT   13 environ
+",
+    );
+    assert_eq!(elf.soname.as_deref(), Some("libmlic_c.so.1"));
+    assert!(elf.exports.iter().eq(["environ", "mlic_abi"]), "{:?}", elf.exports);
+    let functions = declared(
+        "/* mlic_no(). */ uint32_t mlic_a(void);\ntypedef int (*mlic_t)(int);\nchar *mlic_b(const mlic_t *t); /* (mlic_c */",
+    );
+    assert!(functions.iter().eq(["mlic_a", "mlic_b"]), "{functions:?}");
+    assert!(declared(&text("crates/mlic-capi/include/mlic.h")).contains("mlic_find_metadata"));
+}
+
+#[test]
 fn contents_are_held_to_the_list() {
     let list = "# a comment\n-rwxr-xr-x usr/bin/mlic\n-rw-r--r-- usr/share/*.gz\nlrwxrwxrwx usr/a -> ../b\n";
     let line = |mode: &str, path: &str| format!("{mode} root/root 12 2026-11-26 12:00 ./{path}\n");
@@ -92,6 +116,10 @@ fn contents_are_held_to_the_list() {
     assert!(of(&good.replace("usr/a -> ../b", "usr/a -> /b")).len() == 2);
     assert!(of(&good.replacen("-rwxr-xr-x root/root", "-rwxr-xr-x me/me", 1))[0].contains("owned by me/me"));
     assert!(of(&line("-rwxr-xr-x", "usr/bin/mlic")).iter().all(|finding| finding.contains("but not packed")));
+    let of_two = format!("# names in []\n\n[one]\n{list}\n[two]\n-rw-r--r-- usr/two\n");
+    assert_eq!((section(&of_two, "one"), section(&of_two, "three")), (list, ""));
+    assert_eq!(differences(section(&of_two, "two"), &line("-rw-r--r--", "usr/two"), "root/root"), [""; 0]);
+    assert_eq!(differences(&of_two, &(good + &line("-rw-r--r--", "usr/two")), "root/root"), [""; 0]);
 }
 
 #[test]

@@ -1,28 +1,32 @@
-//! The Debian package and the archive to lay over a root file system: the same bytes whenever and wherever they are made.
+//! The Debian packages and the archive to lay over a root file system: the same bytes whenever and wherever they are made.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::build::{PROGRAMS, Programs};
+use super::build::Built;
 use super::tools::Tools;
 use super::{elf, tree};
 use crate::cross::{io, output};
 
-/// The programs that dpkg starts.
-const SCRIPTS: [&str; 2] = ["postinst", "postrm"];
-
 /// What was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packages {
-    /// The Debian package.
-    pub deb: PathBuf,
-    /// The archive with the same files.
+    /// The Debian packages, in the order of [`tree::PACKAGES`].
+    pub debs: Vec<PathBuf>,
+    /// The archive with the files of all of them.
     pub overlay: PathBuf,
 }
 
-/// Version and time of the package.
+impl Packages {
+    /// All files that were made.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.debs.iter().chain([&self.overlay])
+    }
+}
+
+/// Version and time of the packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// Debian's version, `0.1.0-1`.
@@ -46,6 +50,20 @@ impl Release {
         Ok(Self { version: version.to_owned(), date: date.to_owned() })
     }
 
+    /// That of the packages that are made.
+    ///
+    /// # Errors
+    /// When their changelog cannot be read or is not of this version.
+    pub fn current() -> Result<Self, String> {
+        Self::parse(&text("packaging/debian/changelog")?)
+    }
+
+    /// A text with the version, and that of the workspace, in their places.
+    #[must_use]
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("@VERSION@", &self.version).replace("@UPSTREAM@", env!("CARGO_PKG_VERSION"))
+    }
+
     /// Seconds since 1970, for every file.
     fn epoch(&self) -> Result<String, String> {
         match std::env::var("SOURCE_DATE_EPOCH") {
@@ -55,38 +73,47 @@ impl Release {
     }
 }
 
-fn text(path: &str) -> Result<String, String> {
-    let path = crate::root().join("packaging/debian").join(path);
+/// A text of the repository.
+pub(super) fn text(path: &str) -> Result<String, String> {
+    let path = crate::root().join(path);
     fs::read_to_string(&path).map_err(io(&path))
 }
 
-/// Packs the programs; what lay in the folder under the same names is replaced.
+/// Packs what was compiled; what lay in the folder under the same names is replaced.
 ///
 /// # Errors
 /// What could not be read or written.
-pub fn make(tools: &Tools, programs: &Programs, folder: &Path) -> Result<Packages, String> {
-    let release = Release::parse(&text("changelog")?)?;
-    let (root, version, epoch) = (folder.join("root"), &release.version, release.epoch()?);
-    if root.exists() {
-        fs::remove_dir_all(&root).map_err(io(&root))?;
+pub fn make(tools: &Tools, built: &Built, folder: &Path) -> Result<Packages, String> {
+    let (release, roots) = (Release::current()?, folder.join("root"));
+    let (version, epoch) = (&release.version, release.epoch()?);
+    if roots.exists() {
+        fs::remove_dir_all(&roots).map_err(io(&roots))?;
     }
-    fs::create_dir_all(&root).map_err(io(&root))?;
-    tree::stage(tools, programs, &root)?;
-    let overlay = overlay(&root, &folder.join(format!("mlic-rootfs-overlay_{version}_arm64.tar")), &epoch)?;
-    let deb = deb(programs, &root, &folder.join(format!("mlic_{version}_arm64.deb")), version, &epoch)?;
-    Ok(Packages { deb, overlay })
+    let mut debs = Vec::new();
+    for (name, stage) in tree::PACKAGES {
+        let root = roots.join(name);
+        fs::create_dir_all(&root).map_err(io(&root))?;
+        stage(tools, built, &root)?;
+        debs.push(deb(name, &release, &root, &folder.join(format!("{name}_{version}_arm64.deb")), &epoch)?);
+    }
+    let overlay = overlay(&roots, &folder.join(format!("mlic-rootfs-overlay_{version}_arm64.tar")), &epoch)?;
+    Ok(Packages { debs, overlay })
 }
 
-fn overlay(root: &Path, archive: &Path, epoch: &str) -> Result<PathBuf, String> {
+fn overlay(roots: &Path, archive: &Path, epoch: &str) -> Result<PathBuf, String> {
     let mut tar = Command::new("tar");
     tar.args(["--create", "--format=gnu", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
-    tar.arg(format!("--mtime=@{epoch}")).arg("--file").arg(archive).arg("--directory").arg(root).arg("usr");
+    tar.arg(format!("--mtime=@{epoch}")).arg("--file").arg(archive);
+    for (name, _) in tree::PACKAGES {
+        tar.arg("--directory").arg(roots.join(name)).arg("usr");
+    }
     output(&mut tar)?;
     output(Command::new("gzip").args(["--no-name", "--force"]).arg(archive))?;
     Ok(archive.with_extension("tar.gz"))
 }
 
-fn deb(programs: &Programs, root: &Path, package: &Path, version: &str, epoch: &str) -> Result<PathBuf, String> {
+/// Packs a folder with what `packaging/debian/NAME` has for dpkg, of which that is run which begins as a script does.
+fn deb(name: &str, release: &Release, root: &Path, package: &Path, epoch: &str) -> Result<PathBuf, String> {
     let control = root.join("DEBIAN");
     fs::create_dir(&control).map_err(io(&control))?;
     let put = |name: &str, text: &str, mode: u32| {
@@ -95,19 +122,18 @@ fn deb(programs: &Programs, root: &Path, package: &Path, version: &str, epoch: &
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io(&path))
     };
     fs::set_permissions(&control, fs::Permissions::from_mode(0o755)).map_err(io(&control))?;
-    let elves = PROGRAMS.iter().map(|(name, _)| elf::read(&programs.folder.join(name))).collect::<Result<Vec<_>, _>>()?;
-    let files = files(&root.join("usr"))?;
-    let filled = text("control")?
-        .replace("@VERSION@", version)
-        .replace("@DEPENDS@", &elf::depends(elves.iter()))
-        .replace("@INSTALLED_SIZE@", &kibibytes(&files)?.to_string());
-    put("control", &filled, 0o644)?;
-    for script in SCRIPTS {
-        put(script, &text(script)?, 0o755)?;
+    let installed = files(&root.join("usr"))?;
+    let elves = installed.iter().filter(|path| elf::is_one(path)).map(|path| elf::read(path)).collect::<Result<Vec<_>, _>>()?;
+    for path in files(&crate::root().join("packaging/debian").join(name))? {
+        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let filled = release.fill(&text).replace("@DEPENDS@", &elf::depends(elves.iter()));
+        let filled = filled.replace("@INSTALLED_SIZE@", &kibibytes(&installed)?.to_string());
+        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+        put(&path.file_name().unwrap_or_default().to_string_lossy(), &filled, mode)?;
     }
-    let names = files.iter().filter(|path| !path.is_symlink()).filter_map(|path| path.strip_prefix(root).ok());
+    let names = installed.iter().filter(|path| !path.is_symlink()).filter_map(|path| path.strip_prefix(root).ok());
     put("md5sums", &output(Command::new("md5sum").args(names).current_dir(root))?, 0o644)?;
-    // Most of it is the model, which hardly gets smaller; the bytes of xz depend on whether it has one thread or several.
+    // Most of them is the model, which hardly gets smaller; the bytes of xz depend on whether it has one thread or several.
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.args(["--build", "--root-owner-group", "-Zxz", "-z1"]).env("SOURCE_DATE_EPOCH", epoch).env("DPKG_DEB_THREADS_MAX", "1");
     output(dpkg.arg(root).arg(package))?;

@@ -1,4 +1,4 @@
-//! Compiling the programs.
+//! Compiling the programs and the library for C.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,40 +20,60 @@ pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", 
 /// where checkpoints are, and their builder would triple the size of `mlic`.
 const WITHOUT: [&str; 2] = ["embedded-model", "builder"];
 
-/// Compiled programs and what is known about their compilation.
+/// The library for C as it is compiled, and its crate. It has that one's default features: the model is part of it, since whoever loads a
+/// library expects to find nothing else, and float transforms are not.
+pub const LIBRARY: (&str, &str) = ("libmlic_c.so", "mlic-capi");
+
+/// What was compiled and what is known about its compilation.
 #[derive(Debug, Clone)]
-pub struct Programs {
-    /// Folder of the programs.
+pub struct Built {
+    /// Folder of the programs and the library.
     pub folder: PathBuf,
-    /// Arguments that say what is compiled, for cargo.
-    pub selection: Vec<String>,
+    /// Arguments that say what the programs are, for cargo.
+    pub programs: Vec<String>,
+    /// The same of the library.
+    pub library: Vec<String>,
     /// What `cargo metadata` says.
     pub metadata: Value,
 }
 
-/// Compiles the programs with their default features but `WITHOUT`.
+/// Compiles the programs with their default features but `WITHOUT`, and the library with its own.
 ///
 /// # Errors
 /// When they do not compile.
-pub fn programs(tools: &Tools, options: &Options) -> Result<Programs, String> {
+pub fn all(tools: &Tools, options: &Options) -> Result<Built, String> {
     let mut metadata = cargo();
     metadata.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET]);
     let text = output(&mut metadata)?;
     let metadata: Value = serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
-    let selection = selection(&metadata)?;
+    let (programs, library) = (selection(&metadata)?, ["--package", LIBRARY.1].map(str::to_owned).to_vec());
     let target_folder = options.output.join("build");
-    let mut command = cargo();
-    command.arg("zigbuild").args(["--quiet", "--locked", "--profile", &options.profile]).args(&selection);
-    command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
-    command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
-    command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata, &target_folder)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
-    command.envs(environment(tools)?);
-    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
-    if !status.success() {
-        return Err(format!("{command:?}: {status}"));
-    }
+    let compile = |what: &[&str], selection: &[String]| {
+        let mut command = command(&tools.zig.join("cargo-zigbuild"));
+        command.args(what).args(["--quiet", "--locked", "--profile", &options.profile]).args(selection);
+        command.arg("--target").arg(format!("{TARGET}.{}.{}", GLIBC.0, GLIBC.1)).arg("--target-dir").arg(&target_folder);
+        command.arg("--config").arg(format!("profile.{}.strip=true", options.profile));
+        command.env("CARGO_ENCODED_RUSTFLAGS", remap(&metadata, &target_folder)?.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
+        command.envs(environment(tools)?);
+        let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+        if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+    };
+    compile(&["zigbuild"], &programs)?;
+    // No other kind of library: beside one of Rust's own there is no optimization of the whole.
+    compile(&["rustc", "--crate-type", "cdylib"], &library)?;
     let profile = if options.profile == "dev" { "debug" } else { &options.profile };
-    Ok(Programs { folder: target_folder.join(TARGET).join(profile), selection, metadata })
+    Ok(Built { folder: target_folder.join(TARGET).join(profile), programs, library, metadata })
+}
+
+/// Compiles a program in C for a Jetson.
+///
+/// # Errors
+/// When it does not compile, or not without a warning.
+pub fn in_c(tools: &Tools, source: &Path, flags: &str, program: &Path) -> Result<(), String> {
+    let mut compile = command(&tools.zig.join("python"));
+    compile.args(["-m", "ziglang", "cc", "-target", &format!("aarch64-linux-gnu.{}.{}", GLIBC.0, GLIBC.1)]);
+    compile.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]).arg(source).args(flags.split_whitespace());
+    output(compile.arg("-o").arg(program).envs(environment(tools)?)).map(drop)
 }
 
 /// What `cargo zigbuild` for a Jetson finds its tools by.
@@ -71,7 +91,12 @@ pub fn environment(tools: &Tools) -> Result<Vec<(&'static str, OsString)>, Strin
 }
 
 fn cargo() -> Command {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command(&PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// A program that compiles, without flags of this machine.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(crate::root());
     for inherited in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         command.env_remove(inherited);

@@ -1,16 +1,16 @@
 //! What must hold of the packages.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 use wildmatch::WildMatch;
 
 use super::archive::{self, Packages};
-use super::build::{GLIBC, PROGRAMS, Programs};
+use super::build::{self, Built, GLIBC, LIBRARY, PROGRAMS};
 use super::image::Image;
 use super::tools::Tools;
 use super::{Options, SHIPPED, elf, tree};
@@ -20,6 +20,10 @@ use crate::cross::{io, output, suite};
 const MAX_PROGRAM_LEN: u64 = 12_000_000;
 /// A vector of the suite `core`, which needs the installed model: every stage, with the picture.
 const OF_MODEL: &str = "flat-16x16-q25";
+/// A stream of the suite that is installed as files, and its model.
+const OF_LIBRARY: [&str; 2] = ["smoke/glyphs-65x63-q0.mlic", "models/tiny.mlicpkg"];
+/// What is encoded with the installed model.
+const CODED: &str = "coded.mlic";
 /// A vector of the suite that is installed as files, and its picture.
 const OF_FILES: &str = "gradient-16x16-q50";
 
@@ -27,34 +31,44 @@ const OF_FILES: &str = "gradient-16x16-q50";
 ///
 /// # Errors
 /// When a check could not be made.
-pub fn all(tools: &Tools, programs: &Programs, packages: &Packages, options: &Options) -> Result<Vec<String>, String> {
+pub fn all(tools: &Tools, built: &Built, packages: &Packages, options: &Options) -> Result<Vec<String>, String> {
     let folder = &options.output;
     let mut findings = contents(packages)?;
-    findings.extend(needs(programs, options.profile == SHIPPED)?);
-    findings.extend(is_repeatable(tools, programs, packages, folder)?);
+    findings.extend(needs(built, options.profile == SHIPPED)?);
+    findings.extend(interface(&built.folder.join(LIBRARY.0))?);
+    findings.extend(is_repeatable(tools, built, packages, folder)?);
     findings.extend(lint(packages)?);
     findings.extend(runs(tools, packages, folder)?);
     Ok(findings)
 }
 
-/// Both archives have the files of `packaging/files.txt` and no others, owned by root.
+/// Each package has the files that `packaging/files.txt` has under its name and no others, the archive all of them, owned by root.
 fn contents(packages: &Packages) -> Result<Vec<String>, String> {
-    let path = crate::root().join("packaging/files.txt");
-    let list = fs::read_to_string(&path).map_err(io(&path))?;
-    let deb = output(Command::new("dpkg-deb").arg("--contents").arg(&packages.deb))?;
+    let list = archive::text("packaging/files.txt")?;
     let overlay = output(Command::new("tar").args(["--list", "--verbose", "--numeric-owner", "--file"]).arg(&packages.overlay))?;
-    let mut findings = differences(&list, &deb, "root/root");
-    findings.extend(differences(&list, &overlay, "0/0"));
+    let mut findings = differences(&list, &overlay, "0/0");
+    for ((package, _), deb) in tree::PACKAGES.iter().zip(&packages.debs) {
+        let contents = output(Command::new("dpkg-deb").arg("--contents").arg(deb))?;
+        let different = differences(section(&list, package), &contents, "root/root");
+        findings.extend(different.iter().map(|finding| format!("{package}: {finding}")));
+    }
     Ok(findings)
+}
+
+/// The lines of a list between `[NAME]` and the next name.
+#[must_use]
+pub fn section<'a>(list: &'a str, name: &str) -> &'a str {
+    let after = list.split_once(&format!("\n[{name}]\n")).map_or("", |(_, after)| after);
+    after.split_once("\n[").map_or(after, |(section, _)| section)
 }
 
 /// Files that a list has and an archive has not, or the other way round.
 ///
-/// The list has lines `MODE PATH` and `MODE PATH -> TARGET`, where `*` stands for any part of a name, as `tar` prints them.
+/// The list has lines `MODE PATH` and `MODE PATH -> TARGET`, where `*` stands for any part of a name, as `tar` prints them; those with `#` or `[` are of no file.
 /// Folders are not listed: each must be open to all and hold a listed file.
 #[must_use]
 pub fn differences(list: &str, archive: &str, owner: &str) -> Vec<String> {
-    let listed: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let listed: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '['])).collect();
     let patterns: Vec<WildMatch> = listed.iter().map(|line| WildMatch::new(line)).collect();
     let (mut findings, mut met) = (Vec::new(), BTreeSet::new());
     for line in archive.lines() {
@@ -79,11 +93,11 @@ pub fn differences(list: &str, archive: &str, owner: &str) -> Vec<String> {
     findings
 }
 
-/// The programs need glibc alone, no newer than that of JetPack 5, and those that are shipped are small.
-fn needs(programs: &Programs, is_shipped: bool) -> Result<Vec<String>, String> {
+/// The programs and the library need glibc alone, no newer than that of JetPack 5, and those that are shipped are small.
+fn needs(built: &Built, is_shipped: bool) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();
-    for (program, _) in PROGRAMS {
-        let path = programs.folder.join(program);
+    for (program, _) in PROGRAMS.into_iter().chain([LIBRARY]) {
+        let path = built.folder.join(program);
         let (elf, len) = (elf::read(&path)?, fs::metadata(&path).map_err(io(&path))?.len());
         let (major, minor) = elf.glibc();
         println!("jetson: {program}: {len} bytes, needs glibc {major}.{minor}");
@@ -95,13 +109,32 @@ fn needs(programs: &Programs, is_shipped: bool) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
+/// The library has the functions of its header and nothing else for others.
+fn interface(library: &Path) -> Result<Vec<String>, String> {
+    let (has, wanted) = (elf::read(library)?.exports, declared(&archive::text("crates/mlic-capi/include/mlic.h")?));
+    println!("jetson: {}: {} functions of {} in mlic.h", LIBRARY.0, has.intersection(&wanted).count(), wanted.len());
+    let missing = wanted.difference(&has).map(|name| format!("{}: no {name}, which mlic.h declares", LIBRARY.0));
+    let others = has.difference(&wanted).map(|name| format!("{}: {name}, which mlic.h does not declare", LIBRARY.0));
+    Ok(missing.chain(others).collect())
+}
+
+/// The functions that a header declares, whose names begin with `mlic_`.
+#[must_use]
+pub fn declared(header: &str) -> BTreeSet<String> {
+    let code: String = header.split("/*").map(|part| part.split_once("*/").map_or(part, |(_, code)| code)).collect();
+    let before = |part: &str| part.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned();
+    let mut parts: Vec<&str> = code.split('(').collect();
+    parts.pop();
+    parts.into_iter().map(before).filter(|name| name.starts_with("mlic_")).collect()
+}
+
 /// Packed again elsewhere, the archives have the same bytes.
-fn is_repeatable(tools: &Tools, programs: &Programs, packages: &Packages, folder: &Path) -> Result<Vec<String>, String> {
+fn is_repeatable(tools: &Tools, built: &Built, packages: &Packages, folder: &Path) -> Result<Vec<String>, String> {
     let again = folder.join("again");
     fs::create_dir_all(&again).map_err(io(&again))?;
-    let repeated = archive::make(tools, programs, &again)?;
+    let repeated = archive::make(tools, built, &again)?;
     let mut findings = Vec::new();
-    for (one, other) in [(&packages.deb, &repeated.deb), (&packages.overlay, &repeated.overlay)] {
+    for (one, other) in packages.files().zip(repeated.files()) {
         if fs::read(one).map_err(io(one))? != fs::read(other).map_err(io(other))? {
             findings.push(format!("{} and {} differ", one.display(), other.display()));
         }
@@ -113,7 +146,7 @@ fn is_repeatable(tools: &Tools, programs: &Programs, packages: &Packages, folder
 /// Debian's own checker has nothing to say.
 fn lint(packages: &Packages) -> Result<Vec<String>, String> {
     let mut lintian = Command::new("lintian");
-    lintian.args(["--allow-root", "--fail-on", "error,warning"]).arg(&packages.deb);
+    lintian.args(["--allow-root", "--fail-on", "error,warning"]).args(&packages.debs);
     let said = lintian.output().map_err(|e| format!("lintian: {e}; it is a package of Debian"))?;
     let text = String::from_utf8_lossy(&said.stdout);
     Ok(if said.status.success() { Vec::new() } else { vec![format!("lintian:\n{text}")] })
@@ -133,6 +166,7 @@ fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>
     findings.extend(self_test(&image)?);
     findings.extend(without_gpu(&image)?);
     findings.extend(with_model(&image)?);
+    findings.extend(in_c(tools, packages, &image, folder)?);
     Ok(findings)
 }
 
@@ -187,7 +221,7 @@ fn without_gpu(image: &Image) -> Result<Vec<String>, String> {
 /// The installed model and suite are found by the programs, and a picture is coded with them.
 fn with_model(image: &Image) -> Result<Vec<String>, String> {
     let program = |name: &str| image.run(&image.place("usr/bin").join(name));
-    let (stream, decoded) = (image.place("coded.mlic"), image.place("decoded.png"));
+    let (stream, decoded) = (image.place(CODED), image.place("decoded.png"));
     let data = image.place("usr/share/mlic/conformance");
     let picture = data.join(format!("smoke/{OF_FILES}.png"));
     let mut commands = [program("mlic-conform"), program("mlic-conform"), program("mlic"), program("mlic"), program("mlic")];
@@ -198,4 +232,44 @@ fn with_model(image: &Image) -> Result<Vec<String>, String> {
     encode.arg("encode").arg(&picture).arg("-o").arg(&stream);
     decode.arg("decode").arg(&stream).arg("-o").arg(&decoded);
     Ok(commands.iter_mut().filter_map(|command| output(command).err()).collect())
+}
+
+/// A program in C, compiled with what the packages of the library have, decodes in the image.
+fn in_c(tools: &Tools, packages: &Packages, image: &Image, folder: &Path) -> Result<Vec<String>, String> {
+    let root = folder.join("development");
+    if root.exists() {
+        fs::remove_dir_all(&root).map_err(io(&root))?;
+    }
+    for ((_, _), deb) in tree::PACKAGES.iter().zip(&packages.debs).filter(|((name, _), _)| name.starts_with("lib")) {
+        output(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(&root))?;
+    }
+    let mut pkg_config = Command::new("pkg-config");
+    pkg_config.args(["--cflags", "--libs", "mlic"]).env("PKG_CONFIG_SYSROOT_DIR", &root);
+    pkg_config.env("PKG_CONFIG_LIBDIR", root.join(tree::LIBRARIES).join("pkgconfig")).env_remove("PKG_CONFIG_PATH");
+    // The folders are those of a system, but not of this one.
+    pkg_config.envs([("PKG_CONFIG_ALLOW_SYSTEM_CFLAGS", "1"), ("PKG_CONFIG_ALLOW_SYSTEM_LIBS", "1")]);
+    let flags = output(&mut pkg_config)?;
+    let decode = root.join("decode");
+    build::in_c(tools, &crate::root().join("crates/mlic-capi/tests/c/decode.c"), &flags, &decode)?;
+    let data = image.place("usr/share/mlic/conformance");
+    let [stream, model] = OF_LIBRARY.map(|path| data.join(path));
+    let coded = image.place(CODED);
+    let findings = [(&stream, Some(&model)), (&coded, None)].map(|(stream, model)| decodes_alike(image, &decode, stream, model));
+    Ok(findings.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// A program in C that decodes a stream, with a model or the library's own, makes the picture that `mlic` does, with that model or the installed one.
+fn decodes_alike(image: &Image, decode: &Path, stream: &Path, model: Option<&PathBuf>) -> Result<Option<String>, String> {
+    let (by_mlic, by_library) = (image.place("decoded.ppm"), image.place("decoded-in-c.ppm"));
+    let mut mlic = image.run(&image.place("usr/bin/mlic"));
+    mlic.args(["decode", "--force"]).arg(stream).arg("-o").arg(&by_mlic);
+    model.map(|model| mlic.arg("--model").arg(model));
+    output(&mut mlic)?;
+    let written = File::create(&by_library).map_err(io(&by_library))?;
+    let mut in_c = image.run(decode);
+    let status = in_c.arg(stream).args(model).stdout(written).status().map_err(|e| format!("{in_c:?}: {e}"))?;
+    let read = |path: &Path| fs::read(path).map_err(io(path));
+    let is_alike = status.success() && read(&by_mlic)? == read(&by_library)?;
+    println!("jetson: {}: decodes {} in C: {is_alike}", LIBRARY.0, stream.display());
+    Ok((!is_alike).then(|| format!("{in_c:?}: {status}, or another picture than of {mlic:?}")))
 }

@@ -1,6 +1,8 @@
-//! What a program needs to run, as `readelf` says.
+//! What a program or library needs to run, and what a library gives, as `readelf` says.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,26 +12,37 @@ use crate::cross::output;
 /// The parts of glibc, all in Debian's package `libc6`.
 const OF_LIBC: [&str; 6] = ["ld-linux-aarch64.so.1", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"];
 
-/// A program.
+/// A program or a library.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elf {
     /// The processor, as `readelf` names it.
     pub machine: String,
     /// Whether it has symbols that running does not need.
     pub has_symbols: bool,
+    /// What programs that are linked with it look for: a library's name and the number of its interface.
+    pub soname: Option<String>,
+    /// Functions and data that others may use.
+    pub exports: BTreeSet<String>,
     /// Libraries.
     pub libraries: BTreeSet<String>,
     /// Versions of symbols, `GLIBC_2.31` and the like.
     pub versions: BTreeSet<String>,
 }
 
-/// Reads a program.
+/// Reads a program or library.
 ///
 /// # Errors
 /// When `readelf` cannot.
 pub fn read(path: &Path) -> Result<Elf, String> {
-    let wanted = ["--wide", "--file-header", "--section-headers", "--dynamic", "--version-info"];
+    let wanted = ["--wide", "--file-header", "--section-headers", "--dynamic", "--version-info", "--dyn-syms"];
     output(Command::new("readelf").env("LC_ALL", "C").args(wanted).arg(path)).map(|text| parse(&text))
+}
+
+/// Whether a file is a program or a library, and no link to one.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    !path.is_symlink() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
 /// What `readelf` printed.
@@ -41,8 +54,14 @@ pub fn parse(text: &str) -> Elf {
             elf.machine = machine.trim().to_owned();
         }
         elf.has_symbols |= line.split_whitespace().any(|word| word == ".symtab");
-        if let Some(library) = line.split_once("Shared library: [").and_then(|(_, rest)| rest.split(']').next()) {
-            elf.libraries.insert(library.to_owned());
+        let bracketed = |before: &str| line.split_once(before).and_then(|(_, rest)| rest.split(']').next()).map(str::to_owned);
+        elf.libraries.extend(bracketed("Shared library: ["));
+        elf.soname = elf.soname.or_else(|| bracketed("Library soname: ["));
+        if let [_, _, _, _, "GLOBAL" | "WEAK", "DEFAULT" | "PROTECTED", section, name] =
+            line.split_whitespace().collect::<Vec<_>>()[..]
+            && section != "UND"
+        {
+            elf.exports.insert(name.to_owned());
         }
         if let Some(version) = line.split_once("Name: ").and_then(|(_, rest)| rest.split_whitespace().next())
             && line.contains("Flags:")
@@ -88,9 +107,9 @@ impl Elf {
     }
 }
 
-/// The Debian package that all programs depend on.
+/// The Debian package that all programs and libraries depend on.
 #[must_use]
-pub fn depends<'a>(programs: impl Iterator<Item = &'a Elf>) -> String {
-    let (major, minor) = programs.map(Elf::glibc).max().unwrap_or(GLIBC);
+pub fn depends<'a>(elves: impl Iterator<Item = &'a Elf>) -> String {
+    let (major, minor) = elves.map(Elf::glibc).max().unwrap_or(GLIBC);
     format!("libc6 (>= {major}.{minor})")
 }

@@ -1,4 +1,4 @@
-//! Licences of everything that programs are linked with.
+//! Licences of everything that programs or a library are linked with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -6,28 +6,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::build::{Programs, TARGET};
+use super::build::{Built, TARGET};
 use crate::cross::{io, output};
 
 /// What files with licences are called, in capitals.
 const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"];
 const HEAD: &str =
-    "The programs mlic and mlic-conform are linked with the crates below and with Rust's standard library (MIT or Apache-2.0;
+    "What is compiled in this package is linked with the crates below and with Rust's standard library (MIT or Apache-2.0;
 https://www.rust-lang.org/policies/licenses). Parts of zig's run-time library and of LLVM's libunwind may be in them
 (MIT; Apache-2.0 with LLVM exception).\n\n";
 
-/// The crates with their licences, and the text of each licence once, with the crates that have it.
+/// The crates of what is selected, with their licences, and the text of each licence once, with the crates that have it.
 ///
 /// # Errors
 /// When cargo does not say what is linked, or a file cannot be read.
-pub fn text(programs: &Programs) -> Result<String, String> {
+pub fn text(built: &Built, selection: &[String]) -> Result<String, String> {
     let mut tree = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     tree.args(["tree", "--locked", "--target", TARGET, "--edges", "normal,no-proc-macro", "--prefix", "none"]);
-    let tree = output(tree.args(["--format", "{p}"]).args(&programs.selection).current_dir(crate::root()))?;
+    let tree = output(tree.args(["--format", "{p}"]).args(selection).current_dir(crate::root()))?;
     let linked: BTreeSet<(&str, &str)> = tree.lines().filter_map(name_and_version).collect();
     let mut list = String::from(HEAD);
     let mut texts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for package in programs.metadata["packages"].as_array().into_iter().flatten().filter(|p| p["source"].is_string()) {
+    for package in built.metadata["packages"].as_array().into_iter().flatten().filter(|p| p["source"].is_string()) {
         let of = |key: &str| package[key].as_str().unwrap_or("unknown");
         let (name, version) = (of("name"), of("version"));
         if !linked.contains(&(name, version)) {

@@ -1,4 +1,4 @@
-//! The files of the package as they lie in a root file system: all below `usr/`, so that nothing is ever written to `lib/`, which
+//! The files of each package as they lie in a root file system: all below `usr/`, so that nothing is ever written to `lib/`, which
 //! is a link in the root file systems of NVIDIA.
 
 use std::fs;
@@ -8,10 +8,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::build::{PROGRAMS, Programs};
+use super::archive::{Release, text};
+use super::build::{Built, LIBRARY, PROGRAMS};
 use super::image::Image;
-use super::notices;
 use super::tools::Tools;
+use super::{elf, notices};
 use crate::cross::{io, output};
 
 /// The unit that tests the programs on the device.
@@ -31,26 +32,55 @@ const SHELLS: [(&str, &str, &str, &str); 3] = [
     ("zsh", "usr/share/zsh/vendor-completions", "_", ""),
 ];
 
-/// Puts all files below an empty folder.
-///
-/// # Errors
-/// What is missing or cannot be written.
-pub fn stage(tools: &Tools, programs: &Programs, root: &Path) -> Result<(), String> {
+/// Where Debian and Ubuntu have libraries for this processor.
+pub const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
+
+/// A package: its name, and what puts its files below an empty folder.
+pub type Package = (&'static str, fn(&Tools, &Built, &Path) -> Result<(), String>);
+/// All packages, which have no file in common.
+pub const PACKAGES: [Package; 3] = [("mlic", programs), ("libmlic-c1", library), ("libmlic-c-dev", development)];
+
+/// Puts the programs and what they need below an empty folder.
+fn programs(tools: &Tools, built: &Built, root: &Path) -> Result<(), String> {
     let tree = Tree { root };
-    let source = |path: &str| crate::root().join(path);
     for (program, _) in PROGRAMS {
-        tree.copy(&programs.folder.join(program), &format!("usr/bin/{program}"), 0o755)?;
+        tree.copy(&built.folder.join(program), &format!("usr/bin/{program}"), 0o755)?;
     }
     tree.copy(&source("models/edge/edge.mlicpkg"), "usr/share/mlic/edge.mlicpkg", 0o644)?;
     tree.suite()?;
     tree.copy(&source("packaging/jetson/mlic-selftest.service"), UNIT, 0o644)?;
     tree.enable_unit()?;
     tree.texts(&Image { root: tools.userland.clone(), runner: tools.runner.clone() })?;
-    tree.copy(&source("packaging/debian/copyright"), "usr/share/doc/mlic/copyright", 0o644)?;
-    tree.copy(&source("packaging/debian/lintian-overrides"), "usr/share/lintian/overrides/mlic", 0o644)?;
-    tree.packed("usr/share/doc/mlic/changelog.Debian", &read(&source("packaging/debian/changelog"))?)?;
-    tree.packed("usr/share/doc/mlic/changelog", &read(&source("CHANGELOG.md"))?)?;
-    tree.packed("usr/share/doc/mlic/third-party", notices::text(programs)?.as_bytes())
+    tree.documents("mlic", &notices::text(built, &built.programs)?)
+}
+
+/// The same of the library, under the name that says its version, and the link that the loader looks for.
+fn library(_: &Tools, built: &Built, root: &Path) -> Result<(), String> {
+    let (tree, library) = (Tree { root }, built.folder.join(LIBRARY.0));
+    let soname = soname(&library)?;
+    let file = format!("{soname}.{}", env!("CARGO_PKG_VERSION"));
+    tree.copy(&library, &format!("{LIBRARIES}/{file}"), 0o644)?;
+    tree.link(&format!("{LIBRARIES}/{soname}"), &file)?;
+    tree.documents("libmlic-c1", &notices::text(built, &built.library)?)
+}
+
+/// The same of what programs are compiled with.
+fn development(_: &Tools, built: &Built, root: &Path) -> Result<(), String> {
+    let tree = Tree { root };
+    tree.copy(&source("crates/mlic-capi/include/mlic.h"), "usr/include/mlic.h", 0o644)?;
+    tree.link(&format!("{LIBRARIES}/{}", LIBRARY.0), &soname(&built.folder.join(LIBRARY.0))?)?;
+    let description = Release::current()?.fill(&text("packaging/mlic.pc")?);
+    tree.put(&format!("{LIBRARIES}/pkgconfig/mlic.pc"), description.as_bytes(), 0o644)?;
+    // That package is there when this one is.
+    tree.link("usr/share/doc/libmlic-c-dev", "libmlic-c1")
+}
+
+fn soname(library: &Path) -> Result<String, String> {
+    elf::read(library)?.soname.ok_or_else(|| format!("{}: has no soname", library.display()))
+}
+
+fn source(path: &str) -> PathBuf {
+    crate::root().join(path)
 }
 
 struct Tree<'a> {
@@ -71,10 +101,26 @@ impl Tree<'_> {
         self.put(path, &read(from)?, mode).map(drop)
     }
 
+    fn link(&self, path: &str, target: &str) -> Result<(), String> {
+        let place = self.root.join(path);
+        make_folders(self.root, &place)?;
+        symlink(target, &place).map_err(io(&place))
+    }
+
     /// A compressed file, `PATH.gz`, without its name and time within.
     fn packed(&self, path: &str, contents: &[u8]) -> Result<(), String> {
         let place = self.put(path, contents, 0o644)?;
         output(Command::new("gzip").args(["-9", "--no-name"]).arg(place)).map(drop)
+    }
+
+    /// What Debian wants every package to have, and the licences of others.
+    fn documents(&self, package: &str, third_party: &str) -> Result<(), String> {
+        let place = |name: &str| format!("usr/share/doc/{package}/{name}");
+        self.copy(&source("packaging/debian/copyright"), &place("copyright"), 0o644)?;
+        self.copy(&source("packaging/debian/lintian-overrides"), &format!("usr/share/lintian/overrides/{package}"), 0o644)?;
+        self.packed(&place("changelog.Debian"), &read(&source("packaging/debian/changelog"))?)?;
+        self.packed(&place("changelog"), &read(&source("CHANGELOG.md"))?)?;
+        self.packed(&place("third-party"), third_party.as_bytes())
     }
 
     /// The smoke suite and the model that it names.
@@ -94,9 +140,8 @@ impl Tree<'_> {
     /// A link below `usr/`, which needs neither `systemctl` nor a file in `etc/`.
     fn enable_unit(&self) -> Result<(), String> {
         let name = unit_name();
-        let link = self.root.join(Path::new(UNIT).with_file_name("multi-user.target.wants")).join(name);
-        make_folders(self.root, &link)?;
-        symlink(Path::new("..").join(name), &link).map_err(io(&link))
+        let link = Path::new(UNIT).with_file_name("multi-user.target.wants").join(name);
+        self.link(&link.display().to_string(), &format!("../{name}"))
     }
 
     /// Manual pages and completions, which the programs write themselves.

@@ -17,6 +17,7 @@ COMPATIBLE_HOST:libc-musl = "null"
 inherit features_check
 REQUIRED_DISTRO_FEATURES = "systemd"
 INSANE_SKIP:${PN} += "already-stripped"
+INSANE_SKIP:libmlic-c += "already-stripped"
 INHIBIT_PACKAGE_STRIP = "1"
 INHIBIT_PACKAGE_DEBUG_SPLIT = "1"
 
@@ -28,10 +29,19 @@ do_install() {
     install -m 0755 ${S}/usr/bin/mlic ${S}/usr/bin/mlic-conform ${D}${bindir}
     cp -R --no-preserve=ownership ${S}/usr/share/mlic/. ${D}${datadir}/mlic
     install -m 0644 ${S}/usr/share/man/man1/* ${D}${mandir}/man1
+    # Where libdir says: there is no folder for the processor.
+    install -d ${D}${libdir}/pkgconfig ${D}${includedir}
+    cp --no-dereference ${S}/usr/lib/aarch64-linux-gnu/libmlic_c.so* ${D}${libdir}
+    install -m 0644 ${S}/usr/include/mlic.h ${D}${includedir}
+    sed 's,^libdir=.*,libdir=${libdir},' ${S}/usr/lib/aarch64-linux-gnu/pkgconfig/mlic.pc > ${D}${libdir}/pkgconfig/mlic.pc
     # Where systemd_system_unitdir says: without usrmerge that is not usr/lib.
     install -D -m 0644 ${S}/usr/lib/systemd/system/mlic-selftest.service ${D}${systemd_system_unitdir}/mlic-selftest.service
     install -d ${D}${systemd_system_unitdir}/multi-user.target.wants
     ln -s ../mlic-selftest.service ${D}${systemd_system_unitdir}/multi-user.target.wants/mlic-selftest.service
 }
 
+# Header, link and mlic.pc are in mlic-dev without being named.
+PACKAGES =+ "libmlic-c"
+FILES:libmlic-c = "${libdir}/libmlic_c.so.*"
+RDEPENDS:${PN}-dev = "libmlic-c (= ${EXTENDPKGV})"
 FILES:${PN} += "${datadir}/mlic ${systemd_system_unitdir}"
