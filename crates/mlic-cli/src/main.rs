@@ -65,12 +65,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Task::Model { command: ModelCommand::Build(_) | ModelCommand::Cost(_) }) => console::warn_of_cpu(),
         _ => {}
     }
-    let takes_no_model = match &arguments.command {
-        #[cfg(feature = "builder")]
-        Some(Task::Model { command: ModelCommand::Build(_) }) => true,
-        Some(Task::Completions { .. } | Task::Man { .. }) => true,
-        _ => false,
-    };
+    let takes_no_model = matches!(arguments.command, Some(Task::Completions { .. } | Task::Man { .. }));
+    #[cfg(feature = "builder")]
+    let takes_no_model = takes_no_model || matches!(arguments.command, Some(Task::Model { command: ModelCommand::Build(_) }));
     if global.model.is_some() && takes_no_model {
         return Err(Failure::usage("--model", "this command uses no model package"));
     }

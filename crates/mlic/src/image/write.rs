@@ -101,7 +101,10 @@ impl<'a> PictureFile<'a> {
     /// Those of `to`.
     pub fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
         match self.format {
-            OutputFormat::Png => self.write_png(to).map_err(io::Error::from),
+            OutputFormat::Png => self.write_png(to).map_err(|error| match error {
+                png::EncodingError::IoError(error) => error,
+                error => error.into(),
+            }),
             OutputFormat::Ppm => {
                 let magic = if self.image.gray { "P5" } else { "P6" };
                 write!(to, "{magic}\n{} {}\n255\n", self.image.width, self.image.height)?;
