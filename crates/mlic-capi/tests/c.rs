@@ -1,6 +1,7 @@
 //! The library as a program in C sees it: compiled and linked by the machine's C compiler, which Rust links with too.
 
 #![cfg(all(unix, feature = "embedded-model"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
