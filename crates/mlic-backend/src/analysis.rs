@@ -1,12 +1,12 @@
 //! The integer analysis of a model on this CPU (SPEC 5.8): from a picture to y, from y to z.
 
-use mlic_kernels::{Map, Picture, fast, map, reference};
+use mlic_kernels::{Map, Picture, fast, reference};
 use mlic_model::Model;
 use mlic_model::analysis::{Analysis, LATENT_SCALE};
 use mlic_model::model::Gain;
 use once_cell::sync::OnceCell;
 
-use crate::backend::{BackendError, Stage};
+use crate::backend::{BackendError, Stage, check_shape};
 use crate::integer::Kernels;
 
 /// What `g_a` and `h_a` of one model run on: made when they are first asked for, since a decoder never does.
@@ -79,10 +79,7 @@ impl PackedAnalysis {
 pub fn check_latent(model: &Model, y: &Map<i32>) -> Result<(), BackendError> {
     let latent = model.config().latent;
     let whole = |side: usize| side.checked_next_multiple_of(LATENT_SCALE).unwrap_or(usize::MAX);
-    let (height, width) = (whole(y.height), whole(y.width));
-    let (got, need) = (y.data.len(), map::elements(height, width, latent));
-    if (y.height, y.width, y.channels) == (height, width, latent) && Some(got) == need {
-        return Ok(());
-    }
-    Err(BackendError::Shape { stage: Stage::ExactHyperAnalysis, got, need: need.unwrap_or(usize::MAX) })
+    let size = [y.height, y.width].map(whole);
+    let is_shaped = y.channels == latent && [y.height, y.width] == size;
+    check_shape(Stage::ExactHyperAnalysis, y.data.len(), is_shaped, size, latent)
 }

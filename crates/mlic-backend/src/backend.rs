@@ -1,7 +1,7 @@
 //! What a device offers to the codec.
 
 use mlic_core::schedule::{LatentSize, Pass};
-use mlic_kernels::{Map, OutOfMemory, Picture};
+use mlic_kernels::{Map, OutOfMemory, Picture, map};
 use mlic_model::package::SectionKind;
 use mlic_model::{Model, ModelError};
 
@@ -75,6 +75,21 @@ pub enum BackendError {
         /// What it said.
         message: String,
     },
+}
+
+/// Whether a tensor with `got` elements has this size and so many channels; `is_shaped` says what is known of its sides and channels.
+///
+/// # Errors
+/// [`BackendError::Shape`].
+pub fn check_shape(
+    stage: Stage,
+    got: usize,
+    is_shaped: bool,
+    [height, width]: [usize; 2],
+    channels: usize,
+) -> Result<(), BackendError> {
+    let need = map::elements(height, width, channels).unwrap_or(usize::MAX);
+    if is_shaped && got == need { Ok(()) } else { Err(BackendError::Shape { stage, got, need }) }
 }
 
 /// A stage of the codec.

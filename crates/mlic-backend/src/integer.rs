@@ -10,7 +10,7 @@ use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Positions};
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
-use mlic_kernels::{Map, OutOfMemory, map};
+use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::{Gain, LayerView};
@@ -20,7 +20,7 @@ use mlic_model::synthesis::Synthesis;
 use once_cell::sync::OnceCell;
 use rayon::prelude::*;
 
-use crate::backend::{BackendError, EntropySession, PassParameters, Stage};
+use crate::backend::{BackendError, EntropySession, PassParameters, Stage, check_shape};
 use crate::entropy::EntropyModel;
 use crate::ops::Ops;
 
@@ -151,13 +151,7 @@ fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Resul
 /// [`BackendError::Shape`].
 pub fn check_y_hat(model: &Model, y_hat: &Map<i32>) -> Result<(), BackendError> {
     let latent = model.config().latent;
-    let (got, need) = (y_hat.data.len(), map::elements(y_hat.height, y_hat.width, latent));
-    let is_whole = Some(got) == need && y_hat.channels == latent;
-    if is_whole {
-        Ok(())
-    } else {
-        Err(BackendError::Shape { stage: Stage::ExactSynthesis, got, need: need.unwrap_or(usize::MAX) })
-    }
+    check_shape(Stage::ExactSynthesis, y_hat.data.len(), y_hat.channels == latent, [y_hat.height, y_hat.width], latent)
 }
 
 /// Weights do not depend on the level of activation scales: any will do.

@@ -20,5 +20,5 @@ pub mod strips;
 pub mod walk;
 mod windows;
 
-pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, exact_samples};
+pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, check_shape, exact_samples};
 pub use walk::{PassSink, walk};

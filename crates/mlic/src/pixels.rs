@@ -1,9 +1,9 @@
 //! Between 8-bit pictures and float planes: padding, scaling, rounding (SPEC 5.6).
 
-use mlic_backend::{BackendError, Planes, Stage};
+use mlic_backend::{BackendError, Planes, Stage, check_shape};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::LatentSize;
-use mlic_kernels::{Map, map};
+use mlic_kernels::Map;
 use mlic_model::real;
 
 use crate::error::Error;
@@ -82,11 +82,6 @@ pub(crate) fn check_planes(planes: &Planes, stage: Stage, size: [usize; 2], chan
 pub(crate) fn check_latents(y_hat: &Map<i32>, stage: Stage, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
     let is_shaped = y_hat.channels == channels && [y_hat.height, y_hat.width] == size;
     check_shape(stage, y_hat.data.len(), is_shaped, size, channels)
-}
-
-fn check_shape(stage: Stage, got: usize, is_shaped: bool, size: [usize; 2], channels: usize) -> Result<(), BackendError> {
-    let need = map::elements(size[0], size[1], channels).unwrap_or(usize::MAX);
-    if is_shaped && got == need { Ok(()) } else { Err(BackendError::Shape { stage, got, need }) }
 }
 
 /// The one channel of a gray picture at a position of red, green and blue (SPEC 5.6): `(299 R + 587 G + 114 B + 500) // 1000`, which is the
