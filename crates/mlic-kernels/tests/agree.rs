@@ -81,18 +81,34 @@ proptest! {
     fn layers(
         seed: u64, kernel in kernel(), height in 1_usize..6, half_width in 1_usize..9,
         channels in prop::collection::vec((1_usize..70, any::<bool>()), 1..4), outputs in 1_usize..70,
-        weights in 0_usize..5, inputs in 0_usize..5,
+        weights in 0_usize..5, inputs in 0_usize..5, repeats: bool,
     ) {
         let (rng, width) = (&mut Rng(seed), 2 * half_width);
         let depthwise = matches!(kernel, Kernel::Depthwise { .. });
-        let terms: Vec<(usize, i32)> = channels.iter().map(|(c, narrow)| (*c, if *narrow { 127 } else { 2047 })).collect();
-        let terms = if depthwise { vec![(outputs, terms[0].1)] } else { terms };
+        let mut terms: Vec<(usize, i32)> = channels.iter().map(|(c, narrow)| (*c, if *narrow { 127 } else { 2047 })).collect();
+        if depthwise {
+            terms = vec![(outputs, terms[0].1)];
+        }
+        // The second term reads what the first one reads.
+        let repeats = repeats && terms.len() > 1 && terms[0].0 != outputs;
+        if repeats {
+            terms[1] = terms[0];
+        }
         let (channels, maxima): (Vec<usize>, Vec<i32>) = terms.iter().copied().unzip();
-        let maps: Vec<Map<i16>> = terms.iter().map(|(c, max)| map(FILLS[inputs], rng, height, width, c + 1, *max)).collect();
+        let mut maps: Vec<Map<i16>> = terms.iter().map(|(c, max)| map(FILLS[inputs], rng, height, width, c + 1, *max)).collect();
+        if repeats {
+            maps[1] = maps[0].clone();
+        }
         let refs: Vec<&Map<i16>> = maps.iter().collect();
         let f = functions();
         let tables = fast::Tables::new(&f);
-        let layer_of = |rng: &mut Rng, epilogue| Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
+        let layer_of = |rng: &mut Rng, epilogue| {
+            let mut layer = Layer::new(rng, FILLS[weights], kernel, &channels, outputs, epilogue);
+            if repeats {
+                layer.spec.terms[1] = layer.spec.terms[0];
+            }
+            layer
+        };
         for epilogue in [Epilogue::Linear, Epilogue::Gelu] {
             let layer = layer_of(rng, epilogue);
             let full = reference::layer(&layer.view(), &f, &refs).unwrap();
@@ -186,9 +202,16 @@ fn largest_factors() {
 fn largest_sums_of_squares_of_outputs() {
     let (rng, f) = (&mut Rng(5), functions());
     let tables = fast::Tables::new(&f);
-    for (channels, most, largest) in
-        [(57, 8191, 127), (9, 8191, 3236), (7, 8191, 4160), (80, 127, 127), (70, 8192, 127), (233, 127, 8063)]
-    {
+    for (channels, most, largest) in [
+        (57, 8191, 127),
+        (9, 8191, 3236),
+        (7, 8191, 4160),
+        (80, 127, 127),
+        (70, 8192, 127),
+        (233, 127, 8063),
+        (57, 32_767, 127),
+        (9, 32_767, 808),
+    ] {
         assert!(9 * channels as i64 * i64::from(most) * i64::from(largest) < 1 << 31);
         for weights in FILLS {
             let mut layer = Layer::new(rng, Fill::Zero, Kernel::Dense { size: 3 }, &[channels], 20, Epilogue::Linear);
@@ -219,6 +242,54 @@ fn largest_sums_of_squares_of_outputs() {
                         &fast::layer(&packed, &layer.view(), &tables, &[&input], Positions::All).unwrap(),
                         &expected,
                     );
+                }
+            }
+        }
+    }
+}
+
+/// Channels with activations whose sums of four do not fit 16 bits, and others beside them; two terms that read the same, and one that does not.
+#[test]
+fn large_channels() {
+    let (rng, f) = (&mut Rng(13), functions());
+    let tables = fast::Tables::new(&f);
+    for (channels, large) in [
+        (1, vec![0]),
+        (2, vec![1]),
+        (3, vec![2]),
+        (34, vec![]),
+        (34, vec![0, 5, 6, 33]),
+        (64, (3..60).collect()),
+        (64, (0..64).collect()),
+    ] {
+        let inputs = [channels, channels, 7];
+        for weights in [Fill::Random, Fill::Most, Fill::Alternating] {
+            let mut layer = Layer::new(rng, Fill::Zero, Kernel::Dense { size: 3 }, &inputs, 20, Epilogue::Linear);
+            for (i, term) in layer.spec.terms.iter_mut().enumerate() {
+                (term.source, term.first_channel) = (Source::Quantizer(QuantizerId(i / 2)), 0);
+                let count = 0..9 * 20 * inputs[i];
+                layer.weights[i] = OwnedWeights::Bytes(count.map(|n| value(weights, rng, [113, 31, 127][i], n) as i8).collect());
+            }
+            layer.max = 32_767;
+            for ends in [8191, 8192, 32_767] {
+                let mut input = map(Fill::Random, rng, 5, 19, channels, 8191);
+                for (i, channel) in large.iter().enumerate() {
+                    let at = rng.next() as usize % (5 * 19) * channels + channel;
+                    input.data[at] = if i % 2 == 0 { ends as i16 } else { -ends as i16 - i16::from(ends == 8192) };
+                }
+                let other = map(Fill::Random, rng, 5, 19, 7, 8191);
+                let inputs = [&input, &input, &other];
+                let expected = reference::layer(&layer.view(), &f, &inputs).unwrap();
+                for isa in isas() {
+                    for packed in
+                        [layer.packed(isa, &[32_767, 32_767, 8191]), layer.packed_for_all_positions(isa, &[32_767, 32_767, 8191])]
+                    {
+                        assert_same(
+                            isa,
+                            &fast::layer(&packed, &layer.view(), &tables, &inputs, Positions::All).unwrap(),
+                            &expected,
+                        );
+                    }
                 }
             }
         }

@@ -271,14 +271,14 @@ impl Gdn {
         self.beta.len()
     }
 
-    /// Its sums of squares as a linear layer, whose two terms read the upper parts of the squares and their lower [`SQUARE_LOW_BITS`],
+    /// Its sums of squares as a linear layer of two nodes of their own, the upper parts of the squares and their lower [`SQUARE_LOW_BITS`],
     /// both as activations, with the gammas as weights.
     #[must_use]
     pub fn sums_of_squares(&self) -> (LayerSpec, LayerLevel) {
         let channels = self.channels();
         let spec = LayerSpec {
             name: "sums of squares".into(),
-            terms: vec![TermSpec::node(self.input, channels, false); 2],
+            terms: [0, 1].map(|part| TermSpec::node(NodeIndex(part), channels, false)).into(),
             kernel: Kernel::Dense { size: 1 },
             outputs: channels,
             epilogue: Epilogue::Linear,

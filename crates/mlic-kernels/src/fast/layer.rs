@@ -116,7 +116,7 @@ impl Scratch {
         }
         let rows = at.row_step() * rows;
         self.inputs.resize_with(self.inputs.len().max(layer.terms.len()), Buffer::default);
-        let mut buffers = self.inputs.iter_mut().zip(&layer.terms);
+        let mut buffers = self.inputs.iter_mut().zip(&layer.terms).filter(|(_, term)| !term.is_repeated);
         buffers.try_for_each(|(buffer, term)| buffer.reserve(term, layer.size, rows, width))?;
         let is_matrix = layer.matrix().is_some();
         // While a matrix unit fills half of the squares, vectors read the others.
@@ -149,7 +149,10 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
         let mut buffers = std::mem::take(&mut scratch.inputs);
         let mut staged: Vec<Staged<'_>> = Vec::with_capacity(inputs.len());
         for ((input, term), buffer) in inputs.iter().zip(&layer.terms).zip(&mut buffers) {
-            staged.push(s.run(Stage { buffer, input: *input, term, size: layer.size, rows: at.middles(&rows) }));
+            staged.push(match staged.last() {
+                Some(before) if term.is_repeated => *before,
+                _ => s.run(Stage { buffer, input: *input, term, size: layer.size, rows: at.middles(&rows) }),
+            });
         }
         let width = inputs.first().map_or(0, |m| m.width);
         let band = Stages { layer, constants, staged: &staged, epilogue, at, rows, width };

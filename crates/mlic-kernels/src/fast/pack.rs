@@ -1,8 +1,10 @@
 //! The weights of a layer in the order in which the matrix product of one instruction set reads them; made once per model.
 
+use std::mem::discriminant;
+
 use bytemuck::Zeroable;
 use mlic_core::memory::{self, OutOfMemory};
-use mlic_model::layout::{Kernel, LayerSpec};
+use mlic_model::layout::{Kernel, LayerSpec, TermSpec};
 use mlic_model::model::Weights as Source;
 
 use super::aligned::Aligned;
@@ -51,7 +53,17 @@ pub(super) struct Term {
     pub(super) channels: usize,
     /// The same and zeros up to whole groups, or up to whole blocks where channels are outputs.
     pub(super) padded: usize,
+    /// Whether it reads what the term before it reads, in the same form.
+    pub(super) is_repeated: bool,
     pub(super) weights: Weights,
+}
+
+impl Term {
+    /// Whether its activations take the same form.
+    fn is_staged_as(&self, other: &Self) -> bool {
+        let split = |term: &Self| if let Weights::Matrix(packed) = &term.weights { Some(packed.split) } else { None };
+        discriminant(&self.weights) == discriminant(&other.weights) && split(self) == split(other)
+    }
 }
 
 /// How a term becomes accumulators.
@@ -198,12 +210,22 @@ impl Pack<'_> {
         }
         let mut terms = Vec::new();
         memory::reserve(&mut terms, spec.terms.len())?;
-        for ((source, weights), max) in spec.terms.iter().zip(weights).zip(maxima) {
-            let (first, channels) = (source.first_channel, source.channels);
+        for (i, (weights, max)) in weights.iter().zip(maxima).enumerate() {
+            let TermSpec { first_channel: first, channels, .. } = spec.terms[i];
             let Some(weights) = Winograd::new(*weights, channels, block, *max)? else { return Ok(None) };
-            terms.push(Term { first, channels, padded: channels.next_multiple_of(2), weights: Weights::Winograd(weights) });
+            let (padded, is_repeated) = (channels.next_multiple_of(2), self.repeats(i));
+            terms.push(Term { first, channels, padded, is_repeated, weights: Weights::Winograd(weights) });
         }
         Ok(Some(terms))
+    }
+
+    /// Whether a term reads what the one before it reads.
+    fn repeats(&self, i: usize) -> bool {
+        let read = |i: usize| {
+            let TermSpec { source, first_channel, channels, .. } = self.spec.terms[i];
+            (source, first_channel, channels, self.maxima[i])
+        };
+        i > 0 && read(i) == read(i - 1)
     }
 }
 
@@ -227,7 +249,10 @@ impl Job for Pack<'_> {
             let method = split.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, split)| Method::Matrix(unit, split));
             term::<S>(spec, i, block, *weights, method)
         });
-        let terms = terms.collect::<Result<_, _>>()?;
+        let mut terms = terms.collect::<Result<Vec<_>, _>>()?;
+        for i in 1..terms.len() {
+            terms[i].is_repeated = self.repeats(i) && terms[i].is_staged_as(&terms[i - 1]);
+        }
         Ok(Layer { isa: self.isa, size: spec.kernel.size(), outputs: spec.outputs, block, positions: POSITIONS, terms })
     }
 }
@@ -280,7 +305,7 @@ fn term<S: Simd>(spec: &LayerSpec, index: usize, block: usize, weights: Source<'
             (shape.padded, weights)
         }
     };
-    Ok(Term { first, channels, padded, weights })
+    Ok(Term { first, channels, padded, is_repeated: false, weights })
 }
 
 /// A number, at most [`HALVES_MAX`], as `256 * upper + lower` of signed bytes.

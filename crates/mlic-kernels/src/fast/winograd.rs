@@ -2,9 +2,12 @@
 //!
 //! With `B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]`, `G = [2 0 0; 1 1 1; 1 -1 1; 0 0 2]`, `A^T = [1 1 1 0; 0 1 -1 -1]`, a patch d of 4x4
 //! activations and a kernel g, `4 Y = A^T ((G g G^T) * (B^T d B)) A`, where `*` multiplies element by element and Y are the sums of the definition. It is exact:
-//! elements of `B^T d B` are sums of four activations and have 16 bits, as those of `G g G^T` must have; all sums may wrap in 32 bits as long as 4 Y fits.
+//! elements of `B^T d B` are sums of four activations and have 16 bits if these have 14, as those of `G g G^T` must have; all sums may wrap in 32 bits as long as 4 Y fits.
 //! Where it might not whatever the activations, the activations decide: by Cauchy and Schwarz `|Y|^2` is at most the sum of their squares times that of the squared
 //! weights. Where that is too large, channels are taken in parts, each with an own Y.
+//!
+//! Channels with larger activations are taken as `d & 3`, and once more as `d >> 2`, whose 4 Y is their share of the sums as it is. Of a picture those are few in
+//! each strip of tiles.
 
 use std::ops::Range;
 
@@ -21,6 +24,8 @@ use crate::arch::{Job, SIDE, Simd, groups, pieces};
 const PATCH: usize = 16;
 /// Side of the kernels.
 pub(super) const KERNEL: usize = 3;
+/// Largest magnitude of activations whose sums of four have 16 bits; of the positive ones, one less.
+const SMALL: i32 = 1 << 13;
 /// Y is below 2^29, so that 4 Y fits, where its square is below this.
 const SQUARED_LIMIT: i64 = 1 << 58;
 
@@ -32,9 +37,27 @@ pub(super) struct Winograd {
     /// `[block][element of the patch][pair][output]`, two numbers of 16 bits each.
     weights: Aligned<i32>,
     /// Pairs that may be summed at once, whatever the activations.
-    parts: Vec<Range<usize>>,
+    parts: Vec<Pairs>,
     /// All pairs may where the squares of what an output reads add up to less than this.
     too_large: i64,
+    /// Whether activations may be larger than [`SMALL`].
+    may_be_large: bool,
+}
+
+/// Pairs of channels that follow each other.
+#[derive(Debug, Clone, Copy)]
+struct Pairs {
+    /// The first one, in patches and in weights.
+    patch: usize,
+    weight: usize,
+    count: usize,
+}
+
+impl Pairs {
+    /// Of patches with all channels.
+    const fn of(range: Range<usize>) -> Self {
+        Self { patch: range.start, weight: range.start, count: range.end - range.start }
+    }
 }
 
 /// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
@@ -67,25 +90,23 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     }
 
     fn transformed(&self) -> Result<Option<Winograd>, OutOfMemory> {
-        if 4 * i64::from(self.max) > i64::from(i16::MAX) {
-            return Ok(None);
-        }
         let Some(parts) = self.parts()? else { return Ok(None) };
         let Some(weights) = self.elements()? else { return Ok(None) };
         let squares = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into()).pow(2)).sum::<i64>();
         let largest = if parts.len() == 1 { 1 } else { self.outputs().map(squares).max().unwrap_or(0).max(1) };
-        Ok(Some(Winograd { pairs: self.channels.div_ceil(2), weights, parts, too_large: SQUARED_LIMIT / largest }))
+        let (pairs, may_be_large) = (self.channels.div_ceil(2), self.max >= SMALL);
+        Ok(Some(Winograd { pairs, weights, parts, too_large: SQUARED_LIMIT / largest, may_be_large }))
     }
 
     /// Pairs of channels, as many together as keep four times each sum below 2^31; none if a pair alone does not.
-    fn parts(&self) -> Result<Option<Vec<Range<usize>>>, OutOfMemory> {
+    fn parts(&self) -> Result<Option<Vec<Pairs>>, OutOfMemory> {
         let pairs = self.channels.div_ceil(2);
-        let fits = |sum: i64| 4 * i64::from(self.max) * sum <= i64::from(i32::MAX);
+        let fits = |sum: i64| 4 * i64::from(self.max.min(SMALL)) * sum <= i64::from(i32::MAX);
         // In 32 bits as far as they hold it, which is what vector code is faster at.
         let sum = |weights: &[T]| weights.iter().map(|w| (*w).into().abs()).sum::<i32>();
         let magnitudes = |weights: &[T]| weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum::<i64>();
         if self.outputs().all(|weights| fits(magnitudes(weights))) {
-            return Ok(Some(memory::collect(1, std::iter::once(0..pairs))?));
+            return Ok(Some(memory::collect(1, std::iter::once(Pairs::of(0..pairs)))?));
         }
         let (mut sums, mut more): (Vec<i64>, Vec<i64>) = (memory::zeros(self.outputs().len())?, Vec::new());
         let (mut parts, mut first) = (Vec::new(), 0);
@@ -102,13 +123,13 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
                 return Ok(None);
             }
             if !sums.iter().zip(&more).all(|(sum, more)| fits(sum + more)) {
-                parts.push(first..pair);
+                parts.push(Pairs::of(first..pair));
                 first = pair;
                 sums.fill(0);
             }
             sums.iter_mut().zip(&more).for_each(|(sum, more)| *sum += more);
         }
-        parts.push(first..pairs);
+        parts.push(Pairs::of(first..pairs));
         Ok(Some(parts))
     }
 
@@ -178,26 +199,55 @@ fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize, to: &mut [[i32; SID
 pub(super) struct Scratch {
     /// `B^T` times the rows of the patches: `[row][column][channel]`.
     rows: Aligned<i16>,
-    /// Per term `[element of the patch][tile][channel]`.
+    /// Per input `[element of the patch][tile][channel]`, and then as much of its large channels alone.
     patches: Aligned<i16>,
     /// `[element of the patch][tile][output of the block]`
     products: Aligned<i32>,
-    /// Per term, whether all channels may be summed at once.
-    at_once: Vec<bool>,
+    /// Per channel of an input, the bits that its patches lack.
+    masks: Aligned<i16>,
+    /// Rows of an input without those bits, and these bits alone.
+    split: Aligned<i16>,
+    /// The pairs that have such channels, of all inputs.
+    pairs: Vec<Pairs>,
+    /// Per term.
+    ways: Vec<Way>,
+}
+
+/// How the sums of a term come about.
+struct Way {
+    /// All channels at once.
+    is_whole: bool,
+    /// Which of the [`Pairs`] with large channels follow.
+    large: Range<usize>,
 }
 
 impl Scratch {
     /// Room for what [`Patches`] and [`StripSums`] make of these terms.
     pub(super) fn reserve(&mut self, terms: &[Term], positions: usize, block: usize) -> Result<(), OutOfMemory> {
         let tiles = tiles(positions);
-        let padded = terms.iter().map(|term| term.padded);
-        let rows = 4 * (2 * tiles + 2) * padded.clone().max().unwrap_or(0);
+        let padded = terms.iter().map(|term| term.padded).max().unwrap_or(0);
+        let rows = 4 * (2 * tiles + 2) * padded;
         self.rows.at_least(rows)?;
-        self.patches.at_least(PATCH * tiles * padded.sum::<usize>())?;
+        self.patches.at_least(terms.iter().map(|term| patches_len(term, tiles)).sum())?;
         self.products.at_least(PATCH * tiles * block)?;
-        self.at_once.clear();
-        memory::reserve(&mut self.at_once, terms.len())
+        self.ways.clear();
+        memory::reserve(&mut self.ways, terms.len())?;
+        self.masks.at_least(padded)?;
+        self.split.at_least(rows)?;
+        self.pairs.clear();
+        memory::reserve(&mut self.pairs, terms.iter().map(|term| term.padded / 2).sum())
     }
+}
+
+/// Numbers of the patches that a term brings with it: none if it reads what the one before it reads.
+fn patches_len(term: &Term, tiles: usize) -> usize {
+    let kinds = if term.is_repeated { 0 } else { 1 + usize::from(winograd(term).may_be_large) };
+    kinds * PATCH * tiles * term.padded
+}
+
+fn winograd(term: &Term) -> &Winograd {
+    let Weights::Winograd(winograd) = &term.weights else { unreachable!("all terms of such a layer are packed so") };
+    winograd
 }
 
 /// Each element of `[a - c, b + c, c - b, b - d]`.
@@ -273,43 +323,71 @@ impl Strip {
         sums.as_flattened().windows(KERNEL).map(|window| window.iter().sum()).max().unwrap_or(0)
     }
 
-    /// Those of a term; `weights` are of the block and those after it.
+    /// `B^T d B` of these rows.
+    #[inline(always)]
+    fn transform(self, inputs: [&[i16]; 4], padded: usize, rows: &mut [i16], to: &mut [i16]) {
+        let (len, tiles) = (inputs[0].len(), to.len() / (PATCH * padded));
+        let rows = &mut rows[..4 * len];
+        butterfly(inputs, quarters(rows));
+        for (row, to) in rows.chunks_exact(len).zip(to.chunks_exact_mut(4 * tiles * padded)) {
+            let [a, b, c, d] = quarters(to);
+            let to = a.chunks_exact_mut(padded).zip(b.chunks_exact_mut(padded));
+            let to = to.zip(c.chunks_exact_mut(padded)).zip(d.chunks_exact_mut(padded));
+            for (tile, (((a, b), c), d)) in to.take(self.count).enumerate() {
+                let columns = pieces(&row[2 * tile * padded..], [0, padded, 2 * padded, 3 * padded], padded);
+                butterfly(columns, [a, b, c, d]);
+            }
+        }
+    }
+
+    /// A share of those of a term; `weights` are of the block and those after it, of `all_pairs` pairs.
     #[inline(always)]
     fn sums_of<S: Simd, const P: usize, const V: usize>(
         self,
         s: S,
         weights: &[i32],
-        parts: &[Range<usize>],
-        patches: &[i16],
+        all_pairs: usize,
+        share: Share<'_>,
         products: &mut [i32],
         squares: &mut [Square; 2],
     ) {
         let (width, tiles) = (V * S::LANES, tiles(P));
-        let padded = patches.len() / (PATCH * tiles);
-        for (i, part) in parts.iter().enumerate() {
-            let mut starts = [2 * part.start; P];
-            starts.iter_mut().enumerate().for_each(|(p, start)| *start += p * padded);
-            let elements = patches.chunks_exact(tiles * padded).zip(products.chunks_exact_mut(tiles * width));
-            for ((patches, products), weights) in elements.zip(weights.chunks_exact(padded / 2 * width)) {
-                let weights = &weights[part.start * width..part.end * width];
-                let several = patches.chunks_exact(P * padded).zip(products.chunks_exact_mut(P * width));
-                for (patches, products) in several.take(self.count.div_ceil(P)) {
-                    let mut tile = [[s.splat(0); V]; P];
-                    s.pairs(&mut tile, groups(patches, starts, 2 * part.len()), weights);
-                    for (tile, products) in tile.iter().zip(products.chunks_exact_mut(width)) {
-                        (0..V).for_each(|v| s.store(tile[v], &mut products[v * S::LANES..]));
-                    }
+        let padded = share.patches.len() / (PATCH * tiles);
+        let elements = share.patches.chunks_exact(tiles * padded).zip(products.chunks_exact_mut(tiles * width));
+        for ((patches, products), weights) in elements.zip(weights.chunks_exact(all_pairs * width)) {
+            let several = patches.chunks_exact(P * padded).zip(products.chunks_exact_mut(P * width));
+            for (patches, products) in several.take(self.count.div_ceil(P)) {
+                let mut tile = [[s.splat(0); V]; P];
+                for pairs in share.pairs {
+                    let mut starts = [2 * pairs.patch; P];
+                    starts.iter_mut().enumerate().for_each(|(p, start)| *start += p * padded);
+                    let weights = &weights[pairs.weight * width..][..pairs.count * width];
+                    s.pairs(&mut tile, groups(patches, starts, 2 * pairs.count), weights);
                 }
-            }
-            for tile in 0..self.count {
-                for v in 0..V {
-                    let first = tile * width + v * S::LANES;
-                    let own = Tile { products: &products[first..], stride: tiles * width };
-                    own.store(s, [2 * tile, v * S::LANES], squares, i > 0);
+                for (tile, products) in tile.iter().zip(products.chunks_exact_mut(width)) {
+                    (0..V).for_each(|v| s.store(tile[v], &mut products[v * S::LANES..]));
                 }
             }
         }
+        for tile in 0..self.count {
+            for v in 0..V {
+                let first = tile * width + v * S::LANES;
+                let own = Tile { products: &products[first..], stride: tiles * width };
+                own.store(s, [2 * tile, v * S::LANES], squares, share);
+            }
+        }
     }
+}
+
+/// Some of what the sums of a term are made of.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    patches: &'a [i16],
+    pairs: &'a [Pairs],
+    /// Of `d >> 2`.
+    is_upper: bool,
+    /// Added to what is there.
+    is_more: bool,
 }
 
 /// `B^T d B` of all patches and terms of a strip.
@@ -326,32 +404,86 @@ impl Job for Patches<'_> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, _: S) {
         let Self { strip, scratch, terms, staged } = self;
-        let Scratch { rows, patches, at_once, .. } = scratch;
+        let Scratch { rows, patches, masks, split, pairs, ways, .. } = scratch;
         let mut patches = &mut patches[..];
-        at_once.clear();
+        let mut large = 0..0;
+        pairs.clear();
+        ways.clear();
         for (term, staged) in terms.iter().zip(staged) {
-            let (Weights::Winograd(winograd), Data::Wide(data)) = (&term.weights, staged.data) else {
-                unreachable!("all terms of such a layer are packed so, and staged as words")
-            };
+            let (winograd, Data::Wide(data)) = (winograd(term), staged.data) else { unreachable!("staged as words") };
             let (padded, len) = (term.padded, (2 * strip.count + 2) * term.padded);
             let start = strip.at[0] * staged.row_len + strip.at[1] * staged.position_len;
             let row_len = staged.row_len;
             let inputs = pieces(&data[start..], [0, row_len, 2 * row_len, 3 * row_len], len);
-            at_once.push(winograd.parts.len() == 1 || strip.largest_squares(inputs, padded) < winograd.too_large);
-            butterfly(inputs, quarters(&mut rows[..4 * len]));
-            let own;
-            (own, patches) = patches.split_at_mut(PATCH * tiles(P) * padded);
-            for (row, to) in rows.chunks_exact(len).zip(own.chunks_exact_mut(4 * tiles(P) * padded)) {
-                let [a, b, c, d] = quarters(to);
-                let to = a.chunks_exact_mut(padded).zip(b.chunks_exact_mut(padded));
-                let to = to.zip(c.chunks_exact_mut(padded)).zip(d.chunks_exact_mut(padded));
-                for (tile, (((a, b), c), d)) in to.take(strip.count).enumerate() {
-                    let columns = pieces(&row[2 * tile * padded..], [0, padded, 2 * padded, 3 * padded], padded);
-                    butterfly(columns, [a, b, c, d]);
+            if !term.is_repeated {
+                let own;
+                (own, patches) = patches.split_at_mut(patches_len(term, tiles(P)));
+                let (all, upper) = own.split_at_mut(PATCH * tiles(P) * padded);
+                let masks = &mut masks[..padded];
+                large.start = pairs.len();
+                let channels = if winograd.may_be_large { find_large(inputs, masks, pairs) } else { 0 };
+                large.end = pairs.len();
+                let inputs_of_all = if channels > 0 { without_large(inputs, masks, split) } else { inputs };
+                strip.transform(inputs_of_all, padded, rows, all);
+                if channels > 0 {
+                    let inputs = quarters_of_large(inputs, masks, &pairs[large.clone()], split);
+                    strip.transform(inputs, channels, rows, &mut upper[..PATCH * tiles(P) * channels]);
                 }
             }
+            let is_whole =
+                winograd.parts.len() == 1 || large.is_empty() && strip.largest_squares(inputs, padded) < winograd.too_large;
+            ways.push(Way { is_whole, large: large.clone() });
         }
     }
+}
+
+/// Makes masks of the bits that sums of four have no room for: all but two of channels that are large somewhere in these rows, `[position][channel]`, and none of others.
+/// Adds the pairs that have such a channel; how many channels these are.
+#[inline(always)]
+fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) -> usize {
+    let padded = masks.len();
+    masks.fill(0);
+    for position in inputs.into_iter().flat_map(|row| row.chunks_exact(padded)) {
+        for (bits, v) in masks.iter_mut().zip(position) {
+            *bits |= (v.wrapping_add(SMALL as i16) as u16 >> 14) as i16;
+        }
+    }
+    let (first, mut patch) = (pairs.len(), 0);
+    for (weight, _) in masks.as_chunks().0.iter().enumerate().filter(|(_, bits)| **bits != [0, 0]) {
+        match pairs[first..].last_mut() {
+            Some(last) if last.weight + last.count == weight => last.count += 1,
+            _ => pairs.push(Pairs { patch, weight, count: 1 }),
+        }
+        patch += 1;
+    }
+    masks.iter_mut().for_each(|bits| *bits = if *bits == 0 { 0 } else { !3 });
+    2 * patch
+}
+
+/// These rows without the bits of the masks.
+#[inline(always)]
+fn without_large<'a>(inputs: [&[i16]; 4], masks: &[i16], to: &'a mut [i16]) -> [&'a [i16]; 4] {
+    let len = inputs[0].len();
+    for (input, to) in inputs.into_iter().zip(to.chunks_exact_mut(len)) {
+        for (input, to) in input.chunks_exact(masks.len()).zip(to.chunks_exact_mut(masks.len())) {
+            to.iter_mut().zip(input).zip(masks).for_each(|((to, v), mask)| *to = v & !mask);
+        }
+    }
+    pieces(to, [0, len, 2 * len, 3 * len], len)
+}
+
+/// Those bits of these pairs, divided by four.
+#[inline(always)]
+fn quarters_of_large<'a>(inputs: [&[i16]; 4], masks: &[i16], pairs: &[Pairs], to: &'a mut [i16]) -> [&'a [i16]; 4] {
+    let mut len = 0;
+    for position in inputs.into_iter().flat_map(|row| row.chunks_exact(masks.len())) {
+        for channel in pairs.iter().flat_map(|pairs| 2 * pairs.weight..2 * (pairs.weight + pairs.count)) {
+            to[len] = (position[channel] & masks[channel]) >> 2;
+            len += 1;
+        }
+    }
+    let len = len / 4;
+    pieces(to, [0, len, 2 * len, 3 * len], len)
 }
 
 /// The sums of all terms of a strip for a block of outputs: of each two squares, of the upper and the lower outputs of the tiles. [`Patches`] was run before it.
@@ -369,16 +501,26 @@ impl Job for StripSums<'_> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
         let Self { strip, scratch, terms, block, squares } = self;
-        let Scratch { patches, products, at_once, .. } = scratch;
-        let mut patches = &patches[..];
-        for ((term, squares), at_once) in terms.iter().zip(squares.as_chunks_mut().0).zip(at_once) {
-            let own;
-            (own, patches) = patches.split_at(PATCH * tiles(P) * term.padded);
-            let Weights::Winograd(winograd) = &term.weights else { unreachable!("all terms of such a layer are packed so") };
-            let all = 0..winograd.pairs;
-            let parts = if *at_once { std::slice::from_ref(&all) } else { &winograd.parts };
+        let Scratch { patches, products, pairs, ways, .. } = scratch;
+        let (mut patches, mut own) = (&patches[..], &patches[..0]);
+        for ((term, squares), way) in terms.iter().zip(squares.as_chunks_mut().0).zip(ways) {
+            if !term.is_repeated {
+                (own, patches) = patches.split_at(patches_len(term, tiles(P)));
+            }
+            let (winograd, (all, upper)) = (winograd(term), own.split_at(PATCH * tiles(P) * term.padded));
+            let whole = [Pairs::of(0..winograd.pairs)];
+            let parts = if way.is_whole { &whole } else { &winograd.parts[..] };
             let weights = &winograd.weights[block * PATCH * winograd.pairs * V * S::LANES..];
-            strip.sums_of::<S, P, V>(s, weights, parts, own, products, squares);
+            let of_part =
+                |(i, pairs)| Share { patches: all, pairs: std::slice::from_ref(pairs), is_upper: false, is_more: i > 0 };
+            let large = &pairs[way.large.clone()];
+            let of_large = large.last().map(|last| {
+                let len = PATCH * tiles(P) * 2 * (last.patch + last.count);
+                Share { patches: &upper[..len], pairs: large, is_upper: true, is_more: true }
+            });
+            for share in parts.iter().enumerate().map(of_part).chain(of_large) {
+                strip.sums_of::<S, P, V>(s, weights, winograd.pairs, share, products, squares);
+            }
         }
     }
 }
@@ -393,16 +535,16 @@ struct Tile<'a> {
 
 // No closures: what they hold would be compiled without the instructions.
 impl Tile<'_> {
-    /// `A^T M A / 4`: the outputs at positions `slot` and `slot + 1` of both squares, added to what is there if `is_more`.
+    /// `A^T M A / 4`, of `d >> 2` four times that: the outputs at positions `slot` and `slot + 1` of both squares.
     #[inline(always)]
-    fn store<S: Simd>(self, s: S, [slot, output]: [usize; 2], squares: &mut [Square; 2], is_more: bool) {
+    fn store<S: Simd>(self, s: S, [slot, output]: [usize; 2], squares: &mut [Square; 2], share: Share<'_>) {
         let columns = [self.column(s, 0), self.column(s, 1), self.column(s, 2), self.column(s, 3)];
         for (i, square) in squares.iter_mut().enumerate() {
             let sums = both(s, [columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
             for (j, sum) in sums.into_iter().enumerate() {
                 let to = &mut square[(slot + j) * SIDE + output..];
-                let sum = s.shift_right::<2>(sum);
-                s.store(if is_more { s.add(sum, s.load(to)) } else { sum }, to);
+                let sum = if share.is_upper { sum } else { s.shift_right::<2>(sum) };
+                s.store(if share.is_more { s.add(sum, s.load(to)) } else { sum }, to);
             }
         }
     }
