@@ -112,7 +112,6 @@ fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option
 }
 
 struct PackedNode {
-    inputs: Vec<NodeIndex>,
     reach: Reach,
     is_gdn: bool,
     plan: Plan,
@@ -314,12 +313,7 @@ impl Nodes {
             }
         }
         let (plans, _, parts) = packer.finish(device)?;
-        let node = |(node, plan): (&Node, Plan)| PackedNode {
-            inputs: node.inputs().collect(),
-            reach: node.reach(),
-            is_gdn: matches!(node, Node::Gdn(_)),
-            plan,
-        };
+        let node = |(node, plan): (&Node, Plan)| PackedNode { reach: node.reach(), is_gdn: matches!(node, Node::Gdn(_)), plan };
         let flow = RowFlow::new(shapes, nodes);
         let nodes = nodes.iter().zip(plans).map(node).collect();
         Ok(Self { shapes: shapes.to_vec(), nodes, flow, last_bytes, kept: Mutex::default(), _parts: parts })
@@ -456,13 +450,14 @@ impl Nodes {
         rows: &Range<usize>,
         size: [usize; 2],
     ) -> Result<(), DriverError> {
+        let read = self.flow.inputs(index);
         let input = |at: &NodeIndex| (windows[at.0].origin(), self.shapes[at.0].channels);
-        let inputs: Vec<Input> = node.inputs.iter().map(input).collect();
-        let scale = node.inputs.first().map_or(1, |at| self.shapes[at.0].scale);
+        let inputs: Vec<Input> = read.iter().map(input).collect();
+        let scale = read.first().map_or(1, |at| self.shapes[at.0].scale);
         let rows = rows.start / node.reach.up..rows.end / node.reach.up;
         let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.reach.stride, parity: None, rows };
         let out = [windows[index].origin(), 0];
-        let (true, Some(x)) = (node.is_gdn, node.inputs.first()) else {
+        let (true, Some(x)) = (node.is_gdn, read.first()) else {
             // SAFETY: the windows have the rows that are read, with the channels of the terms (the package was verified), and room for the new ones.
             return unsafe { node.plan.launch(device, &inputs, &region, out, 0) };
         };

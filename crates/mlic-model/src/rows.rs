@@ -47,6 +47,12 @@ impl RowFlow {
         node.checked_sub(1).is_none_or(|at| self.readers.get(at).is_some_and(|reader| reader.is_needed))
     }
 
+    /// The nodes that a node reads; none of node 0.
+    #[must_use]
+    pub fn inputs(&self, node: usize) -> &[NodeIndex] {
+        node.checked_sub(1).and_then(|at| self.readers.get(at)).map_or(&[], |reader| &reader.inputs)
+    }
+
     fn needed(&self) -> impl DoubleEndedIterator<Item = (usize, &Reader)> {
         self.readers.iter().enumerate().map(|(i, reader)| (i + 1, reader)).filter(|(_, reader)| reader.is_needed)
     }

@@ -99,7 +99,7 @@ impl Analysis {
                 let rows = first..first + out.len() / row_len;
                 first = rows.end;
                 walk.strip(rows.end, &mut windows, fill, &mut |_, _| ())?;
-                node.latents(&walk.inputs(node, &windows), rows, plan.threads, out)?;
+                node.latents(&walk.inputs(nodes.len(), &windows), rows, plan.threads, out)?;
                 walk.forget(&mut windows);
             }
             Ok(())

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::{Epilogue as Kind, NodeIndex};
-use mlic_model::nodes::{self, Node, NodeShape, OwnedWeights, Reach, Resize};
+use mlic_model::nodes::{self, Node, NodeShape, OwnedWeights, Resize};
 use mlic_model::parameters::Requant;
 use mlic_model::rows::RowFlow;
 use mlic_model::synthesis::{self, SCALE};
@@ -92,22 +92,17 @@ pub(super) struct Nodes {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct PackedNode {
-    inputs: Vec<NodeIndex>,
-    reach: Reach,
-    operator: Operator,
-}
-
-#[derive(Debug, Clone)]
-enum Operator {
+pub(super) enum PackedNode {
     Layer(Box<PackedLayer>),
     Gdn(Box<PackedGdn>),
 }
 
 #[derive(Debug, Clone)]
-struct PackedLayer {
+pub(super) struct PackedLayer {
     layer: Layer,
     constants: Constants,
+    /// Rows of its output for one of its inputs.
+    up: usize,
     epilogue: Kind,
     /// Largest magnitude of its output.
     max: i32,
@@ -119,13 +114,11 @@ struct PackedLayer {
 
 impl PackedNode {
     fn new(isa: Isa, node: &Node, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
-        let inputs: Vec<NodeIndex> = node.inputs().collect();
-        let maxima: Vec<i32> = inputs.iter().map(|i| shapes[i.0].max).collect();
-        let operator = match node {
-            Node::Gdn(gdn) => Operator::Gdn(Box::new(PackedGdn::new(isa, gdn, maxima[0])?)),
-            Node::Layer(layer) => Operator::Layer(Box::new(PackedLayer::new(isa, layer, &maxima)?)),
-        };
-        Ok(Self { inputs, reach: node.reach(), operator })
+        let maxima: Vec<i32> = node.inputs().map(|i| shapes[i.0].max).collect();
+        Ok(match node {
+            Node::Gdn(gdn) => Self::Gdn(Box::new(PackedGdn::new(isa, gdn, maxima[0])?)),
+            Node::Layer(layer) => Self::Layer(Box::new(PackedLayer::new(isa, layer, &maxima)?)),
+        })
     }
 
     fn run(
@@ -136,13 +129,13 @@ impl PackedNode {
         threads: usize,
         out: &mut [i16],
     ) -> Result<(), OutOfMemory> {
-        let own = match &self.operator {
-            Operator::Layer(own) => own,
-            Operator::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
+        let own = match self {
+            Self::Layer(own) => own,
+            Self::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
-        let PackedLayer { layer, constants, epilogue, max, output, at } = &**own;
-        let order = if self.reach.up == 2 { Order::Shuffled } else { Order::Plain };
-        let rows = rows.start / self.reach.up..rows.end / self.reach.up;
+        let PackedLayer { layer, constants, up, epilogue, max, output, at } = &**own;
+        let order = if *up == 2 { Order::Shuffled } else { Order::Plain };
+        let rows = rows.start / up..rows.end / up;
         let part = Part { layer, constants, inputs, at: *at, rows, threads };
         match epilogue {
             Kind::Gelu => part.run(Gelu::new(tables, *output, *max), order, out),
@@ -153,7 +146,7 @@ impl PackedNode {
 
     /// Whether it is the last node of an analysis, whose rows no window keeps.
     fn ends_in_latents(&self) -> bool {
-        matches!(&self.operator, Operator::Layer(own) if own.epilogue == Kind::Latent)
+        matches!(self, Self::Layer(own) if own.epilogue == Kind::Latent)
     }
 
     /// The rows of such a node.
@@ -164,7 +157,7 @@ impl PackedNode {
         threads: usize,
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
-        let Operator::Layer(own) = &self.operator else { unreachable!("a normalization gives no latents") };
+        let Self::Layer(own) = self else { unreachable!("a normalization gives no latents") };
         let PackedLayer { layer, constants, at, .. } = &**own;
         Part { layer, constants, inputs, at: *at, rows, threads }.run(Latent, Order::Plain, out)
     }
@@ -181,7 +174,7 @@ impl PackedLayer {
         };
         let layer = if own.shuffles() { layer.with_shuffled_inputs() } else { layer };
         let constants = Constants::new(&layer, &own.level, at)?;
-        Ok(Self { layer, constants, epilogue: own.spec.epilogue, max: own.max, output: own.level.output, at })
+        Ok(Self { layer, constants, up: own.up(), epilogue: own.spec.epilogue, max: own.max, output: own.level.output, at })
     }
 }
 
@@ -367,7 +360,7 @@ impl Walk<'_> {
                 own.rows = rows.end..rows.end;
                 continue;
             }
-            let inputs = self.inputs(node, before);
+            let inputs = self.inputs(i, before);
             let out = own.append(rows.end, Window::row_len(shape, width))?;
             node.run(self.tables, &inputs, rows, self.threads, out)?;
             see(i, out);
@@ -385,13 +378,13 @@ impl Walk<'_> {
     }
 
     /// What is at hand of the inputs of a node.
-    pub(super) fn inputs<'w>(&self, node: &PackedNode, windows: &'w [Window]) -> Vec<Rows<'w>> {
+    pub(super) fn inputs<'w>(&self, node: usize, windows: &'w [Window]) -> Vec<Rows<'w>> {
         let [height, width] = self.size;
         let rows = |at: &NodeIndex| {
             let (shape, window) = (&self.nodes.shapes[at.0], &windows[at.0]);
             let (height, width, channels) = (height * shape.scale, width * shape.scale, shape.channels);
             Rows { height, width, channels, first: window.rows.start, data: &window.data }
         };
-        node.inputs.iter().map(rows).collect()
+        self.nodes.flow.inputs(node).iter().map(rows).collect()
     }
 }
