@@ -210,22 +210,22 @@ impl Pack<'_> {
         }
         let mut terms = Vec::new();
         memory::reserve(&mut terms, spec.terms.len())?;
-        for (i, (weights, max)) in weights.iter().zip(maxima).enumerate() {
-            let TermSpec { first_channel: first, channels, .. } = spec.terms[i];
+        for ((source, weights), max) in spec.terms.iter().zip(weights).zip(maxima) {
+            let (first, channels) = (source.first_channel, source.channels);
             let Some(weights) = Winograd::new(*weights, channels, block, *max)? else { return Ok(None) };
-            let (padded, is_repeated) = (channels.next_multiple_of(2), self.repeats(i));
-            terms.push(Term { first, channels, padded, is_repeated, weights: Weights::Winograd(weights) });
+            let (padded, weights) = (channels.next_multiple_of(2), Weights::Winograd(weights));
+            terms.push(Term { first, channels, padded, is_repeated: false, weights });
         }
         Ok(Some(terms))
     }
 
-    /// Whether a term reads what the one before it reads.
+    /// Whether a term but the first reads what the one before it reads.
     fn repeats(&self, i: usize) -> bool {
         let read = |i: usize| {
             let TermSpec { source, first_channel, channels, .. } = self.spec.terms[i];
             (source, first_channel, channels, self.maxima[i])
         };
-        i > 0 && read(i) == read(i - 1)
+        read(i) == read(i - 1)
     }
 }
 
@@ -238,18 +238,20 @@ impl Job for Pack<'_> {
         let products: usize = self.weights.iter().map(|weights| weights.len() / spec.outputs.max(1)).sum();
         let is_worth_it = self.isa == Isa::Amx && products >= MATRIX_MIN;
         let matrix = if is_worth_it && S::HAS_MATRIX && block == SIDE { Matrix::detect() } else { None };
-        if matrix.is_none()
-            && let Some(terms) = self.winograd::<S>(block)?
-        {
-            return Ok(Layer { isa: self.isa, size: KERNEL, outputs: spec.outputs, block, positions: POSITIONS, terms });
-        }
-        let terms = self.weights.iter().zip(self.maxima).enumerate();
-        let terms = terms.map(|(i, (weights, max))| {
-            let split = matrix.zip(Split::of(*weights, *max));
-            let method = split.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, split)| Method::Matrix(unit, split));
-            term::<S>(spec, i, block, *weights, method)
-        });
-        let mut terms = terms.collect::<Result<Vec<_>, _>>()?;
+        let winograd = if matrix.is_none() { self.winograd::<S>(block)? } else { None };
+        let mut terms = match winograd {
+            Some(terms) => terms,
+            None => {
+                let terms = self.weights.iter().zip(self.maxima).enumerate();
+                let terms = terms.map(|(i, (weights, max))| {
+                    let split = matrix.zip(Split::of(*weights, *max));
+                    let method =
+                        split.map_or_else(|| Method::of::<S>(*weights, *max), |(unit, split)| Method::Matrix(unit, split));
+                    term::<S>(spec, i, block, *weights, method)
+                });
+                terms.collect::<Result<_, _>>()?
+            }
+        };
         for i in 1..terms.len() {
             terms[i].is_repeated = self.repeats(i) && terms[i].is_staged_as(&terms[i - 1]);
         }

@@ -58,6 +58,11 @@ impl Pairs {
     const fn of(range: Range<usize>) -> Self {
         Self { patch: range.start, weight: range.start, count: range.end - range.start }
     }
+
+    /// Channels of all of these.
+    fn channels(several: &[Self]) -> usize {
+        2 * several.iter().map(|pairs| pairs.count).sum::<usize>()
+    }
 }
 
 /// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
@@ -421,12 +426,16 @@ impl Job for Patches<'_> {
                 let (all, upper) = own.split_at_mut(PATCH * tiles(P) * padded);
                 let masks = &mut masks[..padded];
                 large.start = pairs.len();
-                let channels = if winograd.may_be_large { find_large(inputs, masks, pairs) } else { 0 };
+                if winograd.may_be_large {
+                    find_large(inputs, masks, pairs);
+                }
                 large.end = pairs.len();
+                let pairs = &pairs[large.clone()];
+                let channels = Pairs::channels(pairs);
                 let inputs_of_all = if channels > 0 { without_large(inputs, masks, split) } else { inputs };
                 strip.transform(inputs_of_all, padded, rows, all);
                 if channels > 0 {
-                    let inputs = quarters_of_large(inputs, masks, &pairs[large.clone()], split);
+                    let inputs = quarters_of_large(inputs, masks, pairs, split);
                     strip.transform(inputs, channels, rows, &mut upper[..PATCH * tiles(P) * channels]);
                 }
             }
@@ -438,9 +447,9 @@ impl Job for Patches<'_> {
 }
 
 /// Makes masks of the bits that sums of four have no room for: all but two of channels that are large somewhere in these rows, `[position][channel]`, and none of others.
-/// Adds the pairs that have such a channel; how many channels these are.
+/// Adds the pairs that have such a channel.
 #[inline(always)]
-fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) -> usize {
+fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) {
     let padded = masks.len();
     masks.fill(0);
     for position in inputs.into_iter().flat_map(|row| row.chunks_exact(padded)) {
@@ -457,7 +466,6 @@ fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) ->
         patch += 1;
     }
     masks.iter_mut().for_each(|bits| *bits = if *bits == 0 { 0 } else { !3 });
-    2 * patch
 }
 
 /// These rows without the bits of the masks.
@@ -514,10 +522,8 @@ impl Job for StripSums<'_> {
             let of_part =
                 |(i, pairs)| Share { patches: all, pairs: std::slice::from_ref(pairs), is_upper: false, is_more: i > 0 };
             let large = &pairs[way.large.clone()];
-            let of_large = large.last().map(|last| {
-                let len = PATCH * tiles(P) * 2 * (last.patch + last.count);
-                Share { patches: &upper[..len], pairs: large, is_upper: true, is_more: true }
-            });
+            let upper = &upper[..PATCH * tiles(P) * Pairs::channels(large)];
+            let of_large = (!large.is_empty()).then_some(Share { patches: upper, pairs: large, is_upper: true, is_more: true });
             for share in parts.iter().enumerate().map(of_part).chain(of_large) {
                 strip.sums_of::<S, P, V>(s, weights, winograd.pairs, share, products, squares);
             }
