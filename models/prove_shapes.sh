@@ -12,4 +12,4 @@ for shape in edge full full-2023; do
     dirs=$dirs${dirs:+:}$out/$shape
 done
 cd "$root"
-MLIC_SHAPES=$dirs cargo test --locked --release -p mlic-builder --test transforms -- --nocapture
+MLIC_SHAPES=$dirs cargo test --locked --release -p mlic-builder --test it transforms -- --nocapture

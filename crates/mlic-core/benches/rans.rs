@@ -1,7 +1,7 @@
 //! Encoding, decoding and measuring with one of 64 tables per symbol.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion generates the entry points; a failed benchmark stops")]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/it/common.rs"]
 mod common;
 
 use common::{SCALE_COUNT, draw, tables};

@@ -5,7 +5,7 @@
 //! decoder needs them. A payload is one initial decoder state (6 bytes, little-endian) per lane, then the words.
 //!
 //! A normalized state is at least 2^16 times the probability denominator, so that rounding in it costs next to nothing
-//! (`tests/redundancy.rs`), and a state never lacks more than one word.
+//! (`tests/it/redundancy.rs`), and a state never lacks more than one word.
 //!
 //! A lane that falls below 2^32 is renormalized *before its next interval is taken*, not after the last one. The order of
 //! the words is the same either way, but this way every symbol that the bytes determine is returned before

@@ -36,7 +36,7 @@ pub enum Data {
 }
 
 const BOTH: &[&str] = &["integer", "reference"];
-/// The fast kernels have this in vector code of their own, which `mlic-kernels/tests/agree.rs` holds to the reference.
+/// The fast kernels have this in vector code of their own, which `mlic-kernels/tests/it/agree.rs` holds to the reference.
 const REFERENCE: &[&str] = &["reference"];
 
 /// The definition has this in code of its own.

@@ -1,0 +1,46 @@
+//! Two Kodak images against the recorded figures of the embedded model: encoder and decoder are in integers, so that they are the same on every
+//! machine. Runs where `MLIC_KODAK` names the folder of images.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use mlic_backend::contract::is_required;
+use serde_json::Value;
+
+const IMAGES: [&str; 2] = ["kodim05.png", "kodim23.png"];
+
+/// dB: figures are of the same samples, and rounded by another compiler at most.
+const PSNR_TOLERANCE: f64 = 1e-9;
+
+fn evaluate(folder: &str) -> Value {
+    let images = IMAGES.map(|name| PathBuf::from(folder).join(name));
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mlic")).args(["eval", "--json", "-q", "0,50,100"]).args(images).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// (bytes, PSNR) of every image and quality, in order.
+fn points(report: &Value) -> Vec<(u64, f64)> {
+    let images = report["images"].as_array().unwrap();
+    let points = images.iter().flat_map(|image| image["points"].as_array().unwrap());
+    points.map(|p| (p["bytes"].as_u64().unwrap(), p["psnr_rgb"].as_f64().unwrap())).collect()
+}
+
+#[test]
+fn recorded_figures_hold() {
+    let Ok(folder) = std::env::var("MLIC_KODAK") else {
+        assert!(!is_required("kodak"), "the Kodak images are required, and MLIC_KODAK does not name their folder");
+        eprintln!("not run: MLIC_KODAK does not name the folder of the Kodak images");
+        return;
+    };
+    let recorded = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/edge/kodak-recorded.json");
+    let recorded: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
+    let (expected, got) = (points(&recorded), points(&evaluate(&folder)));
+    assert_eq!(expected.len(), got.len());
+    assert_eq!(expected.len(), 3 * IMAGES.len());
+    for ((bytes, psnr), (got_bytes, got_psnr)) in expected.into_iter().zip(got) {
+        assert_eq!(got_bytes, bytes, "streams are the same on every machine");
+        assert!((got_psnr - psnr).abs() < PSNR_TOLERANCE, "{got_psnr} dB, recorded {psnr}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Packages.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod real;
+mod refusals;
