@@ -133,7 +133,7 @@ end() {
 check() {
     begin
     step "tests, MLIC_REQUIRE=cuda" 600 "$here/gpu-check.sh" tests
-    step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-contract" given_package
+    step "contract on the edge model" 300 env MLIC_PACKAGE="$package" "$folder/test-it" given_package
     # shellcheck disable=SC2086
     step "conformance to exact pixels, with digests" 300 "$folder/mlic-conform" run $suites --level 4 --backend cuda --model "$package" --format json
     # shellcheck disable=SC2086
@@ -144,7 +144,7 @@ check() {
     step "the published shape" 300 "$folder/gpu_full" "$root/conformance" $full_sizes
     local tool
     for tool in memcheck racecheck; do
-        sanitize $tool 300 test-contract edge_cases_fixed edge_cases_scales
+        sanitize $tool 300 test-it edge_cases_fixed edge_cases_scales
         sanitize $tool 300 test-mlic_cuda strips_give
     done
     end

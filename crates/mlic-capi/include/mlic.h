@@ -72,15 +72,17 @@ typedef struct mlic_options {
 /* mlic_options_init(&options, sizeof options): writes as many bytes and no more; those that the library does not know are zero. Does nothing with null. */
 void mlic_options_init(mlic_options *options, size_t struct_size);
 
-/* Makes a codec, which reads and verifies a model; null options are the default ones. *codec is null where it fails. */
+/* Makes a codec, which reads and verifies a model; null options are the default ones. *codec is null where it fails. On the backend cuda this and
+ * all calls of the codec make the device's primary context the current one of their thread, as the CUDA runtime does. */
 mlic_status mlic_codec_create(const mlic_options *options, mlic_codec **codec);
-/* Ends a codec, or does nothing with null. No call may be using it. */
+/* Ends a codec, or does nothing with null. No call may be using it. Its threads end by themselves, a little later: the library stays loaded. */
 void mlic_codec_destroy(mlic_codec *codec);
 /* The id of its model, 12 hexadecimal digits: as long as the codec. Null of null. */
 const char *mlic_codec_model_id(const mlic_codec *codec);
 
 /* Called at each step of a call, from some thread of the codec or the caller's, one at a time: anything but 0 ends the call with MLIC_CANCELLED.
- * When a stage begins, pass_count is 0; when a pass is done, `pass` counts them from 1. A pass or stage that runs is not interrupted. */
+ * When a stage begins, pass_count is 0; when a pass is done, `pass` counts them from 1. A pass or stage that runs is not interrupted.
+ * `step` returns: no exception and no longjmp leaves it. */
 typedef struct mlic_watch {
     int32_t (*step)(void *user, const char *stage, uint32_t pass, uint32_t pass_count);
     void *user;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mlic::container::{Header, MAX_HEADER_LEN, SectionKind, parse};
-use mlic::image::Image;
+use mlic::image::{Image, ImageError};
 use mlic::metadata::{Metadata, MetadataPolicy};
 use mlic::{
     BackendChoice, Codec, CodecOptions, ErrorKind, Limits, MAX_THREADS, Model, OutOfMemory, ProgressEvent, Quality, Stage,
@@ -101,6 +101,10 @@ pub(crate) fn picture<'a>(
     rows: impl Iterator<Item = &'a [u8]>,
     metadata: Metadata,
 ) -> Result<Image, Failure> {
+    if width == 0 || height == 0 {
+        // Of rows without samples there may be more than anyone waits for.
+        return Err(ImageError::Empty { width, height }.into());
+    }
     // As many as lie in memory.
     let bytes = [width, height, channels].into_iter().map(|n| n as usize).product();
     let mut samples = Vec::new();
@@ -158,10 +162,13 @@ pub(crate) fn samples(image: Image, channels: u32) -> Vec<u8> {
 
 /// What to say of a stream that was cut.
 pub(crate) fn truncated(truncation: &Truncation) -> Failure {
-    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
-    let message = format!(
-        "the stream ends after {have_bytes} of {need_bytes} bytes: {whole_slices} of {slice_count} latent slices are whole"
-    );
+    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, is_payload_whole, .. } = truncation;
+    let rest = if *is_payload_whole {
+        "the picture is whole, metadata after it are not".to_owned()
+    } else {
+        format!("{whole_slices} of {slice_count} latent slices are whole")
+    };
+    let message = format!("the stream ends after {have_bytes} of {need_bytes} bytes: {rest}");
     Failure::of(ErrorKind::Truncated, message)
 }
 

@@ -55,8 +55,13 @@ pub(crate) struct Global {
     /// Print errors only
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// What a command may do that writes files.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct WriteArgs {
     /// Overwrite the output file if it exists
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) force: bool,
 }
 
@@ -128,6 +133,8 @@ pub(crate) enum Task {
         /// Folder to write to
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+        #[command(flatten)]
+        write: WriteArgs,
     },
 }
 
@@ -139,9 +146,14 @@ pub(crate) struct EncodeArgs {
     /// Stream, or a folder for streams named like IN; `-` for standard output [default: IN with the extension .mlic; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
     /// Quality, 0 to 100 in steps of 0.5 [default: 50]
     #[arg(short, long, value_name = "Q")]
     pub(crate) quality: Option<Quality>,
+    /// The highest quality whose stream has at most so many bytes, which about eight encodings find
+    #[arg(long, value_name = "BYTES", conflicts_with = "quality")]
+    pub(crate) target_size: Option<usize>,
     #[command(flatten)]
     pub(crate) effort: EffortArgs,
     #[command(flatten)]
@@ -186,6 +198,8 @@ pub(crate) struct DecodeArgs {
     /// Picture, or a folder for pictures named like IN; `-` for standard output [default: IN with the extension of the format; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
     /// Format of the picture where OUT's extension does not say [default: png]
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,

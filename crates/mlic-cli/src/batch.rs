@@ -87,6 +87,21 @@ impl Inputs {
     }
 }
 
+/// Whether a file name ends in one of these, in any case.
+pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)))
+}
+
+/// Refuses a last operand that is meant as the output: one that is not there, named as what the command writes.
+pub(crate) fn check_operands(inputs: &[PathBuf], output: Option<&Path>, written: &[&str]) -> Result<(), Failure> {
+    match inputs {
+        [_, .., last] if output.is_none() && has_extension(last, written) && !last.exists() => {
+            Err(Failure::usage(last.display(), "there is no such input").hint("-o OUT names the output"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses standard input beside others.
 pub(crate) fn check_alone(inputs: &[PathBuf]) -> Result<(), Failure> {
     match inputs {
@@ -97,11 +112,9 @@ pub(crate) fn check_alone(inputs: &[PathBuf]) -> Result<(), Failure> {
 
 fn directory(path: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> {
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", path.display(), cause);
-    let has_extension =
-        |path: &Path| path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)));
     let entries: Result<Vec<_>, _> = path.read_dir().and_then(Iterator::collect);
     let mut found: Vec<PathBuf> = entries.map_err(|e| failure(&e))?.into_iter().map(|entry| entry.path()).collect();
-    found.retain(|path| path.is_file() && has_extension(path));
+    found.retain(|path| path.is_file() && has_extension(path, extensions));
     found.sort();
     if found.is_empty() { Err(failure(&format_args!("no file ends in {}", extensions.join(", ")))) } else { Ok(found) }
 }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use mlic::image::{Image, ReadOptions};
 use mlic::metadata::MetadataPolicy;
-use mlic::output::{Destination, Output};
 use mlic::{Planes, planes_of};
 use mlic_builder::build::Activations;
 use mlic_builder::synthesis::WeightWidth;
 use mlic_builder::{BuildError, BuildOptions, Built, Export};
 use mlic_model::graph::Dtype;
+use mlic_output::{Destination, Output};
 
-use crate::args::{Global, MaxPixels};
+use crate::args::{Global, MaxPixels, WriteArgs};
 use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -38,6 +38,8 @@ pub(crate) struct BuildArgs {
     /// Package to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
+    #[command(flatten)]
+    write: WriteArgs,
     /// Use this many of the pictures, evenly chosen
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(24).unwrap_or(NonZeroUsize::MIN))]
     count: NonZeroUsize,
@@ -155,7 +157,7 @@ pub(crate) fn planes(path: &Path, image: &Image) -> Result<Planes, Failure> {
 
 /// Builds a package.
 pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
-    let output = Output::new(Destination::from_argument(&args.output), global.force);
+    let output = Output::new(Destination::from_argument(&args.output), args.write.force);
     files::check(&output)?;
     let export = Export::open(&args.export).map_err(|error| failed("cannot read export", &args.export, &error))?;
     let images = pictures(args, global)?;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use mlic::container::{self, SectionKind};
 use mlic::image::{Image, OutputFormat, PictureFile};
 use mlic::metadata::{Metadata, MetadataKind};
-use mlic::output::Output;
 use mlic::{Codec, CodecOptions, Truncation};
+use mlic_output::Output;
 
 use crate::args::{DecodeArgs, Global, MetadataArg};
 use crate::batch::{self, Inputs};
@@ -17,12 +17,13 @@ use crate::files;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
+    batch::check_operands(&args.inputs, args.output.as_deref(), &batch::PICTURES)?;
     let format = output_format(args)?;
     let inputs = Inputs::expand(&args.inputs, &batch::STREAMS)?;
     let pairs = inputs.pairs(args.output.as_deref(), format.extension())?;
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
     let codec = files::codec(options, &args.codec, global)?;
-    let end = batch::each(pairs, |pair| decode(&codec, format, args.metadata, pair, global));
+    let end = batch::each(pairs, |pair| decode(&codec, format, pair, args, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);
     end
@@ -31,12 +32,12 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
 fn decode(
     codec: &Codec,
     format: OutputFormat,
-    metadata: MetadataArg,
     (input, path): (&Path, &Path),
+    args: &DecodeArgs,
     global: &Global,
 ) -> Result<(), Failure> {
     let name = files::input_name(input);
-    let output = files::output(input, path, global)?;
+    let output = files::output(input, path, args.write)?;
     let stream = files::read_stream(input)?;
     let start = Instant::now();
     let progress = Progress::new(global);
@@ -44,7 +45,7 @@ fn decode(
     let decoded = decoded.map_err(|e| Failure::from_codec("cannot decode", &name, &e))?;
     drop(progress);
     decoded.image.notes.iter().for_each(|note| console::note(global, &name, note));
-    if let MetadataArg::Strip = metadata {
+    if let MetadataArg::Strip = args.metadata {
         note_stripped(&stream, &name, global);
     }
     let (width, height) = (decoded.image.width, decoded.image.height);
@@ -94,7 +95,7 @@ fn note_stripped(stream: &[u8], name: &str, global: &Global) {
 const TURNED: &str = "; it has the orientation: the picture may lie on its side";
 
 fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: &Path, global: &Global) -> Result<(), Failure> {
-    for kind in format.cannot_keep(&image.metadata) {
+    for kind in format.cannot_keep(&image) {
         let turned = kind == MetadataKind::Exif && image.metadata.is_turned();
         let then = if turned { TURNED } else { "" };
         console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
@@ -110,7 +111,12 @@ fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: 
 }
 
 fn truncated(name: &str, truncation: &Truncation, output: &Output) -> Failure {
-    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
+    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, is_payload_whole, .. } = truncation;
+    if *is_payload_whole {
+        let cause = format!("truncated: {have_bytes} of {need_bytes} bytes; the picture is whole, metadata after it are not");
+        return Failure::new(Exit::Truncated, "incomplete metadata", name, cause)
+            .hint(format!("{} has the picture; --metadata fit takes it as it is", output.destination()));
+    }
     let cause = format!("truncated: {have_bytes} of {need_bytes} bytes, {whole_slices} of {slice_count} slices whole");
     Failure::new(Exit::Truncated, "incomplete picture", name, cause)
         .hint(format!("{} has the picture of these slices", output.destination()))

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use mlic::container::{MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
-use mlic::image::{Image, ImageError, ReadOptions, read_image};
+use mlic::container::{self, MAX_HEADER_LEN, MAX_PAYLOAD_LEN, MAX_SECTION_COUNT};
+use mlic::image::{HEAD_LEN, Image, ImageError, ReadOptions, is_picture, read_image};
 use mlic::limits::{MAX_PIXELS, MAX_SECTION_LEN};
-use mlic::output::{Destination, Output, OutputError};
 use mlic::{BackendError, Codec, CodecOptions, Error, Limits, Model, ModelError};
 use mlic_model::package::{self, MAX_PACKAGE_LEN};
+use mlic_output::{Destination, Output, OutputError};
 
-use crate::args::{CodecArgs, Global, MaxPixels};
+use crate::args::{CodecArgs, Global, MaxPixels, WriteArgs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 
@@ -34,9 +34,10 @@ pub(crate) fn input_name(path: &Path) -> String {
     if is_dash(path) { "standard input".into() } else { path.display().to_string() }
 }
 
-/// The bytes of a stream.
+/// The bytes of a stream. Of what begins otherwise no more is read than tells that.
 pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_bytes(path, MAX_STREAM_LEN)
+    let magic = container::MAGIC;
+    read_limited(path, magic.len() as u64, |head| if head == magic { Some(MAX_STREAM_LEN) } else { None })
 }
 
 /// The bytes of a stream, or those of a package.
@@ -48,7 +49,7 @@ pub(crate) enum Content {
 /// A stream or a package, by its first bytes, each up to its own limit.
 pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
     let is_package = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().zip(&package::MAGIC).all(|(a, b)| a == b);
-    let limit = |head: &[u8]| if is_package(head) { MAX_PACKAGE_LEN } else { MAX_STREAM_LEN };
+    let limit = |head: &[u8]| Some(if is_package(head) { MAX_PACKAGE_LEN } else { MAX_STREAM_LEN });
     let bytes = read_limited(path, package::MAGIC.len() as u64, limit)?;
     Ok(if is_package(&bytes) { Content::Package(bytes) } else { Content::Stream(bytes) })
 }
@@ -83,7 +84,8 @@ fn read_with(
     global: &Global,
     hint: impl Fn(&ImageError) -> Option<&'static str>,
 ) -> Result<Image, Failure> {
-    let bytes = read_bytes(path, max_picture_len(max.limit))?;
+    let limit = |head: &[u8]| is_picture(head).then(|| max_picture_len(max.limit));
+    let bytes = read_limited(path, HEAD_LEN as u64, limit)?;
     let options = options.clone().with_max_pixels(max.limit);
     let image = read_image(&bytes, &options).map_err(|error| {
         // More pixels than any picture may have are no matter of the user's limit.
@@ -102,17 +104,17 @@ fn read_with(
 
 /// Any file, up to `limit` bytes.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    read_limited(path, 0, |_| limit)
+    read_limited(path, 0, |_| Some(limit))
 }
 
-/// Any file, up to the bytes that `limit` allows, once it has seen the first `head` of them.
-fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> u64) -> Result<Vec<u8>, Failure> {
+/// Any file, up to the bytes that `limit` allows, once it has seen the first `head` of them: none beyond these if it gives no number.
+fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>) -> Result<Vec<u8>, Failure> {
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", input_name(path), cause);
     let mut bytes = Vec::new();
     let read = || -> io::Result<u64> {
         let mut file: Box<dyn Read> = if is_dash(path) { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };
         file.by_ref().take(head).read_to_end(&mut bytes)?;
-        let limit = limit(&bytes);
+        let Some(limit) = limit(&bytes) else { return Ok(head) };
         file.take((limit + 1).saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
         Ok(limit)
     };
@@ -121,11 +123,11 @@ fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> u64) -> Res
 }
 
 /// The output of an input, found writable as far as that can be known.
-pub(crate) fn output(input: &Path, path: &Path, global: &Global) -> Result<Output, Failure> {
+pub(crate) fn output(input: &Path, path: &Path, args: WriteArgs) -> Result<Output, Failure> {
     if !is_dash(path) && !is_dash(input) && same_file(input, path) {
         return Err(Failure::usage(path.display(), "it is the input too"));
     }
-    let output = Output::new(Destination::from_argument(path), global.force);
+    let output = Output::new(Destination::from_argument(path), args.force);
     check(&output)?;
     Ok(output)
 }

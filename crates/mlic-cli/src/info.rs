@@ -21,9 +21,29 @@ const WHAT: &str = "cannot inspect";
 /// What a file is, and what is wrong with it if that can be told all the same.
 type Inspected = (Value, Result<(), Failure>);
 
+/// The model in use, once a stream has asked for it; inside it none where the program has none.
+struct InUse<'a> {
+    global: &'a Global,
+    model: Option<Option<Model>>,
+}
+
+impl InUse<'_> {
+    /// Steps of quality of the stream's model, if that is the model in use.
+    fn steps_of(&mut self, stream: &Stream<'_>) -> Result<Option<u8>, Failure> {
+        let model = match (self.model.take(), &self.global.model) {
+            (Some(model), _) => model,
+            (None, Some(package)) => Some(files::model(Some(package), self.global)?),
+            (None, None) => files::model(None, self.global).ok(),
+        };
+        let own = self.model.insert(model).as_ref().filter(|model| model.id() == stream.header.model_id);
+        Ok(own.map(Model::quality_steps))
+    }
+}
+
 pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
+    let mut in_use = InUse { global, model: None };
     if let [file] = &args.files[..] {
-        let (value, end) = inspect(file, args.json, global)?;
+        let (value, end) = inspect(file, args.json, &mut in_use)?;
         print(value, args.json)?;
         return end;
     }
@@ -31,7 +51,7 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
     let (mut files, mut failed, mut batch) = (Vec::new(), Vec::new(), Batch::default());
     for file in &args.files {
         let path = file.display().to_string();
-        let end = inspect(file, args.json, global).and_then(|(mut value, end)| {
+        let end = inspect(file, args.json, &mut in_use).and_then(|(mut value, end)| {
             if args.json {
                 value["path"] = path.as_str().into();
                 files.push(value);
@@ -50,10 +70,10 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> Result<(), Failure> {
     batch.end()
 }
 
-fn inspect(file: &Path, json: bool, global: &Global) -> Result<Inspected, Failure> {
+fn inspect(file: &Path, json: bool, in_use: &mut InUse<'_>) -> Result<Inspected, Failure> {
     let name = files::input_name(file);
     match files::read_stream_or_package(file)? {
-        Content::Stream(bytes) => stream(&bytes, &name, json, global),
+        Content::Stream(bytes) => stream(&bytes, &name, json, in_use),
         Content::Package(bytes) => {
             let model = Model::from_bytes(bytes).map_err(|error| Failure::from_error(Exit::Model, WHAT, name, &error))?;
             Ok((model::describe(&model)?, Ok(())))
@@ -61,12 +81,12 @@ fn inspect(file: &Path, json: bool, global: &Global) -> Result<Inspected, Failur
     }
 }
 
-fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<Inspected, Failure> {
+fn stream(bytes: &[u8], name: &str, json: bool, in_use: &mut InUse<'_>) -> Result<Inspected, Failure> {
     let stream = container::parse(bytes).map_err(|error| match error {
         ContainerError::NotAStream => Failure::new(Exit::NotAStream, WHAT, name, "neither a stream nor a model package"),
         error => Failure::from_codec(WHAT, name, &error.into()),
     })?;
-    let steps = steps_of(&stream, global)?;
+    let steps = in_use.steps_of(&stream)?;
     let mut value = describe(&stream, bytes.len(), steps);
     if !json {
         value["quality"] = quality::describe(stream.header.quality, steps).into();
@@ -77,15 +97,6 @@ fn stream(bytes: &[u8], name: &str, json: bool, global: &Global) -> Result<Inspe
         Err(Failure::from_codec(if is_cut { "incomplete stream" } else { "damaged stream" }, name, &damage.into()))
     });
     Ok((value, damage))
-}
-
-/// Steps of quality of the stream's model, if that is the model in use.
-fn steps_of(stream: &Stream<'_>, global: &Global) -> Result<Option<u8>, Failure> {
-    let model = match &global.model {
-        Some(package) => Some(files::model(Some(package), global)?),
-        None => files::model(None, global).ok(),
-    };
-    Ok(model.filter(|model| model.id() == stream.header.model_id).map(|model| model.quality_steps()))
 }
 
 /// Prints an object: as JSON, which has its [`FORMAT`], or one line for each of its values.

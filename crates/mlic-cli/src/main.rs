@@ -27,18 +27,9 @@ use crate::exit::{Exit, Failure};
 #[cfg(feature = "builder")]
 use crate::model::ModelCommand;
 
-/// A file that becomes larger than the user's limit is a write that fails, and whose temporary file is removed, not the end of the program.
-#[cfg(unix)]
-fn outlive_file_limit() {
-    // Where no handler can be set, the limit ends the program as it ends any other.
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
-}
-
-#[cfg(not(unix))]
-fn outlive_file_limit() {}
-
 fn main() -> ExitCode {
-    outlive_file_limit();
+    // Where no handler can be set, signals end the program as they end any other.
+    let _ = mlic_output::end_on_signals(|| {});
     let parsed = args::definition().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -72,14 +63,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage("--model", "this command uses no model package"));
     }
     match &arguments.command {
-        _ if arguments.version => model::print_version(global),
+        Some(_) if arguments.version => Err(Failure::usage("--version", "it is given alone, or with --model")),
+        None if arguments.version => model::print_version(global),
         Some(Task::Encode(command)) => encode::run(command, global),
         Some(Task::Decode(command)) => decode::run(command, global),
         Some(Task::Info(command)) => info::run(command, global),
         Some(Task::Eval(command)) => eval::run(command, global),
         Some(Task::Model { command }) => model::run(command, global),
         Some(Task::Completions { shell }) => texts::completions(*shell),
-        Some(Task::Man { folder }) => texts::man(folder, global),
+        Some(Task::Man { folder, write }) => texts::man(folder, *write),
         None => {
             console::stderr(&args::definition().render_help().to_string());
             Err(Failure::usage("no command", "see the list above, or `mlic help COMMAND`"))

@@ -53,7 +53,7 @@ impl Progress {
     pub(crate) fn event(&self, event: ProgressEvent) -> ControlFlow<()> {
         match event {
             ProgressEvent::Stage(stage) => self.bar.set_message(stage.to_string()),
-            ProgressEvent::Pass { index, count } => self.step(index, count),
+            ProgressEvent::Pass { index, count } => self.step(index + 1, count),
             _ => {}
         }
         ControlFlow::Continue(())

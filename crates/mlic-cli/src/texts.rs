@@ -7,9 +7,9 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use mlic::output::{Destination, Output};
+use mlic_output::{Destination, Output};
 
-use crate::args::{self, Global};
+use crate::args::{self, WriteArgs};
 use crate::console;
 use crate::exit::{EXIT_CODES, Exit, Failure, OF_SEVERAL};
 use crate::files;
@@ -22,7 +22,7 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
 }
 
 /// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there; none where one exists that may not be overwritten.
-pub(crate) fn man(folder: &Path, global: &Global) -> Result<(), Failure> {
+pub(crate) fn man(folder: &Path, write: WriteArgs) -> Result<(), Failure> {
     let mut pages = Vec::new();
     let mut definition = args::definition().disable_help_subcommand(true);
     definition.build();
@@ -30,10 +30,10 @@ pub(crate) fn man(folder: &Path, global: &Global) -> Result<(), Failure> {
     let names: Vec<String> = pages.iter().map(|page| page.get_filename()).collect();
     let failed = |error| Failure::new(Exit::Output, "cannot write", folder.display(), error);
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let output = |name: &String| Output::new(Destination::File(folder.join(name)), global.force);
+    let output = |name: &String| Output::new(Destination::File(folder.join(name)), write.force);
     names.iter().try_for_each(|name| files::check(&output(name)))?;
-    let write = |(page, name): (&Man, &String)| files::write(&output(name), &render(page, name, &names).map_err(failed)?);
-    pages.iter().zip(&names).try_for_each(write)
+    let page = |(page, name): (&Man, &String)| files::write(&output(name), &render(page, name, &names).map_err(failed)?);
+    pages.iter().zip(&names).try_for_each(page)
 }
 
 /// The pages of a command and of those below it.

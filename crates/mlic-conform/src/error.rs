@@ -127,7 +127,7 @@ pub enum ConformError {
         /// Where to.
         destination: String,
         /// The cause.
-        source: mlic::output::OutputError,
+        source: mlic_output::OutputError,
     },
     /// What was asked for makes no sense.
     #[error("{problem}")]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mlic::output::{Destination, Output};
+use mlic_output::{Destination, Output};
 
 use crate::error::ConformError;
 
@@ -51,7 +51,7 @@ pub fn write_all<B: AsRef<[u8]>>(files: &[(PathBuf, B)], overwrite: bool) -> Res
     outputs.iter().try_for_each(|(output, bytes)| write(output, bytes.as_ref()))
 }
 
-fn failed(output: &Output) -> impl FnOnce(mlic::output::OutputError) -> ConformError {
+fn failed(output: &Output) -> impl FnOnce(mlic_output::OutputError) -> ConformError {
     let destination = output.destination().to_string();
     |source| ConformError::Output { destination, source }
 }

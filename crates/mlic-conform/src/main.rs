@@ -15,7 +15,6 @@ use cli::{
     OutputArgs, ReportArgs, RunArgs,
 };
 use mlic::image::{OutputFormat, write_image};
-use mlic::output::{Destination, Output, OutputError};
 use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
@@ -35,6 +34,7 @@ use mlic_conform::{
 use mlic_core::container;
 use mlic_core::schedule::LatentSize;
 use mlic_model::Model;
+use mlic_output::{Destination, Output, OutputError};
 
 /// Longest report or baseline that is read, in bytes.
 const MAX_TEXT_LEN: u64 = 1 << 26;

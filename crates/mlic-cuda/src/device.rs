@@ -121,7 +121,7 @@ fn driver_version() -> Result<i32, BackendError> {
         let mut version = 0;
         sys::cuDriverGetVersion(&raw mut version).result().map(|()| version)
     };
-    let version = version.map_err(|e| unavailable(format!("the CUDA driver does not tell its version: {e:?}")))?;
+    let version = version.map_err(|e| unavailable(format!("the CUDA driver does not tell its version: {}", describe(e))))?;
     let named = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
     if version < OLDEST_DRIVER {
         return Err(unavailable(format!("the driver is for CUDA {}, {} is needed", named(version), named(OLDEST_DRIVER))));

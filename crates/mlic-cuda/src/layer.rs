@@ -10,7 +10,7 @@ use crate::args::{LayerArgs, MAX_TERMS, half};
 use crate::device::{self, Device};
 use crate::packed::BLOCK;
 
-/// An index that a kernel computes in 32 bits; what does not fit is refused by the launch.
+/// A number of rows, columns, channels or positions, which kernels have in 32 bits: of no picture within `MAX_PIXELS`, 2^28, is one larger.
 pub(crate) fn narrow(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

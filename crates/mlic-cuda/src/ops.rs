@@ -61,7 +61,15 @@ impl<'m> CudaOps<'m> {
     }
 
     fn tensor<T: bytemuck::Pod>(&self, shape: [usize; 3]) -> Result<Tensor<T>, BackendError> {
-        self.checked(Tensor::new(&self.workspace.pool, shape))
+        let make = || self.checked(Tensor::new(&self.workspace.pool, shape));
+        make().or_else(|error| match error {
+            // Idle workspaces have memory of other streams, which no launch of this one uses.
+            BackendError::DeviceMemory { .. } => {
+                self.backend.forget();
+                make()
+            }
+            error => Err(error),
+        })
     }
 
     fn find<T>(&self, what: &str, index: usize, found: Option<T>) -> Result<T, BackendError> {

@@ -127,7 +127,7 @@ impl Packer {
     }
 
     /// Appends a layer: one draft for each of `views`, which are its levels. `maxima` are the largest magnitudes of its inputs.
-    /// `shuffle` says that its outputs are in the order of [`shuffled`] and go to four positions.
+    /// `shuffle` says that its outputs are in the order of [`mlic_model::nodes::Layer::by_phase`] and go to four positions.
     pub(crate) fn layer(&mut self, views: &[LayerView<'_>], maxima: &[i32], tables: FunctionTables, shuffle: bool) {
         let Some(LayerView { spec, weights, .. }) = views.first() else { return };
         let side = spec.kernel.size();

@@ -178,18 +178,21 @@ impl Workspaces {
         found.map_or_else(|| Workspace::new(device, config, size), Ok)
     }
 
-    /// Keeps one for the next image; the one that was given back first makes room.
+    /// Keeps one for the next image. One of another size makes room, else the one that was given back first.
     pub(crate) fn give_back(&self, workspace: Workspace) {
         let mut idle = self.idle();
-        if idle.len() >= self.kept {
-            idle.remove(0);
-        }
+        let other = idle.iter().position(|w| w.size != workspace.size).unwrap_or(0);
+        let evicted = (idle.len() >= self.kept).then(|| idle.remove(other));
         idle.push(workspace);
+        // Freeing waits for the device; others need not wait for that.
+        drop(idle);
+        drop(evicted);
     }
 
     /// Frees the memory of all that no session uses.
     pub(crate) fn clear(&self) {
-        self.idle().clear();
+        let freed = std::mem::take(&mut *self.idle());
+        drop(freed);
     }
 }
 

@@ -41,8 +41,10 @@ fn sound(image: &Image) {
 fn returns(image: &Image) {
     for format in [OutputFormat::Png, OutputFormat::Ppm] {
         let back = read_image(&write_image(image, format).unwrap(), &ReadOptions::default()).unwrap();
-        assert!(back.rgb == image.rgb && back.gray == image.gray, "{format} gives other pixels");
-        let lost = format.cannot_keep(&image.metadata);
+        // A gray picture with a profile of RGB is a PNG file of three channels.
+        let is_as_gray = back.gray == image.gray || (format == OutputFormat::Png && image.metadata.icc.is_some() && image.gray);
+        assert!(back.rgb == image.rgb && is_as_gray, "{format} gives other pixels");
+        let lost = format.cannot_keep(image);
         for (kind, bytes) in image.metadata.parts().filter(|(kind, _)| !lost.contains(kind)) {
             assert_eq!(back.metadata.parts().find(|(k, _)| *k == kind).map(|(_, b)| b), Some(bytes), "{format}: {kind}");
         }

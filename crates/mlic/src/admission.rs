@@ -32,9 +32,8 @@ impl<'s> Admitted<'s> {
         codec.check_quality(header.quality)?;
         let truncated = match (parsed.damage, parsed.tail_damage()) {
             (None, _) => None,
-            (_, Some(_)) if codec.options().metadata == MetadataPolicy::Strip => None,
+            (_, Some(_)) if codec.options().metadata != MetadataPolicy::Keep => None,
             (Some(ContainerError::Truncated { have, need, .. }), _) => Some([have as u64, need as u64]),
-            (_, Some(_)) if codec.options().metadata == MetadataPolicy::Fit => None,
             (_, Some(source)) => return Err(Error::Tail { source }),
             (Some(damage), None) => return Err(damage.into()),
         };
@@ -55,7 +54,14 @@ impl<'s> Admitted<'s> {
 
     /// How far the stream goes, if it was cut.
     pub(crate) fn truncation(&self, whole_slices: usize, slice_count: usize) -> Option<Truncation> {
-        self.truncated.map(|[have_bytes, need_bytes]| Truncation { whole_slices, slice_count, have_bytes, need_bytes })
+        let is_payload_whole = !self.is_cut;
+        self.truncated.map(|[have_bytes, need_bytes]| Truncation {
+            whole_slices,
+            slice_count,
+            is_payload_whole,
+            have_bytes,
+            need_bytes,
+        })
     }
 }
 
@@ -73,6 +79,5 @@ pub(crate) fn metadata_of(parsed: &Stream<'_>, policy: MetadataPolicy) -> Result
             metadata.set(*kind, Some(memory::copy(section.bytes)?));
         }
     }
-    let left_out = parsed.tail_damage().filter(|damage| !matches!(damage, ContainerError::Truncated { .. }));
-    Ok((metadata, left_out.map(|damage| format!("damaged metadata left out: {damage}"))))
+    Ok((metadata, parsed.tail_damage().map(|damage| format!("damaged metadata left out: {damage}"))))
 }

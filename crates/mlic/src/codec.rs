@@ -46,8 +46,8 @@ pub struct CodecOptions {
     /// How pictures are made of latents.
     pub pixels: PixelMode,
     /// What becomes of the metadata of streams that are decoded. A stream that is damaged after its payload alone (a section, or bytes after the
-    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`]; to [`Fit`](MetadataPolicy::Fit) it has the sections that are right, and a note in
-    /// [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it, nor that it is cut there.
+    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`], and [truncated](Truncation) if it is cut there; to [`Fit`](MetadataPolicy::Fit) it has the
+    /// sections that are right, and a note in [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it.
     pub metadata: MetadataPolicy,
     /// Rounds of refinement in encoding: after each the encoder looks at what the decoder would make of the stream, and moves the latents by what is
     /// missing (SPEC 5.9). A round costs a decoding and an analysis; of all rounds the best is written.
@@ -152,7 +152,7 @@ pub struct Encoded {
 
 /// How far a stream that was cut goes.
 ///
-/// The checksums of payload and symbols are of whole streams (SPEC 5.5): nothing says that the bytes of a cut payload are those that were written.
+/// The checksums of payload and symbols are of whole payloads (SPEC 5.5): nothing says that the bytes of a cut one are those that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Truncation {
@@ -160,6 +160,8 @@ pub struct Truncation {
     pub whole_slices: usize,
     /// Latent slices of the model.
     pub slice_count: usize,
+    /// The payload is all there, and right: the picture is that of the whole stream, only metadata are cut.
+    pub is_payload_whole: bool,
     /// Bytes there.
     pub have_bytes: u64,
     /// Bytes of the whole stream.
@@ -249,10 +251,10 @@ impl Codec {
     /// # Errors
     /// [`BackendError::NotExact`] of [`PixelMode::Exact`] with a model that has no integer synthesis.
     pub fn from_backend(backend: Arc<dyn Backend>, options: CodecOptions) -> Result<Self, Error> {
-        Self { backend, options: CodecOptions::default(), encoding: Arc::default() }.with_options(options)
+        Self { backend, options: options.clone(), encoding: Arc::default() }.with_options(options)
     }
 
-    /// The same codec, on the same threads of the same backend, with other options. It costs nothing: the model is shared.
+    /// The same codec, on the same threads of the same backend, with other options but those two. It costs nothing: the model is shared.
     ///
     /// # Errors
     /// As [`Self::from_backend`].
@@ -260,7 +262,8 @@ impl Codec {
         if options.pixels == PixelMode::Exact && !self.has_exact_pictures() {
             return Err(BackendError::NotExact { model: self.model().name().to_owned() }.into());
         }
-        Ok(Self { options, ..self.clone() })
+        let CodecOptions { backend, threads, .. } = self.options;
+        Ok(Self { options: CodecOptions { backend, threads, ..options }, ..self.clone() })
     }
 
     /// How it runs.

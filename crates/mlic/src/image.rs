@@ -130,6 +130,15 @@ impl Image {
     }
 }
 
+/// Whether a file that begins like this is of a format that [`read_image`] reads: [`HEAD_LEN`] bytes tell.
+pub fn is_picture(head: &[u8]) -> bool {
+    use ::image::ImageFormat::{Jpeg, Png, Pnm, WebP};
+    matches!(::image::guess_format(head), Ok(Png | Jpeg | WebP | Pnm))
+}
+
+/// Bytes at the beginning of a file that tell its format.
+pub const HEAD_LEN: usize = 16;
+
 /// Reads a PNG, JPEG, WebP, PGM, PPM, PBM or PAM file.
 ///
 /// # Errors

@@ -42,7 +42,6 @@ pub mod error;
 pub mod image;
 pub mod metadata;
 pub mod metrics;
-pub mod output;
 mod pixels;
 mod quality;
 mod sinks;

@@ -35,8 +35,8 @@ pub enum MetadataPolicy {
     /// All of it, or an error.
     #[default]
     Keep,
-    /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged after its payload alone, the
-    /// sections that are right.
+    /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged or cut after its payload alone,
+    /// the sections that are right.
     Fit,
     /// None of it, and no note of it: what follows the payload of a stream is not looked at.
     Strip,

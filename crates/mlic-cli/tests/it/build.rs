@@ -39,13 +39,33 @@ fn a_build_says_what_it_made_and_of_how_much() {
     assert_eq!((none.code, &json["images"], &json["mean_bits_percent"]), (3, &0.into(), &serde_json::Value::Null), "{json}");
 }
 
-#[test]
-fn a_package_is_compared_with_the_export_it_may_come_from() {
-    let place = place();
+/// Places with a folder `other` that has what the export has.
+fn copy(place: &Place) {
     std::fs::create_dir(place.path("other")).unwrap();
     for file in ["config.json", "entropy.safetensors", "g_a.onnx", "h_a.onnx", "g_s.onnx"] {
         place.put(&format!("other/{file}"), &std::fs::read(format!("{EXPORT}/{file}")).unwrap());
     }
+}
+
+#[test]
+fn transforms_of_another_configuration_are_refused() {
+    let place = place();
+    copy(&place);
+    for (file, other, what) in [
+        ("h_a.onnx", "g_a.onnx", "3 to 64 channels at 1/16 of the size; the configuration needs 64 to 16 at 1/4"),
+        ("g_s.onnx", "h_a.onnx", "64 to 16 channels at 1/4 of the size; the configuration needs 64 to 3 at 16/1"),
+    ] {
+        let [own, wrong] = [file, other].map(|file| place.get(&format!("other/{file}")));
+        place.put(&format!("other/{file}"), &wrong);
+        place.fails(&["model", "build", "other", "--images", "set", "-o", "new.mlicpkg"], 8, &[file, what]);
+        place.put(&format!("other/{file}"), &own);
+    }
+}
+
+#[test]
+fn a_package_is_compared_with_the_export_it_may_come_from() {
+    let place = place();
+    copy(&place);
     let config = String::from_utf8(place.get("other/config.json")).unwrap();
     place.put("other/config.json", config.replace("\"tiny\"", "\"other\"").as_bytes());
     let cost = ["model", "cost", "other", "in.ppm", "-q", "50", "--json", "--model", TINY];

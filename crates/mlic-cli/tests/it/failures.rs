@@ -23,6 +23,8 @@ fn wrong_usage_is_2() {
         &["info", "in.ppm", "--max-memory", "1G"],
         &["model", "info", "--backend", "cpu"],
         &["man", "pages", "--model", TINY],
+        &["info", "in.ppm", "--force"],
+        &["--version", "encode", "in.ppm"],
     ] {
         let ended = place.run(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
@@ -32,6 +34,10 @@ fn wrong_usage_is_2() {
     place.fails(&["decode", "x.mlic", "-o", "out.png", "--format", "ppm"], 2, &["the name says png, --format says ppm"]);
     place.fails(&["encode", "in.ppm", "-o", "in.ppm", "--force"], 2, &["in.ppm: it is the input too"]);
     assert_eq!(place.get("in.ppm"), ppm(48, 40));
+    // Where other programs take the last operand for the output.
+    place.fails(&["encode", "in.ppm", "out.mlic"], 2, &["out.mlic: there is no such input (-o OUT names the output)"]);
+    place.fails(&["decode", "in.mlic", "out.png"], 2, &["out.png: there is no such input (-o OUT names the output)"]);
+    place.fails(&["encode", "in.ppm", "-o", "out.png"], 2, &["out.png: a stream would be taken for a picture"]);
     let folder = ["wrong usage: absent: several inputs need a folder that exists"];
     place.fails(&["encode", "in.ppm", "gray.pgm", "-o", "absent"], 2, &folder);
     place.fails(&["encode", "in.ppm", "-"], 2, &["-: standard input is read alone"]);
@@ -53,6 +59,11 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["decode", "absent.mlic"], 3, &["cannot read: absent.mlic: ", "No such file"]);
     place.put("text.png", b"hello");
     place.fails(&["encode", "text.png"], 3, &["cannot read: text.png: not a PNG, JPEG, WebP, PPM, PGM, PBM or PAM file"]);
+    if cfg!(unix) {
+        // Without an end: their first bytes tell.
+        place.fails(&["encode", "/dev/zero", "-o", "out.mlic"], 3, &["cannot read: /dev/zero: not a PNG, JPEG, "]);
+        place.fails(&["decode", "/dev/zero", "-o", "out.png"], 4, &["/dev/zero: not a stream"]);
+    }
     place.put("half.ppm", &ppm(48, 40)[..1000]);
     place.fails(&["encode", "half.ppm"], 3, &["half.ppm: truncated PNM file: 1000 bytes"]);
     place.put("big.ppm", b"P6 70000 1 255\n");
@@ -127,6 +138,14 @@ fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
     assert_eq!(common::png_size(&place.get("bad.png")), (1, 1, 2));
     let ended = place.ok(&["decode", "bad.mlic", "--metadata", "strip", "-o", "bare.png"]);
     assert_eq!((ended.stderr.as_str(), place.get("bare.png")), ("", place.get("bad.png")));
+    // Cut there, the picture is whole.
+    place.put("cut.mlic", &stream[..stream.len() - 1]);
+    let ended = place.run(&["decode", "cut.mlic"]);
+    assert_eq!((ended.code, place.get("cut.png")), (6, place.get("bad.png")), "{}", ended.stderr);
+    ended.has_error(&["incomplete metadata: cut.mlic: ", "the picture is whole", "--metadata fit takes it as it is"]);
+    let ended = place.ok(&["decode", "cut.mlic", "--metadata", "fit", "-o", "fit.png"]);
+    assert!(ended.stderr.contains("note: cut.mlic: damaged metadata left out: "), "{}", ended.stderr);
+    assert_eq!(place.get("fit.png"), place.get("bad.png"));
 }
 
 #[test]

@@ -351,3 +351,21 @@ fn eval_prints_a_table() {
     }
     assert!(!ended.text().contains("far:"));
 }
+
+#[test]
+fn a_size_is_reached_by_quality() {
+    let place = Place::new();
+    let quality = |name: &str| place.ok(&["info", "--json", name]).json()["quality"].as_u64().unwrap();
+    place.ok(&["encode", "in.ppm", "-q", "60", "-o", "own.mlic"]);
+    let len = place.get("own.mlic").len();
+    for (limit, name) in [(len, "same.mlic"), (len - 1, "less.mlic"), (usize::MAX, "most.mlic")] {
+        place.ok(&["encode", "in.ppm", "--target-size", &limit.to_string(), "-o", name]);
+        assert!(place.get(name).len() <= limit);
+    }
+    assert!(quality("same.mlic") >= 120 && quality("less.mlic") < quality("same.mlic") && quality("most.mlic") == 200);
+    let least = place.ok(&["encode", "in.ppm", "-q", "0", "-o", "-"]).stdout.len();
+    let limit = (least - 1).to_string();
+    let cause = format!("cannot encode: in.ppm: {least} bytes at the lowest quality, where at most {limit} are wanted");
+    place.fails(&["encode", "in.ppm", "--target-size", &limit, "-o", "none.mlic"], 11, &[&cause]);
+    place.ok(&["encode", "in.ppm", "--target-size", "100000", "--model", TINY, "-o", "fixed.mlic"]);
+}

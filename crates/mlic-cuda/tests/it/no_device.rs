@@ -34,7 +34,7 @@ fn child() {
 /// Runs [`report`] in a process of its own, for which the driver is another one.
 fn with(settings: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["child", "--exact", "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
+    command.args(["no_device::child", "--exact", "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));

@@ -27,10 +27,12 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     if (bytes.len() as u64) < least_bytes {
         return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
     }
-    let maximum = header_maximum(bytes);
+    // A bitmap has no maximum: its samples are 0 and 1 by name.
+    let is_bitmap = matches!(decoder.subtype(), PnmSubtype::Bitmap(_));
+    let maximum = header_maximum(bytes).filter(|_| !is_bitmap);
     let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
     check_end(bytes.get(cursor.position() as usize..).unwrap_or_default())?;
-    if let Some(maximum) = maximum.filter(|m| ![1, 255, 65535].contains(m)) {
+    if let Some(maximum) = maximum.filter(|m| ![255, 65535].contains(m)) {
         let full = if raw.wide { 65535 } else { 255 };
         raw.notes.push(format!("samples scaled from 0..={maximum} to 0..={full}"));
     }

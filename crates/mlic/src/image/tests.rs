@@ -89,11 +89,34 @@ fn metadata_returns_from_png() {
     let stripped = read_image(&file, &strip).unwrap();
     assert!(stripped.metadata.is_empty());
     assert_eq!(stripped.notes, [""; 0]);
-    assert_eq!(OutputFormat::Ppm.cannot_keep(&image.metadata).len(), 3);
-    assert_eq!(OutputFormat::Png.cannot_keep(&image.metadata), []);
+    assert_eq!(OutputFormat::Ppm.cannot_keep(&image).len(), 3);
+    assert_eq!(OutputFormat::Png.cannot_keep(&image), []);
     image.metadata.xmp = Some(vec![0xff]);
-    assert_eq!(OutputFormat::Png.cannot_keep(&image.metadata), [MetadataKind::Xmp]);
+    assert_eq!(OutputFormat::Png.cannot_keep(&image), [MetadataKind::Xmp]);
     assert_eq!(read(&write_image(&image, OutputFormat::Png).unwrap()).unwrap().metadata.xmp, None);
+}
+
+#[test]
+fn profiles_in_png_are_of_the_samples_beside_them() {
+    let of = |gray, space: &[u8; 4]| {
+        let image = Image::from_gray(2, 2, &[1, 200, 3, 4]).unwrap();
+        let icc = [[7; 16].as_slice(), space, &[7; 108]].concat();
+        Image { gray, metadata: Metadata { icc: Some(icc), ..Metadata::default() }, ..image }
+    };
+    for (gray, space, is_kept, gray_file) in [
+        (false, b"RGB ", true, false),
+        (true, b"GRAY", true, true),
+        (true, b"RGB ", true, false),
+        (false, b"GRAY", false, false),
+        (true, b"CMYK", false, true),
+    ] {
+        let image = of(gray, space);
+        assert_eq!(OutputFormat::Png.cannot_keep(&image).is_empty(), is_kept, "{space:?}");
+        let again = read(&write_image(&image, OutputFormat::Png).unwrap()).unwrap();
+        assert_eq!((again.gray, &again.rgb), (gray_file, &image.rgb), "{space:?}");
+        assert_eq!(again.metadata.icc, image.metadata.icc.filter(|_| is_kept), "{space:?}");
+        assert_eq!(read(&write_image(&of(gray, space), OutputFormat::Ppm).unwrap()).unwrap().gray, gray);
+    }
 }
 
 #[test]
@@ -362,6 +385,8 @@ fn pnm_is_read_whole_scaled_and_noted() {
     let scaled = read(b"P5 2 1 15\n\x00\x0f").unwrap();
     assert_eq!(scaled.rgb, [0, 0, 0, 255, 255, 255]);
     assert_eq!(scaled.notes, ["samples scaled from 0..=15 to 0..=255"]);
+    assert_eq!(read(b"P5 2 1 1\n\x00\x01").unwrap().notes, ["samples scaled from 0..=1 to 0..=255"]);
+    assert!(read(b"P4 8 1\n\x0f").unwrap().notes.is_empty(), "a bitmap has 0 and 1 by name");
     assert_eq!(read(b"P3 1 1 255 7 8 9").unwrap().rgb, [7, 8, 9]);
     assert_eq!(read(b"P4 2 1\n\x40").unwrap().rgb, [255, 255, 255, 0, 0, 0]);
 }

@@ -11,7 +11,7 @@ use png::text_metadata::ITXtChunk;
 
 use super::png::XMP_KEYWORD;
 use super::{Image, ImageError, check_samples, check_size};
-use crate::metadata::{Metadata, MetadataKind};
+use crate::metadata::MetadataKind;
 use crate::pixels::luma;
 
 /// Most bytes of a PNM file before its samples.
@@ -41,12 +41,25 @@ impl OutputFormat {
         }
     }
 
-    /// The parts of `metadata` that a file of the format cannot carry: [`PictureFile`] leaves them out. PPM carries
-    /// none, PNG all but XMP that is not UTF-8.
-    pub fn cannot_keep(self, metadata: &Metadata) -> Vec<MetadataKind> {
-        let fits = |kind, bytes| self == Self::Png && (kind != MetadataKind::Xmp || std::str::from_utf8(bytes).is_ok());
-        metadata.parts().filter(|&(kind, bytes)| !fits(kind, bytes)).map(|(kind, _)| kind).collect()
+    /// The parts of a picture's metadata that a file of the format cannot carry: [`PictureFile`] leaves them out. PPM carries
+    /// none, PNG all but XMP that is not UTF-8 and ICC profiles of other colours than the file's.
+    pub fn cannot_keep(self, image: &Image) -> Vec<MetadataKind> {
+        let fits = |kind, bytes: &[u8]| match kind {
+            MetadataKind::Icc => match color_space(bytes) {
+                Some(b"GRAY") => image.gray,
+                space => matches!(space, None | Some(b"RGB ")),
+            },
+            MetadataKind::Exif => true,
+            MetadataKind::Xmp => std::str::from_utf8(bytes).is_ok(),
+        };
+        let parts = image.metadata.parts();
+        parts.filter(|&(kind, bytes)| self != Self::Png || !fits(kind, bytes)).map(|(kind, _)| kind).collect()
     }
+}
+
+/// What the samples are that a profile is of: ICC.1, 7.2.6.
+fn color_space(profile: &[u8]) -> Option<&[u8; 4]> {
+    profile.get(16..)?.first_chunk()
 }
 
 impl fmt::Display for OutputFormat {
@@ -70,13 +83,16 @@ impl FromStr for OutputFormat {
 /// A picture as a file of some format, which has not been written yet.
 ///
 /// A gray picture ([`Image::gray`]) gives one channel: the BT.601 luma `(299 R + 587 G + 114 B + 500) / 1000`, which is
-/// the sample itself where R = G = B. PNG files hold the ICC profile (iCCP), EXIF (eXIf) and XMP (iTXt) as far as
+/// the sample itself where R = G = B; three equal ones in a PNG file with a profile of RGB. PNG files hold the ICC profile (iCCP), EXIF (eXIf) and XMP (iTXt) as far as
 /// [`OutputFormat::cannot_keep`] does not name them.
 #[derive(Debug)]
 pub struct PictureFile<'a> {
     image: &'a Image,
     format: OutputFormat,
+    /// One or three for each pixel.
     samples: Cow<'a, [u8]>,
+    /// Parts of the metadata that are left out.
+    left_out: Vec<MetadataKind>,
 }
 
 impl<'a> PictureFile<'a> {
@@ -87,12 +103,20 @@ impl<'a> PictureFile<'a> {
     pub fn new(image: &'a Image, format: OutputFormat) -> Result<Self, ImageError> {
         let pixels = check_size(image.width, image.height, u64::MAX)?;
         check_samples(image.rgb.len(), pixels * 3)?;
-        let samples = if image.gray {
-            Cow::Owned(memory::collect(image.rgb.len() / 3, image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at)))?)
-        } else {
-            Cow::Borrowed(image.rgb.as_slice())
+        let luma = || image.rgb.as_chunks::<3>().0.iter().map(|at| luma(*at));
+        let is_of_rgb = image.metadata.icc.as_deref().and_then(color_space) == Some(b"RGB ");
+        let samples = match (image.gray, format) {
+            (false, _) => Cow::Borrowed(image.rgb.as_slice()),
+            (true, OutputFormat::Png) if is_of_rgb => {
+                Cow::Owned(memory::collect(image.rgb.len(), luma().flat_map(|sample| [sample; 3]))?)
+            }
+            (true, _) => Cow::Owned(memory::collect(image.rgb.len() / 3, luma())?),
         };
-        Ok(Self { image, format, samples })
+        Ok(Self { image, format, samples, left_out: format.cannot_keep(image) })
+    }
+
+    fn is_gray(&self) -> bool {
+        self.samples.len() < self.image.rgb.len()
     }
 
     /// Writes the file; of the samples it makes no copy.
@@ -106,7 +130,7 @@ impl<'a> PictureFile<'a> {
                 error => error.into(),
             }),
             OutputFormat::Ppm => {
-                let magic = if self.image.gray { "P5" } else { "P6" };
+                let magic = if self.is_gray() { "P5" } else { "P6" };
                 write!(to, "{magic}\n{} {}\n255\n", self.image.width, self.image.height)?;
                 to.write_all(&self.samples)
             }
@@ -115,12 +139,12 @@ impl<'a> PictureFile<'a> {
 
     fn write_png(&self, to: &mut dyn Write) -> Result<(), png::EncodingError> {
         let mut info = png::Info::with_size(self.image.width, self.image.height);
-        info.color_type = if self.image.gray { png::ColorType::Grayscale } else { png::ColorType::Rgb };
+        info.color_type = if self.is_gray() { png::ColorType::Grayscale } else { png::ColorType::Rgb };
         info.bit_depth = png::BitDepth::Eight;
-        let Metadata { icc, exif, xmp } = &self.image.metadata;
-        info.icc_profile = icc.as_deref().map(Cow::Borrowed);
-        info.exif_metadata = exif.as_deref().map(Cow::Borrowed);
-        if let Some(text) = xmp.as_deref().and_then(|xmp| std::str::from_utf8(xmp).ok()) {
+        let kept = |kind| self.image.metadata.get(kind).filter(|_| !self.left_out.contains(&kind));
+        info.icc_profile = kept(MetadataKind::Icc).map(Cow::Borrowed);
+        info.exif_metadata = kept(MetadataKind::Exif).map(Cow::Borrowed);
+        if let Some(text) = kept(MetadataKind::Xmp).and_then(|xmp| std::str::from_utf8(xmp).ok()) {
             info.utf8_text.push(ITXtChunk::new(XMP_KEYWORD, text));
         }
         let mut encoder = png::Encoder::with_info(to, info)?;

@@ -150,12 +150,14 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
         assert!(fit.image.notes.len() == 1 && fit.image.notes[0].starts_with("damaged metadata left out: "));
         assert_eq!(decode(MetadataPolicy::Strip, &damaged).unwrap().image, bare);
     }
-    // Cut within a section: as before, but for those who do not look.
+    // Cut within a section: the same, but that those who want all of it have the picture too.
     let cut = &stream[..stream.len() - 1];
-    for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit] {
-        let cut = decode(policy, cut).unwrap();
-        assert!(cut.truncation.is_some() && cut.image.rgb == whole.rgb && cut.image.metadata.icc.is_some());
+    let [keep, fit] = [MetadataPolicy::Keep, MetadataPolicy::Fit].map(|policy| decode(policy, cut).unwrap());
+    for image in [&keep.image, &fit.image] {
+        assert!(image.rgb == whole.rgb && image.metadata.icc.is_some() && image.metadata.xmp.is_none());
+        assert!(image.notes.len() == 1 && image.notes[0].starts_with("damaged metadata left out: "));
     }
+    assert!(keep.truncation.unwrap().is_payload_whole && fit.truncation.is_none());
     let unread = decode(MetadataPolicy::Strip, cut).unwrap();
     assert!(unread.truncation.is_none() && unread.image == bare);
     // Of the payload nothing is forgiven.

@@ -41,6 +41,7 @@ fn every_truncation_gives_whole_slices_or_a_named_error() {
             Ok(decoded) => {
                 let truncation = decoded.truncation.unwrap();
                 assert_eq!(truncation.need_bytes, stream.len() as u64);
+                assert!(!truncation.is_payload_whole);
                 assert!(truncation.whole_slices >= most && truncation.whole_slices <= truncation.slice_count);
                 most = truncation.whole_slices;
             }

@@ -1,15 +1,59 @@
 //! Output that is either whole or not there.
 //!
 //! A file is written under a temporary name in its own directory and renamed when it is complete, so that a failure
-//! leaves what was there before. [`Output::check`] finds what can be found before the work is done.
+//! leaves what was there before. [`Output::check`] finds what can be found before the work is done, and [`end_on_signals`]
+//! sees to it that no temporary file outlives a program that is interrupted.
 
+#[cfg(unix)]
+mod signals;
+
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(unix)]
+pub use signals::end_on_signals;
+use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
+
+/// Temporary files that are being written. They are made under its lock.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An entry of [`UNFINISHED`], for as long as there may be such a file.
+struct Noted(PathBuf);
+
+impl Noted {
+    fn make(builder: &Builder<'_, '_>, directory: &Path) -> io::Result<(Self, NamedTempFile)> {
+        let mut unfinished = unfinished();
+        let file = builder.tempfile_in(directory)?;
+        unfinished.insert(file.path().to_path_buf());
+        let noted = Self(file.path().to_path_buf());
+        Ok((noted, file))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
+}
+
+/// Elsewhere a console ends its programs.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn end_on_signals(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
 
 /// Where bytes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +196,13 @@ impl Output {
     fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         let target = self.target(path);
         let kept = target.metadata().map(|m| m.permissions()).ok();
-        let mut builder = tempfile::Builder::new();
+        let mut builder = Builder::new();
         builder.prefix(".mlic-").suffix(".tmp");
         if let (None, Some(permissions)) = (&kept, default_permissions()) {
             builder.permissions(permissions);
         }
-        let mut file = builder.tempfile_in(directory_of(&target))?;
+        // The file, dropped first, removes itself where it is not renamed.
+        let (_noted, mut file) = Noted::make(&builder, directory_of(&target))?;
         buffered(&mut file, write)?;
         if let Some(permissions) = kept {
             // Not by the builder: the umask takes from what that is given.

@@ -1,0 +1,85 @@
+//! Signals that end a program.
+
+use std::io;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+/// Whether whoever started this program has had it ignore a signal, as `nohup` does and a shell for what runs in its background.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// From now on a signal that ends the program does so at once, but after `clean` and without leaving a file half written. A file that becomes larger
+/// than the user's limit is a write that fails.
+///
+/// # Errors
+/// What the system says to handlers of signals, or to the thread that waits for them.
+pub fn end_on_signals(clean: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)))?;
+    let work = move || {
+        let Some(signal) = signals.forever().next() else { return };
+        clean();
+        // Kept to the end: nothing is begun any more.
+        let unfinished = super::unfinished();
+        unfinished.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        let _ = emulate_default_handler(signal);
+        // Where a program cannot end by the signal itself.
+        std::process::exit(128 + signal);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::{Destination, Output};
+
+    const FOLDER: &str = "MLIC_OUTPUT_CHILD";
+
+    /// Never ends by itself where it is a process of its own.
+    #[test]
+    fn child() {
+        let Some(folder) = std::env::var_os(FOLDER) else { return };
+        end_on_signals(|| println!("cleaned")).unwrap();
+        let output = Output::new(Destination::File(Path::new(&folder).join("whole")), false);
+        let forever = output.write_with(|to| {
+            to.write_all(b"half")?;
+            println!("writing");
+            loop {
+                std::thread::park();
+            }
+        });
+        forever.unwrap();
+    }
+
+    fn send(signal: &str, child: &Child) {
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_signal_leaves_nothing_half_written() {
+        for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM), ("HUP", SIGHUP)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["signals::tests::child", "--exact", "--nocapture"]).env(FOLDER, folder.path());
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+            assert!(lines.any(|line| line.ends_with("writing")), "{name}");
+            assert_eq!(folder.path().read_dir().unwrap().count(), 1, "the temporary file");
+            send(name, &child);
+            assert_eq!(child.wait().unwrap().signal(), Some(number));
+            assert!(lines.any(|line| line == "cleaned"), "{name}");
+            assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{name}");
+        }
+    }
+}
