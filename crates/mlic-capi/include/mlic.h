@@ -79,6 +79,8 @@ mlic_status mlic_codec_create(const mlic_options *options, mlic_codec **codec);
 void mlic_codec_destroy(mlic_codec *codec);
 /* The id of its model, 12 hexadecimal digits: as long as the codec. Null of null. */
 const char *mlic_codec_model_id(const mlic_codec *codec);
+/* What a quality of 100 is as a quality_index of its streams, and so 100 / that is a step; 0 if the model has one quality only, and of null. */
+uint32_t mlic_codec_quality_steps(const mlic_codec *codec);
 
 /* Called at each step of a call, from some thread of the codec or the caller's, one at a time: anything but 0 ends the call with MLIC_CANCELLED.
  * When a stage begins, pass_count is 0; when a pass is done, `pass` counts them from 1. A pass or stage that runs is not interrupted.
@@ -120,7 +122,7 @@ typedef struct mlic_header {
     uint32_t width;
     uint32_t height;
     uint32_t channels;      /* 3: R G B; 1: gray */
-    uint32_t quality_index; /* what it means is up to the model */
+    uint32_t quality_index; /* 0 to mlic_codec_quality_steps() of its model */
     char model_id[16];      /* 12 hexadecimal digits */
 } mlic_header;
 

@@ -239,6 +239,16 @@ pub unsafe extern "C" fn mlic_codec_model_id(codec: *const Handle) -> *const c_c
     unsafe { codec.as_ref() }.map_or(ptr::null(), |handle| handle.model_id.as_ptr())
 }
 
+/// `mlic_codec_quality_steps`.
+///
+/// # Safety
+/// See the header.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlic_codec_quality_steps(codec: *const Handle) -> u32 {
+    // SAFETY: null, or a codec that is there.
+    unsafe { codec.as_ref() }.map_or(0, Handle::quality_steps)
+}
+
 /// `mlic_bytes_free`.
 ///
 /// # Safety

@@ -56,6 +56,10 @@ impl Handle {
         Ok(Self { codec, model_id })
     }
 
+    pub(crate) fn quality_steps(&self) -> u32 {
+        self.codec.model().quality_steps().into()
+    }
+
     pub(crate) fn encode(&self, image: &Image, quality: f32, step: &Step<'_>) -> Result<Vec<u8>, Failure> {
         let quality = Quality::new(quality).map_err(|error| Failure::usage(error.to_string()))?;
         Ok(self.codec.watched(&|event| tell(step, event)).encode(image, quality)?.stream)
@@ -162,13 +166,10 @@ pub(crate) fn samples(image: Image, channels: u32) -> Vec<u8> {
 
 /// What to say of a stream that was cut.
 pub(crate) fn truncated(truncation: &Truncation) -> Failure {
-    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, is_payload_whole, .. } = truncation;
-    let rest = if *is_payload_whole {
-        "the picture is whole, metadata after it are not".to_owned()
-    } else {
-        format!("{whole_slices} of {slice_count} latent slices are whole")
-    };
-    let message = format!("the stream ends after {have_bytes} of {need_bytes} bytes: {rest}");
+    let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
+    let message = format!(
+        "the stream ends after {have_bytes} of {need_bytes} bytes: {whole_slices} of {slice_count} latent slices are whole"
+    );
     Failure::of(ErrorKind::Truncated, message)
 }
 

@@ -29,6 +29,9 @@
 //! | `tract` | yes | float transforms on [tract](https://docs.rs/tract-core): [`PixelMode::Float`], and packages whose analysis is in float |
 //! | `cuda` | yes | [`BackendChoice::Cuda`]: NVIDIA GPUs, whose driver is loaded at run time |
 //!
+//! Some names are of crates below. Versioned are of [`Model`] how it is opened, its `id`, `name` and `quality_steps`, of [`container`] and [`limits`] what reads and
+//! writes streams, and the errors. The rest of them, and [`Backend`] with what it takes, is for work on the project itself and changes with it.
+//!
 //! An [`Error`] says what, how much, and which limit; [`Error::kind`] what to do about it, [`error::chain`] all of it in one line.
 
 use std::path::{Path, PathBuf};

@@ -54,6 +54,7 @@ static void colour(const mlic_codec *codec) {
     mlic_header header;
     CHECK(mlic_read_header(stream.data, 32, &header) == MLIC_OK);
     CHECK(header.width == WIDTH && header.height == HEIGHT && header.channels == 3 && header.quality_index > 0);
+    CHECK(header.quality_index <= mlic_codec_quality_steps(codec));
     CHECK(strlen(header.model_id) == 12 && strcmp(header.model_id, mlic_codec_model_id(codec)) == 0);
 
     const uint8_t *found = NULL;
@@ -170,6 +171,7 @@ static void nulls(const mlic_codec *codec) {
     CHECK(mlic_find_metadata(&byte, 1, MLIC_ICC, NULL, &len) == MLIC_USAGE);
     CHECK(mlic_find_metadata(&byte, 1, MLIC_ICC, &data, NULL) == MLIC_USAGE);
     CHECK(mlic_codec_model_id(NULL) == NULL);
+    CHECK(mlic_codec_quality_steps(NULL) == 0);
     mlic_codec_destroy(NULL);
     mlic_bytes_free(NULL);
     mlic_options_init(NULL, sizeof(mlic_options));
