@@ -194,9 +194,9 @@ impl<'a> Picture<'a> {
     /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
     pub fn padded_row(&self, row: usize, to: &mut [i16]) {
         let row = &self.rgb[3 * self.width * row.min(self.height - 1)..][..3 * self.width];
-        let last = row.len() - 3..row.len();
-        let padded = row.iter().chain(row[last].iter().cycle());
-        to.iter_mut().zip(padded).for_each(|(to, sample)| *to = (*sample).into());
+        let (to, padding) = to.split_at_mut(row.len().min(to.len()));
+        to.iter_mut().zip(row).for_each(|(to, sample)| *to = (*sample).into());
+        padding.iter_mut().zip(row[row.len() - 3..].iter().cycle()).for_each(|(to, sample)| *to = (*sample).into());
     }
 }
 

@@ -54,7 +54,7 @@ impl Analysis {
         self.run(tables, padded, plan, &|end, window: &mut Window| {
             let first = window.end();
             let rows = window.append(end, row_len)?;
-            (first..end).zip(rows.chunks_exact_mut(row_len.max(1))).for_each(|(row, to)| picture.padded_row(row, to));
+            rows.par_chunks_exact_mut(row_len).enumerate().for_each(|(i, to)| picture.padded_row(first + i, to));
             Ok(())
         })
     }

@@ -33,7 +33,7 @@ const BANDS_PER_THREAD: usize = 4;
 
 /// Which positions of the output are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Positions {
+pub(super) enum Positions {
     /// All: the output has the size of the inputs.
     All,
     /// One checkerboard half: the output is packed.
@@ -100,7 +100,6 @@ struct Band<'a, E: Epilogue> {
     layer: &'a Layer,
     constants: &'a Constants,
     inputs: &'a [Rows<'a>],
-    at: Positions,
     rows: Range<usize>,
     epilogue: E,
     scratch: &'a mut Scratch,
@@ -137,8 +136,8 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
 
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
-        let Self { layer, constants, inputs, at, rows, epilogue, scratch, out } = self;
-        if layer.only_adds(at) {
+        let Self { layer, constants, inputs, rows, epilogue, scratch, out } = self;
+        if layer.only_adds(constants.at) {
             if let [a, b] = inputs {
                 debug_assert!(inputs.iter().all(|input| input.channels == layer.outputs), "whole inputs");
                 let part = |input: &Rows<'a>| &input.data[(rows.start - input.first) * input.width * layer.outputs..];
@@ -151,11 +150,11 @@ impl<'a, E: Epilogue> Job for Band<'a, E> {
         for ((input, term), buffer) in inputs.iter().zip(&layer.terms).zip(&mut buffers) {
             staged.push(match staged.last() {
                 Some(before) if term.is_repeated => *before,
-                _ => s.run(Stage { buffer, input: *input, term, size: layer.size, rows: at.middles(&rows) }),
+                _ => s.run(Stage { buffer, input: *input, term, size: layer.size, rows: constants.at.middles(&rows) }),
             });
         }
         let width = inputs.first().map_or(0, |m| m.width);
-        let band = Stages { layer, constants, staged: &staged, epilogue, at, rows, width };
+        let band = Stages { layer, constants, staged: &staged, epilogue, rows, width };
         let sums = std::mem::take(&mut scratch.sums);
         match &layer.terms[..] {
             [Term { weights: Weights::Matrix(packed), .. }] if S::HAS_MATRIX => match packed.split {
@@ -176,7 +175,6 @@ struct Stages<'a, E: Epilogue> {
     constants: &'a Constants,
     staged: &'a [Staged<'a>],
     epilogue: E,
-    at: Positions,
     rows: Range<usize>,
     /// Of the inputs.
     width: usize,
@@ -185,7 +183,7 @@ struct Stages<'a, E: Epilogue> {
 impl<E: Epilogue> Stages<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize, T: Terms>(&self, s: S, terms: T, scratch: &mut Scratch, out: &mut [E::Out]) {
-        let Self { layer, at, width, .. } = *self;
+        let Self { layer, constants: &Constants { at, .. }, width, .. } = *self;
         let mut own = std::mem::take(&mut scratch.squares);
         let squares = own.as_chunks_mut().0;
         match layer.matrix().filter(|_| S::HAS_MATRIX) {
@@ -263,7 +261,7 @@ impl<E: Epilogue> Stages<'_, E> {
         out: &mut [E::Out],
     ) {
         let Self { layer, staged, .. } = *self;
-        let step = self.at.step();
+        let step = self.constants.at.step();
         let half = squares.len() / 2;
         let (mut now, mut before) = squares.split_at_mut(half);
         let steps_of = |term: &Term| match &term.weights {
@@ -289,6 +287,8 @@ impl<E: Epilogue> Stages<'_, E> {
                 let (first, to) = (chunk.first, &mut squares[0]);
                 s.run(PositionSums { term, staged: *staged, size: layer.size, first, step, slots, block, to });
             }
+            // Nothing is left where each step of the products has had its share.
+            unfinished.finish(usize::MAX);
             std::mem::swap(&mut now, &mut before);
             (slots_before, places_before, block_before) = (slots, chunk.places.clone(), block);
         }
@@ -416,19 +416,18 @@ fn map_outputs<E: Epilogue>(
     layer: &Layer,
     view: &LayerView<'_>,
     inputs: &[&Map<i16>],
-    at: Positions,
+    half: Option<Parity>,
     epilogue: E,
 ) -> Result<Map<E::Out>, OutOfMemory> {
-    if layer.is_winograd()
-        && let Positions::Half(parity) = at
-    {
-        return map_outputs(layer, view, inputs, Positions::All, epilogue)?.pack(parity);
+    if let Some(parity) = half.filter(|_| layer.is_winograd()) {
+        return map_outputs(layer, view, inputs, None, epilogue)?.pack(parity);
     }
+    let at = half.map_or(Positions::All, Positions::Half);
     let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));
-    let mut out = Map::zeros(height / at.row_step(), at.width(width), layer.outputs)?;
+    let mut out = Map::zeros(height, at.width(width), layer.outputs)?;
     let inputs: Vec<Rows<'_>> = inputs.iter().map(|m| Rows::from(*m)).collect();
     let constants = &Constants::new(layer, view.level, at)?;
-    let part = Part { layer, constants, inputs: &inputs, at, rows: 0..out.height, threads: rayon::current_num_threads() };
+    let part = Part { layer, constants, inputs: &inputs, rows: 0..out.height, threads: rayon::current_num_threads() };
     part.run(epilogue, Order::Plain, &mut out.data)?;
     Ok(out)
 }
@@ -442,12 +441,21 @@ pub(super) enum Order {
     Shuffled,
 }
 
+impl Order {
+    /// Rows of the output for one of the inputs.
+    pub(super) const fn rows(self) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::Shuffled => 2,
+        }
+    }
+}
+
 /// Some rows of the output of a layer.
 pub(super) struct Part<'a> {
     pub(super) layer: &'a Layer,
     pub(super) constants: &'a Constants,
     pub(super) inputs: &'a [Rows<'a>],
-    pub(super) at: Positions,
     pub(super) rows: Range<usize>,
     /// That it is computed by.
     pub(super) threads: usize,
@@ -463,7 +471,8 @@ pub(super) fn band_rows(height: usize, width: usize, position_len: usize, thread
 impl Part<'_> {
     /// Computes the rows band by band, on the threads at hand.
     pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
-        let Self { layer, constants, inputs, at, ref rows, threads } = *self;
+        let Self { layer, constants, inputs, ref rows, threads } = *self;
+        let at = constants.at;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
         let rows_len = band_rows(rows.len(), width, position_len, threads);
@@ -477,7 +486,7 @@ impl Part<'_> {
             scratch.reserve(layer, at, rows_len, inputs.first().map_or(0, |m| m.width))?;
             let band = |scratch, out| {
                 let rows = first..(first + rows_len).min(rows.end);
-                run(layer.isa, Band { layer, constants, inputs, at, rows, epilogue, scratch, out });
+                run(layer.isa, Band { layer, constants, inputs, rows, epilogue, scratch, out });
             };
             match order {
                 Order::Plain => band(&mut scratch, out),
@@ -509,7 +518,7 @@ fn shuffle<T: Copy>(from: &[T], to: &mut [T], width: usize, outputs: usize) {
     }
 }
 
-/// [`crate::reference::layer`] at the wanted positions, for activations. `view` is of the layer that was packed.
+/// [`crate::reference::layer`] for activations, at all positions or packed at one half. `view` is of the layer that was packed.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -518,12 +527,12 @@ pub fn layer(
     view: &LayerView<'_>,
     tables: &Tables,
     inputs: &[&Map<i16>],
-    at: Positions,
+    half: Option<Parity>,
 ) -> Result<Map<i16>, OutOfMemory> {
     if view.spec.epilogue == Kind::Gelu {
-        return map_outputs(layer, view, inputs, at, Gelu::new(tables, view.level.output, view.max));
+        return map_outputs(layer, view, inputs, half, Gelu::new(tables, view.level.output, view.max));
     }
-    map_outputs(layer, view, inputs, at, Linear::around_zero(view.max))
+    map_outputs(layer, view, inputs, half, Linear::around_zero(view.max))
 }
 
 /// [`crate::reference::latent_layer`].
@@ -531,10 +540,10 @@ pub fn layer(
 /// # Errors
 /// [`OutOfMemory`].
 pub fn latent_layer(layer: &Layer, view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Result<Map<i32>, OutOfMemory> {
-    map_outputs(layer, view, inputs, Positions::All, Latent)
+    map_outputs(layer, view, inputs, None, Latent)
 }
 
-/// [`crate::reference::residual_layer`] at the wanted positions.
+/// [`crate::reference::residual_layer`], at all positions or packed at one half.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -543,7 +552,7 @@ pub fn residual_layer(
     view: &LayerView<'_>,
     tables: &Tables,
     inputs: &[&Map<i16>],
-    at: Positions,
+    half: Option<Parity>,
 ) -> Result<Map<i32>, OutOfMemory> {
-    map_outputs(layer, view, inputs, at, HalfTanh { tables })
+    map_outputs(layer, view, inputs, half, HalfTanh { tables })
 }

@@ -24,7 +24,7 @@ mod window;
 mod winograd;
 
 pub use analysis::Analysis;
-pub use layer::{Positions, latent_layer, layer, residual_layer};
+pub use layer::{latent_layer, layer, residual_layer};
 pub use linear::{linear_attention, linear_attention_bytes};
 pub use norm::layer_norm;
 pub use pack::Layer;

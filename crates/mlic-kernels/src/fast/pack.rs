@@ -149,7 +149,7 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima, is_whole: false })
     }
 
-    /// The same for a layer that is to be used at all positions; where it is used at others all are computed first.
+    /// The same for a layer that is to be used at all positions; where one half is wanted all are computed first.
     ///
     /// # Errors
     /// [`OutOfMemory`].

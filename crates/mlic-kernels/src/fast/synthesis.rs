@@ -101,15 +101,12 @@ pub(super) enum PackedNode {
 pub(super) struct PackedLayer {
     layer: Layer,
     constants: Constants,
-    /// Rows of its output for one of its inputs.
-    up: usize,
+    order: Order,
     epilogue: Kind,
     /// Largest magnitude of its output.
     max: i32,
     /// Of the output of GELU.
     output: Requant,
-    /// The positions that it computes.
-    at: Positions,
 }
 
 impl PackedNode {
@@ -133,14 +130,13 @@ impl PackedNode {
             Self::Layer(own) => own,
             Self::Gdn(gdn) => return inputs.iter().try_for_each(|input| gdn.run(*input, rows.clone(), threads, out)),
         };
-        let PackedLayer { layer, constants, up, epilogue, max, output, at } = &**own;
-        let order = if *up == 2 { Order::Shuffled } else { Order::Plain };
-        let rows = rows.start / up..rows.end / up;
-        let part = Part { layer, constants, inputs, at: *at, rows, threads };
+        let PackedLayer { layer, constants, order, epilogue, max, output } = &**own;
+        let up = order.rows();
+        let part = Part { layer, constants, inputs, rows: rows.start / up..rows.end / up, threads };
         match epilogue {
-            Kind::Gelu => part.run(Gelu::new(tables, *output, *max), order, out),
-            Kind::Pixel => part.run(Linear::from_zero(*max), order, out),
-            _ => part.run(Linear::around_zero(*max), order, out),
+            Kind::Gelu => part.run(Gelu::new(tables, *output, *max), *order, out),
+            Kind::Pixel => part.run(Linear::from_zero(*max), *order, out),
+            _ => part.run(Linear::around_zero(*max), *order, out),
         }
     }
 
@@ -158,8 +154,8 @@ impl PackedNode {
         out: &mut [i32],
     ) -> Result<(), OutOfMemory> {
         let Self::Layer(own) = self else { unreachable!("a normalization gives no latents") };
-        let PackedLayer { layer, constants, at, .. } = &**own;
-        Part { layer, constants, inputs, at: *at, rows, threads }.run(Latent, Order::Plain, out)
+        let PackedLayer { layer, constants, order, .. } = &**own;
+        Part { layer, constants, inputs, rows, threads }.run(Latent, *order, out)
     }
 }
 
@@ -174,7 +170,8 @@ impl PackedLayer {
         };
         let layer = if own.shuffles() { layer.with_shuffled_inputs() } else { layer };
         let constants = Constants::new(&layer, &own.level, at)?;
-        Ok(Self { layer, constants, up: own.up(), epilogue: own.spec.epilogue, max: own.max, output: own.level.output, at })
+        let order = if own.shuffles() { Order::Shuffled } else { Order::Plain };
+        Ok(Self { layer, constants, order, epilogue: own.spec.epilogue, max: own.max, output: own.level.output })
     }
 }
 
@@ -383,7 +380,8 @@ impl Walk<'_> {
         let rows = |at: &NodeIndex| {
             let (shape, window) = (&self.nodes.shapes[at.0], &windows[at.0]);
             let (height, width, channels) = (height * shape.scale, width * shape.scale, shape.channels);
-            Rows { height, width, channels, first: window.rows.start, data: &window.data }
+            let data = &window.data[..window.rows.len() * width * channels];
+            Rows { height, width, channels, first: window.rows.start, data }
         };
         self.nodes.flow.inputs(node).iter().map(rows).collect()
     }

@@ -101,7 +101,7 @@ pub(crate) fn functions() -> Functions {
 pub(crate) fn isas() -> Vec<Isa> {
     let required = std::env::var("MLIC_REQUIRE").unwrap_or_default();
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
-        assert!(!required.split(',').any(|name| name == isa.name()), "{} is required and not available", isa.name());
+        assert!(!required.split(',').any(|name| name.trim() == isa.name()), "{} is required and not available", isa.name());
         eprintln!("not run: {} is not available", isa.name());
     }
     Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
