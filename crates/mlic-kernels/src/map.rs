@@ -2,6 +2,7 @@
 
 use bytemuck::Zeroable;
 use mlic_core::checkerboard::{self, Parity};
+use mlic_core::limits::PADDING_MULTIPLE;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::Pass;
 
@@ -183,6 +184,12 @@ impl<'a> Picture<'a> {
     #[must_use]
     pub const fn size(&self) -> [usize; 2] {
         [self.height, self.width]
+    }
+
+    /// Rows and columns with padding (SPEC 5.8), so that y and z have whole ones.
+    #[must_use]
+    pub fn padded(&self) -> [usize; 2] {
+        self.size().map(|side| side.next_multiple_of(PADDING_MULTIPLE as usize))
     }
 
     /// Its samples, `[height][width][3]`.
