@@ -3,8 +3,10 @@
 
 mod aligned;
 mod analysis;
+mod band;
 mod constants;
 mod epilogue;
+mod finish;
 mod gammas;
 mod gdn;
 mod layer;
