@@ -229,8 +229,7 @@ impl<E: Epilogue> Stages<'_, E> {
                 let (first, to) = (chunk.first, &mut squares[0]);
                 s.run(PositionSums { term, staged: *staged, size: layer.size, first, step, slots, block, to });
             }
-            // Nothing is left where each step of the products has had its share.
-            unfinished.finish(usize::MAX);
+            assert!(unfinished.is_done(), "products in fewer pieces than were counted");
             std::mem::swap(&mut now, &mut before);
             (slots_before, places_before, block_before) = (slots, chunk.places.clone(), block);
         }

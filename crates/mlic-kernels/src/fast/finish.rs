@@ -84,6 +84,12 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> 
         Self { per_step: self.rest.len().div_ceil(steps.max(1)), ..self }
     }
 
+    /// Whether no slots are left.
+    #[inline(always)]
+    pub(super) fn is_done(&self) -> bool {
+        self.rest.len() == 0
+    }
+
     /// So many of the slots that are left.
     #[inline(always)]
     pub(super) fn finish(&mut self, count: usize) {
