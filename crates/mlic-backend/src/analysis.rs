@@ -2,7 +2,7 @@
 
 use mlic_kernels::{Map, Picture, fast, reference};
 use mlic_model::Model;
-use mlic_model::analysis::{Analysis, LATENT_SCALE};
+use mlic_model::analysis::{Analyses, LATENT_SCALE};
 use mlic_model::model::Gain;
 use once_cell::sync::OnceCell;
 
@@ -19,8 +19,16 @@ pub struct PackedAnalysis {
 /// `g_a` and `h_a`.
 #[derive(Debug)]
 enum Transforms {
-    Reference([Analysis; 2]),
-    Fast([fast::Analysis; 2], Box<fast::Tables>),
+    Reference(Analyses),
+    Fast(Box<FastAnalyses>),
+}
+
+/// Both for the fast kernels.
+#[derive(Debug)]
+struct FastAnalyses {
+    g_a: fast::Analysis,
+    h_a: fast::HyperAnalysis,
+    tables: fast::Tables,
 }
 
 impl PackedAnalysis {
@@ -36,10 +44,11 @@ impl PackedAnalysis {
             let own = model.exact_analysis()?.ok_or_else(|| BackendError::NoExactAnalysis { model: model.name().to_owned() })?;
             Ok(match self.kernels {
                 Kernels::Reference => Transforms::Reference(own),
-                Kernels::Fast(isa) => {
-                    let tables = fast::Tables::new(&model.parameters().functions);
-                    Transforms::Fast([fast::Analysis::new(isa, &own[0])?, fast::Analysis::new(isa, &own[1])?], Box::new(tables))
-                }
+                Kernels::Fast(isa) => Transforms::Fast(Box::new(FastAnalyses {
+                    g_a: fast::Analysis::new(isa, &own.g_a)?,
+                    h_a: fast::HyperAnalysis::new(isa, &own.h_a)?,
+                    tables: fast::Tables::new(&model.parameters().functions),
+                })),
             })
         })
     }
@@ -49,10 +58,9 @@ impl PackedAnalysis {
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::OutOfMemory`].
     pub fn analyze(&self, model: &Model, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
-        let padded = picture.size().map(|side| side.next_multiple_of(64));
         let y = match self.transforms(model)? {
-            Transforms::Reference([g_a, _]) => reference::analysis(&model.parameters().functions, g_a, picture, padded)?,
-            Transforms::Fast([g_a, _], tables) => g_a.analyze(tables, picture, padded)?,
+            Transforms::Reference(own) => reference::analysis(&model.parameters().functions, &own.g_a, picture)?,
+            Transforms::Fast(own) => own.g_a.run(&own.tables, picture)?,
         };
         Ok(Map { data: model.with_gain(Gain::Y, &y.data, quality)?, ..y })
     }
@@ -65,8 +73,8 @@ impl PackedAnalysis {
         let transforms = self.transforms(model)?;
         check_latent(model, y)?;
         let z = match transforms {
-            Transforms::Reference([_, h_a]) => reference::hyper_analysis(&model.parameters().functions, h_a, y)?,
-            Transforms::Fast([_, h_a], tables) => h_a.hyper_analyze(tables, y)?,
+            Transforms::Reference(own) => reference::hyper_analysis(&model.parameters().functions, &own.h_a, y)?,
+            Transforms::Fast(own) => own.h_a.run(&own.tables, y)?,
         };
         Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality)?, ..z })
     }

@@ -106,15 +106,21 @@ impl CpuBackend {
     /// A backend with the given kernels on this many threads (0: all cores).
     ///
     /// # Errors
-    /// [`BackendError::NotAvailable`] when threads cannot be started, [`BackendError::OutOfMemory`].
+    /// [`BackendError::NotAvailable`] when this processor lacks the instructions or threads cannot be started, [`BackendError::OutOfMemory`].
     pub fn new(
         model: Arc<Model>,
         kernels: Kernels,
         threads: usize,
         float: Option<Box<dyn FloatTransforms>>,
     ) -> Result<Self, BackendError> {
+        let backend = name(kernels, float.as_deref());
+        if let Kernels::Fast(isa) = kernels
+            && !isa.is_available()
+        {
+            return Err(BackendError::NotAvailable { backend, reason: format!("this processor has no {}", isa.name()) });
+        }
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        let pool = pool(name(kernels, float.as_deref()), threads)?;
+        let pool = pool(backend, threads)?;
         let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         if threads > 1 {
             // The passes of an image come first, and leave threads idle now and then.
@@ -321,6 +327,8 @@ impl Backend for CpuBackend {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+    use mlic_kernels::cpu::Isa;
+
     use super::*;
 
     #[test]
@@ -361,6 +369,15 @@ mod tests {
     fn a_panic_of_work_apart_is_the_callers() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let _ = pool.install(|| apart(|| -> Result<(), BackendError> { panic!("as it is") }));
+    }
+
+    #[test]
+    fn instructions_that_the_processor_lacks_are_not_replaced() {
+        let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap();
+        // No processor has those of two architectures.
+        let isa = Isa::ALL.into_iter().find(|isa| !isa.is_available()).unwrap();
+        let error = CpuBackend::new(Arc::new(model), Kernels::Fast(isa), 1, None).err().unwrap();
+        assert_eq!(error.to_string(), format!("backend integer is not available: this processor has no {}", isa.name()));
     }
 
     #[test]

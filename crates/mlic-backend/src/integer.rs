@@ -7,7 +7,7 @@ use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, saturate};
 use mlic_core::memory;
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::cpu::Isa;
-use mlic_kernels::fast::{self, Positions};
+use mlic_kernels::fast;
 use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
@@ -216,7 +216,7 @@ impl Ops for IntegerOps<'_> {
         let view = self.view(id)?;
         Ok(match &self.packed.0 {
             Executor::Reference => reference::layer(&view, self.functions(), inputs)?,
-            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::All)?,
+            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, None)?,
         })
     }
 
@@ -224,7 +224,7 @@ impl Ops for IntegerOps<'_> {
         let view = self.view(id)?;
         Ok(match &self.packed.0 {
             Executor::Reference => reference::layer(&view, self.functions(), inputs)?.pack(parity)?,
-            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::Half(parity))?,
+            Executor::Fast(packed) => fast::layer(packed.layer(id)?, &view, &packed.tables, inputs, Some(parity))?,
         })
     }
 
@@ -242,9 +242,7 @@ impl Ops for IntegerOps<'_> {
         let view = self.view(id)?;
         Ok(match &self.packed.0 {
             Executor::Reference => reference::residual_layer(&view, self.functions(), inputs)?.pack(parity)?,
-            Executor::Fast(packed) => {
-                fast::residual_layer(packed.layer(id)?, &view, &packed.tables, inputs, Positions::Half(parity))?
-            }
+            Executor::Fast(packed) => fast::residual_layer(packed.layer(id)?, &view, &packed.tables, inputs, Some(parity))?,
         })
     }
 
@@ -349,10 +347,14 @@ impl EntropySession for IntegerSession<'_> {
         let gaussian = self.entropy.parameters(pass)?;
         let thresholds = &self.model.parameters().thresholds;
         let scales = &gaussian.scale.data;
-        to.scale_indices = match &self.entropy.ops().packed.0 {
-            Executor::Reference => memory::collect(scales.len(), scales.iter().map(|s| scale_index(thresholds, *s)))?,
-            Executor::Fast(packed) => fast::scale_indices(packed.isa, thresholds, scales)?,
-        };
+        match &self.entropy.ops().packed.0 {
+            Executor::Reference => {
+                to.scale_indices.clear();
+                memory::reserve(&mut to.scale_indices, scales.len())?;
+                to.scale_indices.extend(scales.iter().map(|s| scale_index(thresholds, *s)));
+            }
+            Executor::Fast(packed) => fast::scale_indices(packed.isa, thresholds, scales, &mut to.scale_indices)?,
+        }
         to.means.clear();
         if with_means {
             memory::reserve(&mut to.means, gaussian.mean.data.len())?;

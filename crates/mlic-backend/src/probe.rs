@@ -1,7 +1,7 @@
 //! Packages in other forms, for tests. Integer analyses that mean nothing: a package gets one without being trained for it, with every kind of
 //! node and both widths of weights, from a seed, in integer arithmetic.
 
-use mlic_model::analysis::{Analysis, Input};
+use mlic_model::analysis::{Analysis, HyperAnalysis};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
 use mlic_model::package::{self, SectionKind};
@@ -21,9 +21,7 @@ const MAX: i32 = 2000;
 /// [`ModelError`] when the model's shape leaves no room for such weights.
 pub fn with_integer_analysis(model: &Model) -> Result<Vec<u8>, ModelError> {
     let (latent, hyper) = (model.config().latent, model.config().hyper);
-    let quantizer = Quantizer { max: MAX, requant: Requant { multiplier: 1 << 10, shift: 15 } };
-    let made = [g_a(latent)?, Analysis::new(Input::Latent(quantizer), latent, hyper, h_a(latent, hyper))?];
-    let [g_a, h_a] = made.map(|own| own.write());
+    let (g_a, h_a) = (g_a(latent)?.write(), h_a(latent, hyper)?.write());
     with_sections(model, &[(SectionKind::Analysis, g_a), (SectionKind::HyperAnalysis, h_a)])
 }
 
@@ -55,15 +53,16 @@ fn g_a(latent: usize) -> Result<Analysis, ModelError> {
     let down = maker.layer(&[(sum, false)], 5, 2 * WIDTH, Epilogue::Gelu, 2);
     let both = maker.layer(&[(down, true), (down, false)], 3, 2 * WIDTH, Epilogue::Gelu, 2);
     maker.layer(&[(both, false)], 3, latent, Epilogue::Latent, 2);
-    Analysis::new(Input::Samples, 3, latent, maker.nodes)
+    Analysis::new(latent, maker.nodes)
 }
 
-fn h_a(latent: usize, hyper: usize) -> Vec<Node> {
+fn h_a(latent: usize, hyper: usize) -> Result<HyperAnalysis, ModelError> {
     let mut maker = Maker { random: Random(6), nodes: Vec::new(), channels: vec![latent] };
     let first = maker.layer(&[(0, false)], 3, WIDTH, Epilogue::Gelu, 2);
     let inner = maker.layer(&[(first, false)], 1, WIDTH, Epilogue::Linear, 1);
     maker.layer(&[(inner, false)], 3, hyper, Epilogue::Latent, 2);
-    maker.nodes
+    let quantizer = Quantizer { max: MAX, requant: Requant { multiplier: 1 << 10, shift: 15 } };
+    HyperAnalysis::new(quantizer, latent, hyper, maker.nodes)
 }
 
 struct Maker {

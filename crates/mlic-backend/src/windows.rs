@@ -2,10 +2,8 @@
 
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::fast::Plan;
-use mlic_model::analysis::Analysis;
 use mlic_model::layout::NodeIndex;
-use mlic_model::nodes::{Node, NodeShape, Reach};
-use mlic_model::synthesis::Synthesis;
+use mlic_model::nodes::{NodeShape, Nodes, Reach};
 
 use crate::memory::{ACTIVATION, LATENT, product};
 
@@ -31,17 +29,18 @@ pub struct Windows {
 impl Windows {
     /// Of an integer synthesis.
     #[must_use]
-    pub fn of_synthesis(own: &Synthesis) -> Self {
-        Self::new(own.shapes(), own.nodes(), Plan::of_synthesis)
+    pub fn of_synthesis(own: &Nodes) -> Self {
+        Self::new(own, Plan::of_synthesis)
     }
 
     /// Of an integer analysis or hyper analysis.
     #[must_use]
-    pub fn of_analysis(own: &Analysis) -> Self {
-        Self::new(own.shapes(), own.nodes(), Plan::of_analysis)
+    pub fn of_analysis(own: &Nodes) -> Self {
+        Self::new(own, Plan::of_analysis)
     }
 
-    fn new(shapes: &[NodeShape], nodes: &[Node], plan: fn([usize; 2], usize) -> Plan) -> Self {
+    fn new(own: &Nodes, plan: fn([usize; 2], usize) -> Plan) -> Self {
+        let (shapes, nodes) = (own.shapes(), own.nodes());
         let (mut ahead, mut behind) = (vec![0_usize; shapes.len()], vec![0_usize; shapes.len()]);
         for (i, node) in nodes.iter().enumerate().rev() {
             let Reach { halo, up, stride } = node.reach();

@@ -7,7 +7,7 @@ use mlic_backend::integer::check_y_hat;
 use mlic_backend::probe::with_integer_analysis;
 use mlic_kernels::Map;
 use mlic_model::Model;
-use mlic_model::analysis::{Analysis, Input};
+use mlic_model::analysis::Analysis;
 use mlic_model::layout::Epilogue;
 use mlic_model::nodes::{Gdn, Layer, Node, Resize};
 use mlic_model::package::{self, SectionKind};
@@ -78,12 +78,12 @@ fn bytes_that_break_a_rule_are_refused() {
 
 #[test]
 fn nodes_that_break_a_rule_are_refused() {
-    let [g_a, _] = changed(SectionKind::Metadata, |_| ()).unwrap().exact_analysis().unwrap().unwrap();
+    let g_a = changed(SectionKind::Metadata, |_| ()).unwrap().exact_analysis().unwrap().unwrap().g_a;
     let latent = tiny().config().latent;
     let with = |change: &dyn Fn(&mut Vec<Node>)| {
         let mut nodes = g_a.nodes().to_vec();
         change(&mut nodes);
-        Analysis::new(Input::Samples, 3, latent, nodes)
+        Analysis::new(latent, nodes)
     };
     assert!(with(&|_| ()).is_ok());
     assert!(with(&|nodes| nodes.truncate(nodes.len() - 1)).is_err(), "the last node is no latents");

@@ -59,11 +59,11 @@ fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
 /// Of the integer transforms of a model: what they allocate at most at a time, and their bounds.
 fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     let (kernels, threads) = (Kernels::best(), rayon::current_num_threads());
-    let [own_g_a, own_h_a] = model.exact_analysis().unwrap().unwrap();
+    let own = model.exact_analysis().unwrap().unwrap();
     let analysis = PackedAnalysis::new(kernels);
     analysis.hyper_analyze(model, 0, &Map::zeros(4, 4, model.config().latent).unwrap()).unwrap();
     let g_s = Windows::of_synthesis(model.exact_synthesis().unwrap());
-    let g_a_h_a = [Windows::of_analysis(&own_g_a), Windows::of_analysis(&own_h_a)];
+    let g_a_h_a = [Windows::of_analysis(&own.g_a), Windows::of_analysis(&own.h_a)];
     let packed = PackedModel::new(model, kernels).unwrap();
     // Its weights are the model's, not a picture's: they are there before.
     packed.prepare_synthesis(model).unwrap();

@@ -245,11 +245,11 @@ fn analysis_sections(
         return Ok([&export.g_a, &export.h_a].map(|g| g.write(options.transform_dtype)));
     };
     let observed = Observed::new(&export.g_a, images.iter().cloned(), options.threads)?;
-    let g_a = synthesis::quantize_analysis(&export.g_a, &observed, width, true)?;
+    let g_a = synthesis::quantize_analysis(&export.g_a, &observed, width)?;
     let last = export.config.gain_levels.saturating_sub(1) as f64;
     let gained = |y: &Planes| [0.0, last].map(|level| scale_channels(y, &gains.of(Gain::Y, level)));
     let observed = Observed::new(&export.h_a, latents.iter().flat_map(gained), options.threads)?;
-    let h_a = synthesis::quantize_analysis(&export.h_a, &observed, width, false)?;
+    let h_a = synthesis::quantize_hyper_analysis(&export.h_a, &observed, width)?;
     log(&format!("integer analysis of {} and {} nodes", g_a.nodes().len(), h_a.nodes().len()));
     Ok([g_a.write(), h_a.write()])
 }

@@ -10,7 +10,7 @@
 //! A layer whose weights training has rounded to bytes is stored in bytes: they are just those weights.
 
 use mlic_backend::Planes;
-use mlic_model::analysis::{Analysis, Input};
+use mlic_model::analysis::{Analysis, HyperAnalysis};
 use mlic_model::graph::{self, Conv2d, Graph, NodeId, Op};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::nodes::{Gdn, Layer, MAX_GAMMA_SUM, MAX_NORM, Node, OwnedWeights, Quantizer, RECIPROCAL, Resize};
@@ -76,19 +76,24 @@ pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Resul
     Ok(Synthesis::new(graph.input_channels() as usize, quantizer, nodes)?)
 }
 
-/// Quantizes a `g_a`, which reads samples, or an `h_a`, which reads latents.
+/// Quantizes a `g_a`, which reads samples.
 ///
 /// # Errors
 /// As [`quantize`].
-pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth, samples: bool) -> Result<Analysis, BuildError> {
-    let (name, source, input) = if samples {
-        ("g_a", Input::Samples, Made { at: NodeIndex(0), step: SAMPLE_STEP, max: 255 })
-    } else {
-        let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
-        ("h_a", Input::Latent(quantizer), input)
-    };
-    let nodes = Converter::convert(name, Target::Latents, graph, observed, width, input)?;
-    Ok(Analysis::new(source, graph.input_channels() as usize, graph.output_channels() as usize, nodes)?)
+pub fn quantize_analysis(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Analysis, BuildError> {
+    let input = Made { at: NodeIndex(0), step: SAMPLE_STEP, max: 255 };
+    let nodes = Converter::convert("g_a", Target::Latents, graph, observed, width, input)?;
+    Ok(Analysis::new(graph.output_channels() as usize, nodes)?)
+}
+
+/// Quantizes an `h_a`, which reads latents.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_hyper_analysis(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<HyperAnalysis, BuildError> {
+    let (quantizer, input) = latent_input("h_a", observed, Target::Latents.max(width))?;
+    let nodes = Converter::convert("h_a", Target::Latents, graph, observed, width, input)?;
+    Ok(HyperAnalysis::new(quantizer, graph.input_channels() as usize, graph.output_channels() as usize, nodes)?)
 }
 
 /// The quantizer of node 0, and the node.

@@ -76,7 +76,7 @@ fn transforms(model: &Model) -> Result<serde_json::Map<String, Value>, ModelErro
     let float = |kind| Ok::<_, ModelError>(transform(model.transform(kind)?.parameter_count(), "float"));
     let analysis = [SectionKind::Analysis, SectionKind::HyperAnalysis];
     match model.exact_analysis()? {
-        Some(exact) => analysis.into_iter().zip(&exact).for_each(|(kind, own)| {
+        Some(exact) => analysis.into_iter().zip([&*exact.g_a, &*exact.h_a]).for_each(|(kind, own)| {
             insert(kind, transform(own.parameter_count(), "integer"));
         }),
         None => analysis.into_iter().try_for_each(|kind| float(kind).map(|own| insert(kind, own)))?,

@@ -12,14 +12,14 @@ use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
-use mlic_model::analysis::{LATENT_SCALE, SAMPLES_SCALE};
+use mlic_model::analysis::{Analyses, LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::model::Gain;
 use mlic_model::package::SectionKind;
 use mlic_model::synthesis::SCALE;
 use once_cell::sync::OnceCell;
 
 use crate::device::{self, Device};
-use crate::exact::{Latent, PackedAnalysis, PackedSynthesis};
+use crate::exact::{Latent, PackedAnalysis, PackedHyperAnalysis, PackedSynthesis};
 use crate::packed::PackedModel;
 use crate::session::Session;
 use crate::workspace::Workspaces;
@@ -48,7 +48,7 @@ pub struct CudaBackend {
     pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
     /// Integer `g_a` and `h_a`: brought to the device when they are first asked for, since a decoder never does.
-    analysis: OnceCell<[PackedAnalysis; 2]>,
+    analysis: OnceCell<(PackedAnalysis, PackedHyperAnalysis)>,
     threads: usize,
     // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
@@ -86,7 +86,10 @@ impl CudaBackend {
     pub(crate) fn forget(&self) {
         self.workspaces.clear();
         self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
-        self.analysis.get().into_iter().flatten().for_each(PackedAnalysis::clear);
+        if let Some((g_a, h_a)) = self.analysis.get() {
+            g_a.clear();
+            h_a.clear();
+        }
     }
 
     /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
@@ -101,13 +104,14 @@ impl CudaBackend {
     }
 
     /// Integer `g_a` and `h_a`.
-    fn integer_analysis(&self, stage: Stage) -> Result<&[PackedAnalysis; 2], BackendError> {
+    fn integer_analysis(&self, stage: Stage) -> Result<&(PackedAnalysis, PackedHyperAnalysis), BackendError> {
         self.analysis.get_or_try_init(|| {
             let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
-            let [g_a, h_a] = self.model.exact_analysis()?.ok_or_else(none)?;
+            let Analyses { g_a, h_a } = self.model.exact_analysis()?.ok_or_else(none)?;
             let functions = &self.model.parameters().functions;
-            let packed = |own| PackedAnalysis::new(&self.device, functions, own).map_err(|e| device_error(stage, e));
-            Ok([packed(&g_a)?, packed(&h_a)?])
+            let failed = |e| device_error(stage, e);
+            let g_a = PackedAnalysis::new(&self.device, functions, &g_a).map_err(failed)?;
+            Ok((g_a, PackedHyperAnalysis::new(&self.device, functions, &h_a).map_err(failed)?))
         })
     }
 
@@ -184,22 +188,19 @@ impl Backend for CudaBackend {
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactAnalysis;
-        let [g_a, _] = self.integer_analysis(stage)?;
-        // Sides are multiples of 64, so that z has whole rows too.
-        let size = picture.size().map(|side| side.next_multiple_of(SAMPLES_SCALE * LATENT_SCALE) / SAMPLES_SCALE);
+        let (g_a, _) = self.integer_analysis(stage)?;
+        let [height, width] = picture.padded().map(|side| side / SAMPLES_SCALE);
         let gains = self.model.gain(Gain::Y, quality);
-        self.filled(stage, [size[0], size[1], self.model.config().latent], |y| {
-            g_a.analyze(&self.device, picture, size, &gains, y)
-        })
+        self.filled(stage, [height, width, self.model.config().latent], |y| g_a.run(&self.device, picture, &gains, y))
     }
 
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactHyperAnalysis;
-        let [_, h_a] = self.integer_analysis(stage)?;
+        let (_, h_a) = self.integer_analysis(stage)?;
         check_latent(&self.model, y)?;
         let shape = [y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper];
         let gains = self.model.gain(Gain::Z, quality);
-        self.filled(stage, shape, |z| h_a.hyper_analyze(&self.device, y, &gains, z))
+        self.filled(stage, shape, |z| h_a.run(&self.device, y, &gains, z))
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {

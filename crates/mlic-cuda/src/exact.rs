@@ -11,10 +11,10 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_core::memory::OutOfMemory;
 use mlic_kernels::{Map, Picture};
-use mlic_model::analysis::{Analysis, LATENT_SCALE, SAMPLES_SCALE};
+use mlic_model::analysis::{Analysis, HyperAnalysis, LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::layout::NodeIndex;
 use mlic_model::model::{LayerView, Weights};
-use mlic_model::nodes::{Gdn, Layer, Node, NodeShape, Reach};
+use mlic_model::nodes::{self, Gdn, Layer, Node, NodeShape, Reach};
 use mlic_model::parameters::{Functions, Requant};
 use mlic_model::rows::RowFlow;
 use mlic_model::synthesis::{SCALE, Synthesis};
@@ -36,8 +36,6 @@ fn strip_rows(device: &Device, width: usize) -> usize {
 
 /// The nodes of a transform on a device.
 struct Nodes {
-    /// Of node 0 and of all others.
-    shapes: Vec<NodeShape>,
     nodes: Vec<PackedNode>,
     flow: RowFlow,
     /// Bytes of an element of the last node.
@@ -52,10 +50,14 @@ pub(crate) struct PackedSynthesis {
     nodes: Nodes,
 }
 
-/// An integer `g_a` or `h_a` on a device.
+/// An integer `g_a` on a device.
 pub(crate) struct PackedAnalysis {
-    /// Of `h_a`.
-    requant: Option<RequantArg>,
+    nodes: Nodes,
+}
+
+/// An integer `h_a` on a device.
+pub(crate) struct PackedHyperAnalysis {
+    requant: RequantArg,
     nodes: Nodes,
 }
 
@@ -179,7 +181,7 @@ type Fill<'a> = dyn FnMut(&mut Kept, &Window, Range<usize>) -> Result<(), Driver
 impl PackedSynthesis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, DriverError> {
-        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes(), size_of::<u8>())?;
+        let nodes = Nodes::new(device, functions, own, size_of::<u8>())?;
         let requant = own.quantizer().requant.into();
         Ok(Self { requant, nodes })
     }
@@ -210,34 +212,31 @@ impl PackedSynthesis {
 impl PackedAnalysis {
     /// Packs the weights.
     pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, DriverError> {
-        let nodes = Nodes::new(device, functions, own.shapes(), own.nodes(), size_of::<i32>())?;
-        Ok(Self { requant: own.quantizer().map(|quantizer| quantizer.requant.into()), nodes })
+        Ok(Self { nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
-    /// `mlic_kernels::reference::analysis`, of a picture with its sides padded to `size` rows and columns of y, and the gains of its channels: adds
-    /// y, for which there is room.
-    pub(crate) fn analyze(
+    /// `mlic_kernels::reference::analysis`, and the gains of its channels: adds y, for which there is room.
+    pub(crate) fn run(
         &self,
         device: &Arc<Device>,
         picture: &Picture<'_>,
-        size: [usize; 2],
         gains: &[u32],
         y: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        self.analyze_in_strips(device, picture, size, strip_rows(device, size[1]), gains, y)
+        self.run_in_strips(device, picture, strip_rows(device, picture.padded()[1] / SAMPLES_SCALE), gains, y)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
-    fn analyze_in_strips(
+    fn run_in_strips(
         &self,
         device: &Arc<Device>,
         picture: &Picture<'_>,
-        size: [usize; 2],
         strip: usize,
         gains: &[u32],
         y: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        let ([height, width], out_width) = (picture.size(), SAMPLES_SCALE * size[1]);
+        let ([height, width], padded) = (picture.size(), picture.padded());
+        let size = padded.map(|side| side / SAMPLES_SCALE);
         let mut whole = None;
         self.nodes.run(device, size, strip.max(1), gains, y, &mut |Kept { pool, staging, .. }, window, rows| {
             if whole.is_none() {
@@ -248,14 +247,14 @@ impl PackedAnalysis {
             let samples = picture.rgb().get(bytes.clone()).unwrap_or_default();
             // SAFETY: the tensor has the whole picture, of which these are rows that nothing has read yet.
             unsafe { staging.send(device, samples, input + bytes.start as u64) }?;
-            let count = rows.len() * out_width * 3;
+            let count = rows.len() * padded[1] * 3;
             let args = SamplesArgs {
                 input,
                 out: window.at(rows.start),
                 count: count as i64,
                 height: narrow(height),
                 width: narrow(width),
-                out_width: narrow(out_width),
+                out_width: narrow(padded[1]),
                 first: narrow(rows.start),
             };
             // SAFETY: the rows that are read are there, and those that are written are new ones of the window.
@@ -263,19 +262,26 @@ impl PackedAnalysis {
         })
     }
 
+    /// Frees the memory of the picture before.
+    pub(crate) fn clear(&self) {
+        self.nodes.kept().take();
+    }
+}
+
+impl PackedHyperAnalysis {
+    /// Packs the weights.
+    pub(crate) fn new(device: &Device, functions: &Functions, own: &HyperAnalysis) -> Result<Self, DriverError> {
+        let requant = own.quantizer().requant.into();
+        Ok(Self { requant, nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
+    }
+
     /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4, and the gains of its channels: adds z, for which there is room.
-    pub(crate) fn hyper_analyze(
-        &self,
-        device: &Arc<Device>,
-        y: &Map<i32>,
-        gains: &[u32],
-        z: &mut Vec<i32>,
-    ) -> Result<(), DriverError> {
-        self.hyper_analyze_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), gains, z)
+    pub(crate) fn run(&self, device: &Arc<Device>, y: &Map<i32>, gains: &[u32], z: &mut Vec<i32>) -> Result<(), DriverError> {
+        self.run_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), gains, z)
     }
 
     /// The same, so many rows of z at a time: no result depends on it.
-    fn hyper_analyze_in_strips(
+    fn run_in_strips(
         &self,
         device: &Arc<Device>,
         y: &Map<i32>,
@@ -283,9 +289,8 @@ impl PackedAnalysis {
         gains: &[u32],
         z: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
-        let requant = self.requant.unwrap_or_default();
         let size = [y.height / LATENT_SCALE, y.width / LATENT_SCALE];
-        self.nodes.run_on_latent(device, Latent::of(y, &[]), requant, size, strip.max(1), gains, z)
+        self.nodes.run_on_latent(device, Latent::of(y, &[]), self.requant, size, strip.max(1), gains, z)
     }
 
     /// Frees the memory of the picture before.
@@ -295,13 +300,8 @@ impl PackedAnalysis {
 }
 
 impl Nodes {
-    fn new(
-        device: &Device,
-        functions: &Functions,
-        shapes: &[NodeShape],
-        nodes: &[Node],
-        last_bytes: usize,
-    ) -> Result<Self, DriverError> {
+    fn new(device: &Device, functions: &Functions, own: &nodes::Nodes, last_bytes: usize) -> Result<Self, DriverError> {
+        let (shapes, nodes) = (own.shapes(), own.nodes());
         let mut packer = Packer::default();
         let tables = packer.functions(functions);
         let max_of = |at: NodeIndex| shapes.get(at.0).map_or(i32::MAX, |shape| shape.max);
@@ -316,7 +316,7 @@ impl Nodes {
         let node = |(node, plan): (&Node, Plan)| PackedNode { reach: node.reach(), is_gdn: matches!(node, Node::Gdn(_)), plan };
         let flow = RowFlow::new(shapes, nodes);
         let nodes = nodes.iter().zip(plans).map(node).collect();
-        Ok(Self { shapes: shapes.to_vec(), nodes, flow, last_bytes, kept: Mutex::default(), _parts: parts })
+        Ok(Self { nodes, flow, last_bytes, kept: Mutex::default(), _parts: parts })
     }
 
     /// A transform whose node 0 is a latent in activations. `gains` are those of what it gives.
@@ -357,7 +357,7 @@ impl Nodes {
                 gains: own_gains.as_ref().map_or(0, Tensor::address),
                 count: (rows.len() * len) as i64,
                 requant,
-                max: self.shapes.first().map_or(0, |shape| shape.max),
+                max: self.flow.shapes().first().map_or(0, |shape| shape.max),
                 channels: narrow(latent.channels),
             };
             // SAFETY: the rows that are read are there, and those that are written are new ones of the window; gains are as many as channels.
@@ -383,8 +383,8 @@ impl Nodes {
         let window =
             |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
         let mut pending: Option<Pending> = None;
-        let mut windows: Vec<Window> = self.shapes.iter().enumerate().map(window).collect();
-        let height = self.shapes.last().map_or(0, |last| size[0] * last.scale);
+        let mut windows: Vec<Window> = self.flow.shapes().iter().enumerate().map(window).collect();
+        let height = self.flow.shapes().last().map_or(0, |last| size[0] * last.scale);
         for start in (0..height).step_by(strip) {
             let end = (start + strip).min(height);
             self.strip(device, &mut kept, end, &mut windows, fill)?;
@@ -450,10 +450,10 @@ impl Nodes {
         rows: &Range<usize>,
         size: [usize; 2],
     ) -> Result<(), DriverError> {
-        let read = self.flow.inputs(index);
-        let input = |at: &NodeIndex| (windows[at.0].origin(), self.shapes[at.0].channels);
+        let (shapes, read) = (self.flow.shapes(), self.flow.inputs(index));
+        let input = |at: &NodeIndex| (windows[at.0].origin(), shapes[at.0].channels);
         let inputs: Vec<Input> = read.iter().map(input).collect();
-        let scale = read.first().map_or(1, |at| self.shapes[at.0].scale);
+        let scale = read.first().map_or(1, |at| shapes[at.0].scale);
         let rows = rows.start / node.reach.up..rows.end / node.reach.up;
         let region = Region { height: size[0] * scale, width: size[1] * scale, stride: node.reach.stride, parity: None, rows };
         let out = [windows[index].origin(), 0];
@@ -461,7 +461,7 @@ impl Nodes {
             // SAFETY: the windows have the rows that are read, with the channels of the terms (the package was verified), and room for the new ones.
             return unsafe { node.plan.launch(device, &inputs, &region, out, 0) };
         };
-        let (window, channels) = (&windows[x.0], self.shapes[x.0].channels);
+        let (window, channels) = (&windows[x.0], shapes[x.0].channels);
         let (at, bytes) = (region.rows.start * window.row_len, region.rows.len() * window.row_len);
         let (high, low) = (pool.take(bytes)?, pool.take(bytes)?);
         let count = bytes / size_of::<i16>();

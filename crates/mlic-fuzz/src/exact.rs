@@ -4,7 +4,7 @@ use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, reference};
 use mlic_model::Model;
-use mlic_model::analysis::Analysis;
+use mlic_model::analysis::{Analysis, HyperAnalysis};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Gain;
 use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
@@ -137,10 +137,11 @@ pub(crate) fn section(bytes: &[u8]) {
         if let Ok(own) = Synthesis::read(bytes, latent) {
             assert!(own.write() == bytes, "a section is read as written");
         }
-        for samples in [true, false] {
-            if let Ok(own) = Analysis::read(bytes, samples, 3, latent) {
-                assert!(own.write() == bytes, "a section of an analysis is read as written");
-            }
+        if let Ok(own) = Analysis::read(bytes, latent) {
+            assert!(own.write() == bytes, "a section of an analysis is read as written");
+        }
+        if let Ok(own) = HyperAnalysis::read(bytes, 3, latent) {
+            assert!(own.write() == bytes, "a section of a hyper analysis is read as written");
         }
     }
 }

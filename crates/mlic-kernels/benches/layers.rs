@@ -9,7 +9,7 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
-use mlic_kernels::fast::{self, Positions, Tables};
+use mlic_kernels::fast::{self, Tables};
 use mlic_kernels::peak::{self, Products};
 use mlic_kernels::reference;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermSpec};
@@ -73,7 +73,7 @@ impl Case {
         let view = self.view();
         let (layer, tables) =
             (fast::Layer::new(isa, &self.spec, &view.weights, &[self.max]).unwrap(), Tables::new(&self.functions));
-        move || fast::layer(&layer, &view, &tables, &[&self.input], Positions::All).unwrap()
+        move || fast::layer(&layer, &view, &tables, &[&self.input], None).unwrap()
     }
 
     fn name(&self) -> String {

@@ -2,6 +2,7 @@
 
 use bytemuck::Zeroable;
 use mlic_core::checkerboard::{self, Parity};
+use mlic_core::limits::PADDING_MULTIPLE;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::Pass;
 
@@ -185,6 +186,12 @@ impl<'a> Picture<'a> {
         [self.height, self.width]
     }
 
+    /// Rows and columns with padding (SPEC 5.8), so that y and z have whole ones.
+    #[must_use]
+    pub fn padded(&self) -> [usize; 2] {
+        self.size().map(|side| side.next_multiple_of(PADDING_MULTIPLE as usize))
+    }
+
     /// Its samples, `[height][width][3]`.
     #[must_use]
     pub const fn rgb(&self) -> &'a [u8] {
@@ -194,9 +201,9 @@ impl<'a> Picture<'a> {
     /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
     pub fn padded_row(&self, row: usize, to: &mut [i16]) {
         let row = &self.rgb[3 * self.width * row.min(self.height - 1)..][..3 * self.width];
-        let last = row.len() - 3..row.len();
-        let padded = row.iter().chain(row[last].iter().cycle());
-        to.iter_mut().zip(padded).for_each(|(to, sample)| *to = (*sample).into());
+        let (to, padding) = to.split_at_mut(row.len().min(to.len()));
+        to.iter_mut().zip(row).for_each(|(to, sample)| *to = (*sample).into());
+        padding.iter_mut().zip(row[row.len() - 3..].iter().cycle()).for_each(|(to, sample)| *to = (*sample).into());
     }
 }
 

@@ -1,12 +1,13 @@
 //! The integer analysis: `g_a` from samples of the picture to y, and `h_a` from y after its gain to z, in the arithmetic of the integer synthesis,
 //! so that a stream too is the same whichever machine encodes (SPEC 2.10, 5.8). Only encoders read it.
 //!
-//! A list of [nodes](crate::nodes): layers may take every second row and column, normalizations divide. Node 0 is the padded picture, or
+//! Lists of [nodes](crate::nodes): layers may take every second row and column, normalizations divide. Node 0 is the padded picture, or
 //! y quantized; the last node is in latent fixed point. There are no levels.
 
+use std::ops::Deref;
+
 use crate::error::ModelError;
-use crate::layout::Epilogue;
-use crate::nodes::{Form, Node, NodeShape, Quantizer, refuse};
+use crate::nodes::{Form, Node, NodeShape, Nodes, Quantizer};
 use crate::wire::Reader;
 
 /// Rows of the padded picture per row of y.
@@ -14,97 +15,111 @@ pub const SAMPLES_SCALE: usize = 16;
 /// Rows of y per row of z.
 pub const LATENT_SCALE: usize = 4;
 
-/// Node 0.
+/// Both of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Samples of red, green and blue: of `g_a`.
-    Samples,
-    /// y after its gain, quantized: of `h_a`.
-    Latent(Quantizer),
+pub struct Analyses {
+    /// From samples to y.
+    pub g_a: Analysis,
+    /// From y to z.
+    pub h_a: HyperAnalysis,
 }
 
-/// An integer `g_a` or `h_a`, verified as a whole.
+/// An integer `g_a`, verified as a whole. `scale` of its nodes counts rows per row of y; the largest value of the last one means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
-    input: Input,
-    nodes: Vec<Node>,
-    shapes: Vec<NodeShape>,
+    nodes: Nodes,
+}
+
+/// An integer `h_a`, verified as a whole. `scale` of its nodes counts rows per row of z; the largest value of the last one means nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HyperAnalysis {
+    quantizer: Quantizer,
+    nodes: Nodes,
+}
+
+impl Deref for Analysis {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.nodes
+    }
+}
+
+impl Deref for HyperAnalysis {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.nodes
+    }
 }
 
 impl Analysis {
-    /// Verifies these nodes (the first is number 1), which make `channels` into `outputs` channels.
+    /// Verifies these nodes (the first is number 1), which make samples of red, green and blue into y with so many channels.
     ///
     /// # Errors
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].
-    pub fn new(input: Input, channels: usize, outputs: usize, nodes: Vec<Node>) -> Result<Self, ModelError> {
-        let first = match &input {
-            Input::Samples => NodeShape { channels, scale: SAMPLES_SCALE, max: 255 },
-            Input::Latent(quantizer) => {
-                quantizer.check("quantizer of an integer analysis")?;
-                NodeShape { channels, scale: LATENT_SCALE, max: quantizer.max }
-            }
-        };
-        let shapes = Form::Analysis.shapes(first, &nodes)?;
-        let is_latent = matches!(nodes.last(), Some(Node::Layer(layer)) if layer.spec.epilogue == Epilogue::Latent);
-        match shapes.last() {
-            Some(last) if is_latent && last.scale == 1 && last.channels == outputs => Ok(Self { input, nodes, shapes }),
-            other => {
-                Err(refuse(nodes.len(), format!("the last node must be latents of {outputs} channels at scale 1: {other:?}")))
-            }
-        }
+    pub fn new(latent: usize, nodes: Vec<Node>) -> Result<Self, ModelError> {
+        let samples = NodeShape { channels: 3, scale: SAMPLES_SCALE, max: 255 };
+        Ok(Self { nodes: Form::Analysis.verified(samples, nodes, latent)? })
     }
 
-    /// Reads and verifies a section: that of `g_a` if `samples`, else that of `h_a`.
+    /// Reads and verifies the section.
     ///
     /// # Errors
     /// [`ModelError::Truncated`], [`ModelError::Oversized`], and those of [`Self::new`].
-    pub fn read(bytes: &[u8], samples: bool, channels: usize, outputs: usize) -> Result<Self, ModelError> {
-        let mut r = Reader::new(if samples { "exact g_a" } else { "exact h_a" }, bytes);
+    pub fn read(bytes: &[u8], latent: usize) -> Result<Self, ModelError> {
+        let mut r = Reader::new("exact g_a", bytes);
         Form::Analysis.read_start(&mut r)?;
-        let input = match samples {
-            true => Input::Samples,
-            false => Input::Latent(Quantizer::read(&mut r)?),
-        };
-        let nodes = Form::Analysis.read_nodes(&mut r, channels)?;
+        let nodes = Form::Analysis.read_nodes(&mut r, 3)?;
         r.finish()?;
-        Self::new(input, channels, outputs, nodes)
+        Self::new(latent, nodes)
     }
 
     /// The bytes of the section.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
         let mut w = Form::Analysis.write_start();
-        if let Input::Latent(quantizer) = &self.input {
-            quantizer.write(&mut w);
-        }
-        Form::Analysis.write_nodes(&mut w, &self.nodes);
+        Form::Analysis.write_nodes(&mut w, self.nodes());
+        w.0
+    }
+}
+
+impl HyperAnalysis {
+    /// Verifies these nodes (the first is number 1), which make y with `latent` channels into z with `hyper` channels.
+    ///
+    /// # Errors
+    /// [`ModelError::Parameter`] or [`ModelError::Overflow`].
+    pub fn new(quantizer: Quantizer, latent: usize, hyper: usize, nodes: Vec<Node>) -> Result<Self, ModelError> {
+        quantizer.check("quantizer of an integer analysis")?;
+        let y = NodeShape { channels: latent, scale: LATENT_SCALE, max: quantizer.max };
+        Ok(Self { quantizer, nodes: Form::Analysis.verified(y, nodes, hyper)? })
+    }
+
+    /// Reads and verifies the section.
+    ///
+    /// # Errors
+    /// [`ModelError::Truncated`], [`ModelError::Oversized`], and those of [`Self::new`].
+    pub fn read(bytes: &[u8], latent: usize, hyper: usize) -> Result<Self, ModelError> {
+        let mut r = Reader::new("exact h_a", bytes);
+        Form::Analysis.read_start(&mut r)?;
+        let quantizer = Quantizer::read(&mut r)?;
+        let nodes = Form::Analysis.read_nodes(&mut r, latent)?;
+        r.finish()?;
+        Self::new(quantizer, latent, hyper, nodes)
+    }
+
+    /// The bytes of the section.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
+        let mut w = Form::Analysis.write_start();
+        self.quantizer.write(&mut w);
+        Form::Analysis.write_nodes(&mut w, self.nodes());
         w.0
     }
 
-    /// The quantizer of y; none of `g_a`.
+    /// The quantizer of y.
     #[must_use]
-    pub const fn quantizer(&self) -> Option<Quantizer> {
-        match self.input {
-            Input::Samples => None,
-            Input::Latent(quantizer) => Some(quantizer),
-        }
-    }
-
-    /// The nodes; the first is number 1.
-    #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// Shapes of all nodes, that of node 0 first. `scale` counts rows per row of the last node; the largest value of the last means nothing.
-    #[must_use]
-    pub fn shapes(&self) -> &[NodeShape] {
-        &self.shapes
-    }
-
-    /// Numbers that were trained: weights, biases, gammas and betas.
-    #[must_use]
-    pub fn parameter_count(&self) -> u64 {
-        self.nodes.iter().map(Node::parameter_count).sum()
+    pub const fn quantizer(&self) -> Quantizer {
+        self.quantizer
     }
 }

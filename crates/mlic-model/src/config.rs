@@ -6,6 +6,8 @@ use crate::error::ModelError;
 
 /// Largest number of weights of the entropy networks.
 pub const MAX_WEIGHTS: u64 = 1 << 29;
+/// Most channels of a latent slice, and so of a head of an attention.
+pub const MAX_SLICE_CHANNELS: usize = 64;
 
 /// Widths, counts and levels of one model. Nothing about a model is known to the code but through this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ impl Config {
         check(self.latent.is_multiple_of(self.slices), "slices", self.slices.to_string(), "a divisor of latent")?;
         check([3, 5, 7].contains(&self.window), "window", self.window.to_string(), "3, 5 or 7")?;
         let s = self.slice_channels();
-        check(s <= 64, "slices", self.slices.to_string(), "at most 64 channels per slice")?;
+        check(s <= MAX_SLICE_CHANNELS, "slices", self.slices.to_string(), "at most 64 channels per slice")?;
         check(
             self.heads >= 1 && s.is_multiple_of(self.heads),
             "heads",

@@ -10,7 +10,7 @@ use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::memory::{self, OutOfMemory};
 use serde::Deserialize;
 
-use crate::analysis::Analysis;
+use crate::analysis::{Analyses, Analysis, HyperAnalysis};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::graph::{Graph, Outline, Scale};
@@ -288,12 +288,12 @@ fn is_exact(kind: SectionKind, bytes: &[u8]) -> bool {
     matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && Form::Analysis.begins(bytes)
 }
 
-fn exact_analysis<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<Option<[Analysis; 2]>, ModelError> {
+fn exact_analysis<'f>(config: &Config, section: impl Fn(SectionKind) -> &'f [u8]) -> Result<Option<Analyses>, ModelError> {
     let (m, n) = (config.latent, config.hyper);
     let sections = [SectionKind::Analysis, SectionKind::HyperAnalysis].map(|kind| (section(kind), is_exact(kind, section(kind))));
     match sections {
         [(_, false), (_, false)] => Ok(None),
-        [(g_a, true), (h_a, true)] => Ok(Some([Analysis::read(g_a, true, 3, m)?, Analysis::read(h_a, false, m, n)?])),
+        [(g_a, true), (h_a, true)] => Ok(Some(Analyses { g_a: Analysis::read(g_a, m)?, h_a: HyperAnalysis::read(h_a, m, n)? })),
         _ => {
             let problem = "g_a and h_a must both be in integers, or neither".to_owned();
             Err(ModelError::Parameter { what: "analysis", index: 0, problem })
@@ -467,8 +467,8 @@ impl Model {
     /// The integer `g_a` and `h_a`, if the package has them in integers. They are read anew each time: a decoder keeps none of it.
     ///
     /// # Errors
-    /// Those of [`Analysis::read`]; [`ModelError::Parameter`] when only one is in integers.
-    pub fn exact_analysis(&self) -> Result<Option<[Analysis; 2]>, ModelError> {
+    /// Those of [`Analysis::read`] and [`HyperAnalysis::read`]; [`ModelError::Parameter`] when only one is in integers.
+    pub fn exact_analysis(&self) -> Result<Option<Analyses>, ModelError> {
         exact_analysis(&self.config, |kind| self.section(kind))
     }
 

@@ -69,6 +69,14 @@ impl Form {
         }
     }
 
+    /// Scale of the last node, and what it is.
+    const fn end(self) -> (usize, &'static str) {
+        match self {
+            Self::Synthesis => (SCALE, "samples"),
+            Self::Analysis => (1, "latents"),
+        }
+    }
+
     /// What the byte says that is 0 or 1 of a synthesis, 1 or 2 of an analysis.
     const fn resizes(self) -> [(u8, Resize); 2] {
         match self {
@@ -380,13 +388,50 @@ impl Reach {
 pub struct NodeShape {
     /// Channels.
     pub channels: usize,
-    /// Rows per row of y, columns per column: a power of two.
+    /// Rows per row of y (of z in `h_a`), columns per column: a power of two.
     pub scale: usize,
     /// Largest magnitude of an element.
     pub max: i32,
 }
 
-pub(crate) fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
+/// All nodes of a transform, verified as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nodes {
+    /// The last one is a layer.
+    nodes: Vec<Node>,
+    shapes: Vec<NodeShape>,
+}
+
+impl Nodes {
+    /// The nodes; the first is number 1.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The last node, and those before it.
+    #[must_use]
+    pub fn split_last(&self) -> (&Layer, &[Node]) {
+        match self.nodes.split_last() {
+            Some((Node::Layer(last), before)) => (last, before),
+            _ => unreachable!("the last node is a layer"),
+        }
+    }
+
+    /// Shapes of all nodes, that of node 0 first.
+    #[must_use]
+    pub fn shapes(&self) -> &[NodeShape] {
+        &self.shapes
+    }
+
+    /// Numbers that were trained: weights, biases, gammas and betas.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        self.nodes.iter().map(Node::parameter_count).sum()
+    }
+}
+
+fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
     ModelError::Parameter { what: "node of an integer transform", index, problem: problem.into() }
 }
 
@@ -443,8 +488,8 @@ impl Form {
         }
     }
 
-    /// Verifies nodes, the first of which is number 1: shapes of all of them, that of node 0 first. What the last one must be its transform knows.
-    pub(crate) fn shapes(self, first: NodeShape, nodes: &[Node]) -> Result<Vec<NodeShape>, ModelError> {
+    /// Verifies nodes, the first of which is number 1, that begin with node 0 of this shape and end with so many channels.
+    pub(crate) fn verified(self, first: NodeShape, nodes: Vec<Node>, channels: usize) -> Result<Nodes, ModelError> {
         let mut shapes = vec![first];
         for (i, node) in nodes.iter().enumerate() {
             shapes.push(match node {
@@ -452,7 +497,15 @@ impl Form {
                 Node::Gdn(gdn) => self.gdn_shape(&shapes, gdn)?,
             });
         }
-        Ok(shapes)
+        let (scale, what) = self.end();
+        let is_end = matches!(nodes.last(), Some(Node::Layer(layer)) if layer.spec.epilogue == self.last());
+        match shapes.last() {
+            Some(last) if is_end && (last.channels, last.scale) == (channels, scale) => Ok(Nodes { nodes, shapes }),
+            other => {
+                let problem = format!("the last node must be {what} of {channels} channels at scale {scale}: {other:?}");
+                Err(refuse(nodes.len(), problem))
+            }
+        }
     }
 
     fn read_layer(self, r: &mut Reader<'_>, channels: &[usize]) -> Result<Layer, ModelError> {

@@ -7,8 +7,8 @@ use crate::nodes::{Node, NodeShape, Reach};
 /// The rows that flow from node to node: rows are those of a node's own map, nodes are counted as those that are read (0 is the input).
 #[derive(Debug, Clone)]
 pub struct RowFlow {
-    /// Rows of each node per row at scale 1.
-    scales: Vec<usize>,
+    /// Of all nodes, that of node 0 first.
+    shapes: Vec<NodeShape>,
     /// Of node 1 and on.
     readers: Vec<Reader>,
 }
@@ -38,7 +38,13 @@ impl RowFlow {
         let reader =
             |(node, is_needed): (&Node, bool)| Reader { inputs: node.inputs().collect(), reach: node.reach(), is_needed };
         let readers = nodes.iter().zip(is_needed.into_iter().skip(1)).map(reader).collect();
-        Self { scales: shapes.iter().map(|shape| shape.scale).collect(), readers }
+        Self { shapes: shapes.to_vec(), readers }
+    }
+
+    /// Shapes of all nodes, that of node 0 first.
+    #[must_use]
+    pub fn shapes(&self) -> &[NodeShape] {
+        &self.shapes
     }
 
     /// Whether the last node needs this one, or is it.
@@ -61,7 +67,7 @@ impl RowFlow {
     /// rows; 0 where no row is needed.
     #[must_use]
     pub fn ends(&self, height: usize, end: usize) -> Vec<usize> {
-        let mut ends = vec![0; self.scales.len()];
+        let mut ends = vec![0; self.shapes.len()];
         if let Some(last) = ends.last_mut() {
             *last = end;
         }
@@ -71,7 +77,7 @@ impl RowFlow {
             set(&mut ends, NodeIndex(i), |_| own);
             let read = reach.of(&(0..own)).end;
             for &input in inputs {
-                let rows = self.scales.get(input.0).map_or(0, |scale| height * scale);
+                let rows = self.shapes.get(input.0).map_or(0, |shape| height * shape.scale);
                 set(&mut ends, input, |end| end.max(read.min(rows)));
             }
         }
@@ -81,7 +87,7 @@ impl RowFlow {
     /// The first row of each node that the last one needs for its row `first` and those after it; 0 where none is needed.
     #[must_use]
     pub fn firsts(&self, first: usize) -> Vec<usize> {
-        let mut firsts = vec![usize::MAX; self.scales.len()];
+        let mut firsts = vec![usize::MAX; self.shapes.len()];
         if let Some(last) = firsts.last_mut() {
             *last = first;
         }

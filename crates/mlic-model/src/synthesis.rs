@@ -4,20 +4,28 @@
 //! A list of [nodes](crate::nodes): node 0 is `y_hat` after its inverse gain, quantized; the last node is the picture. There are no levels: after the inverse
 //! gain the range of y hardly depends on quality.
 
+use std::ops::Deref;
+
 use crate::error::ModelError;
-use crate::layout::Epilogue;
-use crate::nodes::{Form, Layer, Node, NodeShape, Quantizer, refuse};
+use crate::nodes::{Form, Layer, Node, NodeShape, Nodes, Quantizer};
 use crate::wire::Reader;
 
 /// Positions of the picture per position of y, each way.
 pub const SCALE: usize = 16;
 
-/// The integer synthesis of a model, verified as a whole.
+/// The integer synthesis of a model, verified as a whole. `scale` of its nodes counts rows per row of y.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synthesis {
     quantizer: Quantizer,
-    nodes: Vec<Node>,
-    shapes: Vec<NodeShape>,
+    nodes: Nodes,
+}
+
+impl Deref for Synthesis {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.nodes
+    }
 }
 
 impl Synthesis {
@@ -27,15 +35,8 @@ impl Synthesis {
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].
     pub fn new(latent: usize, quantizer: Quantizer, nodes: Vec<Node>) -> Result<Self, ModelError> {
         quantizer.check("quantizer of the integer synthesis")?;
-        let shapes = Form::Synthesis.shapes(NodeShape { channels: latent, scale: 1, max: quantizer.max }, &nodes)?;
-        let is_picture = matches!(nodes.last(), Some(Node::Layer(l)) if l.spec.epilogue == Epilogue::Pixel);
-        match shapes.last() {
-            Some(NodeShape { channels: 3, scale: SCALE, .. }) if is_picture => Ok(Self { quantizer, nodes, shapes }),
-            other => Err(refuse(
-                nodes.len(),
-                format!("the last node must be samples of 3 channels at {SCALE} times the size: {other:?}"),
-            )),
-        }
+        let y = NodeShape { channels: latent, scale: 1, max: quantizer.max };
+        Ok(Self { quantizer, nodes: Form::Synthesis.verified(y, nodes, 3)? })
     }
 
     /// Reads and verifies the section.
@@ -56,7 +57,7 @@ impl Synthesis {
     pub fn write(&self) -> Vec<u8> {
         let mut w = Form::Synthesis.write_start();
         self.quantizer.write(&mut w);
-        Form::Synthesis.write_nodes(&mut w, &self.nodes);
+        Form::Synthesis.write_nodes(&mut w, self.nodes());
         w.0
     }
 
@@ -66,27 +67,9 @@ impl Synthesis {
         self.quantizer
     }
 
-    /// The nodes; the first is number 1.
-    #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// Shapes of all nodes, that of the quantizer first. `scale` counts rows per row of y.
-    #[must_use]
-    pub fn shapes(&self) -> &[NodeShape] {
-        &self.shapes
-    }
-
-    /// Numbers that were trained: weights, biases, gammas and betas.
-    #[must_use]
-    pub fn parameter_count(&self) -> u64 {
-        self.nodes.iter().map(Node::parameter_count).sum()
-    }
-
     /// The layers that have weights.
     pub fn weighted_layers(&self) -> impl Iterator<Item = &Layer> {
-        let layers = self.nodes.iter().filter_map(|node| if let Node::Layer(layer) = node { Some(layer) } else { None });
+        let layers = self.nodes().iter().filter_map(|node| if let Node::Layer(layer) = node { Some(layer) } else { None });
         layers.filter(|layer| layer.has_weights())
     }
 
@@ -94,6 +77,6 @@ impl Synthesis {
     #[must_use]
     pub fn macs_per_position(&self) -> u64 {
         let macs = |(node, shape): (&Node, &NodeShape)| node.macs_per_position() * (shape.scale / node.reach().up).pow(2) as u64;
-        self.nodes.iter().zip(self.shapes.iter().skip(1)).map(macs).sum()
+        self.nodes().iter().zip(self.shapes().iter().skip(1)).map(macs).sum()
     }
 }

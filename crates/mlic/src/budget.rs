@@ -167,7 +167,7 @@ impl AnalysisShape {
     /// [`Error::Model`] when the transforms are refused.
     pub(crate) fn of(backend: &dyn Backend) -> Result<Self, Error> {
         let exact = backend.model().exact_analysis()?;
-        Ok(exact.map_or(Self::Float, |own| Self::Exact(Box::new(own.each_ref().map(Windows::of_analysis)))))
+        Ok(exact.map_or(Self::Float, |own| Self::Exact(Box::new([&*own.g_a, &*own.h_a].map(Windows::of_analysis)))))
     }
 
     /// What an encoder needs: the analysis' memory is free when the passes begin.

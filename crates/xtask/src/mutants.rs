@@ -202,7 +202,7 @@ pub const MUTANTS: [Mutant; 20] = [
         what: "an identity term under a pixel shuffle reads channels in another order (4.2)",
         backends: INTEGER,
         data: Data::EdgeCases,
-        file: "crates/mlic-kernels/src/fast/synthesis.rs",
+        file: "crates/mlic-kernels/src/fast/nodes.rs",
         from: "if own.shuffles() { layer.with_shuffled_inputs() } else { layer }",
         to: "layer",
     },

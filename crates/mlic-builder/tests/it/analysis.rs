@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mlic_backend::Planes;
 use mlic_builder::onnx::import;
-use mlic_builder::synthesis::{Observed, WeightWidth, quantize_analysis};
+use mlic_builder::synthesis::{Observed, WeightWidth, quantize_analysis, quantize_hyper_analysis};
 use mlic_builder::tables;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::{Map, Picture, fast};
@@ -49,10 +49,10 @@ fn sixteen_bits_follow_the_float_transforms() {
     let (tables, isa) = (fast::Tables::new(&tables::functions()), Isa::best());
     let observed = [Observed::new(&g_a, [x], 1).unwrap(), Observed::new(&h_a, [y.clone()], 1).unwrap()];
     let errors = |weights| {
-        let own = quantize_analysis(&g_a, &observed[0], weights, true).unwrap();
-        let got = fast::Analysis::new(isa, &own).unwrap().analyze(&tables, &picture, [height, width]).unwrap();
-        let hyper = quantize_analysis(&h_a, &observed[1], weights, false).unwrap();
-        let got_z = fast::Analysis::new(isa, &hyper).unwrap().hyper_analyze(&tables, &got).unwrap();
+        let own = quantize_analysis(&g_a, &observed[0], weights).unwrap();
+        let got = fast::Analysis::new(isa, &own).unwrap().run(&tables, &picture).unwrap();
+        let hyper = quantize_hyper_analysis(&h_a, &observed[1], weights).unwrap();
+        let got_z = fast::HyperAnalysis::new(isa, &hyper).unwrap().run(&tables, &got).unwrap();
         [relative_error(&got, &y), relative_error(&got_z, &z)]
     };
     let (words, bytes) = (errors(WeightWidth::Words), errors(WeightWidth::Bytes));
@@ -73,6 +73,6 @@ fn a_synthesis_is_no_analysis() {
         data: vec![0.5; 16 * g_s.input_channels() as usize],
     };
     let observed = Observed::new(&g_s, [y], 1).unwrap();
-    let error = quantize_analysis(&g_s, &observed, WeightWidth::Words, false).unwrap_err();
+    let error = quantize_hyper_analysis(&g_s, &observed, WeightWidth::Words).unwrap_err();
     assert!(error.to_string().contains(" of h_a: ") && error.to_string().contains("normalization"), "{error}");
 }

@@ -81,8 +81,7 @@ fn layers_that_are_bytes_already_are_stored_as_bytes() {
 fn an_analysis_needs_one_term_for_them() {
     let graph = tiny().g_a;
     let terms = |graph: &Graph| {
-        let own =
-            quantize_analysis(graph, &Observed::new(graph, [input(graph, 64)], 1).unwrap(), WeightWidth::Words, true).unwrap();
+        let own = quantize_analysis(graph, &Observed::new(graph, [input(graph, 64)], 1).unwrap(), WeightWidth::Words).unwrap();
         let layers = own.nodes().iter().filter_map(|n| if let nodes::Node::Layer(layer) = n { Some(layer) } else { None });
         layers.filter(|layer| layer.has_weights()).map(|layer| layer.weights.len()).collect::<Vec<_>>()
     };

@@ -2,7 +2,6 @@
 
 use mlic_backend::contract::Random;
 use mlic_kernels::reference;
-use mlic_model::analysis;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, TermSpec};
 use mlic_model::nodes::{OwnedWeights, Quantizer, Resize};
 use mlic_model::parameters::LayerLevel;
@@ -220,17 +219,9 @@ fn strips_give_the_samples_with_the_largest_blocks() {
     assert_eq!(has(" 4x6x1 warps"), device.has_mma && device.shared_limit >= 192 << 10, "{blocks:?}");
 }
 
-/// Strided residual blocks with a normalization in one of two branches: a `g_a` of samples, or an `h_a` of latents with `quantizer`.
-fn analysis(
-    random: &mut Random,
-    fill: Fill,
-    quantizer: Option<Quantizer>,
-    channels: usize,
-    widths: &[usize],
-    outputs: usize,
-) -> Analysis {
-    let max = quantizer.as_ref().map_or(255, |quantizer| quantizer.max);
-    let mut m = Maker { random, fill, nodes: Vec::new(), shapes: vec![(channels, max)] };
+/// Strided residual blocks with a normalization in one of two branches, from `channels` channels of at most `max` to latents.
+fn downsampling(random: &mut Random, fill: Fill, [channels, max]: [usize; 2], widths: &[usize], outputs: usize) -> Vec<Node> {
+    let mut m = Maker { random, fill, nodes: Vec::new(), shapes: vec![(channels, max as i32)] };
     let mut strides = Vec::new();
     let mut at = 0;
     for width in widths {
@@ -251,9 +242,7 @@ fn analysis(
             Node::Gdn(Gdn { inverse: false, multipliers, output_shift: 38, ..gdn })
         }
     };
-    let nodes = m.nodes.into_iter().zip(strides).map(node).collect();
-    let input = quantizer.map_or(analysis::Input::Samples, analysis::Input::Latent);
-    Analysis::new(input, channels, outputs, nodes).unwrap()
+    m.nodes.into_iter().zip(strides).map(node).collect()
 }
 
 #[test]
@@ -262,26 +251,27 @@ fn strips_give_the_latents_of_the_definition() {
     let (functions, fills) = (functions(), [Fill::Random, Fill::Most, Fill::Least, Fill::Alternating]);
     for (seed, [height, width]) in [[50, 30], [7, 129], [1, 1], [100, 64]].into_iter().enumerate() {
         let random = &mut Random(seed as u64 + 7);
-        let g_a = analysis(random, fills[seed], None, 3, [&[8, 12, 5], &[3, 4, 33], &[1, 2, 3], &[16, 8, 8]][seed], 4 + 3 * seed);
+        let (latent, widths) = (4 + 3 * seed, [&[8, 12, 5], &[3, 4, 33], &[1, 2, 3], &[16, 8, 8]][seed]);
+        let g_a = Analysis::new(latent, downsampling(random, fills[seed], [3, 255], widths, latent)).unwrap();
         let rgb: Vec<u8> = (0..3 * height * width).map(|i| value(fills[seed / 2], random, 255, i).unsigned_abs() as u8).collect();
         let picture = Picture::new(height, width, &rgb).unwrap();
-        let padded = [height, width].map(|side| side.next_multiple_of(64));
-        let y = reference::analysis(&functions, &g_a, &picture, padded).unwrap();
+        let y = reference::analysis(&functions, &g_a, &picture).unwrap();
         let packed = PackedAnalysis::new(&device, &functions, &g_a).unwrap();
         for (strip, device) in [1, 3].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Vec::new();
-            packed.analyze_in_strips(&device, &picture, [y.height, y.width], strip, &[], &mut got).unwrap();
+            packed.run_in_strips(&device, &picture, strip, &[], &mut got).unwrap();
             assert_eq!(got.len(), y.data.len());
             let differs = got.iter().zip(&y.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
         }
         let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
-        let h_a = analysis(random, fills[3 - seed], Some(quantizer), y.channels, &[6], 5);
+        let nodes = downsampling(random, fills[3 - seed], [latent, 2047], &[6], 5);
+        let h_a = HyperAnalysis::new(quantizer, latent, 5, nodes).unwrap();
         let z = reference::hyper_analysis(&functions, &h_a, &y).unwrap();
-        let packed = PackedAnalysis::new(&device, &functions, &h_a).unwrap();
+        let packed = PackedHyperAnalysis::new(&device, &functions, &h_a).unwrap();
         for (strip, device) in [1, 2].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Vec::new();
-            packed.hyper_analyze_in_strips(&device, &y, strip, &[], &mut got).unwrap();
+            packed.run_in_strips(&device, &y, strip, &[], &mut got).unwrap();
             assert_eq!(got.len(), z.data.len());
             let differs = got.iter().zip(&z.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "h_a, seed {seed}, strips of {strip}, {:?}", device.forced_tile);

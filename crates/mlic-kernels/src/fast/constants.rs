@@ -43,6 +43,8 @@ impl Rounding {
 /// Of all outputs of a layer, at one level of activation scales; zeros beyond the last one.
 #[derive(Debug, Clone)]
 pub(super) struct Constants {
+    /// The positions of the output that they are for.
+    pub(super) at: Positions,
     pub(super) rounding: Rounding,
     /// No rounded sum has a larger magnitude, whatever the accumulators.
     pub(super) largest: i64,
@@ -61,7 +63,7 @@ fn in_halves(first: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone 
 impl Constants {
     /// Those of a layer that is used at these positions.
     pub(super) fn new(layer: &Layer, level: &LayerLevel, at: Positions) -> Result<Self, OutOfMemory> {
-        run(layer.isa, Prepare { layer, level, is_sum: layer.only_adds(at) })
+        run(layer.isa, Prepare { layer, level, at })
     }
 
     /// Its own rounding, and the bits by which multipliers and bias are shifted to the left for it: such that the upper halves of the sums can be taken, if that
@@ -139,16 +141,16 @@ fn largest(level: &LayerLevel) -> i64 {
 struct Prepare<'a> {
     layer: &'a Layer,
     level: &'a LayerLevel,
-    is_sum: bool,
+    at: Positions,
 }
 
 impl Job for Prepare<'_> {
     type Output = Result<Constants, OutOfMemory>;
 
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Self::Output {
-        let Self { layer, level, is_sum } = self;
+        let Self { layer, level, at } = self;
         // An input of 16 bits leaves room for as many.
-        let with_spare = if is_sum { Constants::choose(level, 16).map(|chosen| (chosen, 16)) } else { None };
+        let with_spare = if layer.only_adds(at) { Constants::choose(level, 16).map(|chosen| (chosen, 16)) } else { None };
         let chosen = with_spare.or_else(|| Constants::choose(level, 0).map(|chosen| (chosen, 0)));
         let ((rounding, more), spare) = chosen.unwrap_or(((Rounding::Whole(level.shift), 0), 0));
         let outputs = layer.outputs.next_multiple_of(layer.block);
@@ -165,6 +167,6 @@ impl Job for Prepare<'_> {
                 to.iter_mut().zip(lanes.clone()).for_each(|(to, o)| *to = multiplier(m, o));
             }
         }
-        Ok(Constants { rounding, largest: largest(level), spare, terms, values })
+        Ok(Constants { at, rounding, largest: largest(level), spare, terms, values })
     }
 }

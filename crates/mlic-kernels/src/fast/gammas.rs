@@ -25,7 +25,6 @@ const MAX_CHANNELS: usize = 1 << 12;
 /// Gammas as a matrix unit reads them.
 #[derive(Debug, Clone)]
 pub(super) struct Gammas {
-    isa: Isa,
     matrix: Matrix,
     channels: usize,
     /// Groups of the channels.
@@ -54,14 +53,14 @@ impl Gammas {
                 }
             }
         }
-        Ok(Some(Self { isa, matrix, channels, groups, weights, sums }))
+        Ok(Some(Self { matrix, channels, groups, weights, sums }))
     }
 
     /// The normalized activations of some positions.
     pub(super) fn run(&self, scaling: &Scaling, x: &[i16], out: &mut [i16]) -> Result<(), OutOfMemory> {
         let mut planes = PLANES.take();
         planes.iter_mut().try_for_each(|plane| plane.reserve(POSITIONS * self.groups * GROUP))?;
-        run(self.isa, Band { gammas: self, scaling, x, planes: &mut planes, out });
+        run(Isa::Amx, Band { gammas: self, scaling, x, planes: &mut planes, out });
         PLANES.set(planes);
         Ok(())
     }

@@ -26,7 +26,6 @@ use crate::map::Rows;
 /// A normalization with its gammas packed.
 #[derive(Debug, Clone)]
 pub(super) struct PackedGdn {
-    isa: Isa,
     sums: SumsOfSquares,
     scaling: Scaling,
 }
@@ -81,12 +80,12 @@ impl PackedGdn {
         let (rounding, half) = (Rounding::of_shift(gdn.output_shift), half(gdn.output_shift));
         let reciprocals = if gdn.inverse { None } else { Some(reciprocals()) };
         let scaling = Scaling { channels: gdn.channels(), multipliers, rounding, half, max: gdn.max, reciprocals };
-        Ok(Self { isa, sums, scaling })
+        Ok(Self { sums, scaling })
     }
 
     /// The rows of the output, by so many threads.
     pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, threads: usize, out: &mut [i16]) -> Result<(), OutOfMemory> {
-        let Self { isa, sums, scaling } = self;
+        let Self { sums, scaling } = self;
         let len = input.width * input.channels;
         let rows_len = band_rows(rows.len(), input.width, 8 * input.channels, threads);
         out.par_chunks_mut((rows_len * len).max(1)).enumerate().try_for_each(|(i, out)| {
@@ -96,8 +95,8 @@ impl PackedGdn {
                 SumsOfSquares::Gammas(gammas) => gammas.run(scaling, x, out),
                 SumsOfSquares::Layer(layer) => {
                     let mut scratch = SCRATCH.take();
-                    let roots = layer.roots(*isa, x, &mut scratch)?;
-                    run(*isa, Scale { scaling, x, roots, out });
+                    let roots = layer.roots(x, &mut scratch)?;
+                    run(layer.layer.isa, Scale { scaling, x, roots, out });
                     SCRATCH.set(scratch);
                     Ok(())
                 }
@@ -114,16 +113,16 @@ impl SquareLayer {
         Ok(Self { layer, constants, sums: SquareSums::new(gdn, max, SQUARE_LOW_BITS)? })
     }
 
-    fn roots<'s>(&self, isa: Isa, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
+    fn roots<'s>(&self, x: &[i16], scratch: &'s mut Scratch) -> Result<&'s [i32], OutOfMemory> {
         let Self { layer, constants, sums } = self;
         let channels = layer.outputs;
         let (upper, lower) = (scratch.upper.at_least(x.len())?, scratch.lower.at_least(x.len())?);
         let roots = scratch.roots.at_least(x.len())?;
-        run(isa, Squares { x, upper, lower });
+        run(layer.isa, Squares { x, upper, lower });
         let width = x.len() / channels;
         let rows = |data| Rows { height: 1, width, channels, first: 0, data };
         let inputs = [rows(upper), rows(lower)];
-        let part = Part { layer, constants, inputs: &inputs, at: Positions::All, rows: 0..1, threads: 1 };
+        let part = Part { layer, constants, inputs: &inputs, rows: 0..1, threads: 1 };
         part.run(Root { sums: sums.as_ref() }, Order::Plain, roots)?;
         Ok(roots)
     }

@@ -2,6 +2,7 @@
 
 use mlic_core::fixed::{divide, saturate};
 use mlic_core::memory::{self, OutOfMemory};
+use mlic_model::config::MAX_SLICE_CHANNELS;
 use mlic_model::parameters::{LinearAttentionLevel, Requant};
 use mlic_model::proof::ATTENTION_FRAC_BITS;
 use rayon::prelude::*;
@@ -16,6 +17,9 @@ use crate::map::Map;
 const CHUNK: usize = 256;
 /// Value channels that are summed in registers: four of the widest vectors.
 const VALUES: usize = 4 * MAX_LANES / 2;
+
+/// A head has no more channels than a slice, and these are whole groups.
+const _: () = assert!(MAX_SLICE_CHANNELS.is_multiple_of(VALUES));
 
 /// What both halves need.
 #[derive(Clone, Copy)]
@@ -54,7 +58,7 @@ impl Job for Context<'_> {
         let padded = shape.padded();
         let count = rows.len() / padded;
         // A copy with room for a whole vector after the last channel.
-        let mut staged = vec![0_i16; S::LANES];
+        let mut staged = [0_i16; MAX_LANES];
         let mut largest = s.splat(i32::from(i16::MIN));
         for at in keys.data.chunks_exact(shape.channels) {
             staged[..count].copy_from_slice(&at[first..first + count]);
@@ -130,12 +134,13 @@ impl Job for Attend<'_> {
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, s: S) {
         let Self { shape, rows, queries, out } = self;
         let (padded, heads) = (shape.padded(), shape.channels / shape.head);
-        let mut staged = vec![0_i16; shape.head.next_multiple_of(S::LANES)];
-        let mut weights = vec![0_i32; staged.len()];
-        let mut sums = vec![0_i64; padded];
+        let whole = shape.head.next_multiple_of(S::LANES);
+        let (mut staged, mut weights) = ([0_i16; MAX_SLICE_CHANNELS], [0_i32; MAX_SLICE_CHANNELS]);
+        let (staged, weights) = (&mut staged[..whole], &mut weights[..whole]);
+        let mut sums = [0_i64; MAX_SLICE_CHANNELS];
         for (i, (queries, out)) in queries.chunks_exact(shape.head).zip(out.chunks_exact_mut(shape.head)).enumerate() {
             staged[..shape.head].copy_from_slice(queries);
-            softmax(s, shape.tables, shape.level.query, &staged, shape.head, &mut weights);
+            softmax(s, shape.tables, shape.level.query, staged, shape.head, weights);
             let rows = &rows[i % heads * shape.head * padded..][..shape.head * padded];
             let step = 4 * (S::LANES / 2);
             for first in (0..padded).step_by(step) {

@@ -36,14 +36,15 @@ impl Job for Indices<'_> {
     }
 }
 
-/// [`crate::function::scale_index`] of all of them.
+/// [`crate::function::scale_index`] of all of them, in memory that may be there already.
 ///
 /// # Errors
 /// [`OutOfMemory`].
-pub fn scale_indices(isa: Isa, thresholds: &[i32], scales: &[i32]) -> Result<Vec<u8>, OutOfMemory> {
-    let mut out = memory::zeros(scales.len())?;
+pub fn scale_indices(isa: Isa, thresholds: &[i32], scales: &[i32], out: &mut Vec<u8>) -> Result<(), OutOfMemory> {
+    memory::reserve_all(out, scales.len())?;
+    out.resize(scales.len(), 0);
     out.par_chunks_mut(CHUNK_LEN).zip(scales.par_chunks(CHUNK_LEN)).for_each(|(out, scales)| {
         run(isa, Indices { thresholds, scales, out });
     });
-    Ok(out)
+    Ok(())
 }

@@ -99,48 +99,12 @@ fn accumulate<S: Simd, const P: usize, const V: usize>(
     let mut tile = [[s.splat(0); V]; P];
     let first_output = block * V * S::LANES;
     let inner = size * term.padded;
-    let len = inner / 4 * V * S::LANES;
-    let quads_of = |weights| Quads { starts, row_len: staged.row_len, inner, weights: block_of(weights, block, size * len) };
     match (&term.weights, staged.data) {
         (Weights::Pairs(weights), Data::Wide(data)) => {
             let len = inner / 2 * V * S::LANES;
             for (i, weights) in weights[block * size * len..][..size * len].chunks_exact(len).enumerate() {
                 s.pairs(&mut tile, groups(&data[i * staged.row_len..], *starts, inner), weights);
             }
-        }
-        (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
-            // Where bytes are signed these are zeros, and sums may be in another order.
-            if S::BYTE_ZERO != 0 {
-                for v in 0..V {
-                    let offset = s.load(&offsets[first_output + v * S::LANES..]);
-                    for tile in &mut tile {
-                        tile[v] = offset;
-                    }
-                }
-            }
-            quads_of(weights).add(s, &mut tile, data);
-            tile = s.in_rows(tile);
-        }
-        (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data, _])) if S::BYTE_ZERO == 0 => {
-            if let Some(upper) = upper {
-                quads_of(upper).add(s, &mut tile, upper_data);
-                tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
-                quads_of(upper).add(s, &mut tile, lower_data);
-            }
-            quads_of(lower).add(s, &mut tile, upper_data);
-            tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
-            quads_of(lower).add(s, &mut tile, lower_data);
-            tile = s.in_rows(tile);
-        }
-        (Weights::Limbs([upper, lower, both]), Data::Planes([upper_data, lower_data, both_data])) if S::BYTE_ZERO == 0 => {
-            // One by one: a loop would keep less in registers.
-            quads_of(upper).add(s, &mut tile, upper_data);
-            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[0]))));
-            quads_of(both).add(s, &mut tile, both_data);
-            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[1]))));
-            quads_of(lower).add(s, &mut tile, lower_data);
-            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[2]))));
-            tile = s.in_rows(tile);
         }
         (Weights::Depthwise(weights), Data::Wide(data)) => {
             for tap in 0..size * size {
@@ -163,9 +127,62 @@ fn accumulate<S: Simd, const P: usize, const V: usize>(
                 }
             }
         }
-        _ => unreachable!("staging follows the kind of weights"),
+        _ => return bytes(s, term, size, staged, starts, block),
     }
     tile
+}
+
+/// The same where products are of bytes, four at a time.
+#[inline(always)]
+fn bytes<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    term: &Term,
+    size: usize,
+    staged: Staged<'_>,
+    starts: &[usize; P],
+    block: usize,
+) -> Tile<S, P, V> {
+    let mut tile = [[s.splat(0); V]; P];
+    let inner = size * term.padded;
+    let len = size * (inner / 4) * V * S::LANES;
+    let quads_of = |weights| Quads { starts, row_len: staged.row_len, inner, weights: block_of(weights, block, len) };
+    match (&term.weights, staged.data) {
+        (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
+            // Where bytes are signed these are zeros, and sums may be in another order.
+            if S::BYTE_ZERO != 0 {
+                for v in 0..V {
+                    let offset = s.load(&offsets[(block * V + v) * S::LANES..]);
+                    for tile in &mut tile {
+                        tile[v] = offset;
+                    }
+                }
+            }
+            quads_of(weights).add(s, &mut tile, data);
+            s.in_rows(tile)
+        }
+        (Weights::Halves { upper, lower }, Data::Planes([upper_data, lower_data, _])) if S::BYTE_ZERO == 0 => {
+            if let Some(upper) = upper {
+                quads_of(upper).add(s, &mut tile, upper_data);
+                tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
+                quads_of(upper).add(s, &mut tile, lower_data);
+            }
+            quads_of(lower).add(s, &mut tile, upper_data);
+            tile = tile.map(|row| row.map(|sum| s.shift_left::<8>(sum)));
+            quads_of(lower).add(s, &mut tile, lower_data);
+            s.in_rows(tile)
+        }
+        (Weights::Limbs([upper, lower, both]), Data::Planes([upper_data, lower_data, both_data])) if S::BYTE_ZERO == 0 => {
+            // One by one: a loop would keep less in registers.
+            quads_of(upper).add(s, &mut tile, upper_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[0]))));
+            quads_of(both).add(s, &mut tile, both_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[1]))));
+            quads_of(lower).add(s, &mut tile, lower_data);
+            tile = tile.map(|row| row.map(|sum| s.mul(sum, s.splat(FROM_LIMBS[2]))));
+            s.in_rows(tile)
+        }
+        _ => unreachable!("staging follows the kind of weights"),
+    }
 }
 
 /// The weights of a block, of so many words each.

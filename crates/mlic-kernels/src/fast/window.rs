@@ -1,11 +1,14 @@
 //! Checkerboard window attention. The lanes of a vector are the windows of neighbouring centers: for one pair of places in the window, all
 //! of them read neighbouring positions. Nothing is gathered per window.
 
+use std::cell::Cell;
+
 use mlic_core::checkerboard::Parity;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::proof::LOGIT_MAX;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::epilogue::{Linear, put};
 use super::softmax::{normalize, reciprocals};
 use super::tables::{Requantizer, Tables};
@@ -128,8 +131,14 @@ struct Inputs<'a> {
 /// Logits, exponentials, then weights of one query of each window: `[attended][lane]`, and where the values of the attended positions are.
 #[derive(Default)]
 struct Scratch {
-    weights: Vec<i32>,
+    /// Room for the whole window.
+    weights: Aligned<i32>,
     attended: Vec<usize>,
+}
+
+thread_local! {
+    /// Of this thread, kept from row to row.
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 /// The windows around the centers of one row.
@@ -199,7 +208,6 @@ impl Query<'_> {
         let only_anchors = self.is_anchor(self.at);
         let all_inside = col >= 0 && col + 2 * (self.count as isize - 1) < *width as isize;
         let outside = s.sub(s.splat(-1), self.inside(s, col));
-        scratch.weights.clear();
         scratch.attended.clear();
         for i in 0..shape.window {
             for j in 0..shape.window {
@@ -213,7 +221,7 @@ impl Query<'_> {
                 }
                 let logit = self.logit(s, q, requantizer, [i, j]);
                 let logit = s.add(s.and(s.sub(logit, s.splat(NOT_ATTENDED)), attended), s.splat(NOT_ATTENDED));
-                push(s, logit, &mut scratch.weights);
+                s.store(logit, &mut scratch.weights[scratch.attended.len() * S::LANES..]);
                 scratch.attended.push(i * values.row_len + j * values.position_len);
             }
         }
@@ -257,13 +265,6 @@ impl Query<'_> {
     }
 }
 
-#[inline(always)]
-fn push<S: Simd>(s: S, v: S::I32, to: &mut Vec<i32>) {
-    let first = to.len();
-    to.resize(first + S::LANES, 0);
-    s.store(v, &mut to[first..]);
-}
-
 impl Job for Row<'_> {
     type Output = ();
 
@@ -281,7 +282,7 @@ impl Job for Row<'_> {
             for (head, at) in (0..heads).flat_map(|head| (0..window * window).map(move |at| (head, at))) {
                 let query = Query { inputs, corner, head, at: [at / window, at % window], count: out.len() / channels };
                 query.logits(s, scratch);
-                query.softmax(s, &mut scratch.weights);
+                query.softmax(s, &mut scratch.weights[..scratch.attended.len() * S::LANES]);
                 for (i, out) in out.chunks_exact_mut(channels).enumerate() {
                     let first = row * values.row_len + (col + 2 * i) * values.position_len + head * values.head_len;
                     query.attend(s, scratch, i, first, &mut out[(at * heads + head) * count..][..count]);
@@ -299,7 +300,7 @@ pub fn local_attention_bytes([height, width]: [usize; 2], channels: usize, heads
     let (planes, values) = (Planes::empty(width, count, heads, window), Values::empty(width, count, heads, window));
     let padded_row = size_of::<i32>() * (2 * planes.row_len() + values.row_len);
     let row = size_of::<i16>() * (width / 2) * window * window * channels;
-    // Logits and offsets of a window, in memory that grows by doubling.
+    // Logits and offsets of a window.
     let scratch = 2 * window * window * (MAX_LANES * size_of::<i32>() + size_of::<usize>());
     let rows =
         (height as u64 + 2 * (window / 2) as u64).saturating_mul(padded_row as u64).saturating_add(height as u64 * row as u64);
@@ -330,8 +331,13 @@ pub fn local_attention(
     };
     let mut out = Map::zeros(q.height, q.width / 2, window * window * q.channels)?;
     let row_len = (out.width * out.channels).max(1);
-    out.data.par_chunks_mut(row_len).enumerate().for_each_init(Scratch::default, |scratch, (row, out)| {
-        run(isa, Row { inputs: &inputs, scratch, row, out });
-    });
+    out.data.par_chunks_mut(row_len).enumerate().try_for_each(|(row, out)| {
+        let mut scratch = SCRATCH.take();
+        scratch.weights.at_least(window * window * MAX_LANES)?;
+        memory::reserve_all(&mut scratch.attended, window * window)?;
+        run(isa, Row { inputs: &inputs, scratch: &mut scratch, row, out });
+        SCRATCH.set(scratch);
+        Ok(())
+    })?;
     Ok(out)
 }

@@ -9,11 +9,14 @@
 //! Channels with larger activations are taken as `d & 3`, and once more as `d >> 2`, whose 4 Y is their share of the sums as it is. Of a picture those are few in
 //! each strip of tiles.
 
+mod weights;
+
 use std::ops::Range;
 
 use mlic_core::memory::{self, OutOfMemory};
-use mlic_model::model::Weights as Source;
 
+use self::weights::Pairs;
+pub(super) use self::weights::Winograd;
 use super::aligned::Aligned;
 use super::pack::{Term, Weights};
 use super::square::Square;
@@ -26,177 +29,10 @@ const PATCH: usize = 16;
 pub(super) const KERNEL: usize = 3;
 /// Largest magnitude of activations whose sums of four have 16 bits; of the positive ones, one less.
 const SMALL: i32 = 1 << 13;
-/// Y is below 2^29, so that 4 Y fits, where its square is below this.
-const SQUARED_LIMIT: i64 = 1 << 58;
-
-/// Transformed weights of a term.
-#[derive(Debug, Clone)]
-pub(super) struct Winograd {
-    /// Pairs of channels.
-    pairs: usize,
-    /// `[block][element of the patch][pair][output]`, two numbers of 16 bits each.
-    weights: Aligned<i32>,
-    /// Pairs that may be summed at once, whatever the activations.
-    parts: Vec<Pairs>,
-    /// All pairs may where the squares of what an output reads add up to less than this.
-    too_large: i64,
-    /// Whether activations may be larger than [`SMALL`].
-    may_be_large: bool,
-}
-
-/// Pairs of channels that follow each other.
-#[derive(Debug, Clone, Copy)]
-struct Pairs {
-    /// The first one, in patches and in weights.
-    patch: usize,
-    weight: usize,
-    count: usize,
-}
-
-impl Pairs {
-    /// Of patches with all channels.
-    const fn of(range: Range<usize>) -> Self {
-        Self { patch: range.start, weight: range.start, count: range.end - range.start }
-    }
-
-    /// Channels of all of these.
-    fn channels(several: &[Self]) -> usize {
-        2 * several.iter().map(|pairs| pairs.count).sum::<usize>()
-    }
-}
 
 /// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
 const fn tiles(positions: usize) -> usize {
     SIDE / 2 / positions * positions
-}
-
-impl Winograd {
-    /// The weights `[output][row][column][channel]` of a term whose activations are at most `max`; none if products or sums might not fit.
-    pub(super) fn new(weights: Source<'_>, channels: usize, block: usize, max: i32) -> Result<Option<Self>, OutOfMemory> {
-        match weights {
-            Source::Bytes(weights) => Kernels { weights, channels, block, max }.transformed(),
-            Source::Words(weights) => Kernels { weights, channels, block, max }.transformed(),
-        }
-    }
-}
-
-/// The kernels of a term.
-struct Kernels<'a, T> {
-    /// `[output][row][column][channel]`
-    weights: &'a [T],
-    channels: usize,
-    block: usize,
-    max: i32,
-}
-
-impl<T: Copy + Into<i32>> Kernels<'_, T> {
-    fn outputs(&self) -> impl ExactSizeIterator<Item = &[T]> {
-        self.weights.chunks_exact(KERNEL * KERNEL * self.channels)
-    }
-
-    fn transformed(&self) -> Result<Option<Winograd>, OutOfMemory> {
-        let Some(parts) = self.parts()? else { return Ok(None) };
-        let Some(weights) = self.elements()? else { return Ok(None) };
-        let squares = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into()).pow(2)).sum::<i64>();
-        let largest = if parts.len() == 1 { 1 } else { self.outputs().map(squares).max().unwrap_or(0).max(1) };
-        let (pairs, may_be_large) = (self.channels.div_ceil(2), self.max >= SMALL);
-        Ok(Some(Winograd { pairs, weights, parts, too_large: SQUARED_LIMIT / largest, may_be_large }))
-    }
-
-    /// Pairs of channels, as many together as keep four times each sum below 2^31; none if a pair alone does not.
-    fn parts(&self) -> Result<Option<Vec<Pairs>>, OutOfMemory> {
-        let pairs = self.channels.div_ceil(2);
-        let fits = |sum: i64| 4 * i64::from(self.max.min(SMALL)) * sum <= i64::from(i32::MAX);
-        // In 32 bits as far as they hold it, which is what vector code is faster at.
-        let sum = |weights: &[T]| weights.iter().map(|w| (*w).into().abs()).sum::<i32>();
-        let magnitudes = |weights: &[T]| weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum::<i64>();
-        if self.outputs().all(|weights| fits(magnitudes(weights))) {
-            return Ok(Some(memory::collect(1, std::iter::once(Pairs::of(0..pairs)))?));
-        }
-        let (mut sums, mut more): (Vec<i64>, Vec<i64>) = (memory::zeros(self.outputs().len())?, Vec::new());
-        let (mut parts, mut first) = (Vec::new(), 0);
-        memory::reserve(&mut parts, pairs)?;
-        memory::reserve(&mut more, sums.len())?;
-        for pair in 0..pairs {
-            let of_pair = |weights: &[T]| {
-                let taps = weights.chunks_exact(self.channels);
-                taps.map(|tap| magnitudes(&tap[2 * pair..(2 * pair + 2).min(self.channels)])).sum::<i64>()
-            };
-            more.clear();
-            more.extend(self.outputs().map(of_pair));
-            if !more.iter().all(|more| fits(*more)) {
-                return Ok(None);
-            }
-            if !sums.iter().zip(&more).all(|(sum, more)| fits(sum + more)) {
-                parts.push(Pairs::of(first..pair));
-                first = pair;
-                sums.fill(0);
-            }
-            sums.iter_mut().zip(&more).for_each(|(sum, more)| *sum += more);
-        }
-        parts.push(Pairs::of(first..pairs));
-        Ok(Some(parts))
-    }
-
-    /// `G g G^T`; none if an element has more than 16 bits.
-    fn elements(&self) -> Result<Option<Aligned<i32>>, OutOfMemory> {
-        let Self { weights, channels, block, .. } = *self;
-        let (pairs, row_len) = (channels.div_ceil(2), KERNEL * KERNEL * channels);
-        let len = PATCH * pairs * block;
-        let mut out = Aligned::zeros(self.outputs().len().div_ceil(block) * len)?;
-        let mut are_words = true;
-        for (weights, out) in weights.chunks(block * row_len).zip(out.chunks_exact_mut(len)) {
-            let mut kernels = [[[0; SIDE]; KERNEL * KERNEL]; TOGETHER];
-            let (mut first, mut second) = ([[0; SIDE]; PATCH], [[0; SIDE]; PATCH]);
-            for channel in (0..channels).step_by(TOGETHER) {
-                let count = TOGETHER.min(channels - channel);
-                for (o, weights) in weights.chunks_exact(row_len).enumerate() {
-                    for (tap, weights) in weights.chunks_exact(channels).enumerate() {
-                        let weights = &weights[channel..channel + count];
-                        kernels.iter_mut().zip(weights).for_each(|(to, w)| to[tap][o] = (*w).into());
-                    }
-                }
-                // Beyond the last channel.
-                kernels[count..].iter_mut().for_each(|kernels| *kernels = [[0; SIDE]; KERNEL * KERNEL]);
-                let pairs_from = kernels.as_chunks().0.iter().zip(channel / 2..pairs);
-                for ([a, b], pair) in pairs_from {
-                    elements(a, block, &mut first);
-                    elements(b, block, &mut second);
-                    let lines = out[pair * block..].chunks_mut(pairs * block);
-                    for ((a, b), line) in first.iter().zip(&second).zip(lines) {
-                        for ((to, a), b) in line[..block].iter_mut().zip(a).zip(b) {
-                            are_words &= *a == i32::from(*a as i16) && *b == i32::from(*b as i16);
-                            *to = a & 0xffff | b << 16;
-                        }
-                    }
-                }
-            }
-        }
-        Ok(are_words.then_some(out))
-    }
-}
-
-/// Channels whose kernels are put in the order of outputs together.
-const TOGETHER: usize = 8;
-
-/// `G g G^T` of the kernels of so many outputs, `[tap][output]`.
-fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize, to: &mut [[i32; SIDE]; PATCH]) {
-    let [a, b, c, d, e, f, g, h, i] = kernels;
-    let mut columns = [[[0; SIDE]; 4]; KERNEL];
-    let taps = [[a, d, g], [b, e, h], [c, f, i]];
-    columns.iter_mut().zip(taps).for_each(|(column, taps)| expand(taps, outputs, column));
-    for (row, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
-        expand([&columns[0][row], &columns[1][row], &columns[2][row]], outputs, to);
-    }
-}
-
-/// G times vectors, of which so many elements are of interest.
-#[inline(always)]
-fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize, to: &mut [[i32; SIDE]; 4]) {
-    for i in 0..outputs.min(SIDE) {
-        let (ends, middle) = (a[i] + c[i], b[i]);
-        (to[0][i], to[1][i], to[2][i], to[3][i]) = (2 * a[i], ends + middle, ends - middle, 2 * c[i]);
-    }
 }
 
 /// Working memory of one thread.

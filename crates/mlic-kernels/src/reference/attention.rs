@@ -3,6 +3,7 @@
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{divide, round_shift, saturate};
 use mlic_core::memory::OutOfMemory;
+use mlic_model::config::MAX_SLICE_CHANNELS;
 use mlic_model::parameters::{Functions, LinearAttentionLevel, Requant};
 use mlic_model::proof::{ATTENTION_FRAC_BITS, LOGIT_MAX};
 
@@ -159,7 +160,7 @@ impl Window<'_> {
     }
 
     fn logit(&self, queries: &Map<i16>, keys: &Map<i16>, a: usize, b: usize) -> i64 {
-        let zero = [0; 64];
+        let zero = [0; MAX_SLICE_CHANNELS];
         let (q, k) = (self.read(queries, a).unwrap_or(&zero), self.read(keys, b).unwrap_or(&zero));
         let dot: i32 = q.iter().zip(k).map(|(q, k)| i32::from(*q) * i32::from(*k)).sum();
         saturate(self.requant.apply(i64::from(dot)) + self.bias(a, b), LOGIT_MAX).into()

@@ -34,7 +34,7 @@ pub fn synthesis_nodes(functions: &Functions, synthesis: &Synthesis, latent: &Ma
     Ok(maps)
 }
 
-/// What a node makes of those before it, unless that is latents.
+/// What a node makes of those before it, unless it is the last one of an analysis.
 pub(super) fn node(functions: &Functions, node: &Node, maps: &[Map<i16>]) -> Result<Map<i16>, OutOfMemory> {
     let at = |index: NodeIndex| &maps[index.0];
     match node {

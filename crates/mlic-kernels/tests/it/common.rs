@@ -3,7 +3,7 @@
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
-use mlic_model::nodes::{Layer, OwnedWeights, Resize};
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Resize};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
 /// A generator of numbers from a seed.
@@ -53,36 +53,76 @@ pub(crate) fn map(fill: Fill, rng: &mut Rng, height: usize, width: usize, channe
     Map { height, width, channels, data }
 }
 
-/// A layer of an integer transform that reads these nodes (true: as identity), of so many channels each, with weights of up to `most` or of a byte.
-pub(crate) fn node_layer(
+/// Nodes of an integer transform that are being made, with the channels of each.
+pub(crate) struct Maker<'a> {
+    rng: &'a mut Rng,
     fill: Fill,
-    rng: &mut Rng,
-    channels: &[usize],
-    inputs: &[(usize, bool)],
-    [size, outputs]: [usize; 2],
-    epilogue: Epilogue,
+    /// Largest magnitude of weights of 16 bits.
     most: i32,
-) -> Layer {
-    let terms = inputs.iter().map(|(at, identity)| TermSpec::node(NodeIndex(*at), channels[*at], *identity)).collect();
-    let spec = LayerSpec { name: "layer".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
-    let wide = rng.next().is_multiple_of(2);
-    let weights = (0..inputs.len()).map(|t| {
-        let count = 0..spec.weights_per_output(t) * outputs;
-        if wide {
-            OwnedWeights::Words(count.map(|i| value(fill, rng, most, i) as i16).collect())
-        } else {
-            OwnedWeights::Bytes(count.map(|i| value(fill, rng, 127, i) as i8).collect())
-        }
-    });
-    let weights: Vec<OwnedWeights> = weights.collect();
-    let level = LayerLevel {
-        shift: 20,
-        multipliers: inputs.iter().map(|_| (0..outputs).map(|_| rng.next() as i32 & 0x1fff).collect()).collect(),
-        bias: (0..outputs).map(|_| i64::from(rng.within(1 << 29))).collect(),
-        output: Requant { multiplier: 1_234_567_890, shift: 34 },
-    };
-    let max = if epilogue == Epilogue::Pixel { 255 } else { 2047 };
-    Layer { spec, max, level, weights, resize: Resize::None }
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) channels: Vec<usize>,
+}
+
+impl<'a> Maker<'a> {
+    /// Of a transform that begins with so many channels.
+    pub(crate) fn new(rng: &'a mut Rng, fill: Fill, most: i32, channels: usize) -> Self {
+        Self { rng, fill, most, nodes: Vec::new(), channels: vec![channels] }
+    }
+
+    /// Adds a layer that reads these nodes (true: as identity), with weights of 16 bits or of a byte, and returns its number.
+    pub(crate) fn layer(
+        &mut self,
+        inputs: &[(usize, bool)],
+        size: usize,
+        outputs: usize,
+        epilogue: Epilogue,
+        resize: Resize,
+    ) -> usize {
+        let Self { rng, fill, most, channels, .. } = self;
+        let terms = inputs.iter().map(|(at, identity)| TermSpec::node(NodeIndex(*at), channels[*at], *identity)).collect();
+        let spec = LayerSpec { name: "layer".into(), terms, kernel: Kernel::Dense { size }, outputs, epilogue };
+        let wide = rng.next().is_multiple_of(2);
+        let weights = (0..inputs.len()).map(|t| {
+            let count = 0..spec.weights_per_output(t) * outputs;
+            if wide {
+                OwnedWeights::Words(count.map(|i| value(*fill, rng, *most, i) as i16).collect())
+            } else {
+                OwnedWeights::Bytes(count.map(|i| value(*fill, rng, 127, i) as i8).collect())
+            }
+        });
+        let weights: Vec<OwnedWeights> = weights.collect();
+        let level = LayerLevel {
+            shift: 20,
+            multipliers: inputs.iter().map(|_| (0..outputs).map(|_| rng.next() as i32 & 0x1fff).collect()).collect(),
+            bias: (0..outputs).map(|_| i64::from(rng.within(1 << 29))).collect(),
+            output: Requant { multiplier: 1_234_567_890, shift: 34 },
+        };
+        let max = if epilogue == Epilogue::Pixel { 255 } else { 2047 };
+        self.add(Node::Layer(Layer { spec, max, level, weights, resize }))
+    }
+
+    /// Adds a normalization, or its inverse.
+    pub(crate) fn gdn(&mut self, input: usize, inverse: bool) -> usize {
+        let (n, rng) = (self.channels[input], &mut *self.rng);
+        let gdn = Gdn {
+            input: NodeIndex(input),
+            inverse,
+            max: 3000,
+            gamma: (0..n * n).map(|i| value(self.fill, rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
+            // Of roots of 0 too.
+            beta: (0..n).map(|_| if rng.next().is_multiple_of(3) { 0 } else { (rng.next() as i64) << 8 }).collect(),
+            shift: (rng.next() % 12) as u32,
+            multipliers: (0..n).map(|_| if inverse { rng.next() as i32 >> 1 } else { (rng.next() % (1 << 20)) as i32 }).collect(),
+            output_shift: if inverse { 30 } else { 28 + (rng.next() % 12) as u32 },
+        };
+        self.add(Node::Gdn(gdn))
+    }
+
+    fn add(&mut self, node: Node) -> usize {
+        self.channels.push(node.channels());
+        self.nodes.push(node);
+        self.channels.len() - 1
+    }
 }
 
 /// Tables that only need to be valid; the functions' accuracy is tested where the tables are made.
@@ -101,7 +141,7 @@ pub(crate) fn functions() -> Functions {
 pub(crate) fn isas() -> Vec<Isa> {
     let required = std::env::var("MLIC_REQUIRE").unwrap_or_default();
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
-        assert!(!required.split(',').any(|name| name == isa.name()), "{} is required and not available", isa.name());
+        assert!(!required.split(',').any(|name| name.trim() == isa.name()), "{} is required and not available", isa.name());
         eprintln!("not run: {} is not available", isa.name());
     }
     Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()

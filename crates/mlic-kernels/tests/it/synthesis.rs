@@ -1,71 +1,34 @@
 //! The integer synthesis in strips gives the samples of the definition, whatever the height of a strip, for every instruction set of this machine.
 
-use crate::common::{FILLS, Fill, Rng, assert_same, functions, isas, node_layer, value};
+use crate::common::{FILLS, Fill, Maker, Rng, assert_same, functions, isas, value};
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, reference};
-use mlic_model::layout::{Epilogue, NodeIndex};
-use mlic_model::nodes::{Gdn, Layer, Node, Quantizer, Resize};
+use mlic_model::layout::Epilogue;
+use mlic_model::nodes::{Quantizer, Resize};
 use mlic_model::parameters::Requant;
 use mlic_model::synthesis::Synthesis;
 use proptest::prelude::*;
 
-/// Nodes that are being made, with the channels of each.
-struct Maker<'a> {
-    rng: &'a mut Rng,
-    fill: Fill,
-    nodes: Vec<Node>,
-    channels: Vec<usize>,
-}
-
-impl Maker<'_> {
-    /// Adds a layer that reads these nodes (true: as identity) and returns its number.
-    fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, shuffle: bool) -> usize {
-        let layer = node_layer(self.fill, self.rng, &self.channels, inputs, [size, outputs], epilogue, 1500);
-        self.add(Node::Layer(Layer { resize: if shuffle { Resize::Shuffle } else { Resize::None }, ..layer }))
-    }
-
-    fn inverse_gdn(&mut self, input: usize) -> usize {
-        let n = self.channels[input];
-        let gdn = Gdn {
-            input: NodeIndex(input),
-            inverse: true,
-            max: 3000,
-            gamma: (0..n * n).map(|i| value(self.fill, self.rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
-            beta: (0..n).map(|_| (self.rng.next() as i64) << 8).collect(),
-            shift: (self.rng.next() % 12) as u32,
-            multipliers: (0..n).map(|_| self.rng.next() as i32 >> 1).collect(),
-            output_shift: 30,
-        };
-        self.add(Node::Gdn(gdn))
-    }
-
-    fn add(&mut self, node: Node) -> usize {
-        self.channels.push(node.channels());
-        self.nodes.push(node);
-        self.channels.len() - 1
-    }
-}
-
 /// The shape of the published synthesis: residual blocks, and upsampling blocks with a normalization in one of two branches.
 fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Synthesis {
-    let mut m = Maker { rng, fill, nodes: Vec::new(), channels: vec![latent] };
+    let mut m = Maker::new(rng, fill, 1500, latent);
     let mut at = 0;
     for width in widths {
-        let inner = m.layer(&[(at, false)], 3, m.channels[at], Epilogue::Gelu, false);
-        let inner = m.layer(&[(inner, false)], 3, m.channels[at], Epilogue::Gelu, false);
-        let block = m.layer(&[(inner, true), (at, true)], 1, m.channels[at], Epilogue::Linear, false);
-        let up = m.layer(&[(block, false)], 3, 4 * width, Epilogue::Gelu, true);
-        let conv = m.layer(&[(up, false)], 3, width, Epilogue::Linear, false);
-        let normalized = m.inverse_gdn(conv);
-        let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, true);
-        at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, false);
+        let inner = m.layer(&[(at, false)], 3, m.channels[at], Epilogue::Gelu, Resize::None);
+        let inner = m.layer(&[(inner, false)], 3, m.channels[at], Epilogue::Gelu, Resize::None);
+        let block = m.layer(&[(inner, true), (at, true)], 1, m.channels[at], Epilogue::Linear, Resize::None);
+        let up = m.layer(&[(block, false)], 3, 4 * width, Epilogue::Gelu, Resize::Shuffle);
+        let conv = m.layer(&[(up, false)], 3, width, Epilogue::Linear, Resize::None);
+        let normalized = m.gdn(conv, true);
+        let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, Resize::Shuffle);
+        at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, Resize::None);
     }
     // Nothing needs these, of which one reads the other.
-    let unread = m.layer(&[(at, false)], 3, 3, Epilogue::Gelu, false);
-    m.layer(&[(unread, false)], 3, 5, Epilogue::Linear, false);
+    let unread = m.layer(&[(at, false)], 3, 3, Epilogue::Gelu, Resize::None);
+    m.layer(&[(unread, false)], 3, 5, Epilogue::Linear, Resize::None);
     // An identity term keeps the order of its channels under a pixel shuffle.
-    let own = m.layer(&[(at, false)], 1, 12, Epilogue::Linear, false);
-    m.layer(&[(own, true), (at, false), (at, false)], 3, 12, Epilogue::Pixel, true);
+    let own = m.layer(&[(at, false)], 1, 12, Epilogue::Linear, Resize::None);
+    m.layer(&[(own, true), (at, false), (at, false)], 3, 12, Epilogue::Pixel, Resize::Shuffle);
     let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
@@ -108,12 +71,13 @@ proptest! {
 /// Identity terms have no weights in a package. With weights of one in their place these two would take gigabytes.
 #[test]
 fn identity_terms_under_a_shuffle_stay_without_weights() {
-    let mut m = Maker { rng: &mut Rng(8), fill: Fill::Random, nodes: Vec::new(), channels: vec![1] };
-    let wide = m.layer(&[(0, false)], 1, 4096, Epilogue::Linear, false);
-    let mut at = m.layer(&[(wide, true), (wide, true)], 5, 4096, Epilogue::Linear, true);
-    at = m.layer(&[(at, true)], 3, 1024, Epilogue::Gelu, true);
-    at = m.layer(&[(at, true)], 1, 256, Epilogue::Linear, true);
-    m.layer(&[(at, false)], 1, 12, Epilogue::Pixel, true);
+    let rng = &mut Rng(8);
+    let mut m = Maker::new(rng, Fill::Random, 1500, 1);
+    let wide = m.layer(&[(0, false)], 1, 4096, Epilogue::Linear, Resize::None);
+    let mut at = m.layer(&[(wide, true), (wide, true)], 5, 4096, Epilogue::Linear, Resize::Shuffle);
+    at = m.layer(&[(at, true)], 3, 1024, Epilogue::Gelu, Resize::Shuffle);
+    at = m.layer(&[(at, true)], 1, 256, Epilogue::Linear, Resize::Shuffle);
+    m.layer(&[(at, false)], 1, 12, Epilogue::Pixel, Resize::Shuffle);
     let quantizer = Quantizer { max: 2047, requant: Requant { multiplier: 1 << 20, shift: 24 } };
     let own = Synthesis::new(1, quantizer, m.nodes).unwrap();
     let latent = Map { height: 1, width: 2, channels: 1, data: vec![20_000, -30_000] };

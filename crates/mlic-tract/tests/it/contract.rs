@@ -18,10 +18,6 @@ fn model() -> Result<Arc<Model>, BackendError> {
 }
 
 fn fast(isa: Isa, threads: usize) -> Result<CpuBackend, BackendError> {
-    if !isa.is_available() {
-        let reason = format!("this processor has no {}", isa.name());
-        return Err(BackendError::NotAvailable { backend: "tract", reason });
-    }
     mlic_tract::backend(model()?, Kernels::Fast(isa), threads)
 }
 
