@@ -77,11 +77,15 @@ class Verify(unittest.TestCase):
         vector["stream"]["sha256"] = hashlib.sha256(data).hexdigest()
         self.assertFalse(self.passes(VECTOR))
         self.assertIn("payload-checksum", "".join(self.lines))
+        vector["expect"] = {"package-taken": {}}
+        self.assertFalse(self.passes(VECTOR))
         vector["expect"] = {"package-refused": {"code": "not-a-package"}}
         self.assertTrue(self.passes(VECTOR))
         shutil.copy(packages.TINY, path)
         vector["stream"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         self.assertFalse(self.passes(VECTOR))
+        vector["expect"] = {"package-taken": {}}
+        self.assertTrue(self.passes(VECTOR))
         self.manifest["model"]["id"] = "0" * 12
         self.assertFalse(self.passes(CUT))
 

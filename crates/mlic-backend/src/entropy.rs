@@ -156,8 +156,10 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
     /// [`BackendError::Order`], or what the operators say.
     pub fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
         let ids = self.slice_ids(pass)?;
-        let mean = self.state.mean.take().ok_or(BackendError::Order { pass })?;
+        let mean = self.state.mean.clone().ok_or(BackendError::Order { pass })?;
+        // Symbols of a wrong number are refused here, and the pass is still the next one.
         let y = self.ops.reconstruct(&mean, symbols)?;
+        self.state.mean = None;
         let id = QuantizerId::y(pass.slice_index);
         let anchors = self.state.anchors.take();
         let full = match (pass.parity, &anchors) {

@@ -20,7 +20,7 @@ use crate::manifest::{
     Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PackageRefused, PassDigests, PictureRef, Refused,
     Vector,
 };
-use crate::negative::{Base, Sound};
+use crate::negative::{Base, PackageCase, Sound};
 use crate::observe::observe_pixels;
 use crate::packages::Probe;
 use crate::record::Recorder;
@@ -172,7 +172,10 @@ impl Maker<'_> {
         let expect = match &recipe.source {
             Source::Damaged { damage, .. } => Expect::Refused(damage.refused()),
             Source::Refused { case, .. } => Expect::Refused(Refused { code: case.code.to_owned(), level: case.level }),
-            Source::Package(case) => Expect::PackageRefused(PackageRefused { code: case.code.to_owned() }),
+            Source::Package(PackageCase { code: Some(code), .. }) => {
+                Expect::PackageRefused(PackageRefused { code: (*code).to_owned() })
+            }
+            Source::Package(_) => Expect::PackageTaken {},
             _ => Expect::Decodes(Box::new(self.decodes(recipe, &stream)?)),
         };
         let extension = if matches!(recipe.source, Source::Package(_)) { "mlicpkg" } else { "mlic" };

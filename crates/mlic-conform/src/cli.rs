@@ -10,7 +10,7 @@ use mlic::{BackendChoice, MAX_THREADS};
 const EXIT_CODES: &str = "Exit codes:
   0  every vector passed, or was as the baseline expects; nothing differs
   1  something did not or does
-  2  wrong usage: an unknown suite, vector, backend or option
+  2  wrong usage: an unknown suite, vector, backend or option; reports that have nothing in common
   3  could not be done: data, baseline, report or dump damaged, a file not readable or writable or in the way,
      no such program";
 

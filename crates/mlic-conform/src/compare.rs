@@ -106,7 +106,7 @@ fn compare_container(got: &Message) -> Result<Comparison, ConformError> {
 
 /// A decoder's failure is an error, a limit of its own is not supported, and a refusal of the stream is a failure, unless it is the consequence
 /// of a difference.
-fn ended_in_error(found: Option<Divergence>, refusal: &Refusal) -> Result<Divergence, ConformError> {
+pub(crate) fn ended_in_error(found: Option<Divergence>, refusal: &Refusal) -> Result<Divergence, ConformError> {
     let error = Some(refusal.text());
     match found {
         Some(found) => Ok(Divergence { error, ..found }),

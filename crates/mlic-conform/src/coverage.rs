@@ -92,6 +92,7 @@ fn observe(
     match &vector.expect {
         Expect::Refused(refused) => log.mark(format!("error {}", refused.code)),
         Expect::PackageRefused(refused) => log.mark(format!("package error {}", refused.code)),
+        Expect::PackageTaken {} => log.mark("package taken"),
         Expect::Decodes(decodes) => {
             note_header(log, &job.stream, model)?;
             if decodes.pixels.is_some() {

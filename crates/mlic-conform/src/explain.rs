@@ -46,6 +46,8 @@ pub struct Explanation {
     pub names: [String; 2],
     /// The first difference; none if they decided the same as far as both came.
     pub first: Option<Element>,
+    /// The tensor in which they part without one: it has so many elements, and so many in the second.
+    pub lengths: Option<(Place, [usize; 2])>,
     /// Tensors that both have.
     pub compared: usize,
     /// How the first decoding ended, if in an error.
@@ -79,10 +81,14 @@ pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
 pub fn compare(got: &Side, expected: &Side, shape: Option<Shape>) -> Explanation {
     let other = |values: &Values| expected.values.iter().find(|other| other.place == values.place);
     let pairs: Vec<(&Values, &Values)> = got.values.iter().filter_map(|values| Some((values, other(values)?))).collect();
-    let first = shape.and_then(|shape| pairs.iter().find_map(|(got, expected)| differing(got, expected, &shape)));
+    let parted = pairs.iter().find(|(got, expected)| got.values != expected.values);
+    let lengths = parted.map(|(got, expected)| (got.place.clone(), [got.values.len(), expected.values.len()]));
+    let lengths = lengths.filter(|(_, [got, expected])| got != expected);
+    let first = parted.zip(shape).and_then(|((got, expected), shape)| differing(got, expected, &shape));
     Explanation {
         names: [got.name.clone(), expected.name.clone()],
-        first,
+        first: first.filter(|_| lengths.is_none()),
+        lengths,
         compared: pairs.len(),
         got_error: got.error.clone(),
         expected_error: expected.error.clone(),
@@ -108,7 +114,7 @@ impl Explanation {
     #[must_use]
     pub fn is_equal(&self) -> bool {
         let ended_alike = self.got_error == self.expected_error;
-        self.first.is_none() && ended_alike && (self.compared > 0 || self.got_error.is_some())
+        self.first.is_none() && self.lengths.is_none() && ended_alike && (self.compared > 0 || self.got_error.is_some())
     }
 }
 
@@ -116,6 +122,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [got, expected] = &self.names;
         match &self.first {
+            None if let Some((place, lengths)) = &self.lengths => {
+                writeln!(f, "first difference: {place}, {} elements of {got}, {} of {expected}", lengths[0], lengths[1])?;
+            }
             None => writeln!(f, "no number differs in the {} tensors that {got} and {expected} both have", self.compared)?,
             Some(e) => {
                 let [row, col, channel] = e.position;
@@ -130,5 +139,27 @@ impl fmt::Display for Explanation {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_that_is_shorter_differs() {
+        let side = |name: &str, values: &[i32]| {
+            let values = vec![Values { place: Place::Z, values: values.to_vec() }];
+            Side { name: name.to_owned(), values, error: None }
+        };
+        let (whole, cut) = (side("a", &[1, 2, 3]), side("b", &[1, 2]));
+        assert!(compare(&whole, &whole, None).is_equal());
+        for (got, expected) in [(&whole, &cut), (&cut, &whole)] {
+            let found = compare(got, expected, None);
+            assert!(!found.is_equal() && found.first.is_none());
+            assert_eq!(found.lengths, Some((Place::Z, [got.values[0].values.len(), expected.values[0].values.len()])));
+        }
+        let text = compare(&cut, &whole, None).to_string();
+        assert_eq!(text, "first difference: z, symbols, 2 elements of b, 3 of a\n");
     }
 }

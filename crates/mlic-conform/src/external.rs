@@ -56,11 +56,14 @@ impl Command {
     /// # Errors
     /// [`ConformError::NoProgram`].
     pub fn find(&self) -> Result<(), ConformError> {
-        let is_there = |path: &Path| path.is_file() || path.with_extension(std::env::consts::EXE_EXTENSION).is_file();
+        // On Windows `.exe` may be left out.
+        let program = format!("{}{}", self.program, std::env::consts::EXE_SUFFIX);
+        let is_there = |folder: &Path| folder.join(&self.program).is_file() || folder.join(&program).is_file();
         let folders = std::env::var_os("PATH").unwrap_or_default();
-        let in_a_folder = || std::env::split_paths(&folders).any(|folder| is_there(&folder.join(&self.program)));
-        let path = Path::new(&self.program);
-        if is_there(path) && path.components().count() > 1 || path.components().count() == 1 && in_a_folder() {
+        let is_name = Path::new(&self.program).components().count() == 1;
+        let found =
+            if is_name { std::env::split_paths(&folders).any(|folder| is_there(&folder)) } else { is_there(Path::new("")) };
+        if found {
             return Ok(());
         }
         Err(ConformError::NoProgram { program: self.program.clone() })
@@ -121,9 +124,9 @@ impl External {
         let folder = self.folder.within(name)?;
         let mut package = self.folder.path("model.mlicpkg");
         // A package is refused before a stream is looked at.
-        if let Expect::PackageRefused(_) = job.expect {
-            package = folder.path("refused.mlicpkg");
-            folder.write("refused.mlicpkg", &job.stream)?;
+        if job.expect.is_of_a_package() {
+            package = folder.path("judged.mlicpkg");
+            folder.write("judged.mlicpkg", &job.stream)?;
             folder.write("stream.mlic", &[])?;
         } else {
             folder.write("stream.mlic", &job.stream)?;
@@ -142,6 +145,9 @@ impl External {
             Expect::PackageRefused(_) => {
                 Ok(compare_refusal(&message, &Refused { code: REFUSED_PACKAGE.to_owned(), level: Level::L0 }))
             }
+            Expect::PackageTaken {} => {
+                Ok(compare_refusal(&message, &Refused { code: goes_on_with().unwrap_or_default().to_owned(), level: Level::L0 }))
+            }
             Expect::Decodes(expected) => {
                 let float = || message.picture.as_ref().map(|path| read_picture(path, expected)).transpose();
                 let pictures = Pictures { pixels: || Ok(message.pixels.clone()), float };
@@ -152,10 +158,13 @@ impl External {
     }
 }
 
-/// Whether a decoder went on to the stream, which is empty where a package must be refused.
+/// What a decoder says that went on to the stream, which is empty where a package is judged.
+fn goes_on_with() -> Option<&'static str> {
+    container::parse(&[]).err().map(|error| error.code())
+}
+
 fn goes_on(message: &Message) -> bool {
-    let empty = container::parse(&[]).err().map(|error| error.code());
-    message.error.as_ref().map(|refusal| refusal.code.as_str()) == empty
+    message.error.as_ref().map(|refusal| refusal.code.as_str()) == goes_on_with()
 }
 
 /// Reads and validates a message.

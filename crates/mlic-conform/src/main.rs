@@ -19,8 +19,7 @@ use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, backend};
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
-use mlic_conform::manifest::Expect;
-use mlic_conform::observe::{Message, Refusal, observe, observe_pixels};
+use mlic_conform::observe::{Message, Refusal, decode_alone, observe};
 use mlic_conform::operators::{self, Symbols};
 use mlic_conform::report::document::Document;
 use mlic_conform::report::matrix::Matrix;
@@ -28,6 +27,7 @@ use mlic_conform::report::{Report, SuiteReport, cores, junit, text};
 use mlic_conform::run::InProcess;
 use mlic_conform::store::{MAX_FILE_LEN, read_at_most};
 use mlic_conform::suites::{self, Source};
+use mlic_conform::verdict::Place;
 use mlic_conform::{
     Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, files, run_decoder, select,
 };
@@ -152,13 +152,16 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     let level = Level::try_from(args.level).unwrap_or(Level::L4);
     let options = Options { level, jobs: jobs(&args.backend.model), timeout: Duration::from_secs(args.timeout) };
     let plan = Plan::new(baseline, args.fail_fast);
-    let reports = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options, &plan)).collect();
+    let reports: Vec<SuiteReport> = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options, &plan)).collect();
+    let mut not_run = store.suites();
+    not_run.retain(|name| reports.iter().all(|report| report.suite != *name));
     let name = || args.backend.backend.resolved().to_string();
     let report = Report {
         backend: if args.external.is_some() { "external".to_owned() } else { name() },
         command: args.external.as_ref().map(|external| external.line.clone()),
         level,
         threads: args.backend.model.jobs,
+        not_run,
         suites: reports,
     };
     put(output.as_ref(), &format_run(&report, args.output.format)?)?;
@@ -217,6 +220,9 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
     let documents = args.reports.iter().map(|path| read(path, Document::parse)).collect::<Result<Vec<_>, _>>()?;
     let output = args.output.file()?;
     let matrix = Matrix::new(&documents);
+    if let Some(problem) = matrix.incomparable() {
+        return Err(ConformError::Usage { problem });
+    }
     let text = match args.output.format {
         Format::Text => matrix.to_text(),
         Format::Markdown => matrix.to_markdown(),
@@ -233,8 +239,8 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
     let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
-    if let Expect::PackageRefused(_) = vector.expect {
-        let problem = format!("{}: a model package that must be refused, of which there is no decoding", vector.name);
+    if vector.expect.is_of_a_package() {
+        let problem = format!("{}: a model package that must be refused or taken, of which there is no decoding", vector.name);
         return Err(ConformError::Usage { problem });
     }
     let stream = suite.read(&vector.stream)?;
@@ -309,7 +315,12 @@ fn decode_message(args: &DecodeArgs, stream: &[u8], model: Model) -> Result<Mess
     let backend = backend(Arc::new(model), args.backend, args.jobs)?;
     let (mut message, latents) = observe(stream, &backend);
     let Ok(latents) = latents else { return Ok(message) };
-    message.pixels = observe_pixels(&latents, &backend)?;
+    if backend.model().exact_synthesis().is_some() {
+        match decode_alone(stream, &backend, &Place::Pixels) {
+            Ok(pixels) => message.pixels = Some(pixels),
+            Err(error) => message.error = Some(Refusal::from(&error)),
+        }
+    }
     if let Some(picture) = picture {
         let float = CodecOptions::default().with_pixels(PixelMode::Float);
         let image = Codec::from_backend(backend, float)?.synthesize(&latents)?;

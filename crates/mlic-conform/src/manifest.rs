@@ -125,6 +125,8 @@ pub enum Expect {
     Refused(Refused),
     /// The file is a model package, and it is refused.
     PackageRefused(PackageRefused),
+    /// The file is a model package, and it is taken: of a decoder it is known by its going on to the stream.
+    PackageTaken {},
 }
 
 /// A refusal.
@@ -238,13 +240,19 @@ impl fmt::Display for HexDigest {
 }
 
 impl Expect {
+    /// Whether the file is a model package and no stream.
+    #[must_use]
+    pub const fn is_of_a_package(&self) -> bool {
+        matches!(self, Self::PackageRefused(_) | Self::PackageTaken {})
+    }
+
     /// The lowest level at which the vector can be judged.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
             Self::Decodes(_) => Level::L0,
             Self::Refused(refused) => refused.level,
-            Self::PackageRefused(_) => Level::L0,
+            Self::PackageRefused(_) | Self::PackageTaken {} => Level::L0,
         }
     }
 }
@@ -303,6 +311,7 @@ impl Vector {
                 require(refused.level <= Level::L1, || "a refusal is seen at level 0 or 1".into())
             }
             Expect::PackageRefused(refused) => require(!refused.code.is_empty(), || "no error code".into()),
+            Expect::PackageTaken {} => Ok(()),
         }
     }
 }

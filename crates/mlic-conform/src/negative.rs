@@ -1,15 +1,16 @@
-//! What a decoder must refuse: streams and model packages, each with the error that SPEC gives it, written by hand.
+//! What a decoder must refuse: streams and model packages, each with the error that SPEC gives it, written by hand. Packages that must be
+//! taken stand beside them: a decoder that takes none of this shape refuses them all for another reason.
 
 mod exact;
 mod packages;
 mod streams;
 
-pub use packages::{PACKAGES, PackageCase, Sound};
+pub use packages::{PACKAGES, PackageCase, Sound, TAKEN};
 pub use streams::{Base, STREAMS, StreamCase};
 
-/// Every package that must be refused.
+/// Every package that must be refused, then those that must be taken.
 pub fn packages() -> impl Iterator<Item = &'static PackageCase> {
-    PACKAGES.iter().chain(exact::EXACT)
+    PACKAGES.iter().chain(exact::EXACT).chain(TAKEN)
 }
 
 /// The package of a vector of the suite, by the vector's name.

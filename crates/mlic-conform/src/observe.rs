@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::header_fields;
 use crate::manifest::{HeaderFields, HexDigest};
 use crate::record::{PassRecord, Recorder};
+use crate::verdict::Place;
 
 /// What a decoder prints of one stream. All but `decoder` may be absent; what is absent has not been compared.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -236,6 +237,23 @@ pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<La
         error: result.as_ref().err().map(Refusal::from),
     };
     (message, result)
+}
+
+/// Digest of what the calls of [`Codec::decode`], or to `y_hat` those of [`Codec::decode_latents`], come to on the backend itself. [`observe`]
+/// asks for means, which a decoder does not, and never for the samples of a session.
+///
+/// # Errors
+/// What the codec says.
+pub fn decode_alone(stream: &[u8], backend: &Arc<dyn Backend>, to: &Place) -> Result<HexDigest, mlic::Error> {
+    let codec = |options| Codec::from_backend(Arc::clone(backend), options);
+    let digest = match to {
+        Place::Pixels => {
+            let exact = CodecOptions::default().with_pixels(PixelMode::Exact);
+            Digest::of_bytes(&samples(&codec(exact)?.decode(stream)?.image))
+        }
+        _ => Digest::of_i32(&codec(CodecOptions::default())?.decode_latents(stream)?.y_hat.data),
+    };
+    Ok(digest.into())
 }
 
 /// Digest of the exact pixels of a decoding; none where the package has no exact synthesis.

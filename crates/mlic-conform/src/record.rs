@@ -1,4 +1,5 @@
-//! A backend that notes what passes through it, so that a decoding that ends in an error still shows where it went astray.
+//! A backend that notes what passes through it, so that a decoding that ends in an error still shows where it went astray. It always asks for
+//! means, and a decoder never does: that these calls come to the same is seen without it ([`crate::observe::decode_alone`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -28,6 +28,8 @@ pub struct Report {
     pub level: Level,
     /// Threads of the backend; 0 for all cores.
     pub threads: usize,
+    /// Suites of the data that were not run.
+    pub not_run: Vec<String>,
     /// The suites.
     pub suites: Vec<SuiteReport>,
 }

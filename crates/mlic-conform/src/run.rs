@@ -162,7 +162,7 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
 pub fn job(suite: &Suite<'_>, vector: &Vector) -> Result<Job, ConformError> {
     let picture = match &vector.expect {
         Expect::Decodes(decodes) => decodes.picture.as_ref().map(|picture| suite.read(&picture.image)).transpose()?,
-        Expect::Refused(_) | Expect::PackageRefused(_) => None,
+        Expect::Refused(_) | Expect::PackageRefused(_) | Expect::PackageTaken {} => None,
     };
     Ok(Job { stream: suite.read(&vector.stream)?, expect: vector.expect.clone(), picture })
 }

@@ -148,6 +148,8 @@ pub enum Place {
     Pixels,
     /// The picture.
     Picture,
+    /// The outcome, `y_hat` or the exact pixels, when it is not asked for means: see [`crate::observe::decode_alone`].
+    Alone(Box<Place>),
 }
 
 /// What a pass decides, in the order in which it does.
@@ -193,6 +195,7 @@ impl fmt::Display for Place {
             Self::YHat => f.write_str("y_hat"),
             Self::Pixels => f.write_str("pixels"),
             Self::Picture => f.write_str("picture"),
+            Self::Alone(place) => write!(f, "{place} of the calls of a decoder alone, which asks for no means"),
         }
     }
 }

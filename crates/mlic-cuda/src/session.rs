@@ -217,7 +217,7 @@ impl EntropySession for Session<'_> {
                 }
             }
             Networks::Recorded(turn) => {
-                if turn.next != pass.index() || !std::mem::take(&mut turn.has_parameters) {
+                if turn.next != pass.index() || !turn.has_parameters {
                     return Err(BackendError::Order { pass });
                 }
                 let wrong = BackendError::Shape { stage: Stage::Passes, got: symbols.len(), need };
@@ -225,6 +225,7 @@ impl EntropySession for Session<'_> {
                 if symbols.len() != need || unsafe { lease.workspace.host().write_symbols(symbols) }.is_none() {
                     return Err(wrong);
                 }
+                turn.has_parameters = false;
                 lease.launch(step)?;
                 turn.next += 1;
                 // The device goes on while the host is busy with what it has decoded.

@@ -272,6 +272,7 @@ fn streams(list: &mut List) {
     for code in ["lane-count", "exhausted", "bad-state", "bad-escape", "symbol-range", "not-sealed", "unread"] {
         list.add("6.3", format!("error rans-{code}"));
     }
+    list.add("2.1", "package taken");
     for code in ["not-a-package", "unsupported-version", "truncated", "oversized", "checksum", "id-mismatch", "section", "io"] {
         list.add("2.1", format!("package error {code}"));
     }

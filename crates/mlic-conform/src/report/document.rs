@@ -22,7 +22,7 @@ pub struct Document {
     pub format: u32,
     /// What wrote it.
     pub program: Program,
-    /// Where it ran.
+    /// The machine that judged; a decoder that is another program may be for another one.
     pub host: Host,
     /// What was tested; `external` for another program.
     pub backend: String,
@@ -37,6 +37,9 @@ pub struct Document {
     pub pass: bool,
     /// Whether every verdict is the expected one; the same as `pass` without a baseline.
     pub as_expected: bool,
+    /// Suites of the data that were not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_run: Vec<String>,
     /// The suites.
     pub suites: Vec<SuiteDocument>,
 }
@@ -63,8 +66,9 @@ pub struct Host {
     pub endian: String,
     /// Width of a pointer.
     pub pointer_bits: u32,
-    /// What this program's kernels use.
-    pub instruction_set: String,
+    /// What this program's kernels use; none where they did not decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instruction_set: Option<String>,
     /// Cores.
     pub cores: usize,
 }
@@ -153,15 +157,15 @@ pub struct DivergenceDocument {
 }
 
 impl Host {
-    /// This machine.
+    /// This machine, and whether its kernels decoded.
     #[must_use]
-    pub fn this() -> Self {
+    pub fn this(decoded: bool) -> Self {
         Self {
             arch: std::env::consts::ARCH.to_owned(),
             os: if std::env::consts::OS.is_empty() { "none" } else { std::env::consts::OS }.to_owned(),
             endian: if cfg!(target_endian = "big") { "big" } else { "little" }.to_owned(),
             pointer_bits: usize::BITS,
-            instruction_set: Isa::best().name().to_owned(),
+            instruction_set: decoded.then(|| Isa::best().name().to_owned()),
             cores: cores(),
         }
     }
@@ -172,13 +176,14 @@ impl From<&Report> for Document {
         Self {
             format: FORMAT,
             program: Program { name: "mlic-conform".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-            host: Host::this(),
+            host: Host::this(report.command.is_none()),
             backend: report.backend.clone(),
             command: report.command.clone(),
             threads: report.threads,
             level: report.level,
             pass: report.is_pass(),
             as_expected: report.is_as_expected(),
+            not_run: report.not_run.clone(),
             suites: report.suites.iter().map(SuiteDocument::from).collect(),
         }
     }
@@ -303,11 +308,21 @@ impl Document {
         }
     }
 
-    /// What was tested, where.
+    /// What was tested, where; of a decoder that is another program, where it was judged.
     #[must_use]
     pub fn platform(&self) -> String {
         let Host { arch, os, endian, pointer_bits, instruction_set, .. } = &self.host;
-        format!("{arch} {os}, {instruction_set}, {endian} endian, {pointer_bits} bits")
+        match instruction_set {
+            Some(instruction_set) => format!("{arch} {os}, {instruction_set}, {endian} endian, {pointer_bits} bits"),
+            None => format!("judged on {arch} {os}"),
+        }
+    }
+
+    /// `5 of 6 suites were not run: ...`; none if all were.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        let (count, all) = (self.not_run.len(), self.not_run.len() + self.suites.len());
+        (count > 0).then(|| format!("{count} of {all} suites were not run: {}", self.not_run.join(", ")))
     }
 
     /// Threads in words.

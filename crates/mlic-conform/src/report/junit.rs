@@ -1,12 +1,14 @@
 //! Reports as JUnit XML, for the machines that run tests.
 //!
 //! `fail` becomes `failure`, `error`, `timeout`, `not run` and `not supported` become `error`, so that nothing but a pass is
-//! green. A verdict that a baseline expects becomes `skipped`; an unexpected pass is a `failure`.
+//! green. A verdict that a baseline expects becomes `skipped`; an unexpected pass is a `failure`. Of several runs, a vector of which two
+//! came to something else is one more `failure`.
 
 use xml::EmitterConfig;
 use xml::writer::{EventWriter, Result, XmlEvent};
 
 use crate::report::document::{Document, SuiteDocument, VectorDocument};
+use crate::report::matrix::{Matrix, SuiteMatrix};
 use crate::verdict::Kind;
 
 type Xml = EventWriter<Vec<u8>>;
@@ -29,7 +31,7 @@ fn element(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], inner: impl F
     xml.write(XmlEvent::end_element())
 }
 
-/// Reports as one JUnit file. The suites of several are told apart by their platform.
+/// Reports as one JUnit file. The suites of several are told apart by their platform, and what differs between them is a suite of its own.
 ///
 /// # Errors
 /// None in memory, but the writer's interface has one.
@@ -43,11 +45,27 @@ pub fn to_junit(documents: &[Document]) -> Result<String> {
                 write_suite(xml, document, suite, &format!("{}{platform}", suite.suite))?;
             }
         }
-        Ok(())
+        Matrix::new(documents).suites.iter().try_for_each(|suite| write_differing(xml, suite))
     })?;
     let mut text = String::from_utf8_lossy(&xml.into_inner()).into_owned();
     text.push('\n');
     Ok(text)
+}
+
+/// A failure for each vector of a suite of which two runs computed something different.
+fn write_differing(xml: &mut Xml, suite: &SuiteMatrix) -> Result<()> {
+    let rows: Vec<_> = suite.rows.iter().filter(|row| row.differ).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (name, count) = (format!("{}, runs side by side", suite.suite), rows.len().to_string());
+    element(xml, "testsuite", &[("name", &name), ("tests", &count), ("failures", &count)], |xml| {
+        rows.iter().try_for_each(|row| {
+            element(xml, "testcase", &[("classname", &name), ("name", &row.vector)], |xml| {
+                write_mark(xml, "failure", "differ", &format!("the runs computed different digests\n{}", row.each()))
+            })
+        })
+    })
 }
 
 fn mark(vector: &VectorDocument) -> Mark {

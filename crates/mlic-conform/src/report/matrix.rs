@@ -114,14 +114,33 @@ impl Matrix {
         Self { runs: documents.iter().map(Run::new).collect(), suites, agree }
     }
 
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.suites.iter().flat_map(|suite| &suite.rows)
+    }
+
     fn differing(&self) -> usize {
-        self.suites.iter().flat_map(|suite| &suite.rows).filter(|row| row.differ).count()
+        self.rows().filter(|row| row.differ).count()
+    }
+
+    /// What keeps several runs from being compared: one that has no vector of the same data in common with another, or none of which two came
+    /// to something, though every run was as expected.
+    #[must_use]
+    pub fn incomparable(&self) -> Option<String> {
+        let in_common = |run: usize| self.rows().any(|row| row.cells.get(run).is_some_and(Option::is_some) && row.count() > 1);
+        let alone = (0..self.runs.len()).find(|run| !in_common(*run)).filter(|_| self.runs.len() > 1);
+        if let Some(run) = alone {
+            let reason = "suites of other models or manifests are not compared";
+            return Some(format!("run {} has no vector in common with another: {reason}", run + 1));
+        }
+        let compared = self.rows().any(|row| row.computed().count() > 1);
+        (self.agree && self.runs.len() > 1 && !compared)
+            .then(|| "there is no vector of which two runs computed a digest".to_owned())
     }
 
     /// `66 vectors on 10 platforms: equal wherever they were decoded`
     #[must_use]
     pub fn summary(&self) -> String {
-        let rows: usize = self.suites.iter().map(|suite| suite.rows.len()).sum();
+        let rows = self.rows().count();
         let result = match self.differing() {
             0 => "all digests are equal wherever they were computed".to_owned(),
             count => format!("{count} vectors with DIFFERENT digests"),
@@ -264,9 +283,28 @@ fn digits(computed: &Computed) -> String {
     }
 }
 
+fn computed(cells: &[Option<Cell>]) -> impl Iterator<Item = &Computed> {
+    cells.iter().flatten().filter_map(|cell| cell.computed.as_ref())
+}
+
 impl Row {
+    /// Runs that have it.
+    fn count(&self) -> usize {
+        self.cells.iter().flatten().count()
+    }
+
+    fn computed(&self) -> impl Iterator<Item = &Computed> {
+        computed(&self.cells)
+    }
+
+    /// What each run that came to something did, one line each.
+    pub(crate) fn each(&self) -> String {
+        let lines = self.cells.iter().zip(1..).filter_map(|(cell, run)| Some((run, cell.as_ref()?.computed.as_ref()?)));
+        lines.map(|(run, computed)| format!("[{run}] {}\n", digits(computed))).collect()
+    }
+
     fn new(vector: String, cells: Vec<Option<Cell>>) -> Self {
-        let computed: Vec<&Computed> = cells.iter().flatten().filter_map(|cell| cell.computed.as_ref()).collect();
+        let computed: Vec<&Computed> = computed(&cells).collect();
         let differ = computed.iter().enumerate().any(|(i, a)| computed.iter().skip(i + 1).any(|b| !agree(a, b)));
         // Who computed most speaks for all that agree.
         let known = |c: &&Computed| [&c.walk, &c.y_hat, &c.pixels].into_iter().flatten().count();

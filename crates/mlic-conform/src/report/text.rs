@@ -16,7 +16,8 @@ pub fn to_text(document: &Document) -> String {
     }
     let _ = writeln!(out, "backend {}, {}, level {}", document.backend, document.threads(), document.level);
     document.suites.iter().for_each(|suite| suite_text(suite, &mut out));
-    let _ = writeln!(out, "\n{}", document.conclusion());
+    let left_out = document.left_out().map_or_else(String::new, |left_out| format!("{left_out}\n\n"));
+    let _ = writeln!(out, "\n{left_out}{}", document.conclusion());
     out
 }
 

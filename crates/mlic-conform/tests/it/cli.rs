@@ -53,15 +53,26 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
 }
 
-/// A folder with the smoke suite, whose manifest `change` changed, and its model.
-pub(crate) fn changed(change: impl FnOnce(String) -> String) -> TempDir {
+/// The manifest of a suite in a folder.
+pub(crate) fn manifest(root: &Path, suite: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(root.join(suite).join("manifest.json")).unwrap()).unwrap()
+}
+
+/// A folder with a suite and the models.
+pub(crate) fn copy(suite: &str) -> TempDir {
     let root = tempfile::tempdir().unwrap();
-    for name in ["smoke", "models"] {
+    for name in [suite, "models"] {
         std::fs::create_dir(root.path().join(name)).unwrap();
         for entry in std::fs::read_dir(folder().join(name)).unwrap().flatten() {
             std::fs::copy(entry.path(), root.path().join(name).join(entry.file_name())).unwrap();
         }
     }
+    root
+}
+
+/// A folder with the smoke suite, whose manifest `change` changed, and its model.
+pub(crate) fn changed(change: impl FnOnce(String) -> String) -> TempDir {
+    let root = copy("smoke");
     let manifest = root.path().join("smoke/manifest.json");
     std::fs::write(&manifest, change(std::fs::read_to_string(&manifest).unwrap())).unwrap();
     root

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cli;
 use crate::common::{data, fast, model, options, with};
 use mlic_conform::{ConformError, Level, Manifest, Store, Verdict, run};
 use serde_json::{Value, json};
@@ -10,13 +11,7 @@ const VECTOR: &str = "glyphs-64x64-q50";
 
 /// A copy of the smoke suite with one vector that can be damaged.
 fn copy() -> tempfile::TempDir {
-    let (root, from) = (tempfile::tempdir().unwrap(), data());
-    let Store::Folder(from) = from else { panic!("a folder") };
-    let to = root.path().join("smoke");
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(from.join("smoke")).unwrap().flatten() {
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
+    let root = cli::copy("smoke");
     change(root.path(), |manifest| {
         let vectors = manifest["vectors"].as_array().unwrap().iter().filter(|v| v["name"] == VECTOR).cloned();
         manifest["vectors"] = vectors.collect::<Vec<Value>>().into();
@@ -25,10 +20,9 @@ fn copy() -> tempfile::TempDir {
 }
 
 fn change(root: &Path, change: impl FnOnce(&mut Value)) {
-    let path = root.join("smoke/manifest.json");
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut manifest = cli::manifest(root, "smoke");
     change(&mut manifest);
-    std::fs::write(path, manifest.to_string()).unwrap();
+    std::fs::write(root.join("smoke/manifest.json"), manifest.to_string()).unwrap();
 }
 
 fn verdict(root: &Path) -> Verdict {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cli::{self, PROGRAM, code, file, report, said, str_of, vector, verdict};
+use crate::cli::{self, PROGRAM, code, complained, file, report, said, str_of, vector, vectors, verdict};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -47,12 +47,8 @@ fn message(members: &Value) -> Script {
     Script::new(&format!("cat <<'END'\n{message}\nEND"))
 }
 
-fn manifest() -> Value {
-    serde_json::from_slice(&std::fs::read(cli::folder().join("smoke/manifest.json")).unwrap()).unwrap()
-}
-
 fn expected() -> Value {
-    let manifest = manifest();
+    let manifest = cli::manifest(&cli::folder(), "smoke");
     let vectors = manifest["vectors"].as_array().unwrap();
     vectors.iter().find(|vector| vector["name"] == DECODES).unwrap()["expect"]["decodes"].clone()
 }
@@ -221,14 +217,39 @@ fn what_a_decoder_did_not_come_to_differs_from_nothing() {
         let equal = "all digests are equal wherever they were computed; 1 runs did NOT pass";
         assert!(text.contains(&format!("1 vectors in 2 runs: {equal}")), "{error}: {text}");
         assert_eq!(run(&["--baseline", &baseline]), 0, "{error}");
-        let (code, text) = said(&["report", &one, &other]);
-        assert!(code == 0 && text.contains("all digests are equal"), "{error}: {text}");
+        let (code, text) = complained(&["report", &one, &other]);
+        assert!(code == 2 && text.contains("no vector of which two runs computed a digest"), "{error}: {text}");
     }
     // A refusal of the stream is what it came to.
     let script = message(&json!({ "error": { "code": "desync" } }));
     assert_eq!(code(&[&selected[..], &[&other, "--external", &script.command]].concat()), 1);
     let (code, text) = said(&["report", &one, &other]);
     assert!(code == 1 && text.contains("1 vectors with DIFFERENT digests"), "{text}");
+}
+
+#[test]
+fn a_sound_package_is_taken_by_going_on_to_the_stream() {
+    let run = |decoder: &str| report(&["negative", "--external", decoder, "--vector", "package-sound*"]).1;
+    for (code, verdict) in [("truncated", "pass"), ("model", "fail"), ("desync", "fail")] {
+        let report = run(&message(&json!({ "error": { "code": code } })).command);
+        assert_eq!(vectors(&report).len(), 2);
+        assert!(vectors(&report).iter().all(|vector| vector["verdict"] == verdict), "{code}: {report}");
+    }
+    assert_eq!(run(&format!("{PROGRAM} decode --backend integer"))["pass"], true);
+}
+
+/// A script is its whole name, and what it runs on is not this program's to say.
+#[test]
+fn a_program_is_its_whole_name_and_the_host_is_the_judges() {
+    let script = message(&json!({ "error": { "code": "desync" } }));
+    let path = str_of(&script.root.path().join("dec")).to_owned();
+    std::fs::write(&path, "").unwrap();
+    let (code, text) = complained(&["run", "--external", &format!("{path}.py")]);
+    assert!(code == 3 && text.contains("dec.py"), "{text}");
+    let (_, report) = script.run(&[]);
+    assert!(report["host"]["arch"].is_string() && report["host"]["instruction_set"].is_null(), "{report}");
+    let text = said(&["run", "--external", &script.command, "--vector", REFUSED]).1;
+    assert!(text.contains(&format!(", judged on {} {}\n", std::env::consts::ARCH, std::env::consts::OS)), "{text}");
 }
 
 #[test]

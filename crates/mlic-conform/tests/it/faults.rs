@@ -54,6 +54,16 @@ enum Fault {
     SynthesisFails,
     /// The last bit of a value of the float synthesis is wrong.
     FloatBit,
+    /// There are no float transforms.
+    NoFloat,
+    /// A pass of which no means are wanted is reconstructed without.
+    MeansOnDemand,
+    /// The samples of a session are those of the exact synthesis.
+    OwnSamples,
+    /// The same, but for one.
+    OwnSample,
+    /// A refused commit leaves the pass without its means.
+    Disturbed,
 }
 
 /// Integer operators with a defect.
@@ -62,6 +72,8 @@ struct FaultyOps<'m> {
     model: &'m Model,
     level: usize,
     fault: Fault,
+    /// The mean of this pass is taken for zero.
+    is_without: bool,
 }
 
 const fn swapped(parity: Parity, swap: bool) -> Parity {
@@ -138,6 +150,9 @@ impl Ops for FaultyOps<'_> {
     }
 
     fn reconstruct(&mut self, mean: &Map<i32>, symbols: &[i32]) -> Result<Map<i32>> {
+        if self.is_without {
+            return self.ops.reconstruct(&Map::zeros(mean.height, mean.width, mean.channels)?, symbols);
+        }
         let y = self.ops.reconstruct(mean, symbols)?;
         if self.fault == Fault::SymbolsTwice { self.ops.reconstruct(&y, symbols) } else { Ok(y) }
     }
@@ -148,15 +163,18 @@ impl Ops for FaultyOps<'_> {
 }
 
 struct FaultySession<'m> {
+    backend: &'m Faulty,
     model: &'m Model,
     size: LatentSize,
+    quality: u8,
     entropy: EntropyModel<'m, FaultyOps<'m>>,
     fault: Fault,
 }
 
 impl EntropySession for FaultySession<'_> {
-    fn parameters_into(&mut self, pass: Pass, _: bool, to: &mut PassParameters) -> Result<()> {
+    fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<()> {
         let gaussian = self.entropy.parameters(pass)?;
+        self.entropy.ops_mut().is_without = self.fault == Fault::MeansOnDemand && !with_means;
         let thresholds = &self.model.parameters().thresholds;
         let index = |scale: &i32| match self.fault {
             Fault::ThresholdEqual => thresholds.partition_point(|t| t <= scale) as u8,
@@ -179,7 +197,11 @@ impl EntropySession for FaultySession<'_> {
         }
         match self.entropy.commit(pass, symbols) {
             Err(BackendError::Order { .. }) if self.fault == Fault::Lenient => Ok(()),
-            result => result,
+            Err(error) => {
+                self.entropy.ops_mut().is_without = self.fault == Fault::Disturbed;
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -189,6 +211,15 @@ impl EntropySession for FaultySession<'_> {
         let slices = self.entropy.y_hat().iter().enumerate();
         slices.for_each(|(i, slice)| out.set_channels(i * channels, slice));
         Ok(out)
+    }
+
+    fn exact_samples(&self) -> Result<Option<Map<u8>>> {
+        if !matches!(self.fault, Fault::OwnSamples | Fault::OwnSample) {
+            return Ok(None);
+        }
+        let mut samples = self.backend.exact_synthesis(self.quality, &self.y_hat()?)?;
+        samples.data[0] ^= u8::from(self.fault == Fault::OwnSample);
+        Ok(Some(samples))
     }
 }
 
@@ -238,6 +269,9 @@ impl Backend for Faulty {
     }
 
     fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {
+        if self.fault == Fault::NoFloat {
+            return Err(BackendError::NotAvailable { backend: "faulty", reason: "it has no float transforms".into() });
+        }
         let mut x_hat = self.inner.synthesis(y_hat)?;
         if let Some(value) = x_hat.data.last_mut().filter(|_| self.fault == Fault::FloatBit) {
             *value = f32::from_bits(value.to_bits() ^ 1);
@@ -265,9 +299,9 @@ impl Backend for Faulty {
         let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
         let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
         let ops = IntegerOps::new(model, Arc::new(PackedModel::new(model, fast())?), quality);
-        let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault };
+        let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault, is_without: false };
         let entropy = EntropyModel::new(model.layout(), ops, &z)?;
-        Ok(Box::new(FaultySession { model, size, entropy, fault: self.fault }))
+        Ok(Box::new(FaultySession { backend: self, model, size, quality, entropy, fault: self.fault }))
     }
 }
 
@@ -402,6 +436,37 @@ fn a_wrong_sample_is_found_and_named() {
     assert!(report.vectors.iter().all(failed), "{}", common::not_passed(&report));
 }
 
+/// Place and level of the first difference of every vector that fails, where nothing but the calls of a decoder alone is wrong.
+fn alone(report: &SuiteReport) -> Vec<(String, Level)> {
+    let verdicts = report.vectors.iter().filter(|vector| !vector.verdict.is_pass());
+    let found = verdicts.map(|vector| divergence(report, &vector.name));
+    found.map(|found| (found.place.to_string(), found.level)).collect()
+}
+
+#[test]
+fn means_that_are_there_only_where_they_are_asked_for_are_missed() {
+    let of = |fault, level| run_on("smoke", Faulty::of(&model("smoke"), fault), level);
+    for level in [Level::L1, Level::L3, Level::L4] {
+        let report = of(Fault::MeansOnDemand, level);
+        let found = alone(&report);
+        assert!(found.len() > 2 && found.iter().all(|(place, _)| place.contains("alone")), "{level}: {found:?}");
+    }
+    let fixed = run_on("edge-cases-fixed", Faulty::of(&model("edge-cases-fixed"), Fault::MeansOnDemand), Level::L4);
+    let found = divergence(&fixed, "extreme-65x200-s0-l2");
+    assert!(matches!(&found.place, Place::Alone(_)), "{found}");
+    assert!(found.to_string().contains("of the calls of a decoder alone, which asks for no means: expected "), "{found}");
+}
+
+#[test]
+fn samples_of_a_session_that_are_not_those_of_the_synthesis_are_found() {
+    let of = |fault| run_on("edge-cases-fixed", Faulty::of(&model("edge-cases-fixed"), fault), Level::L4);
+    assert!(of(Fault::OwnSamples).is_pass());
+    let report = of(Fault::OwnSample);
+    let found = alone(&report);
+    let place = Place::Alone(Box::new(Place::Pixels)).to_string();
+    assert!(found.len() == report.vectors.len() && found.iter().all(|found| *found == (place.clone(), Level::L4)), "{found:?}");
+}
+
 #[test]
 fn a_device_that_fails_or_panics_is_an_error() {
     for (fault, says) in [(Fault::Fails, "on fire"), (Fault::Panics, "deliberate")] {
@@ -428,7 +493,7 @@ fn the_contract_finds_every_defect_too() {
     let model = model("smoke");
     let right = with(fast(), Arc::clone(&model));
     let found = |fault| check(Faulty::of(&model, fault).as_ref(), right.as_ref());
-    assert!(found(Fault::None).is_ok());
+    assert!(found(Fault::None).is_ok_and(|not_offered| not_offered.is_empty()));
     let exact = [
         Fault::FloorQuantize(QuantizerId::Z),
         Fault::FloorQuantize(QuantizerId::y(1)),
@@ -438,6 +503,8 @@ fn the_contract_finds_every_defect_too() {
         Fault::LayerAtSwapped,
         Fault::NoResidual,
         Fault::SymbolsTwice,
+        Fault::MeansOnDemand,
+        Fault::Disturbed,
     ];
     for fault in exact {
         assert!(matches!(found(fault), Err(ContractError::Exact { .. })), "{fault:?}: {:?}", found(fault));
@@ -447,6 +514,9 @@ fn the_contract_finds_every_defect_too() {
     let found_exact = |fault| check(Faulty::of(&exact, fault).as_ref(), with(fast(), Arc::clone(&exact)).as_ref());
     assert!(found_exact(Fault::None).is_ok());
     assert!(matches!(found_exact(Fault::Sample), Err(ContractError::Exact { what, .. }) if what.contains("pixels")));
+    assert!(found_exact(Fault::OwnSamples).is_ok());
+    assert!(matches!(found_exact(Fault::OwnSample), Err(ContractError::Exact { what, .. }) if what.contains("pixels")));
+    assert!(found(Fault::NoFloat).is_ok_and(|not_offered| not_offered == [Stage::Synthesis]));
     assert!(matches!(found_exact(Fault::SynthesisFails), Err(ContractError::Failed { .. })));
     assert!(matches!(found(Fault::Lenient), Err(ContractError::Refusal { .. })));
     assert!(matches!(found(Fault::Fails), Err(ContractError::Refusal { .. } | ContractError::Failed { .. })));
@@ -463,7 +533,7 @@ fn operator(fault: Fault) -> Option<Parting> {
     let packed = Arc::new(PackedModel::new(&model, fast()).unwrap());
     let level = model.config().scale_level(header.quality);
     let right = || IntegerOps::new(&model, Arc::clone(&packed), header.quality);
-    let wrong = || FaultyOps { ops: right(), model: &model, level, fault };
+    let wrong = || FaultyOps { ops: right(), model: &model, level, fault, is_without: false };
     in_passes(&model, Symbols { header: &header, size, decoding: &decoding }, wrong, right).unwrap()
 }
 

@@ -1,19 +1,14 @@
 //! Level 4 where pixels are exact: on every backend, through the protocol, in dumps.
 
-use crate::cli::{self, code, file, folder, report, said, str_of, vector, verdict};
+use crate::cli::{self, code, copy, file, folder, manifest, report, said, str_of, vector, verdict};
 use serde_json::Value;
 
 const SUITE: &str = "edge-cases-fixed";
 const VECTOR: &str = "extreme-65x200-s0-l2";
 
-fn manifest() -> Value {
-    let text = std::fs::read_to_string(folder().join(SUITE).join("manifest.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
 #[test]
 fn exact_pixels_need_no_float_transforms() {
-    let manifest = manifest();
+    let manifest = manifest(&folder(), SUITE);
     let expected = manifest["vectors"].as_array().unwrap().iter().find(|vector| vector["name"] == VECTOR).unwrap();
     for backend in ["integer", "reference"] {
         let (code, report) = report(&[SUITE, "--level", "4", "--backend", backend]);
@@ -49,15 +44,9 @@ fn other_programs_say_their_digest() {
 
 #[test]
 fn the_manifest_must_have_exactly_these_pixels() {
-    let root = tempfile::tempdir().unwrap();
-    for name in [SUITE, "models"] {
-        std::fs::create_dir(root.path().join(name)).unwrap();
-        for entry in std::fs::read_dir(folder().join(name)).unwrap().flatten() {
-            std::fs::copy(entry.path(), root.path().join(name).join(entry.file_name())).unwrap();
-        }
-    }
+    let root = copy(SUITE);
     let run = |change: &dyn Fn(&mut Value)| {
-        let mut manifest = manifest();
+        let mut manifest = manifest(&folder(), SUITE);
         for vector in manifest["vectors"].as_array_mut().unwrap() {
             change(&mut vector["expect"]["decodes"]);
         }

@@ -33,7 +33,7 @@ fn a_report_is_bound_to_program_data_and_machine() {
 #[test]
 fn the_walk_digest_is_that_of_the_manifest() {
     let (_, report) = report(&SMALL);
-    let manifest: Value = serde_json::from_slice(&std::fs::read(cli::folder().join("smoke/manifest.json")).unwrap()).unwrap();
+    let manifest = cli::manifest(&cli::folder(), "smoke");
     for vector in manifest["vectors"].as_array().unwrap() {
         let name = vector["name"].as_str().unwrap();
         let Some(found) = cli::vectors(&report).iter().find(|found| found["name"] == name) else { continue };
@@ -179,9 +179,48 @@ fn runs_of_different_data_are_not_compared() {
         report["suites"][0]["manifest_sha256"] = "1".repeat(64).into();
         first(report)["computed"]["y_hat"] = "0".repeat(32).into();
     });
-    let (code, text) = said(&["report", &one, &other, "--format", "json"]);
-    let matrix: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((code, matrix["suites"].as_array().unwrap().len()), (0, 2));
+    let (code, text) = complained(&["report", &one, &other]);
+    assert!(code == 2 && text.contains("run 1 has no vector in common with another: suites of other models"), "{text}");
+    // A third that has nothing in common with two that do is not passed over either.
+    let (code, text) = complained(&["report", &one, &one, &other, "--format", "junit"]);
+    assert!(code == 2 && text.contains("run 3 has no vector in common"), "{text}");
+    let [one, other] = two(&root, |report| report["suites"][0]["vectors"] = json!([]));
+    assert_eq!(complained(&["report", &one, &other]).0, 2);
+}
+
+#[test]
+fn runs_that_computed_nothing_are_not_equal() {
+    let root = tempfile::tempdir().unwrap();
+    let (code, report) = report(&["negative", "--vector", "package-empty"]);
+    let path = file(&root, "one.json", report.to_string());
+    assert_eq!((code, code_of_report(&[&path])), (0, 0));
+    let (code, text) = complained(&["report", &path, &path]);
+    assert!(code == 2 && text.contains("there is no vector of which two runs computed a digest"), "{text}");
+}
+
+#[test]
+fn junit_has_a_failure_for_each_vector_that_differs() {
+    let root = tempfile::tempdir().unwrap();
+    let [one, other] = two(&root, |report| first(report)["computed"]["y_hat"] = "0".repeat(32).into());
+    let (code, xml) = said(&["report", &one, &other, "--format", "junit"]);
+    let document = Document::parse(&xml).unwrap();
+    let suite = find(&document, "testsuite")[2];
+    assert_eq!((code, attribute(suite, "name"), attribute(suite, "failures")), (1, "smoke, runs side by side", "1"));
+    let failure = find(&document, "failure")[0];
+    assert_eq!((attribute(failure, "type"), attribute(failure.parent().unwrap(), "name")), ("differ", "flat-1x1-q0"));
+    assert!(failure.text().unwrap().contains("[1] ") && failure.text().unwrap().contains(" 00000000"), "{xml}");
+    assert_eq!(find(&document, "failure").len(), 1);
+}
+
+#[test]
+fn suites_that_were_not_run_are_named() {
+    let (_, report) = report(&SMALL);
+    let all = ["core", "edge-cases", "edge-cases-fixed", "edge-cases-scales", "negative"];
+    assert_eq!(report["not_run"], json!(all));
+    let text = said(&run(&[])).1;
+    assert!(text.ends_with(&format!("\n5 of 6 suites were not run: {}\n\npass\n", all.join(", "))), "{text}");
+    let (_, report) = cli::report(&["*", "--level", "0"]);
+    assert!(report["not_run"].is_null() && report["suites"].as_array().unwrap().len() == 6);
 }
 
 #[test]
