@@ -70,13 +70,10 @@ impl Command {
     }
 }
 
-/// From now on SIGHUP, SIGINT and SIGTERM, unless they are ignored, end the programs that run with all they have started, remove the folders
-/// made for them, and end this program with 128 and the signal's number.
-///
-/// # Errors
-/// [`ConformError::Io`] where the system does not let it.
-pub fn end_on_signals() -> Result<(), ConformError> {
-    process::end_on_signals().map_err(ConformError::io("signals"))
+/// Ends the programs that run, with all they have started, and removes the folders made for them: for when a signal ends this program. None is
+/// started any more.
+pub fn clean() {
+    process::clean();
 }
 
 /// Another program, with the package of a suite written to a folder of its own.

@@ -44,6 +44,8 @@ const USAGE: u8 = 2;
 const CANNOT: u8 = 3;
 
 fn main() -> ExitCode {
+    // Where no handler can be set, signals end the program as they end any other.
+    let _ = mlic_output::end_on_signals(mlic_conform::external::clean);
     let command = Cli::parse().command;
     if let (true, Some(warning)) = (command.runs_networks(), mlic::cpu_warning()) {
         eprintln!("mlic-conform: warning: {warning}");
@@ -137,7 +139,6 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     baseline.check_names(&store)?;
     if let Some(external) = &args.external {
         external.command.find()?;
-        mlic_conform::external::end_on_signals()?;
     }
     if let (Some(report), Some(baseline)) = (&args.output.output, &args.write_baseline)
         && files::is_same(report, baseline)

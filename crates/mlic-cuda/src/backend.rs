@@ -110,8 +110,10 @@ impl CudaBackend {
             let Analyses { g_a, h_a } = self.model.exact_analysis()?.ok_or_else(none)?;
             let functions = &self.model.parameters().functions;
             let failed = |e| device_error(stage, e);
-            let g_a = PackedAnalysis::new(&self.device, functions, &g_a).map_err(failed)?;
-            Ok((g_a, PackedHyperAnalysis::new(&self.device, functions, &h_a).map_err(failed)?))
+            self.with_room(|| {
+                let g_a = PackedAnalysis::new(&self.device, functions, &g_a).map_err(failed)?;
+                Ok((g_a, PackedHyperAnalysis::new(&self.device, functions, &h_a).map_err(failed)?))
+            })
         })
     }
 

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -21,6 +21,7 @@ use mlic_model::synthesis::{SCALE, Synthesis};
 
 use crate::args::{GainArgs, QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
 use crate::device::{self, Device, Memory};
+use crate::idle::Idle;
 use crate::layer::{Input, Plan, Region, narrow};
 use crate::memory::{Buffer, Pool, Tensor};
 use crate::packed::{FunctionTables, Packer};
@@ -40,7 +41,8 @@ struct Nodes {
     flow: RowFlow,
     /// Bytes of an element of the last node.
     last_bytes: usize,
-    kept: Mutex<Option<Kept>>,
+    /// What the maps before leave.
+    idle: Idle<Kept>,
     _parts: [Memory; 2],
 }
 
@@ -61,9 +63,8 @@ pub(crate) struct PackedHyperAnalysis {
     nodes: Nodes,
 }
 
-/// What the map before leaves to one of its size.
+/// What a map leaves to one of its size.
 struct Kept {
-    size: [usize; 2],
     pool: Arc<Pool>,
     staging: Staging,
 }
@@ -108,7 +109,8 @@ fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option
         return Ok(None);
     }
     let there = Tensor::new(&kept.pool, [1, 1, gains.len()])?;
-    // SAFETY: the tensor has as many elements, and is new: nothing else on this stream uses its buffer any more.
+    // SAFETY: the tensor has as many elements. Whatever had its buffer before, in another map, is done: a map ends with the host waiting for its last
+    // strip, and gains are taken before the first kernel of theirs. (The copy does not wait for kernels that are queued.)
     unsafe { kept.staging.send(device, bytemuck::cast_slice(gains), there.address()) }?;
     Ok(Some(there))
 }
@@ -205,7 +207,7 @@ impl PackedSynthesis {
 
     /// Frees the memory of the picture before.
     pub(crate) fn clear(&self) {
-        self.nodes.kept().take();
+        self.nodes.idle.clear();
     }
 }
 
@@ -264,7 +266,7 @@ impl PackedAnalysis {
 
     /// Frees the memory of the picture before.
     pub(crate) fn clear(&self) {
-        self.nodes.kept().take();
+        self.nodes.idle.clear();
     }
 }
 
@@ -295,7 +297,7 @@ impl PackedHyperAnalysis {
 
     /// Frees the memory of the picture before.
     pub(crate) fn clear(&self) {
-        self.nodes.kept().take();
+        self.nodes.idle.clear();
     }
 }
 
@@ -316,7 +318,7 @@ impl Nodes {
         let node = |(node, plan): (&Node, Plan)| PackedNode { reach: node.reach(), is_gdn: matches!(node, Node::Gdn(_)), plan };
         let flow = RowFlow::new(shapes, nodes);
         let nodes = nodes.iter().zip(plans).map(node).collect();
-        Ok(Self { nodes, flow, last_bytes, kept: Mutex::default(), _parts: parts })
+        Ok(Self { nodes, flow, last_bytes, idle: Idle::new(device), _parts: parts })
     }
 
     /// A transform whose node 0 is a latent in activations. `gains` are those of what it gives.
@@ -375,9 +377,8 @@ impl Nodes {
         out: &mut Vec<T>,
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
-        let kept = self.kept().take().filter(|kept| kept.size == size);
-        let fresh = || Staging::new(device).map(|staging| Kept { size, pool: Pool::new(device), staging });
-        let mut kept = kept.map_or_else(fresh, Ok)?;
+        let fresh = || Staging::new(device).map(|staging| Kept { pool: Pool::new(device), staging });
+        let mut kept = self.idle.take(size).map_or_else(fresh, Ok)?;
         let gains = gains_there(device, &mut kept, gains)?;
         let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
         let window =
@@ -387,7 +388,7 @@ impl Nodes {
         let height = self.flow.shapes().last().map_or(0, |last| size[0] * last.scale);
         for start in (0..height).step_by(strip) {
             let end = (start + strip).min(height);
-            self.strip(device, &mut kept, end, &mut windows, fill)?;
+            self.strip(device, &mut kept, size, end, &mut windows, fill)?;
             let Some(last) = windows.last() else { continue };
             let (address, bytes) = (last.at(start), (end - start) * last.row_len);
             if let Some(gains) = &gains {
@@ -409,12 +410,8 @@ impl Nodes {
             kept.staging.take(&last.fetched, out)?;
         }
         drop((windows, gains));
-        *self.kept() = Some(kept);
+        self.idle.give_back(size, kept);
         Ok(())
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Computes the last node up to this row; what no later row reads is forgotten when a window is extended.
@@ -422,11 +419,12 @@ impl Nodes {
         &self,
         device: &Device,
         kept: &mut Kept,
+        size: [usize; 2],
         end: usize,
         windows: &mut [Window],
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
-        let (size, pool) = (kept.size, Arc::clone(&kept.pool));
+        let pool = Arc::clone(&kept.pool);
         let ends = self.flow.ends(size[0], end);
         for (i, end) in ends.into_iter().enumerate().filter(|(i, _)| self.flow.is_needed(*i)) {
             let first = self.flow.first_read(i, |reader| windows[reader].rows.end);

@@ -20,6 +20,7 @@ mod args;
 mod backend;
 mod device;
 mod exact;
+mod idle;
 mod images;
 mod layer;
 pub mod measure;

@@ -11,13 +11,9 @@ use mlic_core::schedule::LatentSize;
 use mlic_model::Config;
 
 use crate::device::{Device, Graph, Pinned};
+use crate::idle::Idle;
 use crate::memory::{Pool, Tensor};
 use crate::staging::Staging;
-
-/// Workspaces that are kept for the next image of their size: one where the device takes the memory of all other programs.
-const fn kept(device: &Device) -> usize {
-    if device.is_integrated { 1 } else { 4 }
-}
 
 /// All that crosses between host and device in a pass, in memory that both see.
 pub(crate) struct Host {
@@ -156,69 +152,26 @@ impl Workspace {
 
 /// Workspaces that no session uses.
 pub(crate) struct Workspaces {
-    idle: Mutex<Vec<Workspace>>,
-    /// The most.
-    kept: usize,
+    idle: Idle<Workspace>,
 }
 
 impl Workspaces {
     pub(crate) fn new(device: &Device) -> Self {
-        Self { idle: Mutex::default(), kept: kept(device) }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { idle: Idle::new(device) }
     }
 
     /// One for images of this size.
     pub(crate) fn take(&self, device: &Device, config: &Config, size: LatentSize) -> Result<Workspace, DriverError> {
-        let mut idle = self.idle();
-        let found = idle.iter().position(|w| w.size == size.y).map(|at| idle.remove(at));
-        drop(idle);
-        found.map_or_else(|| Workspace::new(device, config, size), Ok)
+        self.idle.take(size.y).map_or_else(|| Workspace::new(device, config, size), Ok)
     }
 
-    /// Keeps one for the next image. One of another size makes room, else the one that was given back first.
+    /// Keeps one for the next image.
     pub(crate) fn give_back(&self, workspace: Workspace) {
-        let mut idle = self.idle();
-        let other = idle.iter().position(|w| w.size != workspace.size).unwrap_or(0);
-        let evicted = (idle.len() >= self.kept).then(|| idle.remove(other));
-        idle.push(workspace);
-        // Freeing waits for the device; others need not wait for that.
-        drop(idle);
-        drop(evicted);
+        self.idle.give_back(workspace.size, workspace);
     }
 
     /// Frees the memory of all that no session uses.
     pub(crate) fn clear(&self) {
-        let freed = std::mem::take(&mut *self.idle());
-        drop(freed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mlic_model::Model;
-
-    use super::*;
-    use crate::device::tests::device;
-
-    #[test]
-    fn a_device_that_shares_its_memory_keeps_one_workspace() {
-        let Some(device) = device() else { return };
-        let otherwise = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance").into();
-        let folder = std::env::var("MLIC_CONFORMANCE").unwrap_or_else(|_| otherwise());
-        let model = Model::open(format!("{folder}/models/tiny.mlicpkg")).unwrap();
-        let sizes = [64, 128, 192, 256, 320].map(|side| LatentSize::of_image(side, 64).unwrap());
-        for (is_integrated, expected) in [(true, &sizes[4..]), (false, &sizes[1..])] {
-            let mut device = (*device).clone();
-            device.is_integrated = is_integrated;
-            let workspaces = Workspaces::new(&device);
-            for size in sizes {
-                workspaces.give_back(workspaces.take(&device, model.config(), size).unwrap());
-            }
-            let idle: Vec<[usize; 2]> = workspaces.idle().iter().map(|workspace| workspace.size).collect();
-            assert_eq!(idle, expected.iter().map(|size| size.y).collect::<Vec<_>>());
-        }
+        self.idle.clear();
     }
 }

@@ -49,9 +49,9 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 }
 
 #[cfg(any(unix, windows))]
-pub(super) use here::{Folder, end_on_signals, output};
+pub(super) use here::{Folder, clean, output};
 #[cfg(not(any(unix, windows)))]
-pub(super) use nowhere::{Folder, end_on_signals, output};
+pub(super) use nowhere::{Folder, clean, output};
 
 /// Platforms with processes.
 #[cfg(any(unix, windows))]
@@ -91,44 +91,21 @@ mod here {
         }
     }
 
-    /// Whether whoever started this program has had it ignore a signal, as `nohup` does and a shell for what runs in its background.
-    #[cfg(unix)]
-    fn is_ignored(signal: i32) -> bool {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
-    }
-
-    /// From now on a signal that ends this program ends the programs that it runs and removes its folders too.
-    #[cfg(unix)]
-    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        let heeded = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal));
-        let mut signals = signal_hook::iterator::Signals::new(heeded)?;
-        let work = move || {
-            let Some(signal) = signals.forever().next() else { return };
-            // Kept to the end: nothing is started or made any more.
-            let held = held();
-            held.groups.iter().for_each(|group| kill_group(*group));
-            for folder in &held.folders {
-                // What has just been killed may still be writing.
-                for _ in 0..20 {
-                    if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
-                        break;
-                    }
-                    std::thread::sleep(POLL);
+    /// Ends the programs that run and removes their folders: for when a signal ends this program. Nothing is started or made any more.
+    pub(in super::super) fn clean() {
+        let held = held();
+        #[cfg(unix)]
+        held.groups.iter().for_each(|group| kill_group(*group));
+        for folder in &held.folders {
+            // What has just been killed may still be writing.
+            for _ in 0..20 {
+                if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+                    break;
                 }
+                std::thread::sleep(POLL);
             }
-            std::process::exit(128 + signal);
-        };
-        std::thread::Builder::new().name("signals".into()).spawn(work).map(drop)
-    }
-
-    /// Elsewhere a console ends all that it runs.
-    #[cfg(not(unix))]
-    #[allow(clippy::unnecessary_wraps, reason = "as where there are signals")]
-    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
-        Ok(())
+        }
+        std::mem::forget(held);
     }
 
     /// A temporary folder, removed in the end.
@@ -328,9 +305,7 @@ mod nowhere {
         }
     }
 
-    pub(in super::super) fn end_on_signals() -> std::io::Result<()> {
-        Ok(())
-    }
+    pub(in super::super) const fn clean() {}
 
     pub(in super::super) fn output(program: &str, _: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {
         let _ = (MAX_STDERR_LEN, limits.timeout, limits.stdout_len);

@@ -1,5 +1,6 @@
 //! Decoders that are other programs: scripts that behave in every wrong way, and this program itself.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -351,8 +352,8 @@ fn a_signal_ends_the_decoder_and_leaves_no_folder() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        if ignored >> (code - 128 - 1) & 1 == 1 {
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        if ignored >> (number - 1) & 1 == 1 {
             eprintln!("not run: {signal} is ignored here");
             continue;
         }
@@ -368,7 +369,7 @@ fn a_signal_ends_the_decoder_and_leaves_no_folder() {
         }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
         assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
         let pid = std::fs::read_to_string(pid).unwrap();
         while is_running(pid.trim()) {
             assert!(Instant::now() < deadline, "{signal}: {pid} still runs");
@@ -448,4 +449,24 @@ fn decode_says_what_it_refuses_and_fails_without_files() {
     assert_eq!((code, &message["error"]["code"]), (0, &json!("model")));
     assert_eq!(decode(&package, "/nonexistent").0, 3);
     assert_eq!(decode("/nonexistent", &stream).0, 3);
+}
+
+#[test]
+fn messages_may_come_from_elsewhere() {
+    let kept = tempfile::tempdir().unwrap();
+    let script = cli::folder().join("offline.sh");
+    let command = format!("sh '{}' '{}'", str_of(&script), str_of(kept.path()));
+    let arguments = ["smoke", "--level", "3", "--vector", "flat-*", "--vector", REFUSED, "--external", &command];
+    let (code, report) = report(&arguments);
+    assert!(code == 1 && vectors(&report).iter().all(|vector| vector["verdict"] == "error"), "{report}");
+    let names = || kept.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let streams: Vec<_> = names().filter(|path| path.extension().is_some_and(|extension| extension == "mlic")).collect();
+    assert_eq!((streams.len(), names().count()), (vectors(&report).len(), streams.len() + 1), "all of one package");
+    for stream in streams {
+        let package = str_of(&stream).rsplit_once('-').unwrap().0.to_owned() + ".mlicpkg";
+        let decoded = cli::conform(&["decode", "--backend", "integer", "--package", &package, "--stream", str_of(&stream)]);
+        std::fs::write(stream.with_extension("json"), decoded.stdout).unwrap();
+    }
+    let (code, report) = crate::cli::report(&arguments);
+    assert_eq!(code, 0, "{report}");
 }

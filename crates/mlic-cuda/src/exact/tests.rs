@@ -173,7 +173,10 @@ fn strips_of_a_picture_share_buffers() {
     let run = || {
         let mut samples = Vec::new();
         packed.run_in_strips(&device, Latent::of(&latent, &[]), 8, &mut samples).unwrap();
-        packed.nodes.kept().as_ref().unwrap().pool.idle()
+        let kept = packed.nodes.idle.take([height, width]).unwrap();
+        let idle = kept.pool.idle();
+        packed.nodes.idle.give_back([height, width], kept);
+        idle
     };
     let [count, bytes] = run();
     // Two for each of 26 nodes would be the least, without those that nodes of one shape share. With exact sizes: 82, of 718 080 bytes.
