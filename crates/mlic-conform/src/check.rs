@@ -15,7 +15,7 @@ use crate::observe::{Computed, Message, Refusal, decode_alone, observe, observe_
 use crate::verdict::{Divergence, Place, Verdict};
 
 /// Of so many streams, by their checksums of symbols, one is decoded alone where that is an additional run of the passes.
-const ONE_IN: u32 = 4;
+const ONE_IN: u32 = 7;
 /// Of those, pixels, sides padded, up to which the exact pixels are made of `y_hat` too.
 const TWICE_PIXELS: usize = 4096;
 
