@@ -69,6 +69,11 @@ mod tests {
     #[test]
     fn a_signal_leaves_nothing_half_written() {
         for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM), ("HUP", SIGHUP)] {
+            // By whoever runs this, as `nohup` does; so do its children then.
+            if is_ignored(number) {
+                eprintln!("not run: {name} is ignored here");
+                continue;
+            }
             let folder = tempfile::tempdir().unwrap();
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["signals::tests::child", "--exact", "--nocapture"]).env(FOLDER, folder.path());

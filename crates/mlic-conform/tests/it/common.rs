@@ -22,6 +22,7 @@ pub(crate) fn model(suite: &str) -> Arc<Model> {
     Models::default().find(&store, &suite.manifest.model).unwrap()
 }
 
+#[cfg(feature = "embedded-model")]
 pub(crate) fn tract(model: Arc<Model>) -> Arc<dyn Backend> {
     Arc::new(backend(model, fast(), 0).unwrap())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{self, data, fast, model, not_passed, run_on, with};
+use crate::common::{data, fast, model, not_passed, run_on, with};
 use mlic_backend::integer::Kernels;
 use mlic_conform::manifest::Expect;
 use mlic_conform::{Level, Manifest, Models, bless, coverage, suites};
@@ -27,7 +27,7 @@ fn smoke_passes_on_the_reference() {
 #[cfg(feature = "embedded-model")]
 #[test]
 fn core_passes_on_tract() {
-    let report = run_on("core", common::tract(model("core")), Level::L4);
+    let report = run_on("core", crate::common::tract(model("core")), Level::L4);
     assert!(report.is_pass(), "{}", not_passed(&report));
 }
 

@@ -18,7 +18,7 @@ pub const GLIBC: (u32, u32) = (2, 31);
 pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", "mlic-conform")];
 /// Default features that packaged programs do without: the model is a file, one for both programs; model packages are built
 /// where checkpoints are, and their builder would triple the size of `mlic`.
-const WITHOUT: [&str; 2] = ["embedded-model", "builder"];
+const WITHOUT: [&str; 3] = ["embedded-model", "builder", "mlic/default"];
 
 /// The library for C as it is compiled, and its crate. It has that one's default features: the model is part of it, since whoever loads a
 /// library expects to find nothing else, and float transforms are not.

@@ -125,14 +125,17 @@ fn contents_are_held_to_the_list() {
 fn programs_are_built_with_their_default_features() {
     let package = |name: &str, features: &[&str]| json!({ "name": name, "features": { "default": features } });
     let metadata = json!({ "packages": [
-        package("mlic-cli", &["builder", "cuda", "embedded-model", "tract"]),
+        package("mlic-cli", &["builder", "cuda", "embedded-model", "mlic/default", "tract"]),
         package("mlic-conform", &["embedded-model", "tract"]),
     ]});
     let selected = selection(&metadata).unwrap().join(" ");
     for expected in ["--no-default-features", "mlic-cli/cuda", "mlic-cli/tract", "mlic-conform/tract"] {
         assert!(selected.contains(expected), "{selected}");
     }
-    assert!(!selected.contains("embedded-model") && !selected.contains("builder"), "{selected}");
+    assert!(
+        !selected.contains("embedded-model") && !selected.contains("builder") && !selected.contains("mlic/default"),
+        "{selected}"
+    );
     assert!(selection(&json!({ "packages": [] })).is_err());
 }
 
