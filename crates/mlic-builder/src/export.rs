@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mlic_model::config::Config;
-use mlic_model::graph::Graph;
+use mlic_model::graph::{Graph, Scale};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -74,24 +74,23 @@ impl Export {
         let name = shape.name.clone();
         let config = shape.into_config().map_err(|message| format("config.json", message))?;
         config.validate()?;
-        let transform = |name: &str, [from, to]: [usize; 2], [numerator, denominator]: [usize; 2]| {
+        let transform = |name: &str, ([from, to], needed): ([usize; 2], Scale)| {
             let path = folder.join(name);
             let graph = crate::onnx::import(&path).map_err(|source| BuildError::Import { path, source })?;
             let (channels, scale) = ([graph.input_channels() as usize, graph.output_channels() as usize], graph.scale());
-            if channels == [from, to] && [scale.numerator as usize, scale.denominator as usize] == [numerator, denominator] {
+            if channels == [from, to] && scale == needed {
                 return Ok(graph);
             }
             let got = format!("{} to {} channels at {}/{}", channels[0], channels[1], scale.numerator, scale.denominator);
-            let message = format!("{got} of the size; the configuration needs {from} to {to} at {numerator}/{denominator}");
+            let needed = format!("{from} to {to} at {}/{}", needed.numerator, needed.denominator);
+            let message = format!("{got} of the size; the configuration needs {needed}");
             Err(format(name, message))
         };
         let bytes = read("entropy.safetensors")?;
         let path = folder.join("entropy.safetensors");
         SafeTensors::deserialize(&bytes).map_err(|e| format("entropy.safetensors", e.to_string()))?;
-        let (m, n) = (config.latent, config.hyper);
-        let g_a = transform("g_a.onnx", [3, m], [1, 16])?;
-        let h_a = transform("h_a.onnx", [m, n], [1, 4])?;
-        let g_s = transform("g_s.onnx", [m, 3], [16, 1])?;
+        let [g_a, h_a, g_s] = config.transforms().map(|(_, channels, scale)| (channels, scale));
+        let (g_a, h_a, g_s) = (transform("g_a.onnx", g_a)?, transform("h_a.onnx", h_a)?, transform("g_s.onnx", g_s)?);
         Ok(Self { name, config, g_a, h_a, g_s, bytes, path })
     }
 

@@ -68,17 +68,17 @@ fn highest_within(
     encode: impl Fn(Quality) -> Result<Encoded, Failure>,
 ) -> Result<Result<(Quality, Encoded), usize>, Failure> {
     let qualities: Vec<Quality> = (0..=steps).filter_map(|index| Quality::of_index(index, steps)).collect();
-    let mut found = Err(0);
-    // Those before them fit, those after them do not.
-    let mut open = &qualities[..];
-    while let Some((quality, [below @ .., _])) = open.get(open.len() / 2).zip(open.get(..=open.len() / 2)) {
-        let encoded = encode(*quality)?;
+    // Those before `low` fit, those from `high` on do not.
+    let (mut low, mut high, mut found) = (0, qualities.len(), Err(0));
+    while low < high {
+        let middle = low.midpoint(high);
+        let encoded = encode(qualities[middle])?;
         let len = encoded.stream.len();
         if len <= limit {
-            open = &open[below.len() + 1..];
-            found = Ok((*quality, encoded));
+            low = middle + 1;
+            found = Ok((qualities[middle], encoded));
         } else {
-            open = below;
+            high = middle;
             found = found.map_err(|_| len);
         }
     }

@@ -19,7 +19,7 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Model, "model package refused, or an export to build one of"),
     (Exit::Output, "output cannot be written, or exists; nothing is said of a pipe that its reader has closed"),
     (Exit::Backend, "backend not available"),
-    (Exit::Budget, "more pixels, memory or time needed than allowed, or more memory than there is"),
+    (Exit::Budget, "more pixels, memory, time or bytes of a stream needed than allowed, or more memory than there is"),
 ];
 /// What they mean where there are several inputs.
 pub(crate) const OF_SEVERAL: &str =

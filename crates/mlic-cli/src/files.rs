@@ -178,6 +178,14 @@ pub(crate) fn model(package: Option<&Path>, global: &Global) -> Result<Model, Fa
         .map_err(|error| Failure::from_codec("cannot start", format_args!("{} threads", global.threads), &error))?
 }
 
+/// The model package that was asked for, else the model of this program, if it has one.
+pub(crate) fn model_in_use(global: &Global) -> Result<Option<Model>, Failure> {
+    match &global.model {
+        Some(package) => model(Some(package), global).map(Some),
+        None => Ok(model(None, global).ok()),
+    }
+}
+
 fn own_model() -> Result<Model, Failure> {
     mlic::default_model().map_err(|error| model_failure("of this program", &error).hint("--model PACKAGE"))
 }

@@ -30,10 +30,9 @@ struct InUse<'a> {
 impl InUse<'_> {
     /// Steps of quality of the stream's model, if that is the model in use.
     fn steps_of(&mut self, stream: &Stream<'_>) -> Result<Option<u8>, Failure> {
-        let model = match (self.model.take(), &self.global.model) {
-            (Some(model), _) => model,
-            (None, Some(package)) => Some(files::model(Some(package), self.global)?),
-            (None, None) => files::model(None, self.global).ok(),
+        let model = match self.model.take() {
+            Some(model) => model,
+            None => files::model_in_use(self.global)?,
         };
         let own = self.model.insert(model).as_ref().filter(|model| model.id() == stream.header.model_id);
         Ok(own.map(Model::quality_steps))

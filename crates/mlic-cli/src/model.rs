@@ -122,10 +122,7 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
 /// `mlic --version`.
 pub(crate) fn print_version(global: &Global) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let model = match &global.model {
-        Some(package) => Some(files::model(Some(package), global)?),
-        None => files::model(None, global).ok(),
-    };
+    let model = files::model_in_use(global)?;
     let model = model.map_or("no model".into(), |model| format!("model {} {}", console::escaped(model.name()), model.id()));
     console::stdout(&format!("mlic {version} ({model})\n"))
 }

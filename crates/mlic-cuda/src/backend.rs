@@ -92,8 +92,8 @@ impl CudaBackend {
         }
     }
 
-    /// Runs a step; when the device has no room, frees what earlier images of other sizes left and tries once more.
-    fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    /// Runs a step; when the device has no room, frees what earlier images left, of which no launch of this one uses anything, and tries once more.
+    pub(crate) fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         match step() {
             Err(BackendError::DeviceMemory { .. }) => {
                 self.forget();

@@ -61,15 +61,7 @@ impl<'m> CudaOps<'m> {
     }
 
     fn tensor<T: bytemuck::Pod>(&self, shape: [usize; 3]) -> Result<Tensor<T>, BackendError> {
-        let make = || self.checked(Tensor::new(&self.workspace.pool, shape));
-        make().or_else(|error| match error {
-            // Idle workspaces have memory of other streams, which no launch of this one uses.
-            BackendError::DeviceMemory { .. } => {
-                self.backend.forget();
-                make()
-            }
-            error => Err(error),
-        })
+        self.backend.with_room(|| self.checked(Tensor::new(&self.workspace.pool, shape)))
     }
 
     fn find<T>(&self, what: &str, index: usize, found: Option<T>) -> Result<T, BackendError> {

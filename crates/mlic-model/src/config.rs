@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::graph::Scale;
+use crate::package::SectionKind;
 
 /// Largest number of weights of the entropy networks.
 pub const MAX_WEIGHTS: u64 = 1 << 29;
@@ -44,6 +46,16 @@ pub struct Config {
 }
 
 impl Config {
+    /// The float transforms: in which section each is, its channels in and out, and its scale (SPEC 5.6).
+    #[must_use]
+    pub const fn transforms(&self) -> [(SectionKind, [usize; 2], Scale); 3] {
+        [
+            (SectionKind::Analysis, [3, self.latent], Scale { numerator: 1, denominator: 16 }),
+            (SectionKind::HyperAnalysis, [self.latent, self.hyper], Scale { numerator: 1, denominator: 4 }),
+            (SectionKind::Synthesis, [self.latent, 3], Scale { numerator: 16, denominator: 1 }),
+        ]
+    }
+
     /// Channels of one latent slice.
     #[must_use]
     pub const fn slice_channels(&self) -> usize {

@@ -260,21 +260,15 @@ fn check_transforms<'f>(
     section: impl Fn(SectionKind) -> &'f [u8],
     has_exact_synthesis: bool,
 ) -> Result<(), ModelError> {
-    let (m, n) = (config.latent, config.hyper);
     exact_analysis(config, &section)?;
-    let expected = [
-        (SectionKind::Analysis, [3, m], [1, 16]),
-        (SectionKind::HyperAnalysis, [m, n], [1, 4]),
-        (SectionKind::Synthesis, [m, 3], [16, 1]),
-    ];
-    for (kind, channels, scale) in expected.into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
+    for (kind, channels, scale) in config.transforms().into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
         if kind == SectionKind::Synthesis && section(kind).is_empty() {
             let problem = "empty, and there is no exact g_s";
             return if has_exact_synthesis { Ok(()) } else { Err(ModelError::Section { kind: kind as u32, problem }) };
         }
         let check = Graph::check(section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })?;
-        let Outline { input_channels: input, output_channels: output, scale: Scale { numerator, denominator } } = check;
-        if [input as usize, output as usize] != channels || [numerator, denominator] != scale {
+        let Outline { input_channels: input, output_channels: output, scale: own @ Scale { numerator, denominator } } = check;
+        if [input as usize, output as usize] != channels || own != scale {
             let got = format!("{}: {input} to {output} channels at {numerator}/{denominator} of the size", kind.name());
             let must = "3 to latent at 1/16, latent to hyper at 1/4, latent to 3 at 16/1";
             return Err(ModelError::Config { field: "transform", got, must });

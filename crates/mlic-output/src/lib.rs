@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(unix)]
-pub use signals::end_on_signals;
+pub use signals::{end_on_signals, is_ignored};
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
@@ -34,9 +34,9 @@ impl Noted {
     fn make(builder: &Builder<'_, '_>, directory: &Path) -> io::Result<(Self, NamedTempFile)> {
         let mut unfinished = unfinished();
         let file = builder.tempfile_in(directory)?;
-        unfinished.insert(file.path().to_path_buf());
-        let noted = Self(file.path().to_path_buf());
-        Ok((noted, file))
+        let path = file.path().to_path_buf();
+        unfinished.insert(path.clone());
+        Ok((Self(path), file))
     }
 }
 

@@ -17,7 +17,7 @@ pub const GLIBC: (u32, u32) = (2, 31);
 /// The programs and their crates.
 pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", "mlic-conform")];
 /// Default features that packaged programs do without: the model is a file, one for both programs; model packages are built
-/// where checkpoints are, and their builder would triple the size of `mlic`.
+/// where checkpoints are, and their builder would triple the size of `mlic`. `mlic/default` has the model too.
 const WITHOUT: [&str; 3] = ["embedded-model", "builder", "mlic/default"];
 
 /// The library for C as it is compiled, and its crate. It has that one's default features: the model is part of it, since whoever loads a
