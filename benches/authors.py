@@ -74,12 +74,12 @@ def main():
     times = {"encode": [], "decode": []}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         stream, out = Path(folder, "x.mlic"), Path(folder, "x.ppm")
-        program = [mlic, "--model", package, "-j", str(args.threads), "--force", "-v"]
+        program = [mlic, "--model", package, "-j", str(args.threads), "-v"]
         for run in range(args.runs + 1):
             theirs, coded = seconds(lambda: model.compress(x))
-            times["encode"].append((theirs, *ours([*program, "encode", picture, "-o", stream, "--metadata", "strip"])))
+            times["encode"].append((theirs, *ours([*program, "encode", "--force", picture, "-o", stream, "--metadata", "strip"])))
             theirs, _ = seconds(lambda: model.decompress(coded["strings"], coded["shape"]))
-            times["decode"].append((theirs, *ours([*program, "decode", stream, "-o", out])))
+            times["decode"].append((theirs, *ours([*program, "decode", "--force", stream, "-o", out])))
     isa = os.environ.get("MLIC_CPU", "best")
     print(f"{x.shape[3]}x{x.shape[2]}, {args.threads} threads, torch {torch.__version__}, MLIC_CPU={isa}, medians of {args.runs}")
     for name, runs in times.items():

@@ -141,7 +141,7 @@ def _quantized(y_hat, model, quality):
     steps = model.configuration.quality_steps
     gains = np.array([operators.gain(model.inverse_gain, c, quality, steps, model.tables) for c in range(y_hat.shape[2])],
                      np.int64)
-    # |y_hat| is below 2^27 and a gain at most 2^28: the product does not leave 64 bits.
+    # |y_hat| is below 2^27 and a gain below 2^30: the product does not leave 64 bits.
     return operators.quantize(saturate(round_shift(y_hat * gains, 16), LATENT_MAX), model.synthesis.quantizer, 0)
 
 

@@ -169,11 +169,13 @@ class Package(unittest.TestCase):
         def nested(count):
             return b"[" * count + b"]" * count
 
-        for more in (b"1.7e308", b"-1.7e308", b"1e-999", b"0e999", b'"\ud83d\ude00"', b"9" * 308, nested(126)):
+        largest = (b"1.7976931348623158e308", b"-1.7976931348623158e308")
+        for more in (*largest, b"1e-999", b"0e999", b'"\ud83d\ude00"', b"9" * 308, nested(126)):
             with self.subTest(more):
                 read(more)
         halves = (b'"\ud800"', b'"\ude00\ud83d"', b'"\ud800\u0041"', b'{"\udc00":0}', b'["\ud800"]')
-        numbers = (b"1e999", b"-1e999", b"[1e309]", b"NaN", b"Infinity", b"-Infinity", b"9" * 400)
+        beyond = (b"1.7976931348623159e308", b"179769313486231586e291", b"9" * 400)
+        numbers = (*beyond, b"1e999", b"-1e999", b"[1e309]", b"NaN", b"Infinity", b"-Infinity")
         for more in (*halves, *numbers, nested(127), nested(100_000)):
             with self.subTest(more[:80]), self.assertRaisesRegex(PackageRefusal, "metadata is"):
                 read(more)

@@ -210,6 +210,42 @@ pub fn exact_samples(backend: &dyn Backend, session: Box<dyn EntropySession + '_
     backend.exact_synthesis(quality, &y_hat)
 }
 
+/// A float transform of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FloatTransform {
+    /// `g_a`: a picture `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
+    Analysis,
+    /// `h_a`: y to z `[N, H/64, W/64]`.
+    HyperAnalysis,
+    /// `g_s`: `y_hat` after the inverse gain to the picture `[3, H, W]`.
+    Synthesis,
+}
+
+impl FloatTransform {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Analysis, Self::HyperAnalysis, Self::Synthesis];
+
+    /// The stage that it is.
+    #[must_use]
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Analysis => Stage::Analysis,
+            Self::HyperAnalysis => Stage::HyperAnalysis,
+            Self::Synthesis => Stage::Synthesis,
+        }
+    }
+
+    /// The section that has it.
+    #[must_use]
+    pub const fn section(self) -> SectionKind {
+        match self {
+            Self::Analysis => SectionKind::Analysis,
+            Self::HyperAnalysis => SectionKind::HyperAnalysis,
+            Self::Synthesis => SectionKind::Synthesis,
+        }
+    }
+}
+
 /// A device with a model on it.
 pub trait Backend: Send + Sync {
     /// Short name: `reference`, `tract`, `cuda`.
@@ -229,21 +265,15 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`BackendError::Model`] when the transform is refused, or what its executor says.
-    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
-        crate::cpu::transform_bytes(self.model(), None, kind, size)
+    fn transform_bytes(&self, transform: FloatTransform, size: [usize; 2]) -> Result<u64, BackendError> {
+        crate::cpu::transform_bytes(self.model(), None, transform, size)
     }
 
-    /// Float analysis: `[3, H, W]` in 0..1, sides multiples of 64, to y `[M, H/16, W/16]`.
+    /// Runs a float transform.
     ///
     /// # Errors
-    /// What the device says.
-    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError>;
-
-    /// Float hyper analysis: y to z `[N, H/64, W/64]`.
-    ///
-    /// # Errors
-    /// What the device says.
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError>;
+    /// [`BackendError::NotAvailable`] of a backend that has none, or what the device says.
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError>;
 
     /// Exact analysis: a picture to y after its gain, `[H/16][W/16][M]` in latent fixed point, sides padded to multiples of 64 (SPEC 5.8).
     ///
@@ -256,12 +286,6 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or what the device says.
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
-
-    /// Float synthesis: `y_hat` (after the inverse gain) to the reconstruction `[3, H, W]`.
-    ///
-    /// # Errors
-    /// What the device says.
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError>;
 
     /// Exact synthesis: `y_hat` as [`EntropySession::y_hat`] gives it to samples of red, green, blue, `[16 height][16 width][3]` (SPEC 5.7).
     ///

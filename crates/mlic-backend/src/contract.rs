@@ -17,7 +17,7 @@ use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
-use crate::backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, exact_samples};
+use crate::backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage, exact_samples};
 
 /// Sizes of pictures: the least, odd shapes of several z positions, wider than high and higher than wide.
 const SIZES: [(u32, u32); 4] = [(1, 1), (130, 64), (64, 200), (129, 129)];
@@ -463,27 +463,23 @@ fn check_floats(backend: &dyn Backend, against: &dyn Backend) -> Result<Vec<Stag
         let y = planes(&mut random, config.latent, size.y, true);
         let mut offered = Vec::new();
         if !backend.model().has_exact_analysis() {
-            offered.push((Stage::Analysis, same(Stage::Analysis, backend, against, |b| b.analysis(&x))?));
-            offered.push((Stage::HyperAnalysis, same(Stage::HyperAnalysis, backend, against, |b| b.hyper_analysis(&y))?));
+            offered.push((Stage::Analysis, same(backend, against, FloatTransform::Analysis, &x)?));
+            offered.push((Stage::HyperAnalysis, same(backend, against, FloatTransform::HyperAnalysis, &y)?));
         }
-        offered.push((Stage::Synthesis, same(Stage::Synthesis, backend, against, |b| b.synthesis(&y))?));
+        offered.push((Stage::Synthesis, same(backend, against, FloatTransform::Synthesis, &y)?));
         not_offered = offered.into_iter().filter(|(_, is_offered)| !is_offered).map(|(stage, _)| stage).collect();
     }
     Ok(not_offered)
 }
 
 /// A float stage gives the same bits; false if the backend does not offer it.
-fn same(
-    stage: Stage,
-    backend: &dyn Backend,
-    against: &dyn Backend,
-    run: impl Fn(&dyn Backend) -> Result<Planes, BackendError>,
-) -> Result<bool, ContractError> {
-    let got = match run(backend) {
+fn same(backend: &dyn Backend, against: &dyn Backend, transform: FloatTransform, input: &Planes) -> Result<bool, ContractError> {
+    let stage = transform.stage();
+    let got = match backend.transform(transform, input) {
         Err(BackendError::NotAvailable { .. }) => return Ok(false),
         result => result.map_err(failed(stage, backend))?,
     };
-    let expected = run(against).map_err(failed(stage, against))?;
+    let expected = against.transform(transform, input).map_err(failed(stage, against))?;
     let shape = |p: &Planes| [p.channels, p.height, p.width];
     if shape(&got) != shape(&expected) || got.data.len() != expected.data.len() {
         return Err(ContractError::Shape { stage, got: shape(&got), expected: shape(&expected) });

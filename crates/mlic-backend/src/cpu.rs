@@ -6,48 +6,11 @@ use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::graph::Graph;
-use mlic_model::package::SectionKind;
 
 use crate::analysis::PackedAnalysis;
 use crate::integer::{IntegerSession, Kernels, PackedModel};
 use crate::memory;
-use crate::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
-
-/// A float transform of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FloatTransform {
-    /// `g_a`.
-    Analysis,
-    /// `h_a`.
-    HyperAnalysis,
-    /// `g_s`.
-    Synthesis,
-}
-
-impl FloatTransform {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Analysis, Self::HyperAnalysis, Self::Synthesis];
-
-    /// The stage that it is.
-    #[must_use]
-    pub const fn stage(self) -> Stage {
-        match self {
-            Self::Analysis => Stage::Analysis,
-            Self::HyperAnalysis => Stage::HyperAnalysis,
-            Self::Synthesis => Stage::Synthesis,
-        }
-    }
-
-    /// The section that has it.
-    #[must_use]
-    pub const fn section(self) -> SectionKind {
-        match self {
-            Self::Analysis => SectionKind::Analysis,
-            Self::HyperAnalysis => SectionKind::HyperAnalysis,
-            Self::Synthesis => SectionKind::Synthesis,
-        }
-    }
-}
+use crate::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 
 /// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
 pub trait FloatTransforms: Send + Sync {
@@ -77,14 +40,13 @@ pub trait FloatTransforms: Send + Sync {
 pub fn transform_bytes(
     model: &Model,
     float: Option<&dyn FloatTransforms>,
-    kind: SectionKind,
+    transform: FloatTransform,
     [height, width]: [usize; 2],
 ) -> Result<u64, BackendError> {
-    let transform = FloatTransform::ALL.into_iter().find(|transform| transform.section() == kind);
-    let prepared = float.zip(transform).map(|(float, transform)| float.graph(transform)).transpose()?.flatten();
+    let prepared = float.map(|float| float.graph(transform)).transpose()?.flatten();
     Ok(match prepared {
         Some(graph) => memory::transform_bytes(graph, height, width),
-        None => memory::transform_bytes(&model.transform(kind)?, height, width),
+        None => memory::transform_bytes(&model.transform(transform.section())?, height, width),
     })
 }
 
@@ -129,10 +91,6 @@ impl CpuBackend {
             pool.spawn(move || _ = packed.prepare_synthesis(&model));
         }
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
-    }
-
-    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
-        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 }
 
@@ -283,16 +241,12 @@ impl Backend for CpuBackend {
         self.threads
     }
 
-    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
-        transform_bytes(&self.model, self.float.as_deref(), kind, size)
+    fn transform_bytes(&self, transform: FloatTransform, size: [usize; 2]) -> Result<u64, BackendError> {
+        transform_bytes(&self.model, self.float.as_deref(), transform, size)
     }
 
-    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::Analysis, x)
-    }
-
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::HyperAnalysis, y)
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
+        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
@@ -301,10 +255,6 @@ impl Backend for CpuBackend {
 
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         self.pool.install(|| self.analysis.hyper_analyze(&self.model, quality, y))
-    }
-
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::Synthesis, y_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

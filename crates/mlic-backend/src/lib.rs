@@ -20,5 +20,7 @@ pub mod strips;
 pub mod walk;
 mod windows;
 
-pub use backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage, check_shape, exact_samples};
+pub use backend::{
+    Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage, check_shape, exact_samples,
+};
 pub use walk::{PassSink, walk};

@@ -120,7 +120,7 @@ struct QuantizedWeights {
 }
 
 fn quantize_weights(spec: &LayerSpec, layer: &FloatLayer) -> QuantizedWeights {
-    let mut out = QuantizedWeights { weights: Vec::with_capacity(spec.macs_per_position()), steps: Vec::new() };
+    let mut out = QuantizedWeights { weights: Vec::with_capacity(spec.weights_len()), steps: Vec::new() };
     for (term, weights) in layer.weights.iter().enumerate() {
         let len = spec.weights_per_output(term);
         if len == 0 {

@@ -19,7 +19,7 @@ use crate::model::ModelCommand;
 ///
 /// A stream decodes to the same symbols on every machine, with the model that wrote it.
 #[derive(Debug, Parser)]
-#[command(name = "mlic", disable_version_flag = true, infer_subcommands = false)]
+#[command(name = "mlic", disable_version_flag = true)]
 pub(crate) struct Arguments {
     /// Print the version, and the name and id of the model
     #[arg(short = 'V', long)]
@@ -81,10 +81,10 @@ pub(crate) struct CodecArgs {
     pub(crate) backend: BackendChoice,
     #[command(flatten)]
     pub(crate) pixels: MaxPixels,
-    /// Refuse what needs more memory beside program, model and stream, by an upper bound of it: MiB, or a number with K, M, G or T after it
-    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = size)]
+    /// Refuse pictures that might need more memory than this, besides program, model and stream: MiB, or a number with K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = mebibytes)]
     pub(crate) max_memory: Size,
-    /// End what takes more seconds for a picture; looked at before each pass and before the picture
+    /// Stop after this many seconds for a picture (looked at before each pass and before the picture is made)
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) max_seconds: Option<Duration>,
 }
@@ -130,7 +130,7 @@ pub(crate) enum Task {
     },
     /// Write the manual pages, one for each command
     Man {
-        /// Folder to write to
+        /// Directory to write to
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         #[command(flatten)]
@@ -143,7 +143,7 @@ pub(crate) struct EncodeArgs {
     /// Pictures, and directories of pictures; `-` for standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Stream, or a folder for streams named like IN; `-` for standard output [default: IN with the extension .mlic; - if IN is -]
+    /// Stream, or a directory for streams named like IN; `-` for standard output [default: IN with the extension .mlic; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -151,16 +151,16 @@ pub(crate) struct EncodeArgs {
     /// Quality, 0 to 100 in steps of 0.5 [default: 50]
     #[arg(short, long, value_name = "Q")]
     pub(crate) quality: Option<Quality>,
-    /// The highest quality whose stream has at most so many bytes, which about eight encodings find
-    #[arg(long, value_name = "BYTES", conflicts_with = "quality")]
-    pub(crate) target_size: Option<usize>,
+    /// Find the highest quality whose stream fits, with about eight encodings: bytes, or a number with K, M, G or T
+    #[arg(long, value_name = "SIZE", conflicts_with = "quality", value_parser = bytes)]
+    pub(crate) target_size: Option<Size>,
     #[command(flatten)]
     pub(crate) effort: EffortArgs,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
-    /// What becomes of ICC profile, EXIF and XMP
+    /// What to do with ICC profile, EXIF and XMP
     ///
-    /// Nothing else is ever kept: not text, comments, IPTC, nor the density of pixels. Notes name what a file had of it.
+    /// Text, comments, IPTC and pixel density are never kept; a note names what was dropped.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
     #[command(flatten)]
@@ -172,9 +172,9 @@ pub(crate) struct EncodeArgs {
 pub(crate) struct EffortArgs {
     /// Rounds of refinement, 0 to 9
     ///
-    /// In each the encoder decodes what it has, looks for what the picture lacks, and codes it anew; of all rounds the best is written. A round takes about as long as
-    /// encoding and decoding together. One brings most of what several do. At the same -q the stream is larger and the picture better; at equal PSNR, with a
-    /// lower -q, it is 3.7 % smaller.
+    /// In each round the encoder decodes its stream, finds what was lost and codes it again; the best of all rounds is written. A round takes about as long as
+    /// one more encoding and decoding, and the first brings most of the gain. At the same -q the stream is larger and the picture better; at equal PSNR, with a
+    /// lower -q, the stream is 3.7 % smaller.
     #[arg(short = 'e', long = "effort", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     pub(crate) rounds: u8,
 }
@@ -195,7 +195,7 @@ pub(crate) struct DecodeArgs {
     /// Streams, and directories of streams (.mlic); `-` for standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Picture, or a folder for pictures named like IN; `-` for standard output [default: IN with the extension of the format; - if IN is -]
+    /// Picture, or a directory for pictures named like IN; `-` for standard output [default: IN with the extension of the format; - if IN is -]
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -205,10 +205,10 @@ pub(crate) struct DecodeArgs {
     pub(crate) format: Option<Format>,
     #[command(flatten)]
     pub(crate) pixels: PixelArgs,
-    /// What becomes of ICC profile, EXIF and XMP
+    /// What to do with ICC profile, EXIF and XMP
     ///
-    /// A stream that is damaged there is refused, since nothing says what else is. With `fit` the picture is decoded and has what is not damaged; with
-    /// `strip` damage that follows the payload of a stream does not matter, and notes tell of a profile or an orientation that gets lost.
+    /// Damaged metadata normally makes decoding fail, since other parts may be damaged too. `fit` decodes and keeps what is intact; `strip` ignores
+    /// everything after the payload, and notes name a profile or an orientation that is lost.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
     #[command(flatten)]
@@ -235,11 +235,11 @@ impl PixelArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum PixelsArg {
-    /// Exact where the model can, else float
+    /// Exact if the model can, else float
     Auto,
-    /// In integers: every sample the same on every machine
+    /// Integer arithmetic: every sample is the same on every machine
     Exact,
-    /// In float: close to that on every machine
+    /// Float arithmetic: close to that
     Float,
 }
 
@@ -258,7 +258,7 @@ pub(crate) struct EvalArgs {
     /// Pictures, and directories of pictures
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Qualities, 0 to 100 in steps of 0.5, with commas between
+    /// Qualities, 0 to 100 in steps of 0.5, separated by commas
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,20,40,60,80,100")]
     pub(crate) qualities: Vec<Quality>,
     /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}
@@ -337,25 +337,35 @@ fn thread_count() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }
 
-/// A number of MiB, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
-fn size(text: &str) -> Result<Size, String> {
+/// A number of MiB, or of the unit that follows it.
+fn mebibytes(text: &str) -> Result<Size, String> {
+    size(text, 20).ok_or_else(|| "a number of MiB is needed, or one with K, M, G or T after it, as in 512M".into())
+}
+
+/// A number of bytes, or of the unit that follows it.
+fn bytes(text: &str) -> Result<Size, String> {
+    size(text, 0).ok_or_else(|| "a number of bytes is needed, or one with K, M, G or T after it, as in 40k".into())
+}
+
+/// A number of so many binary digits, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
+fn size(text: &str, shift: u32) -> Option<Size> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let shift = match unit.trim().to_ascii_uppercase().as_str() {
+        "" => Some(shift),
         "K" | "KB" | "KIB" => Some(10),
-        "" | "M" | "MB" | "MIB" => Some(20),
+        "M" | "MB" | "MIB" => Some(20),
         "G" | "GB" | "GIB" => Some(30),
         "T" | "TB" | "TIB" => Some(40),
         _ => None,
     };
     let number = number.parse::<u64>().ok().zip(shift);
-    let bytes = number.map(|(number, shift): (u64, u32)| number.saturating_mul(1 << shift));
-    bytes.map(Size).ok_or_else(|| "a number of MiB is needed, or one with K, M, G or T after it, as in 512M".into())
+    number.map(|(number, shift): (u64, u32)| Size(number.saturating_mul(1 << shift)))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.trim().parse::<f64>().map_err(|_| "a number of seconds is needed".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let seconds = text.trim().parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "a number of seconds is needed, from 0".into())
 }
 
 fn color(text: &str) -> Result<[u8; 3], String> {
@@ -370,14 +380,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_mebibytes_or_have_a_unit() {
-        for (text, bytes) in [("512", 512 << 20), ("512M", 512 << 20), ("64k", 64 << 10), ("2 GiB", 2 << 30), ("1T", 1 << 40)] {
-            assert_eq!(size(text), Ok(Size(bytes)), "{text}");
+    fn sizes_may_have_a_unit() {
+        assert_eq!((mebibytes("512"), bytes("512")), (Ok(Size(512 << 20)), Ok(Size(512))));
+        for (text, bytes) in [("512M", 512 << 20), ("64k", 64 << 10), ("2 GiB", 2 << 30), ("1T", 1 << 40)] {
+            assert_eq!(size(text, 0), Some(Size(bytes)), "{text}");
         }
-        assert_eq!(size("99999999999999999999T").ok(), None);
-        assert_eq!(size("99999999999T"), Ok(Size(u64::MAX)));
+        assert_eq!(size("99999999999999999999T", 0), None);
+        assert_eq!(size("99999999999T", 0), Some(Size(u64::MAX)));
         for text in ["", "M", "-1", "1.5G", "512X"] {
-            assert!(size(text).is_err(), "{text}");
+            assert_eq!(size(text, 20), None, "{text}");
         }
     }
 }

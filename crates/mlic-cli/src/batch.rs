@@ -65,7 +65,12 @@ impl Inputs {
     pub(crate) fn pairs(&self, output: Option<&Path>, extension: &str) -> Result<Vec<(&Path, PathBuf)>, Failure> {
         let folder = output.filter(|path| path.is_dir());
         if let Some(path) = output.filter(|_| self.are_several && folder.is_none()) {
-            return Err(Failure::usage(path.display(), "several inputs need a folder that exists"));
+            let cause = if is_dash(path) {
+                "several inputs cannot go to standard output"
+            } else {
+                "several inputs need a directory that exists"
+            };
+            return Err(Failure::usage(path.display(), cause));
         }
         let path_of = |input: &Path| match (output, folder) {
             (_, Some(folder)) if !is_dash(input) => folder.join(input.file_name().unwrap_or_default()).with_extension(extension),
@@ -92,11 +97,11 @@ pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-/// Refuses a last operand that is meant as the output: one that is not there, named as what the command writes.
+/// Refuses a last operand that is named as what the command writes, and so is meant as the output.
 pub(crate) fn check_operands(inputs: &[PathBuf], output: Option<&Path>, written: &[&str]) -> Result<(), Failure> {
     match inputs {
-        [_, .., last] if output.is_none() && has_extension(last, written) && !last.exists() => {
-            Err(Failure::usage(last.display(), "there is no such input").hint("-o OUT names the output"))
+        [_, .., last] if output.is_none() && has_extension(last, written) => {
+            Err(Failure::usage(last.display(), "this is an input").hint("-o OUT names the output"))
         }
         _ => Ok(()),
     }

@@ -101,9 +101,10 @@ fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: 
         console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
         image.metadata.set(kind, None);
     }
-    let is_pgm = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pgm"));
-    if is_pgm && !image.gray {
-        console::note(global, output.destination(), "the picture has colours: this is a PPM file");
+    if !image.gray && batch::has_extension(path, &["pgm"]) {
+        return Err(
+            Failure::usage(output.destination(), "the picture has colours, which a PGM file cannot hold").hint("name it .ppm")
+        );
     }
     let file = PictureFile::new(&image, format)
         .map_err(|error| Failure::from_error(Exit::Output, "cannot write", output.destination(), &error))?;
@@ -113,11 +114,12 @@ fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: 
 fn truncated(name: &str, truncation: &Truncation, output: &Output) -> Failure {
     let Truncation { whole_slices, slice_count, have_bytes, need_bytes, is_payload_whole, .. } = truncation;
     if *is_payload_whole {
-        let cause = format!("truncated: {have_bytes} of {need_bytes} bytes; the picture is whole, metadata after it are not");
+        let cause =
+            format!("truncated: {have_bytes} of {need_bytes} bytes; the picture is complete, the metadata after it is not");
         return Failure::new(Exit::Truncated, "incomplete metadata", name, cause)
             .hint(format!("{} has the picture; --metadata fit takes it as it is", output.destination()));
     }
     let cause = format!("truncated: {have_bytes} of {need_bytes} bytes, {whole_slices} of {slice_count} slices whole");
     Failure::new(Exit::Truncated, "incomplete picture", name, cause)
-        .hint(format!("{} has the picture of these slices", output.destination()))
+        .hint(format!("{} has the picture as far as the bytes go", output.destination()))
 }

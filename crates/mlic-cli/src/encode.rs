@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mlic::{Codec, CodecOptions, Encoded, Quality};
 
-use crate::args::{EncodeArgs, Global};
+use crate::args::{EncodeArgs, Global, Size};
 use crate::batch::{self, Inputs};
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -43,7 +43,7 @@ fn encode(codec: &Codec, (input, output): (&Path, &Path), args: &EncodeArgs, glo
             let quality = args.quality.unwrap_or_default();
             (quality, at(quality)?)
         }
-        Some(limit) => highest_within(limit, steps, at)?.map_err(|least| {
+        Some(Size(limit)) => highest_within(limit, steps, at)?.map_err(|least| {
             let cause = format!("{least} bytes at the lowest quality, where at most {limit} are wanted");
             Failure::new(Exit::Budget, "cannot encode", &name, cause)
         })?,
@@ -63,7 +63,7 @@ fn encode(codec: &Codec, (input, output): (&Path, &Path), args: &EncodeArgs, glo
 
 /// The stream of the highest quality that has at most `limit` bytes, or the length of that of the lowest. Streams grow with quality.
 fn highest_within(
-    limit: usize,
+    limit: u64,
     steps: u8,
     encode: impl Fn(Quality) -> Result<Encoded, Failure>,
 ) -> Result<Result<(Quality, Encoded), usize>, Failure> {
@@ -74,7 +74,7 @@ fn highest_within(
         let middle = low.midpoint(high);
         let encoded = encode(qualities[middle])?;
         let len = encoded.stream.len();
-        if len <= limit {
+        if len as u64 <= limit {
             low = middle + 1;
             found = Ok((qualities[middle], encoded));
         } else {

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let means = if images.is_empty() { Vec::new() } else { Mean::over(&images, &qualities) };
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
     let evaluation = Evaluation::new(&codec, (global.thread_count(), args.effort.rounds), (images, failed), means, bd_rates);
-    let text = if args.json { evaluation.json()? } else { table::render(&evaluation) };
+    let text = if args.json { evaluation.json()? } else { table::render(&evaluation, global.verbose) };
     console::stdout(&text)?;
     batch.end()
 }

@@ -14,16 +14,16 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Input, "a file cannot be read, or is not a picture that can be coded"),
     (Exit::NotAStream, "not a stream, or one of a version that is not supported"),
     (Exit::Damaged, "damaged stream: a checksum, a forbidden value, a desync"),
-    (Exit::Truncated, "truncated stream; the picture of its whole slices is written, if there is any"),
+    (Exit::Truncated, "truncated stream; the picture is written as far as its bytes go, if they reach that far"),
     (Exit::WrongModel, "stream for another model"),
-    (Exit::Model, "model package refused, or an export to build one of"),
-    (Exit::Output, "output cannot be written, or exists; nothing is said of a pipe that its reader has closed"),
+    (Exit::Model, "model package or export rejected"),
+    (Exit::Output, "output exists or cannot be written (of a pipe that its reader has closed, this code is the only sign)"),
     (Exit::Backend, "backend not available"),
-    (Exit::Budget, "more pixels, memory, time or bytes of a stream needed than allowed, or more memory than there is"),
+    (Exit::Budget, "a limit was exceeded (pixels, memory, time, --target-size), or memory ran out"),
 ];
 /// What they mean where there are several inputs.
 pub(crate) const OF_SEVERAL: &str =
-    "Of several inputs each is tried, but for the pictures of `model build`; the code is that of the first that failed.";
+    "Of several inputs each is tried, and the code is that of the first failure; `model build` stops at the first.";
 
 /// The table for `--help`.
 pub(crate) fn table() -> String {

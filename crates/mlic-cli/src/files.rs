@@ -168,6 +168,9 @@ pub(crate) fn codec(options: CodecOptions, args: &CodecArgs, global: &Global) ->
     let options = options.with_backend(args.backend).with_threads(global.threads).with_limits(limits);
     Codec::new(model(global.model.as_deref(), global)?, options).map_err(|error| match error {
         Error::Backend(BackendError::NotExact { .. }) => Failure::from_codec("cannot use", "--pixels exact", &error),
+        Error::Backend(BackendError::NotAvailable { backend, reason }) => {
+            Failure::new(Exit::Backend, "not available", format_args!("backend {backend}"), reason)
+        }
         error => Failure::from_codec("cannot start", format_args!("backend {}", args.backend), &error),
     })
 }
@@ -195,7 +198,7 @@ fn package_at(path: &Path) -> Result<Model, Failure> {
     let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
     model.map_err(|error| match error {
         ModelError::Io { source, .. } => Failure::new(Exit::Input, "cannot read", path.display(), source),
-        error => model_failure(path.display(), &error),
+        error => model_failure(input_name(path), &error),
     })
 }
 

@@ -89,6 +89,7 @@ fn stream(bytes: &[u8], name: &str, json: bool, in_use: &mut InUse<'_>) -> Resul
     let mut value = describe(&stream, bytes.len(), steps);
     if !json {
         value["quality"] = quality::describe(stream.header.quality, steps).into();
+        value["bpp"] = format!("{:.4}", value["bpp"].as_f64().unwrap_or_default()).into();
         value.as_object_mut().and_then(|fields| fields.remove("quality_percent"));
     }
     let damage = stream.damage.map_or(Ok(()), |damage| {
@@ -107,12 +108,21 @@ pub(crate) fn print(mut value: Value, json: bool) -> Result<(), Failure> {
     console::stdout(&lines("", &value))
 }
 
+/// What people want to know first, in this order.
+const FIRST: [&str; 9] = ["kind", "name", "id", "width", "height", "bytes", "bpp", "quality", "model"];
+
 fn lines(prefix: &str, value: &Value) -> String {
+    let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| lines(&if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") }, value))
-            .collect(),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| rank(name));
+            let line = |(name, value): (&String, &Value)| {
+                lines(&if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") }, value)
+            };
+            fields.into_iter().map(line).collect()
+        }
+        Value::Null => String::new(),
         Value::String(text) => console::escaped(format_args!("{prefix}: {text}")) + "\n",
         other => console::escaped(format_args!("{prefix}: {other}")) + "\n",
     }

@@ -49,8 +49,13 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Verify { package } => {
             let model = given(package)?;
             // Of the model of this program not all is verified each time it is loaded.
-            Model::from_bytes(model.as_bytes().to_vec()).map_err(|error| refused(&model, &error))?;
-            console::stdout(&format!("ok: {} {}, g_s {}\n", console::escaped(model.name()), model.id(), synthesis_form(&model)))
+            model.verify().map_err(|error| refused(&model, &error))?;
+            console::stdout(&format!(
+                "ok: {} {}, float pixels by {}\n",
+                console::escaped(model.name()),
+                model.id(),
+                synthesis_form(&model)
+            ))
         }
         #[cfg(feature = "builder")]
         ModelCommand::Build(args) => crate::build::build(args, global),
@@ -60,12 +65,12 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
 }
 
 fn refused(model: &Model, error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Model, "cannot use", model.name(), error)
+    Failure::from_error(Exit::Model, "cannot use", model.name(), error)
 }
 
 /// What makes float pixels.
 fn synthesis_form(model: &Model) -> &'static str {
-    if model.has_float_synthesis() { "float" } else { "of the integer synthesis" }
+    if model.has_float_synthesis() { "a g_s of their own" } else { "the integer g_s" }
 }
 
 /// Size and form of each transform; of the integer synthesis also how many of its layers have weights of one byte.
@@ -102,7 +107,7 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
     let config = serde_json::to_value(model.config()).map_err(|error| refused(model, &error))?;
     let transforms = transforms(model).map_err(|error| refused(model, &error))?;
     let layout = model.layout();
-    let weights: usize = layout.layers.iter().map(mlic_model::layout::LayerSpec::macs_per_position).sum();
+    let weights: usize = layout.layers.iter().map(mlic_model::layout::LayerSpec::weights_len).sum();
     let narrow = model.parameters().layers.iter().filter(|l| l.max <= 127).count();
     let sections: serde_json::Map<String, Value> = model.section_lens().map(|(k, len)| (k.name().into(), len.into())).collect();
     Ok(json!({

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mlic::{BackendChoice, MAX_THREADS};
 
 const EXIT_CODES: &str = "Exit codes:
   0  every vector passed, or was as the baseline expects; nothing differs
-  1  something did not or does
+  1  a vector did not pass or was not as expected, or a difference was found
   2  wrong usage: an unknown suite, vector, backend or option; reports that have nothing in common
   3  could not be done: data, baseline, report or dump damaged, a file not readable or writable or in the way,
      no such program";
@@ -18,12 +18,7 @@ const EXIT_CODES: &str = "Exit codes:
 const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "mlic-conform",
-    version,
-    about = "Does this decoder read MLIC++ streams as the specification says?",
-    after_help = EXIT_CODES
-)]
+#[command(name = "mlic-conform", version, about = "Does this decoder read MLIC++ streams as the specification says?")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -33,7 +28,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run suites
     Run(RunArgs),
-    /// List suites and their vectors
+    /// List the suites, or the vectors of some
     List(ListArgs),
     /// Put reports of several machines side by side
     Report(ReportArgs),
@@ -41,11 +36,11 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Decode one stream as an external decoder: one JSON object on standard output
     Decode(DecodeArgs),
-    /// Encode made-up pictures in integers and hold the streams to those of every other machine
+    /// Encode generated pictures and compare the streams with recorded digests
     Encode(EncodeArgs),
-    /// Say which cases of SPEC the suites reach
+    /// List which cases of the specification the suites cover
     Coverage(CoverageArgs),
-    /// Make suites: streams, expectations, pictures
+    /// Generate suites: streams, expectations, pictures (for maintainers)
     Bless(BlessArgs),
     /// Write the pictures of a suite as PNG
     Draw(DrawArgs),
@@ -56,13 +51,18 @@ pub(crate) enum Command {
     },
     /// Write the manual pages, one for each command
     Man {
-        /// Folder to write to
+        /// Directory to write to
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// Overwrite pages that exist
         #[arg(long)]
         force: bool,
     },
+}
+
+/// The definition of the command line, with the exit codes in the help of every command.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command().after_help(EXIT_CODES).mut_subcommands(|command| command.after_help(EXIT_CODES))
 }
 
 impl Command {
@@ -74,22 +74,21 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
-    /// Folder of suites instead of those that are part of the program
+    /// Directory of suites instead of those inside the program
     #[arg(long, value_name = "DIR")]
     pub(crate) suite_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Suites, by name or pattern (* and ?)
-    #[arg(value_name = "SUITE", default_value = "*")]
+    /// Suites whose vectors are listed, by name or pattern (* and ?)
+    #[arg(value_name = "SUITE")]
     pub(crate) suites: Vec<String>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
 pub(crate) struct RunArgs {
     /// Suites, by name or pattern (* and ?)
     #[arg(value_name = "SUITE", default_value = "smoke")]
@@ -105,7 +104,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "COMMAND", conflicts_with = "backend", value_parser = external)]
     pub(crate) external: Option<External>,
     /// How far to compare: 0 container, 1 symbols, 2 means and scale indices, 3 y_hat, 4 pixels
-    #[arg(long, value_name = "0..4", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
+    #[arg(long, value_name = "LEVEL", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
     pub(crate) level: u8,
     /// Seconds for each vector
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_S))]
@@ -116,7 +115,7 @@ pub(crate) struct RunArgs {
     /// Verdicts that are expected instead of a pass; an unexpected pass counts like an unexpected failure
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// Write the baseline by which this run is as expected; does not change the exit code
+    /// Write a baseline that matches this run; does not change the exit code
     #[arg(long, value_name = "FILE", conflicts_with = "fail_fast", value_parser = file_path())]
     pub(crate) write_baseline: Option<PathBuf>,
     #[command(flatten)]
@@ -166,12 +165,9 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Vector, as VECTOR or SUITE/VECTOR
+    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
     #[arg(value_name = "VECTOR")]
     pub(crate) vector: String,
-    /// Its suite, where VECTOR does not say
-    #[arg(long, default_value = "smoke")]
-    pub(crate) suite: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     #[command(flatten)]
@@ -204,7 +200,7 @@ pub(crate) struct DecodeArgs {
     /// Threads, at most 256; 0 for one per core
     #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0, value_parser = thread_count())]
     pub(crate) jobs: usize,
-    /// Make the picture too, as STREAM.ppm beside the stream
+    /// Write the picture too, as STREAM.ppm next to the stream
     #[arg(long)]
     pub(crate) picture: bool,
     /// Overwrite the picture if it exists
@@ -227,13 +223,13 @@ pub(crate) struct BlessArgs {
     /// Suites [default: all]
     #[arg(value_name = "SUITE")]
     pub(crate) suites: Vec<String>,
-    /// Make only the vectors that a suite lacks; the others stay as they are, and the suite need not be forced
+    /// Generate only the vectors that a suite lacks; the others stay as they are, and --force is not needed
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Make suites anew that exist; streams and pictures that are no longer part of them are removed
+    /// Regenerate suites that exist; streams and pictures that are no longer part of them are removed
     #[arg(long, conflicts_with = "keep")]
     pub(crate) force: bool,
-    /// Folder to write to
+    /// Directory to write to
     #[arg(long, value_name = "DIR", default_value = "conformance")]
     pub(crate) suite_dir: PathBuf,
     #[command(flatten)]
@@ -257,7 +253,7 @@ pub(crate) struct DrawArgs {
     /// Suite
     #[arg(value_name = "SUITE")]
     pub(crate) suite: String,
-    /// Folder to write to
+    /// Directory to write to
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
     /// Overwrite pictures that exist
@@ -267,11 +263,11 @@ pub(crate) struct DrawArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// For reading
     Text,
     /// For programs, and for `report`
     Json,
-    /// XML for machines that run tests
+    /// JUnit XML, for continuous integration
     Junit,
     /// Tables
     Markdown,
@@ -291,8 +287,7 @@ fn external(line: &str) -> Result<External, String> {
 
 /// A file: `-`, which means standard output elsewhere, is none.
 fn file_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new()
-        .try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file alone") } else { Ok(path) })
+    PathBufValueParser::new().try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file only") } else { Ok(path) })
 }
 
 /// Names of backends, as the help and completions list them.

@@ -27,7 +27,7 @@ pub enum ConformError {
         file: String,
     },
     /// There is no such suite.
-    #[error("there is no suite {name} (there is: {known})")]
+    #[error("there is no suite {name} (there are: {known})")]
     UnknownSuite {
         /// The name.
         name: String,
@@ -35,7 +35,7 @@ pub enum ConformError {
         known: String,
     },
     /// There is no such folder of suites.
-    #[error("there is no folder {}", path.display())]
+    #[error("there is no directory {}", path.display())]
     NoFolder {
         /// The folder.
         path: PathBuf,

@@ -2,13 +2,13 @@
 
 mod cli;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use clap_mangen::Man;
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ListArgs, ModelArgs,
@@ -46,7 +46,8 @@ const CANNOT: u8 = 3;
 fn main() -> ExitCode {
     // Where no handler can be set, signals end the program as they end any other.
     let _ = mlic_output::end_on_signals(mlic_conform::external::clean);
-    let command = Cli::parse().command;
+    let matches = cli::definition().get_matches();
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     if let (true, Some(warning)) = (command.runs_networks(), mlic::cpu_warning()) {
         eprintln!("mlic-conform: warning: {warning}");
     }
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
             let exists = matches!(error, ConformError::Output { source: OutputError::Exists, .. });
-            eprintln!("mlic-conform: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
+            eprintln!("mlic-conform: error: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
             let usage = matches!(
                 error,
                 ConformError::UnknownSuite { .. }
@@ -153,7 +154,14 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     let level = Level::try_from(args.level).unwrap_or(Level::L4);
     let options = Options { level, jobs: jobs(&args.backend.model), timeout: Duration::from_secs(args.timeout) };
     let plan = Plan::new(baseline, args.fail_fast);
-    let reports: Vec<SuiteReport> = suites.iter().map(|suite| run_suite(suite, &store, &models, args, &options, &plan)).collect();
+    let run = |suite: &Suite<'_>| {
+        // Some suites take minutes on slow machines, and the report comes at the end.
+        if std::io::stderr().is_terminal() {
+            eprintln!("mlic-conform: {}: {} vectors", suite.manifest.suite, suite.manifest.vectors.len());
+        }
+        run_suite(suite, &store, &models, args, &options, &plan)
+    };
+    let reports: Vec<SuiteReport> = suites.iter().map(run).collect();
     let mut not_run = store.suites();
     not_run.retain(|name| reports.iter().all(|report| report.suite != *name));
     let name = || args.backend.backend.resolved().to_string();
@@ -204,10 +212,15 @@ fn list(args: &ListArgs) -> Result<bool, ConformError> {
     use std::fmt::Write;
     let store = store(&args.data)?;
     let mut out = String::new();
-    for suite in select::suites(&store, &args.suites)? {
+    let all = ["*".to_owned()];
+    let suites = if args.suites.is_empty() { &all[..] } else { &args.suites };
+    for suite in select::suites(&store, suites)? {
         let (manifest, name) = (&suite.manifest, &suite.manifest.suite);
         let (id, count) = (&manifest.model.id, manifest.vectors.len());
         let _ = writeln!(out, "{name}: {count} vectors, model {id} ({}); {}", manifest.model.name, manifest.why);
+        if args.suites.is_empty() {
+            continue;
+        }
         let width = manifest.vectors.iter().map(|vector| vector.name.len()).max().unwrap_or(0);
         for vector in &manifest.vectors {
             let _ = writeln!(out, "  {:width$}  {}", vector.name, vector.why);
@@ -236,7 +249,7 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
 
 fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     let (store, models) = (store(&args.data)?, Models::open(&args.backend.model.model)?);
-    let (suite, vector) = args.vector.split_once('/').unwrap_or((&args.suite, &args.vector));
+    let (suite, vector) = args.vector.split_once('/').unwrap_or(("smoke", &args.vector));
     let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
     let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
@@ -393,20 +406,26 @@ fn encode_pictures(args: &EncodeArgs) -> Result<bool, ConformError> {
     let all = mlic_conform::encode::encode(args.backend, args.jobs)?;
     for streams in &all {
         let verdict = if streams.is_pass() { "ok".to_owned() } else { format!("must be {}", streams.expected) };
-        print(&format!("{:?}, effort {}: {} bytes, {}: {verdict}\n", streams.scene, streams.effort, streams.len, streams.got))?;
+        print(&format!(
+            "{}, effort {}: {} bytes, {}: {verdict}\n",
+            format!("{:?}", streams.scene).to_lowercase(),
+            streams.effort,
+            streams.len,
+            streams.got
+        ))?;
     }
     Ok(all.iter().all(|streams| streams.is_pass()))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<bool, ConformError> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "mlic-conform", &mut script);
+    clap_complete::generate(shell, &mut cli::definition(), "mlic-conform", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(true)
 }
 
 fn man(folder: &Path, force: bool) -> Result<bool, ConformError> {
-    let mut definition = Cli::command().disable_help_subcommand(true);
+    let mut definition = cli::definition().disable_help_subcommand(true);
     definition.build();
     let mut pages = Vec::new();
     for command in std::iter::once(&definition).chain(definition.get_subcommands()) {

@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlic_backend::digest::Digest;
-use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
-use mlic_model::package::SectionKind;
 
 /// What one pass decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,16 +94,12 @@ impl Backend for Recorder {
         self.backend.threads()
     }
 
-    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
-        self.backend.transform_bytes(kind, size)
+    fn transform_bytes(&self, transform: FloatTransform, size: [usize; 2]) -> Result<u64, BackendError> {
+        self.backend.transform_bytes(transform, size)
     }
 
-    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.backend.analysis(x)
-    }
-
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.backend.hyper_analysis(y)
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
+        self.backend.transform(transform, input)
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
@@ -113,10 +108,6 @@ impl Backend for Recorder {
 
     fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         self.backend.exact_hyper_analysis(quality, y)
-    }
-
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.backend.synthesis(y_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

@@ -3,7 +3,7 @@
 use wildmatch::WildMatch;
 
 use crate::error::ConformError;
-use crate::store::{Store, Suite};
+use crate::store::{Store, Suite, listed};
 
 /// Reads the suites whose names match one of the patterns, each once.
 ///
@@ -16,7 +16,7 @@ pub fn suites<'a>(store: &'a Store, patterns: &[String]) -> Result<Vec<Suite<'a>
         let matches = WildMatch::new(pattern);
         let found: Vec<&String> = known.iter().filter(|name| matches.matches(name)).collect();
         if found.is_empty() {
-            return Err(ConformError::UnknownSuite { name: pattern.clone(), known: known.join(", ") });
+            return Err(ConformError::UnknownSuite { name: pattern.clone(), known: listed(&known) });
         }
         let new = found.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>();
         names.extend(new);

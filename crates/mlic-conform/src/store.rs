@@ -91,7 +91,7 @@ impl Store {
     pub fn suite(&self, name: &str) -> Result<Suite<'_>, ConformError> {
         let known = self.suites();
         if !known.iter().any(|suite| suite == name) {
-            return Err(ConformError::UnknownSuite { name: name.to_owned(), known: known.join(", ") });
+            return Err(ConformError::UnknownSuite { name: name.to_owned(), known: listed(&known) });
         }
         let file = format!("{name}/{MANIFEST}");
         let bytes = self.read(&file)?;
@@ -102,6 +102,11 @@ impl Store {
         }
         Ok(Suite { manifest, sha256: sha256(&bytes), not_selected: 0, store: self })
     }
+}
+
+/// Names of suites, for a message.
+pub(crate) fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// A file, if it is one and no longer than a limit in bytes.
@@ -118,7 +123,7 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, ConformError> {
     let file = std::fs::File::open(path).map_err(ConformError::io(path))?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(ConformError::io(path))?;
     if bytes.len() as u64 > limit {
-        return Err(wrong(format!("more than {limit} bytes")));
+        return Err(wrong(format!("longer than {limit} bytes")));
     }
     Ok(bytes)
 }
@@ -180,10 +185,14 @@ impl Models {
     /// Opens packages.
     ///
     /// # Errors
-    /// [`ConformError::Model`] when one is refused.
+    /// [`ConformError::Model`] when one cannot be read, [`ConformError::Input`] when it is refused.
     pub fn open(paths: &[PathBuf]) -> Result<Self, ConformError> {
-        let given = paths.iter().map(|path| Ok(Arc::new(Model::open(path)?))).collect::<Result<_, ConformError>>()?;
-        Ok(Self { given })
+        let open = |path: &PathBuf| match Model::open(path) {
+            Ok(model) => Ok(Arc::new(model)),
+            Err(error @ ModelError::Io { .. }) => Err(error.into()),
+            Err(error) => Err(ConformError::Input { path: path.clone(), problem: mlic::error::chain(&error) }),
+        };
+        Ok(Self { given: paths.iter().map(open).collect::<Result<_, ConformError>>()? })
     }
 
     /// The first that the user gave.

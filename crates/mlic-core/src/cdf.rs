@@ -4,7 +4,7 @@
 //! every other symbol is coded as a number. Each bin owns at least one slot, so that every symbol can be coded.
 
 use crate::limits::MAX_SYMBOL;
-use alloc::boxed::Box;
+use crate::memory::{self, OutOfMemory};
 use alloc::vec::Vec;
 use core::hint::select_unpredictable;
 
@@ -12,8 +12,8 @@ use core::hint::select_unpredictable;
 pub const PROB_BITS: u32 = 16;
 /// Fewest bins of a table: one symbol and the escape.
 pub const MIN_BINS: usize = 2;
-/// Most bins of a table: every bin owns at least one slot.
-pub const MAX_BINS: usize = 1 << PROB_BITS;
+/// Most bins of a table: a package has their number in 16 bits (SPEC 2.7).
+pub const MAX_BINS: usize = (1 << PROB_BITS) - 1;
 /// Uniform bits in which an escape codes how many further bits follow.
 pub const ESCAPE_LEN_BITS: u32 = 5;
 /// Most further bits of an escape: enough for every symbol within ±[`MAX_SYMBOL`] and every table.
@@ -54,19 +54,9 @@ pub enum CdfError {
         /// Largest symbol of the table.
         max_symbol: i64,
     },
-}
-
-impl CdfError {
-    /// A stable name of the variant, for conformance manifests.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::BinCount { .. } => "cdf-bin-count",
-            Self::FirstStart { .. } => "cdf-first-start",
-            Self::NotIncreasing { .. } => "cdf-not-increasing",
-            Self::SymbolRange { .. } => "cdf-symbol-range",
-        }
-    }
+    /// There is no memory for the table.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// The slots of one bin: `start..start + freq` of 2^16.
@@ -112,7 +102,7 @@ pub struct CdfTable {
     /// Slots per bucket, as a power of two; 1 to 15.
     bucket_log2: u32,
     /// As many as make up all slots.
-    buckets: Box<[Bucket]>,
+    buckets: Vec<Bucket>,
 }
 
 /// The first two bins of some slots, in one word: what decides nearly all lookups.
@@ -161,18 +151,16 @@ impl CdfTable {
     /// A table from the first slot of every bin; the end of the last bin, the escape, is 2^16.
     ///
     /// # Errors
-    /// [`CdfError`] unless there are 2 to 65536 starts, strictly increasing from 0, and all symbols are within
+    /// [`CdfError`] unless there are [`MIN_BINS`] to [`MAX_BINS`] starts, strictly increasing from 0, and all symbols are within
     /// ±[`MAX_SYMBOL`].
     pub fn new(min_symbol: i32, starts: &[u16]) -> Result<Self, CdfError> {
         check_starts(starts)?;
         check_symbols(min_symbol, starts.len())?;
-        let mut bounds = Vec::with_capacity(starts.len() + 1);
-        bounds.extend_from_slice(starts);
-        bounds.push(0);
-        let mut table = Self { min_symbol, bounds, bucket_log2: 0, buckets: Box::default() };
+        let bounds = memory::collect(starts.len() + 1, starts.iter().copied().chain([0]))?;
+        let mut table = Self { min_symbol, bounds, bucket_log2: 0, buckets: Vec::new() };
         for count_log2 in BUCKETS_LOG2[0]..=BUCKETS_LOG2[1] {
             table.bucket_log2 = PROB_BITS - count_log2;
-            let (buckets, undecided) = table.buckets_of(table.bucket_log2);
+            let (buckets, undecided) = table.buckets_of(table.bucket_log2)?;
             table.buckets = buckets;
             if undecided >> (PROB_BITS - UNDECIDED_LOG2) == 0 {
                 break;
@@ -265,7 +253,7 @@ impl CdfTable {
     }
 
     /// All buckets of so many slots, as a power of two, and how many slots more than two bins leave undecided.
-    fn buckets_of(&self, bucket_log2: u32) -> (Box<[Bucket]>, usize) {
+    fn buckets_of(&self, bucket_log2: u32) -> Result<(Vec<Bucket>, usize), OutOfMemory> {
         let end = |bin: usize| self.starts().get(bin + 1).map_or(1 << PROB_BITS, |start| usize::from(*start));
         let freq = |bin: usize| self.interval(bin).filter(|_| bin < self.escape_bin()).map_or(0, Interval::freq);
         let (mut bin, mut undecided) = (0, 0);
@@ -279,7 +267,9 @@ impl CdfTable {
             let start = self.bounds.get(bin).copied().unwrap_or(0);
             Bucket::new(start, freq(bin), if is_crowded { 0 } else { freq(bin + 1) }, (self.min_symbol + bin as i32) as i16)
         };
-        ((0..1 << PROB_BITS).step_by(1 << bucket_log2).map(bucket).collect(), undecided)
+        let first_slots = (0..1 << PROB_BITS).step_by(1 << bucket_log2);
+        let buckets = memory::collect(first_slots.len(), first_slots.map(bucket))?;
+        Ok((buckets, undecided))
     }
 
     /// Information content of a symbol, its escape included, in units of 2^-16 bits; within 0.51 units.
@@ -356,7 +346,7 @@ mod tests {
         let new = |starts: &[u16]| CdfTable::new(0, starts).unwrap_err();
         assert_eq!(new(&[]), CdfError::BinCount { got: 0 });
         assert_eq!(new(&[0]), CdfError::BinCount { got: 1 });
-        assert_eq!(new(&vec![0; 65537]), CdfError::BinCount { got: 65537 });
+        assert_eq!(new(&vec![0; 65536]), CdfError::BinCount { got: 65536 });
         assert_eq!(new(&[1, 2]), CdfError::FirstStart { got: 1 });
         assert_eq!(new(&[0, 5, 5]), CdfError::NotIncreasing { bin: 2 });
         assert_eq!(new(&[0, 5, 4]), CdfError::NotIncreasing { bin: 2 });
@@ -367,19 +357,20 @@ mod tests {
         assert!(CdfTable::new(MAX_SYMBOL, &[0, 1]).is_ok());
         assert!(CdfTable::new(-MAX_SYMBOL, &[0, 1]).is_ok());
         for min_symbol in [i32::MIN, -MAX_SYMBOL - 1, MAX_SYMBOL + 1, i32::MAX] {
-            assert_eq!(CdfTable::new(min_symbol, &[0, 1]).unwrap_err().code(), "cdf-symbol-range");
+            assert!(matches!(CdfTable::new(min_symbol, &[0, 1]), Err(CdfError::SymbolRange { .. })), "{min_symbol}");
         }
         assert!(CdfTable::new(MAX_SYMBOL, &[0, 1, 2]).is_err());
     }
 
     #[test]
     fn largest_table_is_the_identity() {
-        let starts: Vec<u16> = (0..=u16::MAX).collect();
+        let starts: Vec<u16> = (0..u16::MAX).collect();
         let table = CdfTable::new(-MAX_SYMBOL, &starts).unwrap();
-        assert_eq!((table.bin_count(), table.max_symbol()), (MAX_BINS, MAX_SYMBOL));
-        for slot in 0..=u16::MAX {
+        assert_eq!((table.bin_count(), table.max_symbol()), (MAX_BINS, MAX_SYMBOL - 1));
+        for slot in 0..u16::MAX - 1 {
             assert_eq!(table.find(slot), (usize::from(slot), Interval { start: slot, freq: 1 }));
         }
+        assert_eq!(table.find(u16::MAX), (MAX_BINS - 1, Interval { start: u16::MAX - 1, freq: 2 }));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum ContainerError {
         got: u8,
     },
     /// The file ends too early.
-    #[error("file ends in the {what}: {have} bytes, at least {need} are needed")]
+    #[error("truncated in the {what}: {have} bytes, at least {need} needed")]
     Truncated {
         /// The field in which it ends.
         what: &'static str,

@@ -129,7 +129,7 @@ impl RansError {
     }
 }
 
-/// What a walk over the symbols of a stream does with each of them: encode, decode or measure.
+/// What a walk over the symbols of a stream does with each of them: encode or decode.
 pub trait SymbolCoder {
     /// Codes one symbol: [`Encoder`] reads it, [`Decoder`] writes it.
     ///
@@ -137,8 +137,8 @@ pub trait SymbolCoder {
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
 
-    /// Codes symbols in order, each with the table that the index at its place names. Of two slices of different lengths, only the first so many
-    /// elements are used as the shorter one has.
+    /// Codes symbols in order, each with the table that the index at its place names. Of slices of different lengths, the elements beyond the
+    /// shorter one are left alone.
     ///
     /// # Errors
     /// As [`Self::code`], and [`RansError::NoTable`]; symbols before the one that failed have been coded.

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
-use mlic_backend::cpu::{FloatTransform, FloatTransforms, run_float, transform_bytes};
+use mlic_backend::cpu::{FloatTransforms, run_float, transform_bytes};
 use mlic_backend::integer::check_y_hat;
-use mlic_backend::{Backend, BackendError, EntropySession, Planes, Stage};
+use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, Planes, Stage};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 use mlic_model::analysis::{Analyses, LATENT_SCALE, SAMPLES_SCALE};
 use mlic_model::model::Gain;
-use mlic_model::package::SectionKind;
 use mlic_model::synthesis::SCALE;
 use once_cell::sync::OnceCell;
 
@@ -141,10 +140,6 @@ impl CudaBackend {
         let shape = [SCALE * latent.height, SCALE * latent.width, 3];
         self.filled(Stage::ExactSynthesis, shape, |samples| packed.run(device, latent, samples))
     }
-
-    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
-        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
-    }
 }
 
 impl Backend for CudaBackend {
@@ -176,16 +171,12 @@ impl Backend for CudaBackend {
         self.threads
     }
 
-    fn transform_bytes(&self, kind: SectionKind, size: [usize; 2]) -> Result<u64, BackendError> {
-        transform_bytes(&self.model, self.float.as_deref(), kind, size)
+    fn transform_bytes(&self, transform: FloatTransform, size: [usize; 2]) -> Result<u64, BackendError> {
+        transform_bytes(&self.model, self.float.as_deref(), transform, size)
     }
 
-    fn analysis(&self, x: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::Analysis, x)
-    }
-
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::HyperAnalysis, y)
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError> {
+        run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
@@ -203,10 +194,6 @@ impl Backend for CudaBackend {
         let shape = [y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper];
         let gains = self.model.gain(Gain::Z, quality);
         self.filled(stage, shape, |z| h_a.run(&self.device, y, &gains, z))
-    }
-
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes, BackendError> {
-        self.transform(FloatTransform::Synthesis, y_hat)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

@@ -42,14 +42,14 @@ pub enum ModelError {
         /// Bytes needed.
         need: u64,
     },
-    /// There are more bytes than the package declares.
-    #[error("model package oversized in {part}: {have} bytes, {need} declared")]
+    /// There are more bytes than the package declares, or than a package may have.
+    #[error("model package oversized in {part}: {have} bytes, at most {need} are allowed")]
     Oversized {
         /// What was being read.
         part: &'static str,
         /// Bytes there.
         have: u64,
-        /// Bytes declared.
+        /// Bytes that may be there.
         need: u64,
     },
     /// A checksum does not match.

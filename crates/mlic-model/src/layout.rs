@@ -86,7 +86,7 @@ impl TermSpec {
     }
 }
 
-/// The spatial form of a layer. Stride is 1; padding keeps the size, with zeros.
+/// The spatial form of a layer. Padding keeps the size, with zeros; strides are a matter of [`crate::nodes::Resize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// Each output reads all channels of a `size x size` neighbourhood.
@@ -118,7 +118,7 @@ pub enum Epilogue {
     Linear,
     /// Requantize to pre-activation fixed point, GELU, requantize to activations.
     Gelu,
-    /// Requantize to latent fixed point: (scale, mean).
+    /// Requantize to latent fixed point: the last entropy parameters (scale, mean), or the last layer of an integer analysis.
     Latent,
     /// Requantize to pre-activation fixed point, `0.5 tanh`, in latent fixed point: the latent residual.
     HalfTanh,
@@ -153,7 +153,7 @@ impl LayerSpec {
         }
     }
 
-    /// Number of weights: multiply-adds for one position of the output.
+    /// Number of weights.
     #[must_use]
     pub fn weight_count(&self) -> u64 {
         (0..self.terms.len()).map(|t| self.weights_per_output(t) as u64 * self.outputs as u64).sum()
@@ -161,7 +161,7 @@ impl LayerSpec {
 
     /// [`Self::weight_count`] as a length; a validated configuration bounds it.
     #[must_use]
-    pub fn macs_per_position(&self) -> usize {
+    pub fn weights_len(&self) -> usize {
         self.weight_count() as usize
     }
 }

@@ -1,10 +1,10 @@
 //! What a package says about itself (SPEC 2.1): read for people, so that whoever adds to it makes no package unreadable.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// What a package says about itself that no result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -17,21 +17,99 @@ pub struct Metadata {
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Of several members of one name the last counts.
-        let mut members = Map::deserialize(from)?;
-        let Some(Value::String(name)) = members.remove("name") else {
-            return Err(D::Error::custom("there is no string `name`"));
-        };
-        let provenance = match members.remove("provenance") {
-            Some(Value::Object(entries)) => entries.into_iter().filter_map(text).collect(),
-            _ => BTreeMap::new(),
-        };
-        Ok(Self { name, provenance })
+        from.deserialize_map(Members)
     }
 }
 
-fn text((key, value): (String, Value)) -> Option<(String, String)> {
-    if let Value::String(text) = value { Some((key, text)) } else { None }
+/// The members of the whole. Of several of one name the last counts.
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Metadata, A::Error> {
+        let (mut name, mut provenance) = (Kept::Nothing, Kept::Nothing);
+        while let Some(key) = members.next_key::<String>()? {
+            let value = members.next_value()?;
+            match key.as_str() {
+                "name" => name = value,
+                "provenance" => provenance = value,
+                _ => {}
+            }
+        }
+        let Kept::Text(name) = name else { return Err(A::Error::custom("there is no string `name`")) };
+        let provenance = if let Kept::Texts(texts) = provenance { texts } else { BTreeMap::new() };
+        Ok(Metadata { name, provenance })
+    }
+}
+
+/// What is kept of a value: everything is parsed, so that what SPEC refuses is found, but a tree of it would take a hundred times its text.
+enum Kept {
+    Text(String),
+    /// Of an object, its members that are texts.
+    Texts(BTreeMap<String, String>),
+    Nothing,
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Keeper)
+    }
+}
+
+struct Keeper;
+
+impl<'de> Visitor<'de> for Keeper {
+    type Value = Kept;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Kept, E> {
+        Ok(Kept::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Kept, A::Error> {
+        let mut texts = BTreeMap::new();
+        while let Some((key, value)) = members.next_entry::<String, Kept>()? {
+            if let Kept::Text(text) = value {
+                texts.insert(key, text)
+            } else {
+                texts.remove(&key)
+            };
+        }
+        Ok(Kept::Texts(texts))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Kept, A::Error> {
+        while elements.next_element::<Kept>()?.is_some() {}
+        Ok(Kept::Nothing)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Kept, E> {
+        Ok(Kept::Nothing)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Kept, E> {
+        Ok(Kept::Nothing)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Kept, E> {
+        Ok(Kept::Nothing)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Kept, E> {
+        Ok(Kept::Nothing)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Kept, E> {
+        Ok(Kept::Nothing)
+    }
 }
 
 #[cfg(test)]
@@ -66,11 +144,30 @@ mod tests {
     fn what_else_is_there_has_limits() {
         let with = |more: &str| read(&format!(r#"{{"more":{more},"more":0,"name":"a"}}"#)).is_ok();
         let nested = |count: usize| format!("{}{}", "[".repeat(count), "]".repeat(count));
-        for more in ["1.7e308", "-1.7e308", "1e-999", "0e999", r#""\ud83d\ude00""#, &"9".repeat(308), &nested(126)] {
+        // The largest finite number and what rounds to it; half a unit beyond it is infinite.
+        for more in [
+            "1.7976931348623158e308",
+            "-1.7976931348623158e308",
+            "1e-999",
+            "0e999",
+            r#""\ud83d\ude00""#,
+            &"9".repeat(308),
+            &nested(126),
+        ] {
             assert!(with(more), "{more}");
         }
         let halves = [r#""\ud800""#, r#""\ude00\ud83d""#, r#""\ud800\u0041""#, r#"{"\udc00":0}"#, r#"["\ud800"]"#];
-        let numbers = ["1e999", "-1e999", "[1e309]", "NaN", "Infinity", "-Infinity", &"9".repeat(400)];
+        let numbers = [
+            "1.7976931348623159e308",
+            "179769313486231586e291",
+            "1e999",
+            "-1e999",
+            "[1e309]",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            &"9".repeat(400),
+        ];
         for more in halves.into_iter().chain(numbers).chain([nested(127).as_str()]) {
             assert!(!with(more), "{more}");
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use mlic_core::cdf::CdfTable;
+use mlic_core::cdf::{CdfError, CdfTable};
 use mlic_core::container::ModelId;
 use mlic_core::fixed::{LATENT_MAX, divide, latent_to_symbol, round_shift, saturate};
 use mlic_core::limits::MAX_SYMBOL;
@@ -46,7 +46,7 @@ pub struct LayerView<'a> {
 pub enum Weights<'a> {
     /// -127 to 127: all of the entropy networks.
     Bytes(&'a [i8]),
-    /// -32767 to 32767: layers of the integer synthesis that need them.
+    /// -32767 to 32767: layers of the integer transforms that need them.
     Words(&'a [i16]),
 }
 
@@ -160,7 +160,10 @@ fn json<'a, T: Deserialize<'a>>(part: &'static str, bytes: &'a [u8], limit: u64)
 
 fn tables(what: &'static str, stored: &[StoredCdf]) -> Result<Vec<CdfTable>, ModelError> {
     let build = |(index, c): (usize, &StoredCdf)| {
-        CdfTable::new(c.min_symbol, &c.starts).map_err(|e| ModelError::Parameter { what, index, problem: e.to_string() })
+        CdfTable::new(c.min_symbol, &c.starts).map_err(|error| match error {
+            CdfError::OutOfMemory(error) => error.into(),
+            error => ModelError::Parameter { what, index, problem: error.to_string() },
+        })
     };
     stored.iter().enumerate().map(build).collect()
 }
@@ -205,10 +208,10 @@ fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
         ("hyper gain", &g.hyper_gain),
         ("inverse hyper gain", &g.inverse_hyper_gain),
     ] {
-        check(what, values, "within 2^12", |v| within(v, MAX_LOG2_GAIN))?;
+        check(what, values, "within ±12 * 65536", |v| within(v, MAX_LOG2_GAIN))?;
     }
-    check("median", &parameters.medians, "within 2^27", |v| within(v, LATENT_MAX))?;
-    check("scale threshold", &parameters.thresholds, "0 to 2^27", |v| (0..=LATENT_MAX).contains(&v))?;
+    check("median", &parameters.medians, "within ±(2^27 - 1)", |v| within(v, LATENT_MAX))?;
+    check("scale threshold", &parameters.thresholds, "0 to 2^27 - 1", |v| (0..=LATENT_MAX).contains(&v))?;
     let rises = parameters.thresholds.windows(2).all(|w| matches!(w, [a, b] if a < b));
     let problem = || "thresholds must increase".to_owned();
     if rises { Ok(()) } else { Err(ModelError::Parameter { what: "scale threshold", index: 0, problem: problem() }) }
@@ -340,6 +343,14 @@ impl Model {
     /// Any [`ModelError`] but [`ModelError::Io`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
         Self::new(Bytes::Owned(bytes))
+    }
+
+    /// Verifies the package as [`Self::from_bytes`] does, which [`verified_by_a_test`] has not.
+    ///
+    /// # Errors
+    /// Any [`ModelError`] but [`ModelError::Io`].
+    pub fn verify(&self) -> Result<(), ModelError> {
+        Self::from_bytes(memory::copy(self.as_bytes())?).map(drop)
     }
 
     pub(crate) fn new(bytes: Bytes) -> Result<Self, ModelError> {
@@ -588,7 +599,7 @@ pub fn exp2(functions: &Functions, log2: i32) -> u32 {
 fn weight_offsets(layout: &Layout) -> Vec<usize> {
     let running = layout.layers.iter().scan(0, |at, spec| {
         let start = *at;
-        *at += spec.macs_per_position();
+        *at += spec.weights_len();
         Some(start)
     });
     running.collect()

@@ -247,7 +247,7 @@ impl Quantizer {
     pub(crate) fn check(self, what: &'static str) -> Result<(), ModelError> {
         proof::check_max(what, 0, self.max)?;
         let worst = i128::from(mlic_core::fixed::LATENT_MAX);
-        proof::requantized(what, "requantization", worst, self.requant).map(|_| ())
+        proof::requantized(what, "requantization", worst, self.requant)
     }
 }
 

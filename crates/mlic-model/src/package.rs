@@ -221,8 +221,11 @@ pub(crate) fn unhashed(file: &[u8]) -> Result<Unhashed, ModelError> {
     let header_checksum = r.u32()?;
     checksum("header", crc32fast::hash(header.get(..HEADER_LEN - 4).unwrap_or_default()), header_checksum)?;
     let have = file.len() as u64;
-    if declared_len > MAX_PACKAGE_LEN || have > declared_len {
-        return Err(ModelError::Oversized { part: "file", have, need: declared_len.min(MAX_PACKAGE_LEN) });
+    if declared_len > MAX_PACKAGE_LEN {
+        return Err(ModelError::Oversized { part: "file", have: declared_len, need: MAX_PACKAGE_LEN });
+    }
+    if have > declared_len {
+        return Err(ModelError::Oversized { part: "file", have, need: declared_len });
     }
     if have < declared_len {
         return Err(ModelError::Truncated { part: "file", have, need: declared_len });

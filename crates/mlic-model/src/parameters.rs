@@ -170,7 +170,7 @@ pub struct Parameters {
 /// Length of the weights section: every weight of every layer, in layout order.
 #[must_use]
 pub fn weights_len(layout: &Layout) -> usize {
-    layout.layers.iter().map(LayerSpec::macs_per_position).sum()
+    layout.layers.iter().map(LayerSpec::weights_len).sum()
 }
 
 impl Requant {

@@ -50,17 +50,15 @@ impl Claim<'_> {
     }
 }
 
-/// A value of at most `worst` passes through `requant` without leaving an `i64`; its largest magnitude afterwards.
-pub(crate) fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Requant) -> Result<i128, ModelError> {
+/// A value of at most `worst` passes through `requant` without leaving an `i64`.
+pub(crate) fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Requant) -> Result<(), ModelError> {
     let claim = Claim { operator, operation };
     let Requant { multiplier, shift } = requant;
     if multiplier < 0 || shift > 62 {
         let problem = format!("{operation}: multiplier {multiplier} and shift {shift} must be 0 to 2^31 - 1 and 0 to 62");
         return Err(ModelError::Parameter { what: "requantization", index: 0, problem: format!("{operator}: {problem}") });
     }
-    let product = worst * i128::from(multiplier) + half(shift);
-    claim.at_most(product, i128::from(i64::MAX))?;
-    Ok(product >> shift)
+    claim.at_most(worst * i128::from(multiplier) + half(shift), i128::from(i64::MAX))
 }
 
 /// What rounding adds before a shift.
@@ -228,12 +226,10 @@ fn local_attentions(config: &Config, layout: &Layout, parameters: &Parameters) -
         for level in &attention.levels {
             requantized(&name, "logit", head * query * key, *level)?;
         }
-        if let Some(i) = attention.bias.iter().position(|b| b.unsigned_abs() > LOGIT_MAX as u32) {
-            return Err(ModelError::Parameter {
-                what: "relative position bias",
-                index: i,
-                problem: format!("exceeds {LOGIT_MAX}"),
-            });
+        let is_beyond = |b: &i32| b.unsigned_abs() > LOGIT_MAX as u32;
+        if let Some((index, bias)) = attention.bias.iter().enumerate().find(|(_, bias)| is_beyond(bias)) {
+            let problem = format!("{bias} in {name}, must be within ±{LOGIT_MAX}");
+            return Err(ModelError::Parameter { what: "relative position bias", index, problem });
         }
     }
     Ok(())

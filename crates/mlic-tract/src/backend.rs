@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
+use mlic_backend::FloatTransform;
+use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
 use mlic_backend::strips::{Strip, Strips};
 use mlic_backend::{BackendError, Planes};

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mlic_backend::memory::{Windows, encoding_bytes, entropy_bytes, exact_analysis_bytes, exact_synthesis_bytes};
-use mlic_backend::{Backend, BackendError};
+use mlic_backend::{Backend, BackendError, FloatTransform};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
-use mlic_model::package::SectionKind;
 
 use crate::codec::size_of;
 use crate::error::{Error, Place};
@@ -142,12 +141,12 @@ pub(crate) fn of_synthesis(backend: &dyn Backend, size: LatentSize, exact: bool)
         let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
         return Ok(exact_synthesis_bytes(&Windows::of_synthesis(own), size, backend.threads()));
     }
-    transform_bytes(backend, SectionKind::Synthesis, size.y)
+    transform_bytes(backend, FloatTransform::Synthesis, size.y)
 }
 
 /// What a float transform needs, by the graph that the backend runs: it is made of the package once.
-fn transform_bytes(backend: &dyn Backend, kind: SectionKind, size: [usize; 2]) -> Result<u64, Error> {
-    backend.transform_bytes(kind, size).map_err(|error| match error {
+fn transform_bytes(backend: &dyn Backend, transform: FloatTransform, size: [usize; 2]) -> Result<u64, Error> {
+    backend.transform_bytes(transform, size).map_err(|error| match error {
         BackendError::Model(refused) => refused.into(),
         other => other.into(),
     })
@@ -179,8 +178,8 @@ impl AnalysisShape {
         let analysis = match self {
             Self::Exact(windows) => exact_analysis_bytes(windows, size, threads),
             Self::Float => {
-                let of_y = transform_bytes(backend, SectionKind::HyperAnalysis, size.y)?;
-                transform_bytes(backend, SectionKind::Analysis, size.padded)?.max(of_y)
+                let of_y = transform_bytes(backend, FloatTransform::HyperAnalysis, size.y)?;
+                transform_bytes(backend, FloatTransform::Analysis, size.padded)?.max(of_y)
             }
         };
         Ok(analysis.max(encoding_bytes(model, size, threads)))

@@ -150,7 +150,7 @@ pub fn read_image(bytes: &[u8], options: &ReadOptions) -> Result<Image, ImageErr
         Ok(::image::ImageFormat::Jpeg) => jpeg::read(bytes, options)?,
         Ok(::image::ImageFormat::WebP) => webp::read(bytes, options)?,
         Ok(::image::ImageFormat::Pnm) => pnm::read(bytes, options)?,
-        Ok(other) => return Err(ImageError::FormatUnsupported { format: format!("{other:?}") }),
+        Ok(other) => return Err(ImageError::FormatUnsupported { format: format!("{other:?}").to_uppercase() }),
         Err(_) => return Err(ImageError::NotAnImage),
     };
     raw.into_image(options)

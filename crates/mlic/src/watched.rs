@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use mlic_backend::cpu::apart;
-use mlic_backend::{Backend, EntropySession, Stage, exact_samples, walk};
+use mlic_backend::{Backend, EntropySession, FloatTransform, Stage, exact_samples, walk};
 use mlic_core::container::{Header, Stream, SymbolChecksum};
 use mlic_core::memory;
 use mlic_core::rans::Decoder;
@@ -214,7 +214,7 @@ impl Codec {
 
     fn float_image(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
         let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
-        let x_hat = watch.time(Stage::Synthesis, || self.backend().synthesis(&y_hat))?;
+        let x_hat = watch.time(Stage::Synthesis, || self.backend().transform(FloatTransform::Synthesis, &y_hat))?;
         let image = pixels::image_of(&x_hat, header.width, header.height)?;
         Ok(pixels::with_gray(image, header.gray))
     }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use mlic::image::Image;
 use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Model, Planes};
 use mlic_backend::BackendError;
-use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
+use mlic_backend::FloatTransform;
+use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
 use mlic_core::memory;
 

@@ -4,14 +4,15 @@ use std::fmt::Write;
 
 use super::report::{Evaluation, Figures, Mean, StageSeconds};
 
-pub(super) fn render(evaluation: &Evaluation) -> String {
+/// With details, also where bits and time go.
+pub(super) fn render(evaluation: &Evaluation, with_details: bool) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
-    let _ = write(&mut out, evaluation);
+    let _ = write(&mut out, evaluation, with_details);
     out
 }
 
-fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+fn write(out: &mut String, evaluation: &Evaluation, with_details: bool) -> std::fmt::Result {
     let Evaluation { program, model, backend, threads, effort, .. } = evaluation;
     writeln!(out, "{program}, model {} {}, backend {backend}, threads {threads}, effort {effort}\n", model.name, model.id)?;
     let mean_name = format!("mean of {}", evaluation.images.len());
@@ -32,7 +33,7 @@ fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         row(out, width, [&mean_name, ""], m.percent, &m.figures)?;
     }
     if !evaluation.failed.is_empty() {
-        writeln!(out, "\nin no mean, for they could not be measured: {}", evaluation.failed.len())?;
+        writeln!(out, "\nnot in the means, since they could not be measured: {}", evaluation.failed.len())?;
     }
     if !evaluation.bd_rates.is_empty() {
         writeln!(out, "\nBD-rate of the means against")?;
@@ -43,7 +44,7 @@ fn write(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
             (None, error) => writeln!(out, "  {}: none: {}", bd_rate.anchor, error.as_deref().unwrap_or_default())?,
         }
     }
-    evaluation.means.iter().try_for_each(|mean| details(out, mean))
+    evaluation.means.iter().filter(|_| with_details).try_for_each(|mean| details(out, mean))
 }
 
 fn row(out: &mut String, width: usize, [name, size]: [&str; 2], percent: f32, figures: &Figures) -> std::fmt::Result {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlic_backend::entropy::EntropyModel;
 use mlic_backend::ops::Ops;
-use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 use mlic_core::checkerboard::Parity;
 use mlic_core::fixed::{LATENT_MAX, LATENT_ONE, PREACT_MAX, divide, isqrt};
 use mlic_core::schedule::{LatentSize, Pass};
@@ -563,11 +563,7 @@ impl Backend for ObservingBackend {
         1
     }
 
-    fn analysis(&self, _: &Planes) -> Result<Planes> {
-        Err(self.no_float())
-    }
-
-    fn hyper_analysis(&self, _: &Planes) -> Result<Planes> {
+    fn transform(&self, _: FloatTransform, _: &Planes) -> Result<Planes> {
         Err(self.no_float())
     }
 
@@ -577,10 +573,6 @@ impl Backend for ObservingBackend {
 
     fn exact_hyper_analysis(&self, _: u8, _: &Map<i32>) -> Result<Map<i32>> {
         Err(self.no_encoder())
-    }
-
-    fn synthesis(&self, _: &Planes) -> Result<Planes> {
-        Err(self.no_float())
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {

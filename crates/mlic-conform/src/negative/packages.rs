@@ -265,8 +265,8 @@ fn max(parts: &mut Parts, name: &str, max: i32) {
 fn fill(parts: &mut Parts, name: &str, weight: i8) {
     let layout = mlic_model::Layout::new(&parts.config);
     let index = layer(parts, name);
-    let start: usize = layout.layers.iter().take(index).map(|spec| spec.macs_per_position()).sum();
-    let len = layout.layers[index].macs_per_position();
+    let start: usize = layout.layers.iter().take(index).map(|spec| spec.weights_len()).sum();
+    let len = layout.layers[index].weights_len();
     parts.weights[start..start + len].fill(weight);
 }
 

@@ -7,7 +7,7 @@ use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::entropy::EntropyModel;
 use mlic_backend::integer::{IntegerOps, Kernels, PackedModel};
 use mlic_backend::ops::Ops;
-use mlic_backend::{Backend, BackendError, EntropySession, PassParameters, Planes, Stage};
+use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 use mlic_conform::dump::Values;
 use mlic_conform::explain::{Side, decode, explain};
 use mlic_conform::operators::{Parting, Symbols, in_passes, in_synthesis, noted};
@@ -252,14 +252,6 @@ impl Backend for Faulty {
         self.inner.threads()
     }
 
-    fn analysis(&self, x: &Planes) -> Result<Planes> {
-        self.inner.analysis(x)
-    }
-
-    fn hyper_analysis(&self, y: &Planes) -> Result<Planes> {
-        self.inner.hyper_analysis(y)
-    }
-
     fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>> {
         self.inner.exact_analysis(quality, picture)
     }
@@ -268,15 +260,15 @@ impl Backend for Faulty {
         self.inner.exact_hyper_analysis(quality, y)
     }
 
-    fn synthesis(&self, y_hat: &Planes) -> Result<Planes> {
+    fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes> {
         if self.fault == Fault::NoFloat {
             return Err(BackendError::NotAvailable { backend: "faulty", reason: "it has no float transforms".into() });
         }
-        let mut x_hat = self.inner.synthesis(y_hat)?;
-        if let Some(value) = x_hat.data.last_mut().filter(|_| self.fault == Fault::FloatBit) {
+        let mut output = self.inner.transform(transform, input)?;
+        if let Some(value) = output.data.last_mut().filter(|_| self.fault == Fault::FloatBit) {
             *value = f32::from_bits(value.to_bits() ^ 1);
         }
-        Ok(x_hat)
+        Ok(output)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {

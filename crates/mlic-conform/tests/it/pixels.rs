@@ -66,7 +66,7 @@ fn dumps_have_samples() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("dump").to_str().unwrap().to_owned();
     let explain =
-        |arguments: &[&str]| said(&[&["explain", VECTOR, "--suite", SUITE, "--backend", "integer"], arguments].concat());
+        |arguments: &[&str]| said(&[&["explain", &format!("{SUITE}/{VECTOR}"), "--backend", "integer"], arguments].concat());
     assert_eq!(explain(&["--write-dump", &path]).0, 0);
     assert_eq!(explain(&["--dump", &path]).0, 0);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -79,7 +79,7 @@ fn dumps_have_samples() {
 }
 
 fn code_of(arguments: &[&str]) -> i32 {
-    code(&[&["explain", VECTOR, "--suite", SUITE, "--backend", "integer"], arguments].concat())
+    code(&[&["explain", &format!("{SUITE}/{VECTOR}"), "--backend", "integer"], arguments].concat())
 }
 
 #[test]

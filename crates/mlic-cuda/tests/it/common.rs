@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mlic_backend::cpu::{FloatTransform, FloatTransforms};
+use mlic_backend::FloatTransform;
+use mlic_backend::cpu::FloatTransforms;
 use mlic_backend::{BackendError, Planes};
 use mlic_model::Model;
 

@@ -60,7 +60,8 @@ fn a_backend_reports_what_runs_it() {
 
 #[test]
 fn the_graph_that_memory_is_known_by_is_the_one_that_runs() {
-    use mlic_backend::cpu::{FloatTransform, FloatTransforms};
+    use mlic_backend::FloatTransform;
+    use mlic_backend::cpu::FloatTransforms;
     use mlic_backend::memory::transform_bytes;
     let model = model().unwrap();
     let transforms = mlic_tract::TractTransforms::new(Arc::clone(&model));

@@ -30,7 +30,7 @@ pub enum ImageError {
         source: Source,
     },
     /// The file ends before the picture does.
-    #[error("truncated {format} file: {have_bytes} bytes, the picture goes on")]
+    #[error("truncated {format} file: it ends after {have_bytes} bytes, before the picture does")]
     Truncated {
         /// Name of the format.
         format: &'static str,
@@ -77,7 +77,7 @@ pub enum ImageError {
     #[error("the alpha channel is not opaque and a stream has none: give a background colour to flatten it")]
     AlphaUnsupported,
     /// More than 8 bits per sample that matter, and no leave to round them.
-    #[error("{bits} bits per sample, a stream has 8: allow the depth to be reduced")]
+    #[error("{bits} bits per sample, a stream has 8")]
     DepthUnsupported {
         /// Bits per sample.
         bits: u8,
@@ -110,7 +110,7 @@ pub enum ImageError {
     },
     /// Chunks say that the colours are not those of sRGB, and no stream carries them.
     #[error(
-        "the colours are not those of sRGB, by {chunks}, which a stream cannot carry: convert the picture, or give it an ICC profile"
+        "the file declares colours other than those of sRGB ({chunks}), which a stream cannot carry: convert the picture, or give it an ICC profile"
     )]
     ColorSpaceUnsupported {
         /// The chunks that say so.

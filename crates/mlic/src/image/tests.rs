@@ -352,7 +352,7 @@ fn animated_png_is_refused() {
 fn what_is_no_picture_or_another_format_is_named() {
     assert!(matches!(read(b""), Err(ImageError::NotAnImage)));
     assert!(matches!(read(b"#!/bin/sh"), Err(ImageError::NotAnImage)));
-    assert!(matches!(read(b"GIF89a......"), Err(ImageError::FormatUnsupported { format }) if format == "Gif"));
+    assert!(matches!(read(b"GIF89a......"), Err(ImageError::FormatUnsupported { format }) if format == "GIF"));
 }
 
 #[test]

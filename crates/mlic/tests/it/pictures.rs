@@ -9,8 +9,9 @@ use mlic::metrics::psnr;
 use mlic::{
     BackendChoice, BackendError, Codec, CodecOptions, Error, ErrorKind, Limits, Model, Planes, image_of, luma, planes_of,
 };
+use mlic_backend::FloatTransform;
 use mlic_backend::Stage;
-use mlic_backend::cpu::{CpuBackend, FloatTransform, FloatTransforms};
+use mlic_backend::cpu::{CpuBackend, FloatTransforms};
 use mlic_backend::integer::Kernels;
 
 use crate::common::{file, picture, tiny, tiny_integer};

@@ -12,6 +12,9 @@ use crate::fast::aligned::Aligned;
 /// Y is below 2^29, so that 4 Y fits, where its square is below this.
 const SQUARED_LIMIT: i64 = 1 << 58;
 
+/// Pairs of channels that a part has at least, in the mean. A part takes as much work beside its products as about three of its pairs save.
+const WORTH_A_PART: usize = 4;
+
 /// Transformed weights of a term.
 #[derive(Debug, Clone)]
 pub(in crate::fast) struct Winograd {
@@ -49,7 +52,8 @@ impl Pairs {
 }
 
 impl Winograd {
-    /// The weights `[output][row][column][channel]` of a term whose activations are at most `max`; none if products or sums might not fit.
+    /// The weights `[output][row][column][channel]` of a term whose activations are at most `max`; none if products or sums might not fit, or only in so
+    /// small parts that plain sums take less time.
     pub(in crate::fast) fn new(
         weights: Source<'_>,
         channels: usize,
@@ -79,10 +83,14 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
 
     fn transformed(&self) -> Result<Option<Winograd>, OutOfMemory> {
         let Some(parts) = self.parts()? else { return Ok(None) };
+        let pairs = self.channels.div_ceil(2);
+        if parts.len() > 1 && parts.len() * WORTH_A_PART > pairs {
+            return Ok(None);
+        }
         let Some(weights) = self.elements()? else { return Ok(None) };
         let squares = |weights: &[T]| weights.iter().map(|w| i64::from((*w).into()).pow(2)).sum::<i64>();
         let largest = if parts.len() == 1 { 1 } else { self.outputs().map(squares).max().unwrap_or(0).max(1) };
-        let (pairs, may_be_large) = (self.channels.div_ceil(2), self.max >= SMALL);
+        let may_be_large = self.max >= SMALL;
         Ok(Some(Winograd { pairs, weights, parts, too_large: SQUARED_LIMIT / largest, may_be_large }))
     }
 
