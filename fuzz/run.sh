@@ -11,7 +11,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 limits=(-rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=20 -max_len=65536)
 
 if ! cargo fuzz --version 2>/dev/null | grep -qx "cargo-fuzz $version"; then
-  cargo install cargo-fuzz --version "$version" --locked
+  cargo install cargo-fuzz --version "$version" --locked --debug
 fi
 cargo run --release --locked --quiet -p mlic-fuzz -- fuzz/corpus conformance
 RUSTC_BOOTSTRAP=1 cargo fuzz build --target "$triple"
