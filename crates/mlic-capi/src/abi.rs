@@ -18,6 +18,12 @@ use mlic::{ErrorKind, Limits};
 use crate::calls::{self, Handle, Options};
 use crate::status::{Failure, OK, last_error, remember};
 
+/// Threads of a caller may share a codec, and any of them may end it.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Handle>();
+};
+
 /// `MLIC_ABI`.
 pub const ABI: u32 = 1;
 
@@ -435,7 +441,7 @@ unsafe fn copy(pointer: *const u8, len: usize, name: &str) -> Result<Option<Vec<
         return Ok(None);
     }
     // SAFETY: as above.
-    unsafe { bytes(pointer, len, name) }.map(|bytes| Some(bytes.to_vec()))
+    calls::copy(unsafe { bytes(pointer, len, name) }?).map(Some)
 }
 
 /// Samples in memory of C.

@@ -99,6 +99,14 @@ fn path_of(path: &CStr) -> PathBuf {
     path.to_string_lossy().into_owned().into()
 }
 
+/// Bytes of the caller's, of which there may be more than memory for a copy.
+pub(crate) fn copy(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| OutOfMemory { bytes: bytes.len() })?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
 /// A picture of rows of samples.
 pub(crate) fn picture<'a>(
     [width, height, channels]: [u32; 3],

@@ -91,10 +91,10 @@ pub enum OutputError {
     /// Binary data would go to a terminal.
     #[error("binary data does not go to a terminal: redirect it or name a file")]
     Terminal,
-    /// The system refused.
-    #[error("the system refused")]
+    /// The system refused. Its reason is the whole message: whoever prints it says what could not be written.
+    #[error(transparent)]
     Io {
-        /// Its reason.
+        /// The reason.
         #[from]
         source: io::Error,
     },

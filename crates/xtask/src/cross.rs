@@ -2,7 +2,7 @@
 //!
 //! Each platform's `mlic-conform`, without float transforms, is cross-compiled, run under an emulator, and its reports are
 //! compared. The compiler is the repository's own; what it needs beyond (libraries to link with, emulators) is unpacked into
-//! a cache folder, and nothing on the machine is changed.
+//! a cache folder that checkouts share, and nothing on the machine is changed.
 
 pub mod build;
 pub mod document;
@@ -13,7 +13,8 @@ pub mod run;
 pub mod setup;
 pub mod suite;
 
-use std::path::PathBuf;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -27,8 +28,9 @@ pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--record] [--suite 
   --record    write the results to docs/platforms.json and docs/PLATFORMS.md; suites that were not run stay as they are there
   --suite     suites to run [default: all]
   --document  only write docs/PLATFORMS.md anew from docs/platforms.json
-  $MLIC_CROSS_CACHE   where to keep things [default: ~/.cache/mlic-cross]
-  $MLIC_CROSS_MIRROR  Debian mirror [default: that of apt, else http://deb.debian.org/debian]";
+  $MLIC_CROSS_CACHE   where to keep what is fetched [default: ~/.cache/mlic-cross]; programs are in target/cross
+  $MLIC_CROSS_MIRROR  Debian mirror [default: that of apt, else http://deb.debian.org/debian]
+  $MLIC_CROSS_MIRROR_TESTING, $MLIC_CROSS_MIRROR_BULLSEYE  the mirror of one suite of Debian, if it is another";
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,7 @@ pub fn cross(options: &Options) -> Result<Vec<String>, String> {
         return document::write(&record::read()?).map(|()| Vec::new());
     }
     let start = Instant::now();
-    let setups = setup::prepare(&cache()?, &options.platforms)?;
+    let setups = with_cache(|cache| setup::prepare(cache, &options.platforms))?;
     println!("cross: set up in {} s", start.elapsed().as_secs());
     if options.setup_only {
         return Ok(Vec::new());
@@ -111,11 +113,28 @@ fn keep(platform: &Platform, record: Record) -> Result<(), String> {
     document::write(&records)
 }
 
-/// Where everything that is fetched or compiled is kept.
+/// Does something to the folder in which everything that is fetched is kept, while no other run does.
 ///
 /// # Errors
-/// When the environment names no place.
-pub(crate) fn cache() -> Result<PathBuf, String> {
+/// When there cannot be such a folder, and those of what is done.
+pub(crate) fn with_cache<T>(act: impl FnOnce(&Path) -> Result<T, String>) -> Result<T, String> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).map_err(io(&cache))?;
+    let path = cache.join("lock");
+    // Held until it is closed, however this process ends.
+    let lock = File::create(&path).map_err(io(&path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("cross: waiting for another run, which uses {}", cache.display());
+            lock.lock().map_err(io(&path))?;
+        }
+        Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
+    }
+    act(&cache)
+}
+
+fn cache() -> Result<PathBuf, String> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || folder("HOME").map(|home| home.join(".cache/mlic-cross"));
     folder("MLIC_CROSS_CACHE").or_else(home).ok_or_else(|| "neither MLIC_CROSS_CACHE nor HOME is set".into())
@@ -134,7 +153,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// An error of a file operation, with the path.
-pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> String {
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
 }
 

@@ -28,13 +28,19 @@ pub fn floats(line: &str) -> Vec<String> {
     code.split(separators).filter(|t| is_float(t)).map(str::to_owned).collect()
 }
 
+const TYPES: [&str; 4] = ["f16", "f32", "f64", "f128"];
+
 fn is_float(token: &str) -> bool {
-    let typed =
-        ["f16", "f32", "f64", "f128"].iter().any(|t| token.split('.').any(|part| part == *t || part.ends_with(&format!("_{t}"))));
-    let mut parts = token.splitn(2, '.');
-    let digits = |s: Option<&str>| s.is_some_and(|s| s.starts_with(|c: char| c.is_ascii_digit()));
-    let literal = digits(parts.next()) && digits(parts.next()) && !token.contains("..");
-    typed || literal
+    let is_typed = |part: &str| TYPES.iter().any(|t| part == *t || part.ends_with(&format!("_{t}")));
+    token.split('.').any(is_typed) || token.split("..").any(is_literal)
+}
+
+/// `1.5`, `2.`, `1e3`, `1f64`, and `1e` of `1e-3`, but not `0x1e3`, `0.max` or `tuple.0.1`.
+fn is_literal(token: &str) -> bool {
+    let rest = token.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
+    let is_fraction = |rest: &str| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit());
+    token.starts_with(|c: char| c.is_ascii_digit())
+        && (rest.strip_prefix('.').is_some_and(is_fraction) || rest.starts_with(['e', 'E']) || TYPES.contains(&rest))
 }
 
 /// Adds the sources at or below a path.

@@ -22,7 +22,7 @@ pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output
   --profile PROFILE  how to compile [default: dist, which is what is shipped]
   --output DIR       where to put the packages [default: target/jetson]
   --environment      only fetch what compiling needs, and print for a shell what `cargo zigbuild` finds it by
-  $MLIC_CROSS_CACHE and $MLIC_CROSS_MIRROR as for cross; $SOURCE_DATE_EPOCH is the time of every file
+  $MLIC_CROSS_CACHE, $MLIC_CROSS_MIRROR and $MLIC_CROSS_MIRROR_... as for cross; $SOURCE_DATE_EPOCH is the time of every file
   [default: that of the last entry of packaging/debian/changelog]";
 
 /// The profile of what is shipped.
@@ -67,7 +67,7 @@ impl Options {
 pub fn jetson(options: &Options) -> Result<Vec<String>, String> {
     let start = Instant::now();
     let done = |what: &str| println!("jetson: {what} after {} s", start.elapsed().as_secs());
-    let tools = tools::prepare(&cross::cache()?)?;
+    let tools = cross::with_cache(tools::prepare)?;
     if options.environment {
         for (name, value) in build::environment(&tools)? {
             println!("export {name}='{}'", value.to_string_lossy().replace('\'', r"'\''"));

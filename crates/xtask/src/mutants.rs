@@ -1,11 +1,16 @@
 //! Do the suites catch a decoder that is nearly right? Deliberate defects in the arithmetic, one at a time, in a copy of the sources: the
 //! program is built with each, and must then fail.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
+
+use crate::cross::{io, output};
+use crate::jetson::archive::files;
 
 /// A defect: one text of one source file for another.
 #[derive(Debug, Clone, Copy)]
@@ -285,17 +290,29 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
     copied.map_err(|e| format!("{}: {e}", from.display()))
 }
 
+/// Makes a folder of these files of another, without what it had beyond them: a source that was moved is in one place.
+///
+/// # Errors
+/// A file that cannot be copied or removed.
+pub fn copy_tree<'a>(from: &Path, names: impl Iterator<Item = &'a str>, to: &Path) -> Result<(), String> {
+    let names: BTreeSet<PathBuf> = names.map(PathBuf::from).collect();
+    fs::create_dir_all(to).map_err(io(to))?;
+    for other in files(to)?.iter().filter(|path| path.strip_prefix(to).is_ok_and(|name| !names.contains(name))) {
+        fs::remove_file(other).map_err(io(other))?;
+        // Folders that are empty now go too.
+        let _ = other.ancestors().skip(1).take_while(|folder| *folder != to).try_for_each(fs::remove_dir);
+    }
+    names.iter().try_for_each(|name| copy_file(&from.join(name), &to.join(name)))
+}
+
 impl Copy {
     /// The tracked files as they are now, beside a target folder that later runs find again.
     fn make() -> Result<Self, String> {
         let root = crate::root();
         let base = root.join("target/mutants");
         let copy = Self { tree: base.join("tree"), target: base.join("build"), small: base.join("small") };
-        let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(&root).output().map_err(|e| e.to_string())?;
-        let names = String::from_utf8_lossy(&listed.stdout).into_owned();
-        for name in names.split('\0').filter(|name| root.join(name).is_file()) {
-            copy_file(&root.join(name), &copy.tree.join(name))?;
-        }
+        let listed = output(Command::new("git").args(["ls-files", "-z"]).current_dir(&root))?;
+        copy_tree(&root, listed.split('\0').filter(|name| root.join(name).is_file()), &copy.tree)?;
         copy.make_small()?;
         Ok(copy)
     }

@@ -1,4 +1,4 @@
-/* Every function of mlic.h, used as its comments say, and misused. Exits with the number of things that were not as they should be. */
+/* Every function of mlic.h, used as its comments say, and misused. Prints what is not as it should be, and exits with 1 if there is anything. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,7 +225,6 @@ static void options(const char *no_model) {
     options.backend = "integer";
     options.threads = 1;
     options.max_pixels = 1;
-    options.model_path = getenv("MLIC_TEST_MODEL");
     CHECK(mlic_codec_create(&options, &codec) == MLIC_OK);
     CHECK(mlic_encode(codec, &picture, 50, NULL, &stream) == MLIC_OK);
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &canvas, NULL) == MLIC_BUDGET);
@@ -262,5 +261,5 @@ int main(void) {
     nulls(codec);
     options(__FILE__);
     mlic_codec_destroy(codec);
-    return failures;
+    return failures != 0;
 }

@@ -85,6 +85,9 @@ impl Packages {
         if self.updated {
             return Ok(());
         }
+        if !Path::new(KEYRING).is_file() {
+            return Err(format!("{KEYRING} is missing: apt-get install debian-archive-keyring"));
+        }
         let lists = self.folder.join("apt/lists/partial");
         let archives = self.folder.join("apt/archives/partial");
         for folder in [lists, archives] {
@@ -96,9 +99,10 @@ impl Packages {
         };
         let own = output(Command::new("dpkg").arg("--print-architecture"))?;
         write("status", String::new())?;
-        write("sources.list", format!("deb [signed-by={KEYRING}] {} {} main\n", mirror(), self.suite))?;
+        let mirror = mirror(self.suite);
+        write("sources.list", format!("deb [signed-by={KEYRING}] {mirror} {} main\n", self.suite))?;
         write("apt.conf", configuration(&self.folder.join("apt"), own.trim(), &self.architectures))?;
-        println!("cross: reading the package lists of {}", mirror());
+        println!("cross: reading the package lists of {mirror}, {}", self.suite);
         output(self.apt("apt-get").arg("update"))?;
         self.updated = true;
         Ok(())
@@ -136,9 +140,16 @@ Acquire::Retries "3";
     )
 }
 
-/// `$MLIC_CROSS_MIRROR`, or what apt is configured with on a Debian machine, or Debian's own.
-fn mirror() -> String {
-    let named = std::env::var("MLIC_CROSS_MIRROR").ok().filter(|mirror| !mirror.is_empty());
+/// The mirror that variables name for a suite: `MLIC_CROSS_MIRROR_SUITE`, or `MLIC_CROSS_MIRROR` for all.
+#[must_use]
+pub fn named_mirror(suite: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let own = format!("MLIC_CROSS_MIRROR_{}", suite.to_uppercase());
+    [&own, "MLIC_CROSS_MIRROR"].into_iter().filter_map(variable).find(|mirror| !mirror.is_empty())
+}
+
+/// The one that is named, or what apt is configured with on a Debian machine, or Debian's own.
+fn mirror(suite: &str) -> String {
+    let named = named_mirror(suite, |name| std::env::var(name).ok());
     let targets = || output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"])).ok();
     let configured = || targets()?.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian")).map(str::to_owned);
     named.or_else(configured).unwrap_or_else(|| "http://deb.debian.org/debian".into())

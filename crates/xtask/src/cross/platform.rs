@@ -11,7 +11,7 @@ pub struct Platform {
     pub machine: Machine,
     /// What is special about it, for the document.
     pub why: &'static str,
-    /// Instruction sets that the kernels have for it, whose tests are run there too; those of this machine are tested without this command.
+    /// Instruction sets that the kernels have for it, the best last, whose tests are run there too; those of this machine are tested without this command.
     pub kernels: &'static [&'static str],
 }
 

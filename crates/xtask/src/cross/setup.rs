@@ -24,7 +24,7 @@ pub struct Setup {
     pub rustc: Option<PathBuf>,
     /// The linker; none for the compiler's own choice.
     pub linker: Option<PathBuf>,
-    /// Compiled programs.
+    /// Compiled programs, of this checkout: others may compile at the same time.
     pub target_folder: PathBuf,
     /// Arguments before the program that run it.
     pub runner: Vec<String>,
@@ -56,7 +56,7 @@ fn setup(cache: &Path, platform: &Platform, rustup: &mut Rustup, packages: &mut 
         true => None,
         false => Some(debian_rustc(cache, platform, packages)?),
     };
-    let target_folder = cache.join(if rustc.is_some() { "target-debian" } else { "target" });
+    let target_folder = crate::root().join("target").join(if rustc.is_some() { "cross-debian" } else { "cross" });
     let setup = Setup { rustc, linker: None, target_folder, runner: Vec::new(), runs_on: String::new() };
     match platform.machine {
         Machine::Native { .. } => Ok(Setup { runs_on: format!("natively, {}", processor()), ..setup }),
@@ -212,9 +212,12 @@ fn processor() -> String {
     name.map_or_else(|| "unknown processor".into(), |(_, name)| name.trim().to_owned())
 }
 
+/// What is there already is not written again: another run may be reading it.
 fn write_program(path: &Path, text: &str) -> Result<(), String> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder))?;
-    fs::write(path, text).map_err(io(path))?;
+    if !fs::read_to_string(path).is_ok_and(|there| there == text) {
+        fs::write(path, text).map_err(io(path))?;
+    }
     output(Command::new("chmod").arg("+x").arg(path)).map(drop)
 }

@@ -141,7 +141,7 @@ fn deb(name: &str, release: &Release, root: &Path, package: &Path, epoch: &str) 
 }
 
 /// Files and links below a folder, sorted.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(io(folder))? {
         let path = entry.map_err(io(folder))?.path();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use xtask::cross::platform::PLATFORMS;
 use xtask::cross::record::{self, Record, Run};
-use xtask::cross::{Options, Records, SUITES, document, run, suite};
+use xtask::cross::{Options, Records, SUITES, document, packages, run, suite};
 
 fn parse(args: &[&str]) -> Result<Options, String> {
     Options::parse(args.iter().map(|arg| (*arg).to_owned()))
@@ -125,6 +125,38 @@ fn reports_are_of_the_suite_that_was_asked_for() {
     assert_eq!(run::verdicts(&report, "smoke"), Some(("cpu".into(), vec![("a".into(), "pass".into())])));
     assert_eq!(run::verdicts(&report, "core"), None);
     assert_eq!(run::verdicts(&json!({ "suites": [] }), "smoke"), None);
+}
+
+#[test]
+fn the_best_kernels_of_a_platform_must_have_run() {
+    let is_other = |name: &str, backend: &str, device: &str| {
+        run::device_is_other(PLATFORMS.iter().find(|p| p.name == name).unwrap(), backend, device)
+    };
+    for (name, device) in [
+        ("x86_64-avx2", "cpu x86_64, avx2"),
+        ("aarch64-a57", "cpu aarch64, neon"),
+        ("aarch64-a78ae", "cpu aarch64, dotprod"),
+        ("aarch64-max", "cpu aarch64, i8mm"),
+        ("s390x", "cpu s390x, scalar"),
+        ("wasm32", "cpu wasm32, scalar"),
+    ] {
+        assert!(!is_other(name, "integer", device), "{name}");
+        assert!(is_other(name, "integer", "cpu, other") && !is_other(name, "reference", "cpu, reference"), "{name}");
+    }
+    assert!(is_other("aarch64-max", "integer", "cpu aarch64, dotprod"));
+    assert!(is_other("aarch64-a57", "integer", "cpu aarch64, dotprod"));
+}
+
+#[test]
+fn a_suite_of_debian_may_have_a_mirror_of_its_own() {
+    let named = |suite: &str, set: &[(&str, &str)]| {
+        packages::named_mirror(suite, |name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    };
+    let both = [("MLIC_CROSS_MIRROR", "all"), ("MLIC_CROSS_MIRROR_BULLSEYE", "own")];
+    assert_eq!(named("bullseye", &both).as_deref(), Some("own"));
+    assert_eq!(named("testing", &both).as_deref(), Some("all"));
+    assert_eq!(named("bullseye", &[("MLIC_CROSS_MIRROR_BULLSEYE", ""), both[0]]).as_deref(), Some("all"));
+    assert_eq!(named("testing", &both[1..]), None);
 }
 
 #[test]

@@ -34,6 +34,14 @@ fn documents_name_the_packages_as_they_are() {
     let (upstream, revision) = version.rsplit_once('-').unwrap();
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
     assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz;subdir=${{BP}}\"")));
+    // Whatever licences a package has, the recipe installs.
+    let documents = list.lines().filter_map(|line| line.strip_prefix("-rw-r--r-- usr/share/doc/"));
+    let licences: Vec<&str> =
+        documents.filter(|path| path.ends_with("/copyright") || path.ends_with("/third-party.gz")).collect();
+    assert_eq!(licences.len(), 4);
+    for path in licences {
+        assert!(recipe.contains(&format!(" ${{S}}/usr/share/doc/{path} ")), "{path}");
+    }
     // Where that unpacks it, before styhead and since.
     let sources: Vec<&str> = recipe.lines().filter_map(|line| line.strip_prefix("S = ")).collect();
     assert_eq!(sources, [r#""${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}""#]);

@@ -22,6 +22,9 @@ fn the_scan_sees_floats() {
     assert_eq!(floats::floats("let x: f64 = 1e3_f64;").len(), 2);
     assert!(floats::floats("a.0.1 + b[0..1].len() /* */ - \"1.5 f32\".len()").is_empty());
     assert!(floats::floats("self.0 .0; 1..2").is_empty());
+    assert_eq!(floats::floats("1e3 + 1_0E6 - 1e-3 * 2. / 1f64"), ["1e3", "1_0E6", "1e", "2.", "1f64"]);
+    assert_eq!(floats::floats("0.5..2.5; f(2.)"), ["0.5..2.5", "2."]);
+    assert!(floats::floats("0x1e3 + 0x1f64 + 0b1 + 1u64 + 2.max(3) + 4..; x.1.0; e3; 0..5.min(n)").is_empty());
 }
 
 #[test]
@@ -41,6 +44,26 @@ fn unsafe_files_are_those_of_architecture() {
         files.iter().filter(is_unsafe).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(found.len(), listed.len(), "{found:?}");
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), listed);
+}
+
+#[test]
+fn a_copy_to_break_has_the_listed_files_and_no_others() {
+    let base = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy_tree");
+    let (from, to) = (base.join("from"), base.join("to"));
+    let _ = std::fs::remove_dir_all(&base);
+    let there = [to.join("a/changed"), to.join("b/c/moved"), to.join("was/folder"), to.join("was-file")];
+    let ours = ["a/same", "a/changed", "unlisted", "was", "was-file/now"].map(|name| from.join(name));
+    for path in ours.into_iter().chain(there) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, path.to_str().unwrap()).unwrap();
+    }
+    let listed = ["a/same", "a/changed", "was", "was-file/now"];
+    mutants::copy_tree(&from, listed.into_iter(), &to).unwrap();
+    for name in listed {
+        assert_eq!(std::fs::read(to.join(name)).unwrap(), std::fs::read(from.join(name)).unwrap(), "{name}");
+    }
+    assert!(!to.join("unlisted").exists() && !to.join("b").exists());
+    assert!(mutants::copy_tree(&from, ["none"].into_iter(), &to).unwrap_err().contains("none"));
 }
 
 #[test]

@@ -29,6 +29,10 @@ do_install() {
     install -m 0755 ${S}/usr/bin/mlic ${S}/usr/bin/mlic-conform ${D}${bindir}
     cp -R --no-preserve=ownership ${S}/usr/share/mlic/. ${D}${datadir}/mlic
     install -m 0644 ${S}/usr/share/man/man1/* ${D}${mandir}/man1
+    # Licences of what the programs and the library are linked with.
+    install -d ${D}${docdir}/mlic ${D}${docdir}/libmlic-c
+    install -m 0644 ${S}/usr/share/doc/mlic/copyright ${S}/usr/share/doc/mlic/third-party.gz ${D}${docdir}/mlic
+    install -m 0644 ${S}/usr/share/doc/libmlic-c1/copyright ${S}/usr/share/doc/libmlic-c1/third-party.gz ${D}${docdir}/libmlic-c
     # Where libdir says: there is no folder for the processor.
     install -d ${D}${libdir}/pkgconfig ${D}${includedir}
     cp --no-dereference ${S}/usr/lib/aarch64-linux-gnu/libmlic_c.so* ${D}${libdir}
@@ -42,6 +46,8 @@ do_install() {
 
 # Header, link and mlic.pc are in mlic-dev without being named.
 PACKAGES =+ "libmlic-c"
-FILES:libmlic-c = "${libdir}/libmlic_c.so.*"
+FILES:libmlic-c = "${libdir}/libmlic_c.so.* ${docdir}/libmlic-c"
 RDEPENDS:${PN}-dev = "libmlic-c (= ${EXTENDPKGV})"
-FILES:${PN} += "${datadir}/mlic ${systemd_system_unitdir}"
+FILES:${PN} += "${datadir}/mlic ${docdir}/mlic ${systemd_system_unitdir}"
+# It is filled before ${PN}, and would take all of ${docdir}.
+FILES:${PN}-doc = "${mandir}"
