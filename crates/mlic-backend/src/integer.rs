@@ -12,6 +12,7 @@ use mlic_kernels::function::scale_index;
 use mlic_kernels::reference::{self, LocalAttentionShape};
 use mlic_kernels::{Map, OutOfMemory};
 use mlic_model::Model;
+use mlic_model::config::Config;
 use mlic_model::layout::{Epilogue, LayerId, LinearAttentionId, LocalAttentionId, NormId, QuantizerId, TermSpec};
 use mlic_model::model::{Gain, LayerView};
 use mlic_model::parameters::{Functions, Requant};
@@ -333,10 +334,7 @@ impl<'m> IntegerSession<'m> {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Self, BackendError> {
-        let [height, width] = size.z;
-        let need = height * width * model.config().hyper;
-        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
-        let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
+        let z = z_latent(model, size, quality, z_symbols)?;
         let entropy = EntropyModel::new(model.layout(), IntegerOps::new(model, packed, quality), &z)?;
         Ok(Self { model, size, entropy })
     }
@@ -368,11 +366,28 @@ impl EntropySession for IntegerSession<'_> {
     }
 
     fn y_hat(&self) -> Result<Map<i32>, BackendError> {
-        let config = self.model.config();
-        let [height, width] = self.size.y;
-        let mut out = Map::zeros(height, width, config.latent)?;
-        let slices = self.entropy.y_hat().iter().enumerate();
-        slices.for_each(|(i, slice)| out.set_channels(i * config.slice_channels(), slice));
-        Ok(out)
+        Ok(y_hat(self.model.config(), self.size, self.entropy.y_hat())?)
     }
+}
+
+/// The input of the hyper synthesis: [`Model::z_latent`] of as many symbols as an image of this size has.
+///
+/// # Errors
+/// [`BackendError::Shape`] when there are more or fewer.
+pub fn z_latent(model: &Model, size: LatentSize, quality: u8, symbols: &[i32]) -> Result<Map<i32>, BackendError> {
+    let ([height, width], channels) = (size.z, model.config().hyper);
+    let z = Map::from_vec(height, width, channels, model.z_latent(symbols, quality)?);
+    let (got, need) = (symbols.len(), height * width * channels);
+    z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got, need })
+}
+
+/// `y_hat` of its latent slices, and zeros for those that are not there.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn y_hat(config: &Config, size: LatentSize, slices: &[Map<i32>]) -> Result<Map<i32>, OutOfMemory> {
+    let [height, width] = size.y;
+    let mut out = Map::zeros(height, width, config.latent)?;
+    slices.iter().enumerate().for_each(|(i, slice)| out.set_channels(i * config.slice_channels(), slice));
+    Ok(out)
 }

@@ -4,6 +4,7 @@ pub mod arrows;
 pub mod cross;
 pub mod floats;
 pub mod jetson;
+pub mod licences;
 pub mod mutants;
 
 use std::path::PathBuf;

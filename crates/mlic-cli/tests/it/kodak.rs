@@ -1,5 +1,5 @@
 //! Two Kodak images against the recorded figures of the embedded model: encoder and decoder are in integers, so that they are the same on every
-//! machine. Runs where `MLIC_KODAK` names the folder of images.
+//! machine and for any number of threads. Runs where `MLIC_KODAK` names the folder of images.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,10 +12,10 @@ const IMAGES: [&str; 2] = ["kodim05.png", "kodim23.png"];
 /// dB: figures are of the same samples, and rounded by another compiler at most.
 const PSNR_TOLERANCE: f64 = 1e-9;
 
-fn evaluate(folder: &str) -> Value {
+fn evaluate(folder: &str, threads: &str) -> Value {
     let images = IMAGES.map(|name| PathBuf::from(folder).join(name));
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mlic")).args(["eval", "--json", "-q", "0,50,100"]).args(images).output().unwrap();
+    let arguments = ["eval", "--json", "-q", "0,50,100", "-j", threads];
+    let output = Command::new(env!("CARGO_BIN_EXE_mlic")).args(arguments).args(images).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -36,11 +36,14 @@ fn recorded_figures_hold() {
     };
     let recorded = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/edge/kodak-recorded.json");
     let recorded: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
-    let (expected, got) = (points(&recorded), points(&evaluate(&folder)));
-    assert_eq!(expected.len(), got.len());
+    let expected = points(&recorded);
     assert_eq!(expected.len(), 3 * IMAGES.len());
-    for ((bytes, psnr), (got_bytes, got_psnr)) in expected.into_iter().zip(got) {
-        assert_eq!(got_bytes, bytes, "streams are the same on every machine");
-        assert!((got_psnr - psnr).abs() < PSNR_TOLERANCE, "{got_psnr} dB, recorded {psnr}");
+    for threads in ["1", "2"] {
+        let got = points(&evaluate(&folder, threads));
+        assert_eq!(expected.len(), got.len());
+        for ((bytes, psnr), (got_bytes, got_psnr)) in expected.iter().zip(&got) {
+            assert_eq!(got_bytes, bytes, "{threads} threads: streams are the same on every machine");
+            assert!((got_psnr - psnr).abs() < PSNR_TOLERANCE, "{threads} threads: {got_psnr} dB, recorded {psnr}");
+        }
     }
 }

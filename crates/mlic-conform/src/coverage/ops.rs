@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlic_backend::entropy::EntropyModel;
+use mlic_backend::integer::y_hat;
 use mlic_backend::ops::Ops;
 use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 use mlic_core::checkerboard::Parity;
@@ -538,11 +539,7 @@ impl EntropySession for Session<'_> {
     }
 
     fn y_hat(&self) -> Result<Map<i32>> {
-        let (latent, channels) = (self.model.config().latent, self.model.config().slice_channels());
-        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent)?;
-        let slices = self.entropy.y_hat().iter().enumerate();
-        slices.for_each(|(i, slice)| out.set_channels(i * channels, slice));
-        Ok(out)
+        Ok(y_hat(self.model.config(), self.size, self.entropy.y_hat())?)
     }
 }
 

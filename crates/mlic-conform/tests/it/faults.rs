@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::common::{self, data, fast, model, options, run_on, with};
 use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::entropy::EntropyModel;
-use mlic_backend::integer::{IntegerOps, Kernels, PackedModel};
+use mlic_backend::integer::{self, IntegerOps, Kernels, PackedModel};
 use mlic_backend::ops::Ops;
 use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage};
 use mlic_conform::dump::Values;
@@ -206,11 +206,7 @@ impl EntropySession for FaultySession<'_> {
     }
 
     fn y_hat(&self) -> Result<Map<i32>> {
-        let (latent, channels) = (self.model.config().latent, self.model.config().slice_channels());
-        let mut out = Map::zeros(self.size.y[0], self.size.y[1], latent)?;
-        let slices = self.entropy.y_hat().iter().enumerate();
-        slices.for_each(|(i, slice)| out.set_channels(i * channels, slice));
-        Ok(out)
+        Ok(integer::y_hat(self.model.config(), self.size, self.entropy.y_hat())?)
     }
 
     fn exact_samples(&self) -> Result<Option<Map<u8>>> {
@@ -286,10 +282,7 @@ impl Backend for Faulty {
 
     fn entropy<'a>(&'a self, size: LatentSize, quality: u8, z_symbols: &[i32]) -> Result<Box<dyn EntropySession + 'a>> {
         let model = self.inner.model();
-        let [height, width] = size.z;
-        let need = height * width * model.config().hyper;
-        let z = Map::from_vec(height, width, model.config().hyper, model.z_latent(z_symbols, quality)?);
-        let z = z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need })?;
+        let z = integer::z_latent(model, size, quality, z_symbols)?;
         let ops = IntegerOps::new(model, Arc::new(PackedModel::new(model, fast())?), quality);
         let ops = FaultyOps { ops, model, level: model.config().scale_level(quality), fault: self.fault, is_without: false };
         let entropy = EntropyModel::new(model.layout(), ops, &z)?;

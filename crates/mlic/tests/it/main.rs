@@ -6,7 +6,6 @@ mod cancel;
 mod common;
 mod encode;
 #[cfg(feature = "embedded-model")]
-mod kodak;
 #[cfg(feature = "tract")]
 mod one_synthesis;
 mod pictures;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xtask::{arrows, floats, mutants};
+use xtask::{arrows, floats, licences, mutants};
 
 #[test]
 fn crates_are_those_of_the_table() {
@@ -72,5 +72,26 @@ fn mutants_follow_the_sources() {
         let text = std::fs::read_to_string(xtask::root().join(mutant.file)).unwrap();
         assert_eq!(text.matches(mutant.from).count(), 1, "{}: {}", mutant.name, mutant.file);
         assert_ne!(mutant.from, mutant.to);
+    }
+}
+
+#[test]
+fn licences_are_allowed() {
+    let refused = licences::refused().unwrap();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let allowed = ["MIT", "Zlib"];
+    for (expression, is_allowed) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("none", false),
+        ("Apache-2.0/MIT", true),
+        ("GPL-3.0 OR Zlib", true),
+        ("MIT AND Zlib", true),
+        ("MIT AND GPL-3.0", false),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", false),
+        ("(MIT OR Apache-2.0) AND Zlib", true),
+        ("GPL-3.0 AND MIT OR MIT AND Zlib", true),
+    ] {
+        assert_eq!(licences::is_allowed(expression, &allowed), is_allowed, "{expression}");
     }
 }

@@ -1,0 +1,47 @@
+//! Licences of all dependencies against `deny.toml`, which `cargo deny check` reads too: that program takes minutes to compile, this check none.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::cross::{io, output};
+
+/// Crates whose licence `deny.toml` does not allow, with that licence.
+///
+/// # Errors
+/// When the file cannot be read, or cargo does not say what there is.
+pub fn refused() -> Result<Vec<String>, String> {
+    let path = crate::root().join("deny.toml");
+    let text = fs::read_to_string(&path).map_err(io(&path))?;
+    let allowed = allowed(&text).ok_or_else(|| format!("{}: no list `allow` of licences", path.display()))?;
+    let mut metadata = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    metadata.args(["metadata", "--format-version", "1", "--locked", "--all-features", "--filter-platform"]);
+    let metadata = output(metadata.arg("x86_64-unknown-linux-gnu").current_dir(crate::root()))?;
+    let metadata: Value = serde_json::from_str(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let licence = |package: &Value| package["license"].as_str().unwrap_or("none").to_owned();
+    let refused = packages.filter(|package| !is_allowed(&licence(package), &allowed));
+    Ok(refused.map(|package| format!("{}: {}", package["name"], licence(package))).collect())
+}
+
+/// The strings of the list `allow` under `[licenses]`.
+fn allowed(text: &str) -> Option<Vec<&str>> {
+    let (_, section) = text.split_once("[licenses]\n")?;
+    let (_, list) = section.split_once("allow = [")?;
+    Some(list.split_once(']')?.0.split('"').skip(1).step_by(2).collect())
+}
+
+/// Whether all licences of one of the alternatives are allowed. An expression has `OR`, or `/` in old crates, of `AND`; parentheses only around alternatives.
+#[must_use]
+pub fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
+    let plain = expression.replace('/', " OR ");
+    let mut parts = plain.split(" AND ").map(|part| part.trim().trim_matches(['(', ')']));
+    let has_mixed = plain.contains(" OR ") && plain.contains(" AND ") && !plain.contains('(');
+    let one_of = |part: &str| part.split(" OR ").any(|licence| allowed.contains(&licence.trim()));
+    if has_mixed {
+        plain.split(" OR ").any(|part| part.split(" AND ").all(|licence| allowed.contains(&licence.trim())))
+    } else {
+        parts.all(one_of)
+    }
+}
