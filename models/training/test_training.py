@@ -223,9 +223,12 @@ class Export(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "mean.pt")
             checkpoint.save(path, {"module.gain": torch.arange(9.0)}, 3, half=True)
-            checkpoint.cut(path, 500)
-            self.assertGreater(len(os.listdir(folder)), 1)
-            self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
+            whole = pathlib.Path(path).read_bytes()
+            for count in (12, 3):
+                pathlib.Path(path).write_bytes(whole)
+                checkpoint.cut(path, -(-len(whole) // count))
+                self.assertEqual(len(os.listdir(folder)), count)
+                self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
 
     def test_what_is_no_checkpoint_is_said_in_a_sentence(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -310,6 +313,10 @@ class Lambdas(unittest.TestCase):
             train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "1", "--resume", path])
             torch.testing.assert_close(rd.lam(torch.tensor([0.0, 1.5])), torch.tensor([0.001, 0.002 * 2 ** 0.5]))
             self.assertEqual(checkpoint.load(os.path.join(out, "mean.pt"))[1:], (6, own))
+            again = os.path.join(out, "again.pt")
+            with unittest.mock.patch("sys.argv", ["hyper.py", path, again, "--tiles", "synthetic:16"]), contextlib.redirect_stdout(io.StringIO()):
+                hyper.main()
+            self.assertEqual(checkpoint.load(again)[1:], (5, own))
 
 
 class Report(unittest.TestCase):
