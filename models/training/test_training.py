@@ -302,6 +302,15 @@ class Levels(unittest.TestCase):
         with self.assertRaises(ValueError):
             levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
 
+    def test_every_level_must_have_been_measured(self):
+        rows = [{"level": float(level), "bpp": 1.0 + level} for level in range(4)]
+        self.assertEqual(levels.measured({"levels": rows}, 4), rows)
+        for report, count, said in (({"levels": rows}, 5, "levels 0, 1, 2, 3, and those of the checkpoint are 0, 1, 2, 3, 4:"),
+                                    ({"levels": rows[::-1]}, 4, "levels 3, 2, 1, 0,"), ({"levels": rows[:1] + rows[2:]}, 4, "levels 0, 2, 3,"),
+                                    ({"mean": rows}, 4, "no `levels`: evaluate.py --json")):
+            with self.assertRaisesRegex(ValueError, said):
+                levels.measured(report, count)
+
 
 class Lambdas(unittest.TestCase):
     def test_those_of_a_checkpoint_are_used_and_kept(self):
@@ -324,6 +333,13 @@ class Report(unittest.TestCase):
         mean = lambda q, bpp, psnr: {"percent": q, "bpp": bpp, "psnr_rgb": psnr, "ms_ssim": 0.9 + q / 1e4}
         self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 29.0)]), [])
         self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 27.0)]), ["q 0 to 10: psnr_rgb falls"])
+
+    def test_figures_go_between_the_marks(self):
+        card = f"a\n{report.BEGIN}\nold\n{report.END}\nb\n"
+        self.assertEqual(report.with_figures(card, "new"), card.replace("old", "new"))
+        for wrong in ("a\n", f"{report.END} {report.BEGIN}"):
+            with self.assertRaisesRegex(ValueError, "there is no <!-- figures: begin --> with"):
+                report.with_figures(wrong, "new")
 
 
 if __name__ == "__main__":
