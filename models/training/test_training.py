@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import tarfile
 import tempfile
 import unittest
 import unittest.mock
@@ -14,6 +15,7 @@ import unittest.mock
 import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
@@ -24,6 +26,7 @@ import hyper
 import klt
 import levels
 import mlicpp
+import pack_tiles
 import rd
 import report
 import step
@@ -182,9 +185,41 @@ class Start(unittest.TestCase):
         for numbers, most in ((range(1600, 1728), 12), (range(2000, 2100), 10), (range(0, 3200, 25), 6)):
             self.assertEqual(len(tiles.split(torch.tensor(list(numbers)).numpy())[1]), most)
 
+    def test_the_numbers_of_tiles_stay_with_them(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tar, npy = os.path.join(folder, "thin.tar"), os.path.join(folder, "thin.npy")
+            with tarfile.open(tar, "w") as t:
+                for number in (3, 1601, 1602, 1800):
+                    data = io.BytesIO()
+                    Image.fromarray(np.full((96, 64, 3), number % 256, np.uint8)).save(data, "PNG")
+                    pack_tiles.add(t, f"{number:05d}.png", data.getvalue())
+            tiles.to_npy(tar, npy)
+            for path in (tar, npy):
+                self.assertEqual(tiles.numbers(path).tolist(), [3, 1601, 1602, 1800])
+                self.assertEqual(tiles.side(path), 64)
+                data, numbers = tiles.load(path)
+                self.assertEqual((numbers.tolist(), data[:, 0, 0, 0].tolist()), ([3, 1601, 1602, 1800], [3, 65, 66, 8]))
+            np.save(os.path.join(folder, "thin.numbers.npy"), np.arange(3))
+            with self.assertRaisesRegex(ValueError, "is of other tiles"):
+                tiles.load(npy)
+            os.remove(os.path.join(folder, "thin.numbers.npy"))
+            with self.assertRaisesRegex(ValueError, "thin.numbers.npy is missing"):
+                tiles.numbers(npy)
+
     def test_tiles_that_cannot_be_split_are_said_before_training(self):
         with tempfile.TemporaryDirectory() as out, self.assertRaisesRegex(SystemExit, "1 tiles: one is held out"):
             train.main(["--tiles", "synthetic:1", "--out", out])
+
+
+class Run(unittest.TestCase):
+    def test_only_spawned_workers_end_with_who_started_them(self):
+        self.assertTrue(train.go_on(None, None))
+        self.assertTrue(train.go_on(None, os.getppid()))
+        self.assertFalse(train.go_on(None, os.getpid()))
+
+    def test_no_warm_up_is_the_whole_rate_at_once(self):
+        a = train.arguments(["--tiles", "", "--out", "", "--warmup", "0"])
+        self.assertEqual(train.rate(a, 0.0, 0), 1.0)
 
 
 class Whole(unittest.TestCase):
@@ -266,13 +301,16 @@ class Export(unittest.TestCase):
             torch.save(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, transform=(8, 8, 8))).state_dict(), path)
             for resume, said in ((path, "of another shape than what is trained here"), (os.path.join(folder, "absent.pt"), "neither a checkpoint nor parts")):
                 with self.assertRaisesRegex(SystemExit, said):
-                    train.main(["--tiles", "synthetic:8", "--out", folder, "--resume", resume])
+                    train.main(["--tiles", "synthetic:8", "--out", folder, "--size", "64", "--resume", resume])
 
-    def test_sizes_are_multiples_of_the_step_of_z(self):
+    def test_sizes_are_multiples_of_the_step_of_z_within_the_tiles(self):
+        small = ["--size", "64", "--last-part", "0.1", "--last-size"]
         with tempfile.TemporaryDirectory() as out:
-            for options in (["--size", "100"], ["--last-part", "0.1", "--last-size", "300"]):
-                with self.assertRaisesRegex(SystemExit, "00: crops must have a multiple of 64"):
+            for options, said in ((["--size", "100"], "--size 100: crops must have a multiple of 64"), ([*small, "300"], "--last-size 300: crops must have"),
+                                  (["--size", "192"], "--size 192: the tiles of synthetic:8 have only 128"), ([*small, "320"], "--last-size 320: the tiles of")):
+                with self.assertRaisesRegex(SystemExit, said):
                     train.main(["--tiles", "synthetic:8", "--out", out, *options])
+            self.assertEqual(os.listdir(out), [])
 
     def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
         state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()
