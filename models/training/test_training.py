@@ -312,6 +312,13 @@ class Export(unittest.TestCase):
                     train.main(["--tiles", "synthetic:8", "--out", out, *options])
             self.assertEqual(os.listdir(out), [])
 
+    def test_slices_that_no_package_has_are_refused(self):
+        for slices in (12, 4, 2):
+            state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, slices=slices)).state_dict()
+            with self.assertRaisesRegex(export.ExportError, f"^{192 // slices} channels in a latent slice .* a package has 32 or 64$"):
+                export.infer(state)
+        self.assertEqual(export.infer(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, slices=3)).state_dict()).slices, 3)
+
     def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
         state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()
         with self.assertRaisesRegex(export.ExportError, "4 heads, and the context within a slice has 2"):
