@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, MaxPixels};
 use crate::batch::{self, Batch, Inputs};
-use crate::build::{failed, picture, planes};
+use crate::build::{failed, on_threads, picture, planes};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::{files, info};
@@ -63,6 +63,10 @@ struct Row {
 
 /// Measures the cost of integers.
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
+    on_threads(global, || compare(args, global))
+}
+
+fn compare(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let wrong = |error: BuildError| failed("cannot measure", &args.export, &error);
     let export = Export::open(&args.export).map_err(wrong)?;
     let model = files::model(global.model.as_deref(), global)?;
