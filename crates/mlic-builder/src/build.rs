@@ -22,7 +22,7 @@ use crate::synthesis::{self, Observed, WeightWidth};
 /// Which activations are int8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activations {
-    /// int8 wherever the calibration images say that it costs next to nothing, int16 elsewhere.
+    /// int8 wherever that costs next to nothing, int16 elsewhere; what it costs is counted in bits of y, of the first two images.
     Auto,
     /// int8 everywhere.
     Narrow,
@@ -37,7 +37,7 @@ pub enum Activations {
 pub struct BuildOptions {
     /// Widths of activations.
     pub activations: Activations,
-    /// Growth of the bits, as a fraction, that [`Activations::Auto`] may spend on int8.
+    /// Growth of those bits, as a fraction, that [`Activations::Auto`] may spend on int8.
     pub budget: f64,
     /// Width of the weights of the integer synthesis, which then is the only one; none keeps the float one instead.
     pub exact_weights: Option<WeightWidth>,
@@ -56,7 +56,7 @@ pub struct BuildOptions {
 pub struct Built {
     /// The package ([`Model::as_bytes`]), verified.
     pub model: Model,
-    /// Growth of the bits, as a fraction, that int8 activations cost on the images; none where no choice was to be made.
+    /// Growth of the bits of y, as a fraction, that int8 activations cost on the first two images; none where no choice was to be made.
     pub growth: Option<f64>,
 }
 

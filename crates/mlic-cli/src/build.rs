@@ -53,13 +53,13 @@ pub(crate) struct BuildArgs {
     /// int8 in these networks only, with commas between, as `--activations auto` names them
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "activations")]
     int8_in: Vec<String>,
-    /// Growth of bits that int8 activations may cost, in percent
+    /// Growth of the bits of y, in the first two pictures, that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", value_parser = growth, default_value_t = 0.05)]
     budget: f64,
     /// Weights of the integer synthesis, for exact pixels; float ones are then made of it too
     #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
     exact_weights: ExactArg,
-    /// Weights of the integer analysis, for streams that are the same whichever machine encodes; without --exact-weights none: int16
+    /// Weights of the integer analysis, for streams that are the same whichever machine encodes [default: int16; float with --exact-weights none]
     #[arg(long, value_enum)]
     analysis: Option<AnalysisArg>,
     /// Element type of float transforms
@@ -81,17 +81,17 @@ enum ActivationsArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExactArg {
-    /// Up to 13 bits in int16; 8 in layers whose weights a training has rounded to bytes
+    /// Up to 13 bits in int16; 8 in layers whose weights training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, with noise that is seen at high quality
     Int8,
-    /// No integer synthesis but the float one: pixels are never exact
+    /// Float synthesis only; pixels are never exact
     None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AnalysisArg {
-    /// 13 bits, in two terms of bytes; one in layers whose weights a training has rounded to bytes
+    /// 13 bits, in two terms of bytes; one in layers whose weights training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, but far from the float analysis at high quality
     Int8,
