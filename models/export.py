@@ -28,6 +28,10 @@ TRANSFORMS = {"g_a": ("x", 3, 16), "h_a": ("y", None, 4), "g_s": ("y_hat", None,
 """Name: (input name, input channels or None for the latent's, what height and width are a multiple of)."""
 
 
+SLICE_CHANNELS = (32, 64)
+"""Of a latent slice: the global context between slices has heads of 32 channels, and a package has at most 64 in a slice."""
+
+
 class ExportError(Exception):
     """The checkpoint is not an MLIC++ of a known generation."""
 
@@ -58,6 +62,8 @@ def infer(state):
     latent, slices = width("g_a.analysis_transform.6"), count("entropy_parameters_anchor")
     if slices < 2 or latent % slices:
         raise ExportError(f"{latent} latent channels in {slices} slices")
+    if latent // slices not in SLICE_CHANNELS:
+        raise ExportError(f"{latent // slices} channels in a latent slice ({latent} in {slices} slices): a package has {' or '.join(map(str, SLICE_CHANNELS))}")
     side, heads = shape("local_context.0.relative_position_table", 2)
     gain = "gain" in state
     lrp = tuple(hidden(f"lrp_anchor.{i}.lrp_transform") for i in range(slices))

@@ -1,6 +1,7 @@
 """Checkpoints: {"state_dict": ..., "step": n, "lambdas": [...] or absent}, float32 or float16, whole or in parts."""
 import glob
 import io
+import math
 import os
 import pathlib
 import pickle
@@ -32,13 +33,19 @@ def save(path, state, step, half=False, lambdas=None):
     os.replace(path + ".tmp", path)
 
 
+def parts(path):
+    """PATH.0, PATH.1, ..., as many as there are, by number."""
+    found = (re.fullmatch(r"(.*)\.([0-9]+)", p, re.DOTALL) for p in glob.glob(glob.escape(path) + ".*"))
+    return [m[0] for m in sorted((m for m in found if m and m[1] == path), key=lambda m: int(m[2]))]
+
+
 def read(path):
     """What a file of `torch.save` holds. A path whose parts PATH.0, PATH.1, ... lie beside it is put together."""
     path = str(path)
-    parts = [path] if os.path.exists(path) else sorted(glob.glob(glob.escape(path) + ".[0-9]"))
-    if not parts:
+    files = [path] if os.path.exists(path) else parts(path)
+    if not files:
         raise FileNotFoundError(f"{path}: neither a checkpoint nor parts of one")
-    data = b"".join(pathlib.Path(p).read_bytes() for p in parts)
+    data = b"".join(pathlib.Path(p).read_bytes() for p in files)
     if data[8:10] in (b'{"', b"{}"):
         raise ValueError(f"{path}: a file of safetensors, not of torch.save: {AGAIN}")
     try:
@@ -90,8 +97,10 @@ def load(path):
 
 
 def cut(path, size):
-    """Replaces a file by parts PATH.0, PATH.1, ... of at most `size` bytes."""
+    """Replaces a file, and parts of an earlier one, by parts PATH.0, PATH.1, ... of at most `size` bytes."""
     data = pathlib.Path(path).read_bytes()
+    for old in parts(path)[math.ceil(len(data) / size):]:
+        os.remove(old)
     for i in range(0, len(data), size):
         pathlib.Path(f"{path}.{i // size}").write_bytes(data[i:i + size])
     os.remove(path)

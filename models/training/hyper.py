@@ -16,10 +16,9 @@ import torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import checkpoint
-import evaluate
 import tiles as tile_set
 from klt import klt, tap
-from mlicpp import EntropyBottleneck
+from mlicpp import EDGE, EntropyBottleneck, MLICPlusPlus
 
 CHANNELS = 3             # of y
 KEPT = (8, 5, 5)         # coefficients of 4 x 4 positions, per channel
@@ -217,11 +216,16 @@ def main():
     a = a.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(a.seed)
-    net, step = evaluate.load(a.checkpoint)
+    net = MLICPlusPlus(EDGE)
+    try:
+        state, step, lambdas = checkpoint.load(a.checkpoint)
+        checkpoint.fill(net, state)
+    except (OSError, ValueError) as e:
+        sys.exit(f"hyper: {e}")
     data, numbers = tile_set.load(a.tiles)
     bits = start(net, data, tile_set.split(numbers)[0])
     print(f"{bits.sum().item():.1f} bits of z per 64 x 64 pixels: " + " ".join(f"{b:.2f}" for b in bits))
-    checkpoint.save(a.out, net.state_dict(), step)
+    checkpoint.save(a.out, net.state_dict(), step, lambdas=lambdas)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import pathlib
+import sys
 
 import torch
 
@@ -20,9 +21,20 @@ import rd
 GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
 
 
+def measured(report, count):
+    """The rows of what evaluate.py wrote, which must be of a checkpoint's `count` levels, each once and in order."""
+    if "levels" not in report:
+        raise ValueError("it has no `levels`: evaluate.py --json writes them")
+    rows, want = report["levels"], list(range(count))
+    if (have := [r["level"] for r in rows]) != want:
+        raise ValueError(f"it has levels {', '.join(f'{v:g}' for v in have)}, and those of the checkpoint are {', '.join(map(str, want))}: "
+                         "evaluate.py measures all of them without --levels")
+    return rows
+
+
 def positions(rows, first=0.0):
     """Old levels (real numbers) at which log bits are evenly spaced, from `first` bits per pixel or the fewest there are.
-    rows: `levels` of evaluate.py, every whole level in order."""
+    rows: as `measured` gives them."""
     bits = [math.log(r["bpp"]) for r in rows]
     if any(b <= a for a, b in zip(bits, bits[1:])):
         raise ValueError(f"bits must grow with every level: {[r['bpp'] for r in rows]}")
@@ -54,9 +66,15 @@ def main():
     a.add_argument("out")
     a.add_argument("--first", type=float, default=0.0, metavar="BPP")
     a = a.parse_args()
-    state, step, lambdas = checkpoint.load(a.checkpoint)
-    rd.use(lambdas)
-    at = positions(json.loads(pathlib.Path(a.eval).read_text())["levels"], a.first)
+    try:
+        state, step, lambdas = checkpoint.load(a.checkpoint)
+        rd.use(lambdas)
+    except (OSError, ValueError) as e:
+        sys.exit(f"levels: {e}")
+    try:
+        at = positions(measured(json.loads(pathlib.Path(a.eval).read_text()), len(state["gain"])), a.first)
+    except (OSError, ValueError) as e:
+        sys.exit(f"levels: {a.eval}: {e}")
     respace(state, at)
     checkpoint.save(a.out, state, step, half=True, lambdas=rd.lam(torch.tensor(at)).tolist())
     print("old levels:", ", ".join(f"{t:.3f}" for t in at))

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import pathlib
+import sys
 
 import plot
 
@@ -73,6 +74,15 @@ def figures(report, anchors):
         "![PSNR and MS-SSIM against rate](rate-distortion.svg)") if t)
 
 
+def with_figures(card, text):
+    """The text of a card with other figures between its marks."""
+    before, _, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"there is no {BEGIN} with {END} after it, between which the figures go")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
 def loss_rows(paths):
     """[role, step, loss] of training logs by step, which a resumed run counts on."""
     rows = [json.loads(line) for p in paths for line in pathlib.Path(p).read_text().splitlines()]
@@ -102,8 +112,10 @@ def main():
     anchors = json.loads(ANCHORS.read_text())["codecs"]
     folder = pathlib.Path(a.model)
     card = folder / "README.md"
-    before, rest = card.read_text().split(BEGIN)
-    card.write_text(f"{before}{BEGIN}\n{figures(report, anchors)}\n{END}{rest.split(END)[1]}")
+    try:
+        card.write_text(with_figures(card.read_text(), figures(report, anchors)))
+    except (OSError, ValueError) as e:
+        sys.exit(f"report: {card}: {e}")
     means = sorted(report["means"], key=lambda m: m["percent"])
     (folder / "rate-distortion.svg").write_text(rate_distortion(report["model"]["name"], means, anchors))
     if a.logs:

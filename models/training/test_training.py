@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import tarfile
 import tempfile
 import unittest
 import unittest.mock
@@ -14,6 +15,7 @@ import unittest.mock
 import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
@@ -24,6 +26,7 @@ import hyper
 import klt
 import levels
 import mlicpp
+import pack_tiles
 import rd
 import report
 import step
@@ -182,9 +185,41 @@ class Start(unittest.TestCase):
         for numbers, most in ((range(1600, 1728), 12), (range(2000, 2100), 10), (range(0, 3200, 25), 6)):
             self.assertEqual(len(tiles.split(torch.tensor(list(numbers)).numpy())[1]), most)
 
+    def test_the_numbers_of_tiles_stay_with_them(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tar, npy = os.path.join(folder, "thin.tar"), os.path.join(folder, "thin.npy")
+            with tarfile.open(tar, "w") as t:
+                for number in (3, 1601, 1602, 1800):
+                    data = io.BytesIO()
+                    Image.fromarray(np.full((96, 64, 3), number % 256, np.uint8)).save(data, "PNG")
+                    pack_tiles.add(t, f"{number:05d}.png", data.getvalue())
+            tiles.to_npy(tar, npy)
+            for path in (tar, npy):
+                self.assertEqual(tiles.numbers(path).tolist(), [3, 1601, 1602, 1800])
+                self.assertEqual(tiles.side(path), 64)
+                data, numbers = tiles.load(path)
+                self.assertEqual((numbers.tolist(), data[:, 0, 0, 0].tolist()), ([3, 1601, 1602, 1800], [3, 65, 66, 8]))
+            np.save(os.path.join(folder, "thin.numbers.npy"), np.arange(3))
+            with self.assertRaisesRegex(ValueError, "is of other tiles"):
+                tiles.load(npy)
+            os.remove(os.path.join(folder, "thin.numbers.npy"))
+            with self.assertRaisesRegex(ValueError, "thin.numbers.npy is missing"):
+                tiles.numbers(npy)
+
     def test_tiles_that_cannot_be_split_are_said_before_training(self):
         with tempfile.TemporaryDirectory() as out, self.assertRaisesRegex(SystemExit, "1 tiles: one is held out"):
             train.main(["--tiles", "synthetic:1", "--out", out])
+
+
+class Run(unittest.TestCase):
+    def test_only_spawned_workers_end_with_who_started_them(self):
+        self.assertTrue(train.go_on(None, None))
+        self.assertTrue(train.go_on(None, os.getppid()))
+        self.assertFalse(train.go_on(None, os.getpid()))
+
+    def test_no_warm_up_is_the_whole_rate_at_once(self):
+        a = train.arguments(["--tiles", "", "--out", "", "--warmup", "0"])
+        self.assertEqual(train.rate(a, 0.0, 0), 1.0)
 
 
 class Whole(unittest.TestCase):
@@ -223,9 +258,12 @@ class Export(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "mean.pt")
             checkpoint.save(path, {"module.gain": torch.arange(9.0)}, 3, half=True)
-            checkpoint.cut(path, 500)
-            self.assertGreater(len(os.listdir(folder)), 1)
-            self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
+            whole = pathlib.Path(path).read_bytes()
+            for count in (12, 3):
+                pathlib.Path(path).write_bytes(whole)
+                checkpoint.cut(path, -(-len(whole) // count))
+                self.assertEqual(len(os.listdir(folder)), count)
+                self.assertEqual(checkpoint.load(path)[0]["gain"].tolist(), list(range(9)))
 
     def test_what_is_no_checkpoint_is_said_in_a_sentence(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -263,13 +301,23 @@ class Export(unittest.TestCase):
             torch.save(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, transform=(8, 8, 8))).state_dict(), path)
             for resume, said in ((path, "of another shape than what is trained here"), (os.path.join(folder, "absent.pt"), "neither a checkpoint nor parts")):
                 with self.assertRaisesRegex(SystemExit, said):
-                    train.main(["--tiles", "synthetic:8", "--out", folder, "--resume", resume])
+                    train.main(["--tiles", "synthetic:8", "--out", folder, "--size", "64", "--resume", resume])
 
-    def test_sizes_are_multiples_of_the_step_of_z(self):
+    def test_sizes_are_multiples_of_the_step_of_z_within_the_tiles(self):
+        small = ["--size", "64", "--last-part", "0.1", "--last-size"]
         with tempfile.TemporaryDirectory() as out:
-            for options in (["--size", "100"], ["--last-part", "0.1", "--last-size", "300"]):
-                with self.assertRaisesRegex(SystemExit, "00: crops must have a multiple of 64"):
+            for options, said in ((["--size", "100"], "--size 100: crops must have a multiple of 64"), ([*small, "300"], "--last-size 300: crops must have"),
+                                  (["--size", "192"], "--size 192: the tiles of synthetic:8 have only 128"), ([*small, "320"], "--last-size 320: the tiles of")):
+                with self.assertRaisesRegex(SystemExit, said):
                     train.main(["--tiles", "synthetic:8", "--out", out, *options])
+            self.assertEqual(os.listdir(out), [])
+
+    def test_slices_that_no_package_has_are_refused(self):
+        for slices in (12, 4, 2):
+            state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, slices=slices)).state_dict()
+            with self.assertRaisesRegex(export.ExportError, f"^{192 // slices} channels in a latent slice .* a package has 32 or 64$"):
+                export.infer(state)
+        self.assertEqual(export.infer(mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, slices=3)).state_dict()).slices, 3)
 
     def test_heads_that_a_package_cannot_tell_apart_are_refused(self):
         state = mlicpp.MLICPlusPlus(dataclasses.replace(mlicpp.EDGE, heads=4)).state_dict()
@@ -299,6 +347,15 @@ class Levels(unittest.TestCase):
         with self.assertRaises(ValueError):
             levels.positions([{"bpp": 0.2}, {"bpp": 0.1}])
 
+    def test_every_level_must_have_been_measured(self):
+        rows = [{"level": float(level), "bpp": 1.0 + level} for level in range(4)]
+        self.assertEqual(levels.measured({"levels": rows}, 4), rows)
+        for report, count, said in (({"levels": rows}, 5, "levels 0, 1, 2, 3, and those of the checkpoint are 0, 1, 2, 3, 4:"),
+                                    ({"levels": rows[::-1]}, 4, "levels 3, 2, 1, 0,"), ({"levels": rows[:1] + rows[2:]}, 4, "levels 0, 2, 3,"),
+                                    ({"mean": rows}, 4, "no `levels`: evaluate.py --json")):
+            with self.assertRaisesRegex(ValueError, said):
+                levels.measured(report, count)
+
 
 class Lambdas(unittest.TestCase):
     def test_those_of_a_checkpoint_are_used_and_kept(self):
@@ -310,6 +367,10 @@ class Lambdas(unittest.TestCase):
             train.main(["--tiles", "synthetic:8", "--out", out, "--minutes", "5", "--batch", "2", "--size", "64", "--steps", "1", "--resume", path])
             torch.testing.assert_close(rd.lam(torch.tensor([0.0, 1.5])), torch.tensor([0.001, 0.002 * 2 ** 0.5]))
             self.assertEqual(checkpoint.load(os.path.join(out, "mean.pt"))[1:], (6, own))
+            again = os.path.join(out, "again.pt")
+            with unittest.mock.patch("sys.argv", ["hyper.py", path, again, "--tiles", "synthetic:16"]), contextlib.redirect_stdout(io.StringIO()):
+                hyper.main()
+            self.assertEqual(checkpoint.load(again)[1:], (5, own))
 
 
 class Report(unittest.TestCase):
@@ -317,6 +378,13 @@ class Report(unittest.TestCase):
         mean = lambda q, bpp, psnr: {"percent": q, "bpp": bpp, "psnr_rgb": psnr, "ms_ssim": 0.9 + q / 1e4}
         self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 29.0)]), [])
         self.assertEqual(report.monotone([mean(0, 0.1, 28.0), mean(10, 0.2, 27.0)]), ["q 0 to 10: psnr_rgb falls"])
+
+    def test_figures_go_between_the_marks(self):
+        card = f"a\n{report.BEGIN}\nold\n{report.END}\nb\n"
+        self.assertEqual(report.with_figures(card, "new"), card.replace("old", "new"))
+        for wrong in ("a\n", f"{report.END} {report.BEGIN}"):
+            with self.assertRaisesRegex(ValueError, "there is no <!-- figures: begin --> with"):
+                report.with_figures(wrong, "new")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Tiles of photographs: reading, the held-out part, and batches of augmented crops made on the device."""
 import io
+import os
 import re
 import tarfile
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 
 HELD_OUT = range(1600, 1728)     # numbers of tiles; those of one photograph are neighbours
 GUARD = 8                        # a photograph has at most 8 tiles: none of it is on both sides
+SYNTHETIC_SIDE = 128
 
 
 def numbers(path):
@@ -16,9 +18,40 @@ def numbers(path):
     if path.startswith("synthetic:"):
         return np.arange(int(path.split(":")[1]))
     if path.endswith(".npy"):
-        return np.arange(len(np.load(path, mmap_mode="r")))
+        return _of_npy(path, np.load(path, mmap_mode="r"))
     with tarfile.open(path) as t:
         return _of_names(m.name for m in _members(t))
+
+
+def side(path):
+    """The shorter side of the tiles that `load` gives, without all of them."""
+    if path.startswith("synthetic:"):
+        return SYNTHETIC_SIDE
+    if path.endswith(".npy"):
+        return min(np.load(path, mmap_mode="r").shape[1:3])
+    from PIL import Image
+    with tarfile.open(path) as t:
+        return min(Image.open(io.BytesIO(t.extractfile(_members(t)[0]).read())).size)
+
+
+def to_npy(path, out):
+    """Writes the tiles of `path` as OUT.npy and their numbers as OUT.numbers.npy: a .tar that was thinned has not all of them."""
+    data, numbers = load(path)
+    np.save(out, data.numpy())
+    np.save(_numbers_of(out), numbers)
+
+
+def _numbers_of(path):
+    return path.removesuffix(".npy") + ".numbers.npy"
+
+
+def _of_npy(path, data):
+    if not os.path.exists(own := _numbers_of(path)):
+        raise ValueError(f"{own} is missing, by whose numbers photographs are held out; tiles.to_npy writes both")
+    numbers = np.load(own)
+    if numbers.shape != (len(data),):
+        raise ValueError(f"{own} is of other tiles: numbers {list(numbers.shape)}, and there are {len(data)} tiles")
+    return numbers
 
 
 def _members(tar):
@@ -33,12 +66,12 @@ def _of_names(names):
 
 
 def load(path):
-    """(tiles (n, h, w, 3) uint8, their numbers) from .npy (memory-mapped), a .tar of NUMBER.jpg, or `synthetic:N`."""
+    """(tiles (n, h, w, 3) uint8, their numbers) from a .npy of `to_npy` (memory-mapped), a .tar of NUMBER.jpg, or `synthetic:N`."""
     if path.startswith("synthetic:"):
         return synthetic(int(path.split(":")[1]))
     if path.endswith(".npy"):
         data = torch.from_numpy(np.load(path, mmap_mode="c"))
-        return data, np.arange(len(data))
+        return data, _of_npy(path, data)
     from PIL import Image
     with tarfile.open(path) as t:
         members = _members(t)
@@ -46,7 +79,7 @@ def load(path):
     return torch.from_numpy(data), _of_names(m.name for m in members)
 
 
-def synthetic(n, size=128):
+def synthetic(n, size=SYNTHETIC_SIDE):
     """Smooth noise with edges: for trying the program, not for training."""
     g = torch.Generator().manual_seed(1)
     x = sum(F.interpolate(torch.randn(n, 3, s, s, generator=g), (size, size), mode="bicubic") for s in (2, 8, 32))

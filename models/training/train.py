@@ -19,7 +19,7 @@ try:
     import torch
     import torch.multiprocessing as mp
 except ImportError as e:
-    sys.exit(f"PyTorch 2.3 or later is needed (pip install torch): {e}")
+    sys.exit(f"PyTorch 2.4 or later is needed (pip install torch): {e}")
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import checkpoint
@@ -121,16 +121,17 @@ def save(net, shared, a, step, final=False):
 
 
 def go_on(pause_file, parent):
-    """Sleeps while the file exists. False once the parent process is gone."""
-    while pause_file and os.path.exists(pause_file) and os.getppid() == parent:
+    """Sleeps while the file exists. False once the process that started this worker is gone; parent: None in the process that the user started."""
+    is_wanted = lambda: parent in (None, os.getppid())
+    while pause_file and os.path.exists(pause_file) and is_wanted():
         time.sleep(1)
-    return os.getppid() == parent
+    return is_wanted()
 
 
 def rate(a, f, step):
     """Factor of the learning rates at part f of the time: warm-up, flat, cosine."""
     fall = 0.0 if f < a.flat else (f - a.flat) / (1 - a.flat)
-    return min(1.0, (step + 1) / a.warmup) * (a.final + (1 - a.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall))))
+    return min(1.0, (step + 1) / max(a.warmup, 1)) * (a.final + (1 - a.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall))))
 
 
 def role_of(a, rank):
@@ -208,20 +209,23 @@ def final_evaluation(a):
 
 def main(argv=None):
     a = arguments(argv)
+    if tuple(int(v) for v in torch.__version__.split(".")[:2]) < (2, 4):
+        sys.exit(f"torch {torch.__version__} is too old: 2.4 or later is needed for the fused optimizer, on processors and in graphs")
     if a.device == "cuda":
         if not torch.cuda.is_available():
             sys.exit(f"torch {torch.__version__} sees no GPU: --device cuda cannot run here")
-        if tuple(int(v) for v in torch.__version__.split(".")[:2]) < (2, 3):
-            sys.exit(f"torch {torch.__version__} is too old: 2.3 or later is needed for graphs of the fused optimizer")
         if a.workers > 1:
             sys.exit("--workers is for processors; one process drives the GPU")
-    for option, size in (("--size", a.size), ("--last-size", a.last_size if a.last_part else 64)):
-        if size < 64 or size % 64:
-            sys.exit(f"train: {option} {size}: crops must have a multiple of 64 pixels a side, the step of z")
     try:
         learn, held = tile_set.split(tile_set.numbers(a.tiles))
+        side = tile_set.side(a.tiles)
     except (OSError, ValueError, tarfile.TarError) as e:
         sys.exit(f"train: {a.tiles}: {e}")
+    for option, size in [("--size", a.size)] + [("--last-size", a.last_size)] * (a.last_part > 0):
+        if size < 64 or size % 64:
+            sys.exit(f"train: {option} {size}: crops must have a multiple of 64 pixels a side, the step of z")
+        if size > side:
+            sys.exit(f"train: {option} {size}: the tiles of {a.tiles} have only {side} pixels a side")
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)
     try:
@@ -233,7 +237,7 @@ def main(argv=None):
           f"{a.minutes:g} minutes{f' or {a.steps} steps' if a.steps else ''}; log: {os.path.join(a.out, 'log-0.jsonl')}", flush=True)
     shared, t0 = Shared(net, a), time.time()
     if a.workers == 1:
-        worker(0, a, shared, step, t0, os.getppid())
+        worker(0, a, shared, step, t0, None)
     else:
         mp.spawn(worker, (a, shared, step, t0, os.getpid()), nprocs=a.workers)
     save(net, shared, a, step + int(shared.steps.sum()), final=True)

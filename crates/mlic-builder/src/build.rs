@@ -22,7 +22,7 @@ use crate::synthesis::{self, Observed, WeightWidth};
 /// Which activations are int8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activations {
-    /// int8 wherever the calibration images say that it costs next to nothing, int16 elsewhere.
+    /// int8 wherever that costs next to nothing, int16 elsewhere; what it costs is counted in bits of y, of the first two images.
     Auto,
     /// int8 everywhere.
     Narrow,
@@ -37,7 +37,7 @@ pub enum Activations {
 pub struct BuildOptions {
     /// Widths of activations.
     pub activations: Activations,
-    /// Growth of the bits, as a fraction, that [`Activations::Auto`] may spend on int8.
+    /// Growth of those bits, as a fraction, that [`Activations::Auto`] may spend on int8.
     pub budget: f64,
     /// Width of the weights of the integer synthesis, which then is the only one; none keeps the float one instead.
     pub exact_weights: Option<WeightWidth>,
@@ -45,7 +45,7 @@ pub struct BuildOptions {
     pub analysis_weights: Option<WeightWidth>,
     /// Element type of the stored float transforms.
     pub transform_dtype: Dtype,
-    /// Threads for the float transforms.
+    /// Threads for the float transforms. Everything else runs on those of the caller ([`on_threads`]).
     pub threads: usize,
     /// Recorded in the package.
     pub provenance: BTreeMap<String, String>,
@@ -56,7 +56,7 @@ pub struct BuildOptions {
 pub struct Built {
     /// The package ([`Model::as_bytes`]), verified.
     pub model: Model,
-    /// Growth of the bits, as a fraction, that int8 activations cost on the images; none where no choice was to be made.
+    /// Growth of the bits of y, as a fraction, that int8 activations cost on the first two images; none where no choice was to be made.
     pub growth: Option<f64>,
 }
 
@@ -157,6 +157,14 @@ pub fn level_of(config: &Config, quality: u8) -> f64 {
         return 0.0;
     }
     f64::from(quality) * (config.gain_levels - 1) as f64 / f64::from(config.quality_steps)
+}
+
+/// Runs work whose parallel loops take exactly this many threads; one, too, is a thread of their own.
+///
+/// # Errors
+/// [`BuildError::Backend`] when they cannot be started.
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BuildError> {
+    Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?)
 }
 
 /// Builds a package.
@@ -397,4 +405,16 @@ fn network(family: &str) -> String {
 /// [`BuildError::Transform`] when the transform fails.
 pub fn synthesize(g_s: &PlaneTransform, gains: &[f32], y_hat: &Map<f32>, threads: usize) -> Result<Planes, BuildError> {
     Ok(g_s.run(&scale_channels(&to_planes(y_hat), gains), threads)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_has_the_threads_that_it_was_given() {
+        for threads in [1, 3] {
+            assert_eq!(on_threads(threads, rayon::current_num_threads).unwrap_or_default(), threads);
+        }
+    }
 }

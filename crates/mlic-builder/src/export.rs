@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mlic_model::config::Config;
+use mlic_model::config::{Config, MAX_SLICE_CHANNELS};
 use mlic_model::graph::{Graph, Scale};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -51,6 +51,13 @@ pub struct Export {
     bytes: Vec<u8>,
     path: PathBuf,
 }
+
+/// Channels that a latent slice may have: the global context between slices has heads of [`INTER_HEAD_CHANNELS`], and a package has at most
+/// [`MAX_SLICE_CHANNELS`].
+const SLICE_CHANNELS: [usize; 2] = [INTER_HEAD_CHANNELS, MAX_SLICE_CHANNELS];
+
+/// Channels of a head of the global context between slices, as `models/mlicpp.py` counts its heads.
+const INTER_HEAD_CHANNELS: usize = 32;
 
 /// Qualities of a variable-rate stream: 0 to this.
 pub const QUALITY_STEPS: u8 = 200;
@@ -125,13 +132,21 @@ impl Shape {
         if self.intra_heads != self.heads {
             return Err(format!("heads {}, intra_heads {}: a package has one number for both", self.heads, self.intra_heads));
         }
+        let Self { latent, slices, .. } = self;
+        let channels = latent.checked_div(slices).filter(|_| latent.is_multiple_of(slices));
+        if let Some(channels) = channels.filter(|channels| !SLICE_CHANNELS.contains(channels)) {
+            let [few, many] = SLICE_CHANNELS;
+            return Err(format!(
+                "{channels} channels in a latent slice ({latent} in {slices} slices): a package has {few} or {many}"
+            ));
+        }
         Ok(Config {
             latent: self.latent,
             hyper: self.hyper,
             slices: self.slices,
             window: self.window,
             heads: self.heads,
-            inter_head_channels: 32,
+            inter_head_channels: INTER_HEAD_CHANNELS,
             ep_hidden: self.ep_hidden,
             lrp_hidden: self.lrp_hidden,
             cc_hidden: self.cc_hidden,

@@ -19,8 +19,10 @@ use crate::tables;
 /// Largest int8 activation.
 pub const NARROW_MAX: i32 = 127;
 /// Largest activation where int8 costs bits: 14 bits leave room in every accumulator of the published shapes, and the
-/// squares of a layer normalization and the dot products of an attention stay within their words.
+/// squares of a layer normalization of 64 channels and the dot products of an attention stay within their words.
 pub const WIDE_MAX: i32 = 8191;
+/// Largest epsilon of a layer normalization, in units of its integer variance.
+const MAX_EPSILON: i64 = 1 << 60;
 /// Room above the largest activation that calibration saw, for tensors wide enough to afford it.
 const HEADROOM: f64 = 1.25;
 
@@ -138,7 +140,13 @@ fn quantize_weights(spec: &LayerSpec, layer: &FloatLayer) -> QuantizedWeights {
     out
 }
 
-/// Widths reduced to what the 32-bit accumulators of every reader hold.
+/// Largest activation that a layer normalization over this many channels may read: `(n (2 n m)^2 << 16) + epsilon` is within 64 bits (SPEC 4.9).
+fn norm_limit(channels: usize) -> i32 {
+    let (n, room) = (channels as u64, (i64::MAX - MAX_EPSILON) as u64 >> 16);
+    i32::try_from((room / (4 * n * n * n)).isqrt()).unwrap_or(i32::MAX)
+}
+
+/// Widths reduced to what the 32-bit accumulators of every reader and the squares of every layer normalization hold.
 fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> Widths {
     let mut widths = widths.clone();
     for (spec, layer) in layout.layers.iter().zip(quantized) {
@@ -151,6 +159,9 @@ fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> 
             let limit = i64::from(i32::MAX) / sums.max().unwrap_or(1).max(1);
             widths.entry(term.source).and_modify(|max| *max = i64::from(*max).min(limit) as i32);
         }
+    }
+    for norm in &layout.norms {
+        widths.entry(norm.source).and_modify(|max| *max = norm_limit(norm.channels).min(*max));
     }
     widths
 }
@@ -274,7 +285,8 @@ fn quantizers(
 fn norms(layout: &Layout, scales: &Scales) -> Vec<NormParameters> {
     let of = |spec: &mlic_model::layout::NormSpec| {
         let n = spec.channels as f64;
-        let level = |l| ((NORM_EPSILON * n * n / scales.of(l, spec.source).powi(2) / Q16_STEP).round() as i64).clamp(1, 1 << 60);
+        let level =
+            |l| ((NORM_EPSILON * n * n / scales.of(l, spec.source).powi(2) / Q16_STEP).round() as i64).clamp(1, MAX_EPSILON);
         NormParameters { epsilon: scales.levels().map(level).collect() }
     };
     layout.norms.iter().map(of).collect()
@@ -331,4 +343,19 @@ fn gains(export: &Export) -> Result<Gains, BuildError> {
         hyper_gain: log2("hyper_gain", n)?,
         inverse_hyper_gain: log2("inverse_hyper_gain", n)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalizations_have_room_for_just_their_limit() {
+        let worst = |n: i128, m: i128| ((n * (2 * n * m).pow(2)) << 16) + i128::from(MAX_EPSILON);
+        for (channels, limit) in [(32, 30_651), (64, 10_836), (128, 3831)] {
+            assert_eq!(norm_limit(channels), limit);
+            let at = |m: i32| worst(channels as i128, m.into()) <= i64::MAX.into();
+            assert!(at(limit) && !at(limit + 1), "{channels} channels");
+        }
+    }
 }

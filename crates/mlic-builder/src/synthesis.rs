@@ -1,7 +1,7 @@
 //! From the float transforms to the integer ones (SPEC 2.9, 2.10): their graphs as layers and normalizations, with scales from what calibration saw.
 //!
 //! Convolutions take the GELU and the pixel shuffle after them along; sums become layers of identity terms. Activations have 14 bits, weights as
-//! many as the 32-bit accumulators leave room for: up to 16, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
+//! many as the 32-bit accumulators leave room for: up to 13, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
 //! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB; of an analysis, noise in y.
 //!
 //! An analysis needs more: of a smooth picture everything but the mean is small, and what weights lack reaches it in proportion to the mean. Its

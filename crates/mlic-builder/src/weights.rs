@@ -10,7 +10,7 @@ use crate::quantize::best_step;
 pub enum WeightWidth {
     /// 8.
     Bytes,
-    /// Up to 13; 8 in layers whose weights a training has rounded to that.
+    /// Up to 13; 8 in layers whose weights training has rounded to that.
     Words,
 }
 

@@ -27,12 +27,16 @@ const LEAST_PIXELS: u64 = 64 * 64;
 /// 1.3 dB at q 50 and 3.8 at q 100 against 65536 of four, and more than these gained nothing; other models and photographs vary.
 const ENOUGH_PIXELS: u64 = 1 << 18;
 
+/// Most columns and rows that are used of a picture. Calibration holds what every node of a transform gives for it at once: of the edge model more
+/// than a kilobyte per pixel.
+const MAX_SIDE: u32 = 1024;
+
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     /// Folder written by models/export.py
     #[arg(value_name = "EXPORT")]
     export: PathBuf,
-    /// Pictures, and directories of pictures, to calibrate on; one that cannot be read ends the build
+    /// Pictures, and directories of pictures, to calibrate on, of each at most the middle 1024x1024 pixels; one that cannot be read ends the build
     #[arg(long = "images", value_name = "PATH", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
     /// Package to write
@@ -49,13 +53,13 @@ pub(crate) struct BuildArgs {
     /// int8 in these networks only, with commas between, as `--activations auto` names them
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "activations")]
     int8_in: Vec<String>,
-    /// Growth of bits that int8 activations may cost, in percent
+    /// Growth of the bits of y, in the first two pictures, that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", value_parser = growth, default_value_t = 0.05)]
     budget: f64,
     /// Weights of the integer synthesis, for exact pixels; float ones are then made of it too
     #[arg(long, value_enum, default_value_t = ExactArg::Int16)]
     exact_weights: ExactArg,
-    /// Weights of the integer analysis, for streams that are the same whichever machine encodes; without --exact-weights none: int16
+    /// Weights of the integer analysis, for streams that are the same whichever machine encodes [default: int16; float with --exact-weights none]
     #[arg(long, value_enum)]
     analysis: Option<AnalysisArg>,
     /// Element type of float transforms
@@ -77,17 +81,17 @@ enum ActivationsArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExactArg {
-    /// Up to 13 bits in int16; 8 in layers whose weights a training has rounded to bytes
+    /// Up to 13 bits in int16; 8 in layers whose weights training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, with noise that is seen at high quality
     Int8,
-    /// No integer synthesis but the float one: pixels are never exact
+    /// Float synthesis only; pixels are never exact
     None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AnalysisArg {
-    /// 13 bits, in two terms of bytes; one in layers whose weights a training has rounded to bytes
+    /// 13 bits, in two terms of bytes; one in layers whose weights training has rounded to bytes
     Int16,
     /// 8 bits: smaller and faster, but far from the float analysis at high quality
     Int8,
@@ -126,8 +130,31 @@ pub(crate) fn picture(path: &Path, max: MaxPixels, global: &Global) -> Result<Im
 /// As many of the pictures as are asked for, all of which have to be readable: who chose them counts on them.
 fn pictures(args: &BuildArgs, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
     let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
-    let read = |path: &PathBuf| Ok((path.clone(), picture(path, args.pixels, global)?));
-    evenly(&paths, args.count.get()).map(read).collect()
+    let (mut images, mut cut) = (Vec::new(), 0);
+    for path in evenly(&paths, args.count.get()) {
+        let mut image = picture(path, args.pixels, global)?;
+        cut += usize::from(cut_to_middle(&mut image));
+        images.push((path.clone(), image));
+    }
+    if cut > 0 {
+        let found = format!("{cut} of {} pictures", images.len());
+        console::note(global, found, format_args!("only the middle {MAX_SIDE}x{MAX_SIDE} pixels are used of what is larger"));
+    }
+    Ok(images)
+}
+
+/// Leaves [`MAX_SIDE`] columns and rows, those in the middle, of a picture that has more; whether it has.
+fn cut_to_middle(image: &mut Image) -> bool {
+    let [width, height] = [image.width, image.height].map(|side| side.min(MAX_SIDE));
+    if [width, height] == [image.width, image.height] {
+        return false;
+    }
+    let [left, top] = [(image.width - width) / 2, (image.height - height) / 2];
+    let rows = image.rgb.chunks_exact(3 * image.width as usize).skip(top as usize).take(height as usize);
+    let samples = rows.flat_map(|row| row.iter().skip(3 * left as usize).take(3 * width as usize));
+    image.rgb = samples.copied().collect();
+    [image.width, image.height] = [width, height];
+    true
 }
 
 /// `count` of the items, evenly chosen, or all there are.
@@ -153,6 +180,13 @@ fn check_pixels(images: &[(PathBuf, Image)], global: &Global) -> Result<u64, Fai
 /// What the transforms take of a picture.
 pub(crate) fn planes(path: &Path, image: &Image) -> Result<Planes, Failure> {
     planes_of(image).map_err(|error| Failure::from_codec("cannot use", path.display(), &error))
+}
+
+/// Runs work whose parallel loops take as many threads as are asked for.
+pub(crate) fn on_threads<R: Send>(global: &Global, work: impl FnOnce() -> Result<R, Failure> + Send) -> Result<R, Failure> {
+    let threads = global.thread_count();
+    let failed = |error| Failure::from_error(Exit::Backend, "cannot start", format_args!("{threads} threads"), &error);
+    mlic_builder::on_threads(threads, work).map_err(failed)?
 }
 
 /// Builds a package.
@@ -193,12 +227,14 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
         provenance,
     };
     let progress = Progress::uncounted(global);
-    let mut log = |line: &str| {
+    let log = |line: &str| {
         progress.aside(|| console::verbose(global, format_args!("{}: {line}", args.export.display())));
         progress.message(line.to_owned());
     };
-    let built = mlic_builder::build(&export, &planes, &options, &mut log)
-        .map_err(|error| failed("cannot build from", &args.export, &error))?;
+    let built = on_threads(global, || {
+        mlic_builder::build(&export, &planes, &options, &mut |line| log(line))
+            .map_err(|error| failed("cannot build from", &args.export, &error))
+    })?;
     drop(progress);
     files::write(&output, built.model.as_bytes())?;
     console::note(global, output.destination(), summary(&built));
@@ -225,5 +261,21 @@ mod tests {
         assert_eq!(evenly(&all, 5).copied().collect::<Vec<_>>(), [0, 5, 10, 15, 20]);
         assert_eq!(evenly(&all, 100).count(), 25);
         assert_eq!(evenly(&all[..0], 3).count(), 0);
+    }
+
+    #[test]
+    fn of_large_pictures_the_middle_is_left() {
+        let rgb = (0..1030_u32).flat_map(|x| [(x % 256) as u8, (x / 256) as u8, 7]).collect::<Vec<_>>().repeat(2);
+        let mut wide = Image::from_rgb(1030, 2, rgb.clone()).unwrap();
+        let whole = Image::from_rgb(1030, 2, rgb).unwrap();
+        assert!(cut_to_middle(&mut wide));
+        assert_eq!((wide.width, wide.height, wide.rgb.len()), (1024, 2, 3 * 2 * 1024));
+        assert!([0, 3 * 1024].iter().all(|row| wide.rgb[*row..row + 3 * 1024] == whole.rgb[3 * 3..3 * 1027]));
+        let mut high = Image::from_rgb(1, 1027, whole.rgb[..3 * 1027].to_vec()).unwrap();
+        assert!(cut_to_middle(&mut high));
+        assert_eq!((high.width, high.height), (1, 1024));
+        assert_eq!(high.rgb, whole.rgb[3..3 * 1025]);
+        let before = high.clone();
+        assert!(!cut_to_middle(&mut high) && high == before);
     }
 }

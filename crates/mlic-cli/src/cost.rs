@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, MaxPixels};
 use crate::batch::{self, Batch, Inputs};
-use crate::build::{failed, picture, planes};
+use crate::build::{failed, on_threads, picture, planes};
 use crate::console;
+use crate::eval::{self, Asked};
 use crate::exit::{Exit, Failure};
 use crate::{files, info};
 
@@ -63,18 +64,23 @@ struct Row {
 
 /// Measures the cost of integers.
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
+    on_threads(global, || compare(args, global))
+}
+
+fn compare(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let wrong = |error: BuildError| failed("cannot measure", &args.export, &error);
     let export = Export::open(&args.export).map_err(wrong)?;
     let model = files::model(global.model.as_deref(), global)?;
     check_pair(args, &export, &model)?;
     let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
+    let qualities = eval::qualities(&args.qualities, model.quality_steps(), global);
     let float = FloatModel::load(&export).map_err(wrong)?;
     let bench = Bench::new(&export, &model, &float, global.thread_count()).map_err(wrong)?;
     let measure = |path: &Path| {
         let image = picture(path, args.pixels, global)?;
         let y = bench.encoder.analysis(&planes(path, &image)?).map_err(wrong)?;
-        let row = |quality: &Quality| bench.row(&image, &y, quality.percent(), quality.index(model.quality_steps()));
-        let rows = args.qualities.iter().map(row).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        let row = |asked: &Asked| bench.row(&image, &y, asked.quality.percent(), asked.step);
+        let rows = qualities.iter().map(row).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         console::verbose(global, format_args!("{}: measured", path.display()));
         Ok::<_, Failure>(rows)
     };
@@ -88,8 +94,8 @@ pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     if rows.is_empty() && !args.json {
         return batch.end();
     }
-    let qualities: Vec<_> = args.qualities.iter().filter(|_| !rows.is_empty()).map(|quality| quality.percent()).collect();
-    let mut report = summary(&qualities, &rows);
+    let measured: Vec<_> = qualities.iter().filter(|_| !rows.is_empty()).map(|asked| asked.quality.percent()).collect();
+    let mut report = summary(&measured, &rows);
     report["format"] = info::FORMAT.into();
     report["package"] = json!({ "name": model.name(), "id": model.id().to_string() });
     report["export"] = json!({ "name": export.name, "folder": args.export.display().to_string() });

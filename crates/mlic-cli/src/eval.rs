@@ -20,9 +20,9 @@ use report::{Evaluation, Failed, ImageResult, Mean};
 
 /// A quality as the user gives it and as the stream has it.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    quality: Quality,
-    step: u8,
+pub(crate) struct Asked {
+    pub(crate) quality: Quality,
+    pub(crate) step: u8,
 }
 
 pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
 }
 
 /// The qualities in ascending order, each step of the model once.
-fn qualities(asked: &[Quality], steps: u8, global: &Global) -> Vec<Asked> {
+pub(crate) fn qualities(asked: &[Quality], steps: u8, global: &Global) -> Vec<Asked> {
     let mut all: Vec<Asked> = asked.iter().map(|&quality| Asked { quality, step: quality.index(steps) }).collect();
     all.sort_by_key(|quality| quality.step);
     let asked = all.len();

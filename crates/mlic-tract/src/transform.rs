@@ -121,11 +121,12 @@ impl Transform {
         let executor = self.executor(threads)?;
         let x = Tensor::from_shape(&[1, channels, height, width], input).map_err(engine("input"))?;
         let all = multithread_tract_scope(executor, || plan.run(tvec!(x.into_tvalue()))).map_err(engine("run"))?;
-        let values = |out: &TValue| {
+        // Each is freed once it is copied.
+        let values = |out: TValue| {
             let view = out.try_as_plain_ram().map_err(engine("output"))?;
             Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())
         };
-        all.iter().map(values).collect()
+        all.into_iter().map(values).collect()
     }
 
     fn check(&self, got: usize, channels: usize, height: usize, width: usize) -> Result<(), TractError> {

@@ -7,3 +7,4 @@ mod one_synthesis;
 mod onnx;
 mod synthesis;
 mod transforms;
+mod wide_slices;

@@ -39,6 +39,24 @@ fn a_build_says_what_it_made_and_of_how_much() {
     assert_eq!((none.code, &json["images"], &json["mean_bits_percent"]), (3, &0.into(), &serde_json::Value::Null), "{json}");
 }
 
+#[test]
+fn a_model_of_one_rate_is_measured_once_and_large_pictures_in_the_middle() {
+    let place = place();
+    copy(&place);
+    let config = String::from_utf8(place.get("other/config.json")).unwrap();
+    place.put("other/config.json", config.replace("\"levels\": 4", "\"levels\": 0").as_bytes());
+    place.put("set/wide.ppm", &ppm(1100, 64));
+    let build = ["model", "build", "other", "--images", "set", "-o", "one.mlicpkg", "--activations", "int16", "-j", "1"];
+    let ended = place.ok(&build);
+    let note = "1 of 4 pictures: only the middle 1024x1024 pixels are used of what is larger";
+    assert!(ended.stderr.contains(note), "{}", ended.stderr);
+    let info = place.ok(&["model", "info", "one.mlicpkg", "--json"]).json();
+    assert_eq!(info["provenance"]["calibration"], format!("4 images, {} pixels", (64 + 65 + 66 + 1024) * 64));
+    let cost = place.ok(&["model", "cost", "other", "in.ppm", "--json", "--model", "one.mlicpkg", "-j", "1"]);
+    assert_eq!(cost.json()["qualities"].as_array().unwrap().len(), 1);
+    assert!(cost.stderr.contains("5 qualities are 1 of this model"), "{}", cost.stderr);
+}
+
 /// Places with a folder `other` that has what the export has.
 fn copy(place: &Place) {
     std::fs::create_dir(place.path("other")).unwrap();
