@@ -57,7 +57,7 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
         }
         "structured" => {
             let stream = |(name, bytes): &Seed| (name.clone(), [&[0], bytes.as_slice()].concat());
-            short().map(stream).chain((0..16).map(|i| named(&format!("edits-{i}"), decisions(1 + 2 * i)))).collect()
+            short().map(stream).chain((0..32).map(|i| named(&format!("edits-{i}"), edits(i)))).collect()
         }
         "rans" => short()
             .filter_map(|(name, bytes)| Some((name.clone(), [&decisions(3)[..16], parse(bytes).ok()?.payload].concat())))
@@ -78,6 +78,15 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
         "image" => pictures(),
         _ => Vec::new(),
     }
+}
+
+/// Edits of the small package: 0 to 12 bytes after the eight of the generator, which are two edits at most. With more of them next to no
+/// package is accepted.
+fn edits(seed: u8) -> Vec<u8> {
+    let mut bytes = decisions(seed);
+    bytes[0] = 1;
+    bytes.truncate(1 + 8 + usize::from(seed % 13));
+    bytes
 }
 
 fn decisions(seed: u8) -> Vec<u8> {
