@@ -17,7 +17,11 @@ cargo run --release --locked --quiet -p mlic-fuzz -- fuzz/corpus conformance
 RUSTC_BOOTSTRAP=1 cargo fuzz build --target "$triple"
 
 targets=("$@")
-if [ ${#targets[@]} -eq 0 ]; then mapfile -t targets < <(cargo fuzz list); fi
+if [ ${#targets[@]} -eq 0 ]; then
+  list=$(cargo fuzz list)
+  [ -n "$list" ] || { echo "cargo fuzz lists no targets" >&2; exit 1; }
+  mapfile -t targets <<<"$list"
+fi
 mkdir -p fuzz/logs
 fuzz_one() {
   local target=$1 log=fuzz/logs/$1.log

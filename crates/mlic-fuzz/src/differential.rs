@@ -1,5 +1,6 @@
 //! The fast kernels of every instruction set against the definition, on generated packages and symbols: every mean, scale index,
-//! latent and sample is equal. What a package's proof promises is tested too: the build of a fuzz target checks for overflow.
+//! latent and sample is equal, and so is what integer analyses give. What a package's proof promises is tested too: the build of a fuzz
+//! target checks for overflow.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::integer::{IntegerSession, Kernels, PackedModel};
 use mlic_backend::{EntropySession, PassParameters};
 use mlic_core::schedule::{LatentSize, passes};
-use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
+use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
 use crate::source::Source;
@@ -29,7 +30,8 @@ type Run = (Vec<PassParameters>, Map<i32>);
 /// Runs the entropy networks of a model on symbols, with every kind of kernels.
 pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
     let sides = [1, 17, 33, 48, 63, 64, 64, 65];
-    let size = LatentSize::of_image(source.one_of(&sides), source.one_of(&sides)).unwrap();
+    let (width, height) = (source.one_of(&sides), source.one_of(&sides));
+    let size = LatentSize::of_image(width, height).unwrap();
     let quality = source.byte() % (model.quality_steps().saturating_add(1)).max(1);
     let (fill, seed) = (source.one_of(&Fill::ALL), source.byte());
     let run = |kernels| run(model, size, quality, fill, seed, kernels);
@@ -41,7 +43,10 @@ pub(crate) fn compare(model: &Model, source: &mut Source<'_>) {
         }
         assert!(y_hat == expected, "y_hat on {} differs from the definition", isa.name());
     }
-    exact::compare(model, &expected, quality, source.between(1, 3));
+    let (width, height) = (width as usize, height as usize);
+    let samples: Vec<u8> = source.integers(3 * width * height, 0, 255).into_iter().map(|v| v as u8).collect();
+    let picture = Picture::new(height, width, &samples).unwrap();
+    exact::compare(model, &expected, &picture, quality, source.between(1, 3));
 }
 
 fn run(model: &Model, size: LatentSize, quality: u8, fill: Fill, seed: u8, kernels: Kernels) -> Run {

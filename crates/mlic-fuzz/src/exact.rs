@@ -1,10 +1,10 @@
-//! Integer syntheses made of decisions, and the fast one against the definition.
+//! Integer transforms made of decisions, and the fast ones against the definition.
 
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Plan};
-use mlic_kernels::{Map, reference};
+use mlic_kernels::{Map, Picture, reference};
 use mlic_model::Model;
-use mlic_model::analysis::{Analysis, HyperAnalysis};
+use mlic_model::analysis::{Analyses, Analysis, HyperAnalysis};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Gain;
 use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
@@ -13,25 +13,33 @@ use mlic_model::synthesis::Synthesis;
 use crate::generate;
 use crate::source::Source;
 
+/// Channels that sections are read for.
+const MAX_CHANNELS: usize = 4;
+
 /// A synthesis for y of so many channels; none where its proof fails, or by decision.
 pub(crate) fn synthesis(source: &mut Source<'_>, latent: usize) -> Option<Synthesis> {
     if source.below(8) == 7 {
         return None;
     }
-    let quantizer = Quantizer { max: generate::max(source), requant: generate::requant(source) };
-    let first = Shape { node: 0, channels: latent, max: quantizer.max };
-    let mut maker = Maker { source, nodes: Vec::new(), at_size: vec![first] };
-    // Four times twice the size; the last layer gives samples.
-    for step in 0..4 {
-        for _ in 0..maker.source.below(3) {
-            maker.node();
-        }
-        let channels = if step == 3 { 3 } else { maker.source.between(1, 3) };
-        let epilogue = if step == 3 { Epilogue::Pixel } else { maker.source.one_of(&[Epilogue::Linear, Epilogue::Gelu]) };
-        let last = maker.layer(4 * channels, epilogue, true);
-        maker.at_size = vec![last];
+    let quantizer = quantizer(source);
+    let nodes = Maker::new(source, Resize::Shuffle, latent, quantizer.max).nodes(4, 3, Epilogue::Pixel);
+    Synthesis::new(latent, quantizer, nodes).ok()
+}
+
+/// Analyses for y and z of so many channels; none where the proof of one fails, or by decision.
+pub(crate) fn analyses(source: &mut Source<'_>, latent: usize, hyper: usize) -> Option<Analyses> {
+    if source.below(8) == 7 {
+        return None;
     }
-    Synthesis::new(latent, quantizer, maker.nodes).ok()
+    let nodes = Maker::new(source, Resize::Stride, 3, 255).nodes(4, latent, Epilogue::Latent);
+    let g_a = Analysis::new(latent, nodes).ok()?;
+    let quantizer = quantizer(source);
+    let nodes = Maker::new(source, Resize::Stride, latent, quantizer.max).nodes(2, hyper, Epilogue::Latent);
+    Some(Analyses { g_a, h_a: HyperAnalysis::new(quantizer, latent, hyper, nodes).ok()? })
+}
+
+fn quantizer(source: &mut Source<'_>) -> Quantizer {
+    Quantizer { max: generate::max(source), requant: generate::requant(source) }
 }
 
 /// A node that others may read.
@@ -44,12 +52,40 @@ struct Shape {
 
 struct Maker<'m, 's> {
     source: &'m mut Source<'s>,
+    /// How sizes change: by a shuffle in a synthesis, by a stride in an analysis.
+    resize: Resize,
     nodes: Vec<Node>,
     /// The nodes that the next one may read.
     at_size: Vec<Shape>,
 }
 
-impl Maker<'_, '_> {
+impl<'m, 's> Maker<'m, 's> {
+    /// Of a transform whose node 0 has so many channels of at most `max`.
+    fn new(source: &'m mut Source<'s>, resize: Resize, channels: usize, max: i32) -> Self {
+        Self { source, resize, nodes: Vec::new(), at_size: vec![Shape { node: 0, channels, max }] }
+    }
+
+    /// All nodes, with so many changes of size; the last one, which is one of them in a synthesis, has these channels and this epilogue.
+    fn nodes(mut self, resizes: usize, channels: usize, end: Epilogue) -> Vec<Node> {
+        let ends_resized = self.is_synthesis() || self.source.below(2) == 0;
+        for step in 1..=resizes {
+            for _ in 0..self.source.below(3) {
+                self.node();
+            }
+            let (channels, epilogue) = if step == resizes && ends_resized {
+                (channels, end)
+            } else {
+                (self.source.between(1, 3), self.source.one_of(&[Epilogue::Linear, Epilogue::Gelu]))
+            };
+            let last = self.layer(channels, epilogue, self.resize);
+            self.at_size = vec![last];
+        }
+        if !ends_resized {
+            self.layer(channels, end, Resize::None);
+        }
+        self.nodes
+    }
+
     /// A node that changes no size.
     fn node(&mut self) {
         let shape = if self.source.below(3) == 0 {
@@ -57,9 +93,13 @@ impl Maker<'_, '_> {
         } else {
             let channels = self.source.between(1, 4);
             let epilogue = self.source.one_of(&[Epilogue::Linear, Epilogue::Gelu]);
-            self.layer(channels, epilogue, false)
+            self.layer(channels, epilogue, Resize::None)
         };
         self.at_size.push(shape);
+    }
+
+    fn is_synthesis(&self) -> bool {
+        self.resize == Resize::Shuffle
     }
 
     fn add(&mut self, node: Node, max: i32) -> Shape {
@@ -68,7 +108,8 @@ impl Maker<'_, '_> {
         Shape { node: self.nodes.len(), channels, max }
     }
 
-    fn layer(&mut self, outputs: usize, epilogue: Epilogue, shuffle: bool) -> Shape {
+    fn layer(&mut self, channels: usize, epilogue: Epilogue, resize: Resize) -> Shape {
+        let outputs = if resize == Resize::Shuffle { 4 * channels } else { channels };
         let size = self.source.one_of(&[1, 3, 5]);
         let mut largest = 1;
         let terms = (0..self.source.between(1, 4)).map(|_| {
@@ -78,7 +119,8 @@ impl Maker<'_, '_> {
             TermSpec::node(NodeIndex(node), channels, identity)
         });
         let (terms, kernel) = (terms.collect(), Kernel::Dense { size });
-        let spec = LayerSpec { name: format!("exact_g_s.{}", self.nodes.len() + 1), terms, kernel, outputs, epilogue };
+        let transform = if self.is_synthesis() { "exact_g_s" } else { "exact_analysis" };
+        let spec = LayerSpec { name: format!("{transform}.{}", self.nodes.len() + 1), terms, kernel, outputs, epilogue };
         let (own_max, level) = (generate::max(self.source), generate::layer_level(self.source, &spec));
         let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
@@ -94,23 +136,25 @@ impl Maker<'_, '_> {
             }
         });
         let weights = weights.collect();
-        let resize = if shuffle { Resize::Shuffle } else { Resize::None };
         self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
     }
 
     fn normalization(&mut self) -> Shape {
-        let Shape { node: input, channels: n, .. } = self.source.one_of(&self.at_size);
+        let Shape { node: input, channels: n, max } = self.source.one_of(&self.at_size);
+        let inverse = self.is_synthesis();
+        // A numerator has 32 bits.
+        let most_multiplier = if inverse { i32::MAX } else { i32::MAX / max };
         let source = &mut *self.source;
         let most = (65_535 / n as i64).min(32_767);
         let beta = source.one_of(&[0, 1 << 20, 1 << 40, 1 << 61]);
         let gdn = Gdn {
             input: NodeIndex(input),
-            inverse: true,
+            inverse,
             max: generate::max(source),
             gamma: source.integers(n * n, 0, most).into_iter().map(|v| v as i16).collect(),
             beta: source.integers(n, 0, beta),
             shift: source.below(63) as u32,
-            multipliers: source.integers(n, 0, i32::MAX.into()).into_iter().map(|v| v as i32).collect(),
+            multipliers: source.integers(n, 0, most_multiplier.into()).into_iter().map(|v| v as i32).collect(),
             output_shift: source.below(63) as u32,
         };
         let max = gdn.max;
@@ -118,30 +162,46 @@ impl Maker<'_, '_> {
     }
 }
 
-/// The samples of every instruction set, in strips of so many rows of y, 1 to 3, and parts of as many as are missing to 4, are those of the definition.
-pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, quality: u8, strip_rows: usize) {
-    let Some(own) = model.exact_synthesis() else { return };
-    let latent = Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality).unwrap(), ..*y_hat };
+/// The samples of `y_hat`, y of the picture, and z of `y_hat`, on every instruction set, in strips of so many rows of y or z, 1 to 3, and parts
+/// of as many as are missing to 4, are those of the definition.
+pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, picture: &Picture<'_>, quality: u8, strip_rows: usize) {
     let functions = &model.parameters().functions;
-    let (tables, expected) = (fast::Tables::new(functions), reference::synthesis(functions, own, &latent).unwrap());
+    let tables = fast::Tables::new(functions);
     let plan = Plan { part_rows: 4 - strip_rows, strip_rows, threads: 1 };
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let got = fast::Synthesis::new(isa, own).unwrap().run_by(&tables, &latent, plan).unwrap();
-        assert!(got == expected, "samples on {} differ from the definition", isa.name());
+    let isas = || Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    if let Some(own) = model.exact_synthesis() {
+        let latent = Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality).unwrap(), ..*y_hat };
+        let expected = reference::synthesis(functions, own, &latent).unwrap();
+        for isa in isas() {
+            let got = fast::Synthesis::new(isa, own).unwrap().run_by(&tables, &latent, plan).unwrap();
+            assert!(got == expected, "samples on {} differ from the definition", isa.name());
+        }
+    }
+    if let Some(Analyses { g_a, h_a }) = model.exact_analysis().unwrap() {
+        let y = reference::analysis(functions, &g_a, picture).unwrap();
+        let z = reference::hyper_analysis(functions, &h_a, y_hat).unwrap();
+        for isa in isas() {
+            let got = fast::Analysis::new(isa, &g_a).unwrap().run_by(&tables, picture, plan).unwrap();
+            assert!(got == y, "y on {} differs from the definition", isa.name());
+            let got = fast::HyperAnalysis::new(isa, &h_a).unwrap().run_by(&tables, y_hat, plan).unwrap();
+            assert!(got == z, "z on {} differs from the definition", isa.name());
+        }
     }
 }
 
 /// Bytes that are accepted as a section are what is written for what was read.
 pub(crate) fn section(bytes: &[u8]) {
-    for latent in 1..=3 {
-        if let Ok(own) = Synthesis::read(bytes, latent) {
+    for channels in 1..=MAX_CHANNELS {
+        if let Ok(own) = Synthesis::read(bytes, channels) {
             assert!(own.write() == bytes, "a section is read as written");
         }
-        if let Ok(own) = Analysis::read(bytes, latent) {
+        if let Ok(own) = Analysis::read(bytes, channels) {
             assert!(own.write() == bytes, "a section of an analysis is read as written");
         }
-        if let Ok(own) = HyperAnalysis::read(bytes, 3, latent) {
-            assert!(own.write() == bytes, "a section of a hyper analysis is read as written");
+        for hyper in 1..=MAX_CHANNELS {
+            if let Ok(own) = HyperAnalysis::read(bytes, channels, hyper) {
+                assert!(own.write() == bytes, "a section of a hyper analysis is read as written");
+            }
         }
     }
 }
@@ -154,5 +214,44 @@ mod tests {
     fn most_decisions_make_a_synthesis() {
         let made = (0..200_u64).filter(|seed| synthesis(&mut Source::new(&seed.to_be_bytes()), 2).is_some()).count();
         assert!(made > 80, "{made} of 200");
+    }
+
+    #[test]
+    fn most_decisions_make_analyses() {
+        let made = (0..1000_u64).filter_map(|seed| analyses(&mut Source::new(&seed.to_be_bytes()), 2, 3));
+        let made: Vec<[Vec<Node>; 2]> = made.map(|own| [own.g_a.nodes().to_vec(), own.h_a.nodes().to_vec()]).collect();
+        assert!(made.len() > 400, "{} of 1000", made.len());
+        println!("{} of 1000 made", made.len());
+        for of_kind in [0, 1] {
+            let divide = made.iter().filter(|own| own[of_kind].iter().any(|node| matches!(node, Node::Gdn(gdn) if !gdn.inverse)));
+            assert!(divide.count() > 100);
+            let filtered = made.iter().filter(|own| has_filtered(&own[of_kind])).count();
+            println!("{filtered} with large activations in Winograd's filtering");
+            assert!(filtered > 10, "{filtered}");
+        }
+    }
+
+    /// Whether there is a layer for Winograd's filtering that reads activations of more than 14 bits, with weights of 16 bits.
+    fn has_filtered(nodes: &[Node]) -> bool {
+        let max = |at: NodeIndex| match at.0.checked_sub(1).map(|at| &nodes[at]) {
+            Some(Node::Layer(layer)) => layer.max,
+            Some(Node::Gdn(gdn)) => gdn.max,
+            None => 0,
+        };
+        nodes.iter().any(|node| match node {
+            Node::Layer(layer) => {
+                let is_dense =
+                    layer.spec.kernel == Kernel::Dense { size: 3 } && !layer.spec.terms.iter().any(|term| term.identity);
+                is_dense && layer.stride() == 1 && !layer.is_of_bytes() && layer.inputs().any(|at| max(at) > 1 << 13)
+            }
+            Node::Gdn(_) => false,
+        })
+    }
+
+    /// [`section`] tries the channels of the seeds.
+    #[test]
+    fn sections_of_the_small_package_are_read() {
+        let model = Model::from_bytes(crate::seeds::small_package()).unwrap();
+        assert!(model.config().latent.max(model.config().hyper) <= MAX_CHANNELS);
     }
 }

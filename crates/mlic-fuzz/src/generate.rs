@@ -19,15 +19,17 @@ pub(crate) fn parts(source: &mut Source<'_>) -> Parts {
     let layout = Layout::new(&config);
     let parameters = parameters(source, &config, &layout);
     let weights = source.integers(weights_len(&layout), -127, 127).into_iter().map(|w| w as i8).collect();
-    let (m, n) = (config.latent as u32, config.hyper as u32);
     let exact_synthesis = exact::synthesis(source, config.latent);
     let is_only = exact_synthesis.is_some() && source.below(4) == 0;
+    let exact_analyses = exact::analyses(source, config.latent, config.hyper);
+    let in_integers = exact_analyses.map(|own| [own.g_a.write(), own.h_a.write()]);
+    let [analysis, hyper_analysis] = in_integers.unwrap_or_else(|| float_analyses(&config));
     Parts {
         parameters,
         weights,
-        synthesis: if is_only { Vec::new() } else { upsampling(m, 16) },
-        analysis: downsampling(3, m, 16),
-        hyper_analysis: downsampling(m, n, 4),
+        synthesis: if is_only { Vec::new() } else { upsampling(config.latent as u32, 16) },
+        analysis,
+        hyper_analysis,
         metadata: Metadata { name: "generated".into(), ..Metadata::default() },
         exact_synthesis,
         config,
@@ -177,6 +179,12 @@ fn graph(input: u32, ops: Vec<Op>) -> Vec<u8> {
     let mut nodes = vec![Node { op: Op::Input { channels: input }, inputs: vec![] }];
     nodes.extend((0..count).zip(ops).map(|(i, op)| Node { op, inputs: vec![NodeId(i)] }));
     Graph::new(nodes, NodeId(count)).unwrap().write(Dtype::F16)
+}
+
+/// Float transforms for `g_a` and `h_a`.
+pub(crate) fn float_analyses(config: &Config) -> [Vec<u8>; 2] {
+    let (m, n) = (config.latent as u32, config.hyper as u32);
+    [downsampling(3, m, 16), downsampling(m, n, 4)]
 }
 
 fn downsampling(input: u32, output: u32, by: u32) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use mlic_backend::memory::transform_bytes;
 use mlic_backend::strips::Strips;
 use mlic_model::Model;
+use mlic_model::analysis::{Analyses, Analysis, HyperAnalysis};
 use mlic_model::graph::{Dtype, Graph};
 use mlic_model::model::Gain;
 use mlic_model::package::SectionKind;
@@ -49,6 +50,13 @@ pub(crate) fn accepted(model: &Model) {
         assert_eq!((own.shapes().len(), last.channels, last.scale, last.max), (own.nodes().len() + 1, 3, 16, 255));
         let again = Synthesis::read(&own.write(), model.config().latent);
         assert_eq!(again.ok().as_ref(), Some(own), "what is written reads");
+    }
+    let analyses = model.exact_analysis().unwrap();
+    assert_eq!(analyses.is_some(), model.has_exact_analysis());
+    if let Some(Analyses { g_a, h_a }) = analyses {
+        let (latent, hyper) = (model.config().latent, model.config().hyper);
+        assert_eq!(Analysis::read(&g_a.write(), latent).ok().as_ref(), Some(&g_a), "what is written reads");
+        assert_eq!(HyperAnalysis::read(&h_a.write(), latent, hyper).ok().as_ref(), Some(&h_a), "what is written reads");
     }
     match model.transform(SectionKind::Synthesis) {
         Ok(graph) => {

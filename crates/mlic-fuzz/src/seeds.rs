@@ -5,28 +5,34 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use mlic_core::container::parse;
 use mlic_model::model::Parts;
+use mlic_model::package::SectionKind;
 
-use crate::generate;
 use crate::source::Source;
+use crate::{generate, seal};
 
 /// The smallest package of the conformance suites.
 pub(crate) const TINY_PACKAGE: &[u8] = include_bytes!("../../../conformance/models/tiny.mlicpkg");
 
-/// A package of a few thousand bytes.
+/// A package of some thousands of bytes: analyses in integers, a synthesis in integers and one in floats.
 #[must_use]
 pub fn small_package() -> Vec<u8> {
-    generate::parts(&mut Source::new(&SMALL)).to_package().unwrap()
+    small_parts().to_package().unwrap()
 }
 
-/// The same with an integer synthesis alone.
+/// The same with its synthesis in integers only and its analyses in floats.
 #[must_use]
-pub fn one_synthesis() -> Vec<u8> {
-    let parts = generate::parts(&mut Source::new(&SMALL));
-    Parts { synthesis: Vec::new(), ..parts }.to_package().unwrap()
+pub fn other_package() -> Vec<u8> {
+    let parts = small_parts();
+    let [analysis, hyper_analysis] = generate::float_analyses(&parts.config);
+    Parts { synthesis: Vec::new(), analysis, hyper_analysis, ..parts }.to_package().unwrap()
+}
+
+fn small_parts() -> Parts {
+    generate::parts(&mut Source::new(&SMALL))
 }
 
 /// Decisions that make a small package which is accepted (`tests/regressions.rs` holds it to that).
-const SMALL: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const SMALL: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 170, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
 /// A seed: what to call it, and its bytes.
 pub type Seed = (String, Vec<u8>);
@@ -42,7 +48,7 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
     match target {
         "container" => short()
             .flat_map(|(name, bytes)| {
-                let section = crate::seal::rewritten(bytes, b"profile").map(|b| (format!("{name}-section"), b));
+                let section = seal::rewritten(bytes, b"profile").map(|b| (format!("{name}-section"), b));
                 [(name.clone(), bytes.clone())].into_iter().chain(section)
             })
             .collect(),
@@ -51,23 +57,36 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
         }
         "structured" => {
             let stream = |(name, bytes): &Seed| (name.clone(), [&[0], bytes.as_slice()].concat());
-            short().map(stream).chain((0..16).map(|i| named(&format!("edits-{i}"), decisions(1 + 2 * i)))).collect()
+            short().map(stream).chain((0..32).map(|i| named(&format!("edits-{i}"), edits(i)))).collect()
         }
         "rans" => short()
             .filter_map(|(name, bytes)| Some((name.clone(), [&decisions(3)[..16], parse(bytes).ok()?.payload].concat())))
             .chain((0..16).map(|i| named(&format!("symbols-{i}"), decisions(i))))
             .collect(),
         "package" => {
-            let package = small_package();
-            let parts = crate::seal::package_sections(&package);
-            let sections = parts.into_iter().map(|(kind, bytes)| named(kind.name(), bytes));
-            let whole = [named("package", package.clone()), named("package-of-one-synthesis", one_synthesis())];
-            sections.chain(whole).collect()
+            let (small, other) = (small_package(), other_package());
+            let sections = |package: &[u8], prefix: &str| -> Vec<Seed> {
+                let named = |(kind, bytes): (SectionKind, _)| (format!("{prefix}{}", kind.name()), bytes);
+                seal::package_sections(package).into_iter().map(named).collect()
+            };
+            let (own, mut others) = (sections(&small, ""), sections(&other, "other-"));
+            others.retain(|(_, bytes)| !bytes.is_empty() && own.iter().all(|(_, known)| known != bytes));
+            let whole = [named("package", small), named("other-package", other)];
+            own.into_iter().chain(others).chain(whole).collect()
         }
         "differential" => (0..32).map(|i| named(&format!("decisions-{i}"), decisions(i))).collect(),
         "image" => pictures(),
         _ => Vec::new(),
     }
+}
+
+/// Edits of the small package: 0 to 12 bytes after the eight of the generator, which are two edits at most. With more of them next to no
+/// package is accepted.
+fn edits(seed: u8) -> Vec<u8> {
+    let mut bytes = decisions(seed);
+    bytes[0] = 1;
+    bytes.truncate(1 + 8 + usize::from(seed % 13));
+    bytes
 }
 
 fn decisions(seed: u8) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use mlic::{BackendChoice, Codec, Error, Latents, Model};
-use mlic_model::package;
+use mlic_model::{ModelError, package};
 
 use crate::source::Source;
 use crate::{decode, differential, seal, seeds};
@@ -43,18 +43,22 @@ fn both(bytes: &[u8]) -> Result<Latents, Error> {
     fast
 }
 
-/// A sound package with a few edits, resealed.
+/// A sound package with a few edits, resealed, and what holds for it where it is accepted.
 fn edited_package(bytes: &[u8]) {
     let mut source = Source::new(bytes);
-    let mut sections = seal::package_sections(&seeds::small_package());
-    while !source.is_empty() {
-        let section = source.below(sections.len());
-        edit(&mut source, &mut sections[section].1);
-    }
-    if let Ok(model) = Model::from_bytes(package::write(&sections)) {
+    if let Ok(model) = edited(&mut source) {
         crate::package::accepted(&model);
         differential::compare(&model, &mut source);
     }
+}
+
+fn edited(source: &mut Source<'_>) -> Result<Model, ModelError> {
+    let mut sections = seal::package_sections(&seeds::small_package());
+    while !source.is_empty() {
+        let section = source.below(sections.len());
+        edit(source, &mut sections[section].1);
+    }
+    Model::from_bytes(package::write(&sections))
 }
 
 /// One change of a section.
@@ -74,5 +78,19 @@ fn edit(source: &mut Source<'_>, section: &mut Vec<u8>) {
                 *place = source.byte();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_edits_are_accepted_and_some_are_refused() {
+        let seeds = seeds::seeds("structured", &[]);
+        let edits = seeds.iter().filter(|(name, _)| name.starts_with("edits-"));
+        let accepted = edits.clone().filter(|(_, bytes)| edited(&mut Source::new(&bytes[1..])).is_ok()).count();
+        println!("{accepted} of {} accepted", edits.clone().count());
+        assert!((5..edits.count()).contains(&accepted), "{accepted}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mlic_fuzz::seeds::{one_synthesis, seeds, small_package};
+use mlic_fuzz::seeds::{other_package, seeds, small_package};
 use mlic_fuzz::{TARGETS, target};
 
 fn repository() -> PathBuf {
@@ -50,13 +50,28 @@ fn seeds_hold() {
 }
 
 #[test]
-fn the_small_package_is_accepted() {
-    let package = small_package();
-    assert!(package.len() < 1 << 16, "{} bytes", package.len());
-    let model = mlic_model::Model::from_bytes(package).unwrap();
-    assert!(model.exact_synthesis().is_some_and(|own| own.nodes().len() > 5), "with an integer synthesis");
-    let only = mlic_model::Model::from_bytes(one_synthesis()).unwrap();
-    assert!(only.exact_synthesis() == model.exact_synthesis() && !only.has_float_synthesis());
+fn the_small_packages_are_accepted() {
+    let packages = [small_package(), other_package()];
+    assert!(packages.iter().all(|package| package.len() < 1 << 15), "{:?} bytes", packages.each_ref().map(Vec::len));
+    let [small, other] = packages.map(|package| mlic_model::Model::from_bytes(package).unwrap());
+    assert!(small.exact_synthesis().is_some_and(|own| own.nodes().len() > 5), "with an integer synthesis");
+    assert!(small.has_float_synthesis() && small.has_exact_analysis());
+    assert!(other.exact_synthesis() == small.exact_synthesis());
+    assert!(!other.has_float_synthesis() && !other.has_exact_analysis());
+}
+
+/// Each seed is of use: none is empty, and no two of a target are the same, except that some formats make the same file of two kinds of pictures.
+#[test]
+fn seeds_differ() {
+    for (name, _) in TARGETS.into_iter().filter(|(name, _)| *name != "image") {
+        let seeds = seeds(name, &[]);
+        assert!(seeds.iter().all(|(_, bytes)| !bytes.is_empty()), "{name}");
+        for (i, (first, bytes)) in seeds.iter().enumerate() {
+            for (second, others) in &seeds[i + 1..] {
+                assert!(first != second && bytes != others, "{name}: {first} and {second}");
+            }
+        }
+    }
 }
 
 /// Every target has its program under `fuzz/`, and no program is without its target.
