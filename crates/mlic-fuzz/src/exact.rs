@@ -7,7 +7,8 @@ use mlic_model::Model;
 use mlic_model::analysis::{Analyses, Analysis, HyperAnalysis};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
 use mlic_model::model::Gain;
-use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, Resize};
+use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer, RECIPROCAL, Resize};
+use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::synthesis::Synthesis;
 
 use crate::generate;
@@ -39,7 +40,22 @@ pub(crate) fn analyses(source: &mut Source<'_>, latent: usize, hyper: usize) -> 
 }
 
 fn quantizer(source: &mut Source<'_>) -> Quantizer {
-    Quantizer { max: generate::max(source), requant: generate::requant(source) }
+    let (max, requant) = (generate::max(source), generate::requant(source));
+    // The largest activation stands for a y of 1 to 128.
+    let tame = Requant { multiplier: max, shift: 12 + source.below(8) as u32 };
+    Quantizer { max, requant: if is_tame(source) { tame } else { requant } }
+}
+
+/// Whether constants are to keep values between zero and the largest, as those of trained transforms do. With arbitrary ones nearly every
+/// value is zero or the largest, and hides what differs before it.
+fn is_tame(source: &mut Source<'_>) -> bool {
+    source.below(4) > 0
+}
+
+/// A shift that makes `worst` 1 to 2^7 times `wanted`, about: typical values are far below the worst case.
+fn fitting_shift(source: &mut Source<'_>, worst: i128, wanted: i32) -> u32 {
+    let bits = (worst / i128::from(wanted)).max(1).ilog2();
+    bits.saturating_sub(source.below(8) as u32).min(62)
 }
 
 /// A node that others may read.
@@ -54,6 +70,8 @@ struct Maker<'m, 's> {
     source: &'m mut Source<'s>,
     /// How sizes change: by a shuffle in a synthesis, by a stride in an analysis.
     resize: Resize,
+    /// See [`is_tame`].
+    is_tame: bool,
     nodes: Vec<Node>,
     /// The nodes that the next one may read.
     at_size: Vec<Shape>,
@@ -62,7 +80,8 @@ struct Maker<'m, 's> {
 impl<'m, 's> Maker<'m, 's> {
     /// Of a transform whose node 0 has so many channels of at most `max`.
     fn new(source: &'m mut Source<'s>, resize: Resize, channels: usize, max: i32) -> Self {
-        Self { source, resize, nodes: Vec::new(), at_size: vec![Shape { node: 0, channels, max }] }
+        let is_tame = is_tame(source);
+        Self { source, resize, is_tame, nodes: Vec::new(), at_size: vec![Shape { node: 0, channels, max }] }
     }
 
     /// All nodes, with so many changes of size; the last one, which is one of them in a synthesis, has these channels and this epilogue.
@@ -102,6 +121,12 @@ impl<'m, 's> Maker<'m, 's> {
         self.resize == Resize::Shuffle
     }
 
+    /// The largest magnitude of the output of a node.
+    fn max(&mut self) -> i32 {
+        let max = generate::max(self.source);
+        if self.is_tame { max.max(127) } else { max }
+    }
+
     fn add(&mut self, node: Node, max: i32) -> Shape {
         let channels = node.channels();
         self.nodes.push(node);
@@ -111,24 +136,30 @@ impl<'m, 's> Maker<'m, 's> {
     fn layer(&mut self, channels: usize, epilogue: Epilogue, resize: Resize) -> Shape {
         let outputs = if resize == Resize::Shuffle { 4 * channels } else { channels };
         let size = self.source.one_of(&[1, 3, 5]);
-        let mut largest = 1;
+        let (mut largest, mut maxima) = (1, Vec::new());
         let terms = (0..self.source.between(1, 4)).map(|_| {
             let Shape { node, channels, max } = self.source.one_of(&self.at_size);
             let identity = channels == outputs && self.source.below(2) == 0;
             largest = largest.max(i64::from(max) * (size * size * channels) as i64);
+            maxima.push(i64::from(max));
             TermSpec::node(NodeIndex(node), channels, identity)
         });
         let (terms, kernel) = (terms.collect(), Kernel::Dense { size });
         let transform = if self.is_synthesis() { "exact_g_s" } else { "exact_analysis" };
         let spec = LayerSpec { name: format!("{transform}.{}", self.nodes.len() + 1), terms, kernel, outputs, epilogue };
-        let (own_max, level) = (generate::max(self.source), generate::layer_level(self.source, &spec));
+        let (own_max, mut level) = (self.max(), generate::layer_level(self.source, &spec));
         let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
         // As large as an accumulator takes; seldom larger.
         let fits = if self.source.below(16) == 0 { i64::MAX } else { i64::from(i32::MAX) / largest };
         let most = fits.min(if words { 32_767 } else { 127 });
         let weights = (0..spec.terms.len()).map(|term| {
-            let values = self.source.integers(spec.weights_per_output(term) * outputs, -most, most);
+            let count = spec.weights_per_output(term) * outputs;
+            let values = if self.is_tame && self.source.below(3) > 0 {
+                self.source.random_integers(count, -most, most)
+            } else {
+                self.source.integers(count, -most, most)
+            };
             if words {
                 OwnedWeights::Words(values.into_iter().map(|v| v as i16).collect())
             } else {
@@ -136,7 +167,32 @@ impl<'m, 's> Maker<'m, 's> {
             }
         });
         let weights = weights.collect();
+        if self.is_tame {
+            let per_term = maxima.iter().zip(0..).map(|(max, term)| max * (most * spec.weights_per_output(term) as i64).max(1));
+            level = self.tame_level(&spec, per_term.sum(), max);
+        }
         self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
+    }
+
+    /// Of a layer whose accumulators are at most `worst` together.
+    fn tame_level(&mut self, spec: &LayerSpec, worst: i64, max: i32) -> LayerLevel {
+        const MULTIPLIER: i64 = 1 << 14;
+        let wanted = match spec.epilogue {
+            Epilogue::Gelu => 1 << 15,
+            Epilogue::Latent => 1 << 20,
+            _ => max,
+        };
+        let source = &mut *self.source;
+        let shift = fitting_shift(source, i128::from(worst * MULTIPLIER), wanted);
+        let bias = (i64::from(wanted) << shift) / 4;
+        let multipliers =
+            |source: &mut Source<'_>| source.integers(spec.outputs, MULTIPLIER / 4, MULTIPLIER).into_iter().map(|v| v as i32);
+        LayerLevel {
+            shift,
+            multipliers: spec.terms.iter().map(|_| multipliers(source).collect()).collect(),
+            bias: source.integers(spec.outputs, -bias, bias),
+            output: Requant { multiplier: max, shift: 15 },
+        }
     }
 
     fn normalization(&mut self) -> Shape {
@@ -144,21 +200,33 @@ impl<'m, 's> Maker<'m, 's> {
         let inverse = self.is_synthesis();
         // A numerator has 32 bits.
         let most_multiplier = if inverse { i32::MAX } else { i32::MAX / max };
+        let least_multiplier = if self.is_tame { most_multiplier / 4 } else { 0 };
+        let own_max = self.max();
         let source = &mut *self.source;
         let most = (65_535 / n as i64).min(32_767);
         let beta = source.one_of(&[0, 1 << 20, 1 << 40, 1 << 61]);
-        let gdn = Gdn {
+        let mut gdn = Gdn {
             input: NodeIndex(input),
             inverse,
-            max: generate::max(source),
+            max: own_max,
             gamma: source.integers(n * n, 0, most).into_iter().map(|v| v as i16).collect(),
             beta: source.integers(n, 0, beta),
             shift: source.below(63) as u32,
-            multipliers: source.integers(n, 0, most_multiplier.into()).into_iter().map(|v| v as i32).collect(),
+            multipliers: source
+                .integers(n, least_multiplier.into(), most_multiplier.into())
+                .into_iter()
+                .map(|v| v as i32)
+                .collect(),
             output_shift: source.below(63) as u32,
         };
-        let max = gdn.max;
-        self.add(Node::Gdn(gdn), max)
+        if self.is_tame {
+            let (max, most_multiplier) = (i128::from(max), i128::from(most_multiplier));
+            let root_bits = source.one_of(&[5, 10, 15]);
+            gdn.shift = fitting_shift(source, i128::from(most) * n as i128 * max * max + i128::from(beta), 1 << (2 * root_bits));
+            let factor = if inverse { 1 << root_bits } else { i128::from(RECIPROCAL) >> root_bits };
+            gdn.output_shift = fitting_shift(source, max * most_multiplier * factor, own_max);
+        }
+        self.add(Node::Gdn(gdn), own_max)
     }
 }
 
@@ -229,6 +297,27 @@ mod tests {
             println!("{filtered} with large activations in Winograd's filtering");
             assert!(filtered > 10, "{filtered}");
         }
+    }
+
+    /// Many of them have several values of y and z, so that a difference shows.
+    #[test]
+    fn analyses_are_worth_comparing() {
+        let several = |map: Map<i32>| map.data.iter().collect::<std::collections::BTreeSet<_>>().len() > 10;
+        let samples: Vec<u8> = (0..3 * 64 * 64).map(|i| (i * i % 251) as u8).collect();
+        let picture = Picture::new(64, 64, &samples).unwrap();
+        let y = Map { height: 4, width: 4, channels: 2, data: (0..32).map(|i| (i * i % 31 - 15) << 12).collect() };
+        let (mut made, mut worth) = (0, [0, 0]);
+        for seed in 0..200_u64 {
+            let seed = seed.to_be_bytes();
+            let source = &mut Source::new(&seed);
+            let functions = generate::functions(source);
+            let Some(Analyses { g_a, h_a }) = analyses(source, 2, 24) else { continue };
+            made += 1;
+            worth[0] += usize::from(several(reference::analysis(&functions, &g_a, &picture).unwrap()));
+            worth[1] += usize::from(several(reference::hyper_analysis(&functions, &h_a, &y).unwrap()));
+        }
+        println!("{worth:?} of {made}");
+        assert!(worth.into_iter().all(|worth| 5 * worth > 2 * made), "{worth:?} of {made}");
     }
 
     /// Whether there is a layer for Winograd's filtering that reads activations of more than 14 bits, with weights of 16 bits.

@@ -129,7 +129,7 @@ fn parameters(source: &mut Source<'_>, config: &Config, layout: &Layout) -> Para
     }
 }
 
-fn functions(source: &mut Source<'_>) -> Functions {
+pub(crate) fn functions(source: &mut Source<'_>) -> Functions {
     let mut table = |len, low, high| source.integers(len, low, high);
     let mut exp_coarse: Vec<u16> = table(EXP_LEN[0], 0, 32_767).into_iter().map(|v| v as u16).collect();
     let mut exp_fine: Vec<u16> = table(EXP_LEN[1], 0, 32_768).into_iter().map(|v| v as u16).collect();

@@ -71,6 +71,15 @@ impl<'a> Source<'a> {
     /// Integers within `low..=high`, filled in one of five ways.
     pub(crate) fn integers(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
         let fill = self.one_of(&Fill::ALL);
+        self.filled(fill, count, low, high)
+    }
+
+    /// Random integers within `low..=high`.
+    pub(crate) fn random_integers(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
+        self.filled(Fill::Random, count, low, high)
+    }
+
+    fn filled(&mut self, fill: Fill, count: usize, low: i64, high: i64) -> Vec<i64> {
         let span = (high - low) as u64 + 1;
         let random = &mut self.random;
         let value = |i: usize| match fill {
