@@ -50,12 +50,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
             let model = given(package)?;
             // Of the model of this program not all is verified each time it is loaded.
             model.verify().map_err(|error| refused(&model, &error))?;
-            console::stdout(&format!(
-                "ok: {} {}, float pixels by {}\n",
-                console::escaped(model.name()),
-                model.id(),
-                synthesis_form(&model)
-            ))
+            console::stdout(&format!("ok: {} {}, g_s {}\n", console::escaped(model.name()), model.id(), synthesis_form(&model)))
         }
         #[cfg(feature = "builder")]
         ModelCommand::Build(args) => crate::build::build(args, global),
@@ -70,7 +65,7 @@ fn refused(model: &Model, error: &dyn std::error::Error) -> Failure {
 
 /// What makes float pixels.
 fn synthesis_form(model: &Model) -> &'static str {
-    if model.has_float_synthesis() { "a g_s of their own" } else { "the integer g_s" }
+    if model.has_float_synthesis() { "float" } else { "of the integer synthesis" }
 }
 
 /// Size and form of each transform; of the integer synthesis also how many of its layers have weights of one byte.

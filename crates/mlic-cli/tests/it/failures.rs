@@ -66,7 +66,7 @@ fn input_that_is_no_usable_picture_is_3() {
         place.fails(&["decode", "/dev/zero", "-o", "out.png"], 4, &["/dev/zero: not an MLIC++ stream"]);
     }
     place.put("half.ppm", &ppm(48, 40)[..1000]);
-    place.fails(&["encode", "half.ppm"], 3, &["half.ppm: truncated PNM file: 1000 bytes"]);
+    place.fails(&["encode", "half.ppm"], 3, &["half.ppm: truncated PNM file: it ends after 1000 bytes"]);
     place.put("big.ppm", b"P6 70000 1 255\n");
     place.fails(&["encode", "big.ppm"], 3, &["big.ppm: 70000x1 is too large: at most 65535 pixels per side"]);
     place.put("alpha.png", &png_with(6, 8, &[9, 8, 7, 100], None));
@@ -143,11 +143,11 @@ fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
     assert_eq!(common::png_size(&place.get("bad.png")), (1, 1, 2));
     let ended = place.ok(&["decode", "bad.mlic", "--metadata", "strip", "-o", "bare.png"]);
     assert_eq!((ended.stderr.as_str(), place.get("bare.png")), ("", place.get("bad.png")));
-    // Cut there, the picture is whole.
+    // Cut there, the picture is complete.
     place.put("cut.mlic", &stream[..stream.len() - 1]);
     let ended = place.run(&["decode", "cut.mlic"]);
     assert_eq!((ended.code, place.get("cut.png")), (6, place.get("bad.png")), "{}", ended.stderr);
-    ended.has_error(&["incomplete metadata: cut.mlic: ", "the picture is whole", "--metadata fit takes it as it is"]);
+    ended.has_error(&["incomplete metadata: cut.mlic: ", "the picture is complete", "--metadata fit takes it as it is"]);
     let ended = place.ok(&["decode", "cut.mlic", "--metadata", "fit", "-o", "fit.png"]);
     assert!(ended.stderr.contains("note: cut.mlic: damaged metadata left out: "), "{}", ended.stderr);
     assert_eq!(place.get("fit.png"), place.get("bad.png"));
@@ -190,7 +190,7 @@ fn a_stream_that_ends_in_its_header_is_6_without_a_picture() {
     let place = Place::new();
     let stream = place.stream();
     place.put("cut.mlic", &stream[..10]);
-    place.fails(&["decode", "cut.mlic"], 6, &["cannot decode: cut.mlic: ", "ends in the model id"]);
+    place.fails(&["decode", "cut.mlic"], 6, &["cannot decode: cut.mlic: ", "truncated in the model id"]);
 }
 
 #[test]

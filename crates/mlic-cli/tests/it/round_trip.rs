@@ -219,7 +219,11 @@ fn info_of_several_files_goes_on_after_those_that_are_damaged_or_absent() {
         (&1.into(), &48.into(), &"model".into())
     );
     let text = place.run(&files);
-    assert!(text.text().starts_with("path: in.mlic\nbpp: ") && text.text().contains("\n\npath: bad.mlic\n"), "{}", text.text());
+    assert!(
+        text.text().starts_with("path: in.mlic\nkind: stream\nwidth: 48\n") && text.text().contains("\n\npath: bad.mlic\n"),
+        "{}",
+        text.text()
+    );
 }
 
 #[test]

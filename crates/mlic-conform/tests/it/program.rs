@@ -63,7 +63,7 @@ fn wrong_usage_gives_2() {
     assert_eq!(code(&["run", "--backend", "abacus"]), 2);
     let output = conform(&["run", "--suite-dir", "/nonexistent"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no folder /nonexistent"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no directory /nonexistent"));
     for command in
         [&["run"][..], &["explain", "flat-1x1-q0"], &["bless"], &["encode"], &["decode", "--package", "x", "--stream", "x"]]
     {
