@@ -72,7 +72,7 @@ fn wrong_usage_gives_2() {
     }
     for arguments in [&["run", "--write-baseline", "-"][..], &["explain", "flat-1x1-q0", "--write-dump", "-"]] {
         let (code, text) = complained(arguments);
-        assert!(code == 2 && text.contains("it is written to a file alone"), "{text}");
+        assert!(code == 2 && text.contains("it is written to a file only"), "{text}");
     }
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
