@@ -33,7 +33,7 @@ const MAX_SIDE: u32 = 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Folder written by models/export.py
+    /// Directory written by models/export.py
     #[arg(value_name = "EXPORT")]
     export: PathBuf,
     /// Pictures, and directories of pictures, to calibrate on, of each at most the middle 1024x1024 pixels; one that cannot be read ends the build

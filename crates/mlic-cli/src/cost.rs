@@ -22,7 +22,7 @@ use crate::{files, info};
 
 #[derive(Debug, Args)]
 pub(crate) struct CostArgs {
-    /// Folder written by models/export.py, from which the package was built
+    /// Directory written by models/export.py, from which the package was built
     #[arg(value_name = "EXPORT")]
     export: PathBuf,
     /// Pictures, and directories of pictures
