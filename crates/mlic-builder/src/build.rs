@@ -45,7 +45,7 @@ pub struct BuildOptions {
     pub analysis_weights: Option<WeightWidth>,
     /// Element type of the stored float transforms.
     pub transform_dtype: Dtype,
-    /// Threads for the float transforms. Everything else runs on those of the caller ([`on_threads`]).
+    /// Threads for the float transforms. Everything else runs on those of the rayon pool that calls.
     pub threads: usize,
     /// Recorded in the package.
     pub provenance: BTreeMap<String, String>,
@@ -157,14 +157,6 @@ pub fn level_of(config: &Config, quality: u8) -> f64 {
         return 0.0;
     }
     f64::from(quality) * (config.gain_levels - 1) as f64 / f64::from(config.quality_steps)
-}
-
-/// Runs work whose parallel loops take exactly this many threads; one, too, is a thread of their own.
-///
-/// # Errors
-/// [`BuildError::Backend`] when they cannot be started.
-pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BuildError> {
-    Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?)
 }
 
 /// Builds a package.
@@ -405,16 +397,4 @@ fn network(family: &str) -> String {
 /// [`BuildError::Transform`] when the transform fails.
 pub fn synthesize(g_s: &PlaneTransform, gains: &[f32], y_hat: &Map<f32>, threads: usize) -> Result<Planes, BuildError> {
     Ok(g_s.run(&scale_channels(&to_planes(y_hat), gains), threads)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_has_the_threads_that_it_was_given() {
-        for threads in [1, 3] {
-            assert_eq!(on_threads(threads, rayon::current_num_threads).unwrap_or_default(), threads);
-        }
-    }
 }

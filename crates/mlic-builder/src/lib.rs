@@ -17,7 +17,7 @@ pub mod synthesis;
 pub mod tables;
 mod weights;
 
-pub use build::{BuildOptions, Built, build, on_threads};
+pub use build::{BuildOptions, Built, build};
 pub use error::BuildError;
 pub use export::Export;
 pub use mlic_tract::PlaneTransform;

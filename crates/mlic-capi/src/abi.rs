@@ -441,7 +441,7 @@ unsafe fn copy(pointer: *const u8, len: usize, name: &str) -> Result<Option<Vec<
         return Ok(None);
     }
     // SAFETY: as above.
-    calls::copy(unsafe { bytes(pointer, len, name) }?).map(Some)
+    calls::copy(len, [unsafe { bytes(pointer, len, name) }?]).map(Some)
 }
 
 /// Samples in memory of C.

@@ -99,11 +99,11 @@ fn path_of(path: &CStr) -> PathBuf {
     path.to_string_lossy().into_owned().into()
 }
 
-/// Bytes of the caller's, of which there may be more than memory for a copy.
-pub(crate) fn copy(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+/// So many bytes of the caller's, in parts, of which there may be more than memory for a copy.
+pub(crate) fn copy<'a>(len: usize, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, Failure> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len()).map_err(|_| OutOfMemory { bytes: bytes.len() })?;
-    copy.extend_from_slice(bytes);
+    copy.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len })?;
+    parts.into_iter().for_each(|part| copy.extend_from_slice(part));
     Ok(copy)
 }
 
@@ -118,10 +118,7 @@ pub(crate) fn picture<'a>(
         return Err(ImageError::Empty { width, height }.into());
     }
     // As many as lie in memory.
-    let bytes = [width, height, channels].into_iter().map(|n| n as usize).product();
-    let mut samples = Vec::new();
-    samples.try_reserve_exact(bytes).map_err(|_| OutOfMemory { bytes })?;
-    rows.for_each(|row| samples.extend_from_slice(row));
+    let samples = copy([width, height, channels].into_iter().map(|n| n as usize).product(), rows)?;
     let mut image = match channels {
         1 => Image::from_gray(width, height, &samples),
         _ => Image::from_rgb(width, height, samples),

@@ -182,13 +182,6 @@ pub(crate) fn planes(path: &Path, image: &Image) -> Result<Planes, Failure> {
     planes_of(image).map_err(|error| Failure::from_codec("cannot use", path.display(), &error))
 }
 
-/// Runs work whose parallel loops take as many threads as are asked for.
-pub(crate) fn on_threads<R: Send>(global: &Global, work: impl FnOnce() -> Result<R, Failure> + Send) -> Result<R, Failure> {
-    let threads = global.thread_count();
-    let failed = |error| Failure::from_error(Exit::Backend, "cannot start", format_args!("{threads} threads"), &error);
-    mlic_builder::on_threads(threads, work).map_err(failed)?
-}
-
 /// Builds a package.
 pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
     let output = Output::new(Destination::from_argument(&args.output), args.write.force);
@@ -231,7 +224,7 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
         progress.aside(|| console::verbose(global, format_args!("{}: {line}", args.export.display())));
         progress.message(line.to_owned());
     };
-    let built = on_threads(global, || {
+    let built = files::on_threads(global, || {
         mlic_builder::build(&export, &planes, &options, &mut |line| log(line))
             .map_err(|error| failed("cannot build from", &args.export, &error))
     })?;

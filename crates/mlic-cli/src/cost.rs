@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, MaxPixels};
 use crate::batch::{self, Batch, Inputs};
-use crate::build::{failed, on_threads, picture, planes};
+use crate::build::{failed, picture, planes};
 use crate::console;
 use crate::eval::{self, Asked};
 use crate::exit::{Exit, Failure};
@@ -64,7 +64,7 @@ struct Row {
 
 /// Measures the cost of integers.
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
-    on_threads(global, || compare(args, global))
+    files::on_threads(global, || compare(args, global))
 }
 
 fn compare(args: &CostArgs, global: &Global) -> Result<(), Failure> {

@@ -177,7 +177,12 @@ pub(crate) fn codec(options: CodecOptions, args: &CodecArgs, global: &Global) ->
 
 /// A model package, or the model of this program.
 pub(crate) fn model(package: Option<&Path>, global: &Global) -> Result<Model, Failure> {
-    mlic::on_threads(global.threads, || package.map_or_else(own_model, package_at))
+    on_threads(global, || package.map_or_else(own_model, package_at))
+}
+
+/// Runs work whose parallel loops take as many threads as are asked for.
+pub(crate) fn on_threads<R: Send>(global: &Global, work: impl FnOnce() -> Result<R, Failure> + Send) -> Result<R, Failure> {
+    mlic::on_threads(global.threads, work)
         .map_err(|error| Failure::from_codec("cannot start", format_args!("{} threads", global.threads), &error))?
 }
 

@@ -212,13 +212,13 @@ fn list(args: &ListArgs) -> Result<bool, ConformError> {
     use std::fmt::Write;
     let store = store(&args.data)?;
     let mut out = String::new();
-    let all = ["*".to_owned()];
-    let suites = if args.suites.is_empty() { &all[..] } else { &args.suites };
-    for suite in select::suites(&store, suites)? {
+    let with_vectors = !args.suites.is_empty();
+    let patterns = if with_vectors { args.suites.clone() } else { vec!["*".to_owned()] };
+    for suite in select::suites(&store, &patterns)? {
         let (manifest, name) = (&suite.manifest, &suite.manifest.suite);
         let (id, count) = (&manifest.model.id, manifest.vectors.len());
         let _ = writeln!(out, "{name}: {count} vectors, model {id} ({}); {}", manifest.model.name, manifest.why);
-        if args.suites.is_empty() {
+        if !with_vectors {
             continue;
         }
         let width = manifest.vectors.iter().map(|vector| vector.name.len()).max().unwrap_or(0);

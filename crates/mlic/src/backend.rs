@@ -97,12 +97,12 @@ pub fn cpu_warning() -> Option<String> {
     mlic_kernels::cpu::warning()
 }
 
-/// Runs work on this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
+/// Runs work whose parallel loops take exactly this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`] when they cannot be started.
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, Error> {
-    if threads == 1 { Ok(work()) } else { Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?) }
+    Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?)
 }
 
 #[cfg(feature = "cuda")]

@@ -64,7 +64,7 @@ impl<'a> Encoding<'a> {
             return Ok((y, model.z_symbols(&z.data)?));
         }
         let y = self.float_y(self.image)?;
-        let mut z = self.watch.time(Stage::HyperAnalysis, || backend.transform(FloatTransform::HyperAnalysis, &y))?;
+        let mut z = self.watch.transform(FloatTransform::HyperAnalysis, &y)?;
         pixels::check_planes(&z, Stage::HyperAnalysis, self.size.z, model.config().hyper)?;
         pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
         let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
@@ -86,7 +86,7 @@ impl<'a> Encoding<'a> {
     fn float_y(&mut self, image: &Image) -> Result<Planes, Error> {
         let codec = self.codec;
         let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, &self.size)?;
-        let mut y = self.watch.time(Stage::Analysis, || codec.backend().transform(FloatTransform::Analysis, &x))?;
+        let mut y = self.watch.transform(FloatTransform::Analysis, &x)?;
         pixels::check_planes(&y, Stage::Analysis, self.size.y, codec.model().config().latent)?;
         pixels::apply_gain(&mut y, &codec.model().gain(Gain::Y, self.quality));
         Ok(y)

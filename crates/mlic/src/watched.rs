@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use mlic_backend::cpu::apart;
-use mlic_backend::{Backend, EntropySession, FloatTransform, Stage, exact_samples, walk};
+use mlic_backend::{Backend, EntropySession, FloatTransform, Planes, Stage, exact_samples, walk};
 use mlic_core::container::{Header, Stream, SymbolChecksum};
 use mlic_core::memory;
 use mlic_core::rans::Decoder;
@@ -86,6 +86,15 @@ impl Stopwatch<'_> {
             None => self.stages.push(StageTime { stage, seconds, device: self.backend.device(stage) }),
         }
         out.map_err(Into::into)
+    }
+
+    /// Runs a float transform.
+    ///
+    /// # Errors
+    /// As [`Self::time`].
+    pub(crate) fn transform(&mut self, transform: FloatTransform, input: &Planes) -> Result<Planes, Error> {
+        let backend = self.backend;
+        self.time(transform.stage(), || backend.transform(transform, input))
     }
 }
 
@@ -214,7 +223,7 @@ impl Codec {
 
     fn float_image(&self, header: &Header, y_hat: &Map<i32>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
         let y_hat = pixels::from_latent(y_hat, &self.model().gain(Gain::InverseY, header.quality))?;
-        let x_hat = watch.time(Stage::Synthesis, || self.backend().transform(FloatTransform::Synthesis, &y_hat))?;
+        let x_hat = watch.transform(FloatTransform::Synthesis, &y_hat)?;
         let image = pixels::image_of(&x_hat, header.width, header.height)?;
         Ok(pixels::with_gray(image, header.gray))
     }

@@ -32,16 +32,14 @@ fn allowed(text: &str) -> Option<Vec<&str>> {
     Some(list.split_once(']')?.0.split('"').skip(1).step_by(2).collect())
 }
 
-/// Whether all licences of one of the alternatives are allowed. An expression has `OR`, or `/` in old crates, of `AND`; parentheses only around alternatives.
+/// Whether all licences of one of the alternatives are allowed. An expression has `OR`, or `/` in old crates, of `AND`; in parentheses are alternatives.
 #[must_use]
 pub fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let plain = expression.replace('/', " OR ");
-    let mut parts = plain.split(" AND ").map(|part| part.trim().trim_matches(['(', ')']));
-    let has_mixed = plain.contains(" OR ") && plain.contains(" AND ") && !plain.contains('(');
-    let one_of = |part: &str| part.split(" OR ").any(|licence| allowed.contains(&licence.trim()));
-    if has_mixed {
-        plain.split(" OR ").any(|part| part.split(" AND ").all(|licence| allowed.contains(&licence.trim())))
+    let is_one = |licence: &str| allowed.contains(&licence.trim_matches(['(', ')', ' ']));
+    if plain.contains('(') {
+        plain.split(" AND ").all(|part| part.split(" OR ").any(is_one))
     } else {
-        parts.all(one_of)
+        plain.split(" OR ").any(|part| part.split(" AND ").all(is_one))
     }
 }

@@ -1,7 +1,5 @@
 //! The integer analysis against the float one it is made of: `tests/golden/tiny`, 64 x 128 pixels.
 
-use std::path::Path;
-
 use mlic_backend::Planes;
 use mlic_builder::onnx::import;
 use mlic_builder::synthesis::{Observed, WeightWidth, quantize_analysis, quantize_hyper_analysis};
@@ -11,8 +9,10 @@ use mlic_kernels::{Map, Picture, fast};
 use mlic_model::graph::Graph;
 use mlic_tract::Transform;
 
+use crate::common::tiny;
+
 fn graph(name: &str) -> Graph {
-    import(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny").join(name)).unwrap()
+    import(tiny().join(name)).unwrap()
 }
 
 fn run(graph: &Graph, input: &Planes) -> Planes {

@@ -4,8 +4,6 @@
 //! result: which positions are anchors, the mask over all 25 positions of a window, zero padding after the projection, the two
 //! head layouts, and the residual being added before `y_hat` becomes context.
 
-use std::path::PathBuf;
-
 use mlic_backend::entropy::EntropyModel;
 use mlic_builder::Export;
 use mlic_builder::float::{FloatModel, FloatOps};
@@ -14,9 +12,7 @@ use mlic_core::schedule::passes;
 use mlic_kernels::Map;
 use safetensors::SafeTensors;
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny")
-}
+use crate::common::tiny;
 
 /// A golden tensor `[1, C, H, W]` as a map.
 fn golden(tensors: &SafeTensors<'_>, name: &str) -> Map<f32> {
@@ -49,9 +45,9 @@ fn concat(a: &Map<f32>, b: &Map<f32>) -> Map<f32> {
 
 #[test]
 fn float_networks_are_the_published_ones() {
-    let export = Export::open(&folder()).unwrap();
+    let export = Export::open(&tiny()).unwrap();
     let model = FloatModel::load(&export).unwrap();
-    let bytes = std::fs::read(folder().join("path.safetensors")).unwrap();
+    let bytes = std::fs::read(tiny().join("path.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let y = golden(&tensors, "y");
     let mut entropy = EntropyModel::new(&model.layout, FloatOps::new(&model), &golden(&tensors, "z_hat")).unwrap();
@@ -98,7 +94,7 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
     use mlic_builder::build::{Encoder, RealGains, level_of};
     use mlic_core::schedule::LatentSize;
 
-    let export = Export::open(&folder()).unwrap();
+    let export = Export::open(&tiny()).unwrap();
     let float = FloatModel::load(&export).unwrap();
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
     let model = mlic_model::Model::open(package).unwrap();
@@ -141,7 +137,7 @@ fn integer_networks_follow_the_float_ones_through_every_pass() {
 #[test]
 fn heads_that_a_package_cannot_tell_apart_are_refused() {
     let temporary = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(folder()).unwrap() {
+    for entry in std::fs::read_dir(tiny()).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, temporary.path().join(path.file_name().unwrap())).unwrap();
     }

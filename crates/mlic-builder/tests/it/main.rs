@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod analysis;
+mod common;
 mod golden;
 mod one_synthesis;
 mod onnx;

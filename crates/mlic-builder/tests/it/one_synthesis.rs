@@ -1,22 +1,19 @@
 //! A build of the tiny checkpoint, one of whose layers training has rounded to bytes: what the package has of `g_s`.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use mlic_backend::Planes;
-use mlic_builder::build::Activations;
 use mlic_builder::synthesis::{Observed, WeightWidth, quantize, quantize_analysis};
-use mlic_builder::{BuildOptions, Export, build};
+use mlic_builder::{BuildOptions, Export};
 use mlic_model::Model;
-
-use mlic_model::graph::{Conv2d, Dtype, Graph, Op};
+use mlic_model::graph::{Conv2d, Graph, Op};
 use mlic_model::nodes::{self, Layer};
 use mlic_model::package::SectionKind;
 use mlic_model::synthesis::Synthesis;
 
+use crate::common;
+
 /// The tiny checkpoint.
 fn tiny() -> Export {
-    Export::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny")).unwrap()
+    Export::open(&common::tiny()).unwrap()
 }
 
 /// Weights of bytes with a scale per output, stored in half precision: the whole numbers, if they were rounded `to` a whole byte.
@@ -90,18 +87,7 @@ fn an_analysis_needs_one_term_for_them() {
 }
 
 fn package(export: &Export, exact_weights: Option<WeightWidth>) -> Model {
-    let options = BuildOptions {
-        activations: Activations::Narrow,
-        budget: 0.0,
-        exact_weights,
-        analysis_weights: None,
-        transform_dtype: Dtype::F16,
-        threads: 1,
-        provenance: BTreeMap::new(),
-    };
-    let data = (0..3 * 64 * 64).map(|i| 0.2 + 0.5 * (i / 64 % 64) as f32 / 64.0 + (i * i % 23) as f32 / 100.0).collect();
-    let image = Planes { channels: 3, height: 64, width: 64, data };
-    build(export, &[image], &options, &mut |_| ()).unwrap().model
+    common::package(export, &BuildOptions { exact_weights, budget: 0.0, ..common::options() })
 }
 
 #[test]

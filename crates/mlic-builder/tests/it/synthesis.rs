@@ -1,7 +1,5 @@
 //! The integer synthesis of a float one: how far its samples are from those of the float transform.
 
-use std::path::Path;
-
 use mlic_backend::Planes;
 use mlic_builder::onnx::import;
 use mlic_builder::synthesis::{Observed, WeightWidth, quantize};
@@ -13,9 +11,11 @@ use mlic_model::graph::{Graph, Node, NodeId, Op};
 use mlic_tract::Transform;
 use safetensors::SafeTensors;
 
+use crate::common::tiny;
+
 /// The golden synthesis, its output brought into the range of samples, and a latent.
 fn golden() -> (Graph, Planes) {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny");
+    let tiny = tiny();
     let bytes = std::fs::read(tiny.join("transforms.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let y = file.tensor("y").unwrap();

@@ -9,6 +9,8 @@ use mlic_tract::Transform;
 use safetensors::SafeTensors;
 use std::path::Path;
 
+use crate::common::tiny;
+
 /// [c, h, w] of a [1, c, h, w] tensor, and its values.
 fn tensor(file: &SafeTensors, name: &str) -> ([usize; 3], Vec<f32>) {
     let t = file.tensor(name).unwrap();
@@ -49,7 +51,7 @@ fn compare(folder: &Path) -> f32 {
 
 #[test]
 fn tiny_agrees_with_pytorch() {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny");
+    let tiny = tiny();
     assert!(compare(&tiny) <= 1e-4);
 }
 

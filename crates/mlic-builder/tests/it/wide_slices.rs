@@ -1,20 +1,16 @@
 //! Latent slices of 64 channels, the most there are: normalizations of 128.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use mlic_backend::Planes;
 use mlic_builder::build::Activations;
 use mlic_builder::synthesis::WeightWidth;
-use mlic_builder::{BuildOptions, Export, build};
+use mlic_builder::{BuildOptions, Export};
 use mlic_model::Model;
-use mlic_model::graph::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype as ElementType, SafeTensors};
+use safetensors::{Dtype, SafeTensors};
 
-fn tiny() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny")
-}
+use crate::common::{self, tiny};
 
 /// The tiny export with another number of slices in its configuration.
 fn in_slices(to: &Path, slices: usize) {
@@ -77,25 +73,15 @@ fn one_slice(to: &Path) -> Export {
         .collect();
     let mut all: BTreeMap<String, TensorView<'_>> = own.tensors().into_iter().collect();
     for (name, (shape, data)) in &made {
-        all.insert(name.clone(), TensorView::new(ElementType::F32, shape.clone(), data).unwrap());
+        all.insert(name.clone(), TensorView::new(Dtype::F32, shape.clone(), data).unwrap());
     }
     std::fs::write(to.join("entropy.safetensors"), safetensors::serialize(all, None).unwrap()).unwrap();
     Export::open(to).unwrap()
 }
 
 fn package(export: &Export, activations: Activations) -> Model {
-    let options = BuildOptions {
-        activations,
-        budget: 0.0005,
-        exact_weights: Some(WeightWidth::Words),
-        analysis_weights: Some(WeightWidth::Words),
-        transform_dtype: Dtype::F16,
-        threads: 1,
-        provenance: BTreeMap::new(),
-    };
-    let data = (0..3 * 64 * 64).map(|i| 0.2 + 0.5 * (i / 64 % 64) as f32 / 64.0 + (i * i % 23) as f32 / 100.0).collect();
-    let image = Planes { channels: 3, height: 64, width: 64, data };
-    build(export, &[image], &options, &mut |_| ()).unwrap().model
+    let words = Some(WeightWidth::Words);
+    common::package(export, &BuildOptions { activations, exact_weights: words, analysis_weights: words, ..common::options() })
 }
 
 #[test]

@@ -42,9 +42,7 @@ fn a_build_says_what_it_made_and_of_how_much() {
 #[test]
 fn a_model_of_one_rate_is_measured_once_and_large_pictures_in_the_middle() {
     let place = place();
-    copy(&place);
-    let config = String::from_utf8(place.get("other/config.json")).unwrap();
-    place.put("other/config.json", config.replace("\"levels\": 4", "\"levels\": 0").as_bytes());
+    copy_with(&place, "\"levels\": 4", "\"levels\": 0");
     place.put("set/wide.ppm", &ppm(1100, 64));
     let build = ["model", "build", "other", "--images", "set", "-o", "one.mlicpkg", "--activations", "int16", "-j", "1"];
     let ended = place.ok(&build);
@@ -65,6 +63,13 @@ fn copy(place: &Place) {
     }
 }
 
+/// The same with another configuration.
+fn copy_with(place: &Place, from: &str, to: &str) {
+    copy(place);
+    let config = String::from_utf8(place.get("other/config.json")).unwrap();
+    place.put("other/config.json", config.replace(from, to).as_bytes());
+}
+
 #[test]
 fn transforms_of_another_configuration_are_refused() {
     let place = place();
@@ -83,9 +88,7 @@ fn transforms_of_another_configuration_are_refused() {
 #[test]
 fn a_package_is_compared_with_the_export_it_may_come_from() {
     let place = place();
-    copy(&place);
-    let config = String::from_utf8(place.get("other/config.json")).unwrap();
-    place.put("other/config.json", config.replace("\"tiny\"", "\"other\"").as_bytes());
+    copy_with(&place, "\"tiny\"", "\"other\"");
     let cost = ["model", "cost", "other", "in.ppm", "-q", "50", "--json", "--model", TINY];
     place.fails(&cost, 8, &["cannot compare: package tiny with export other: ", "--any-name compares them"]);
     let json = place.ok(&[&cost[..], &["--any-name"]].concat()).json();

@@ -10,6 +10,13 @@ use rayon::prelude::*;
 
 use crate::common::{file, tiny_integer};
 
+#[test]
+fn work_has_the_threads_that_it_was_given() {
+    for threads in [1, 3] {
+        assert_eq!(mlic::on_threads(threads, rayon::current_num_threads).unwrap(), threads);
+    }
+}
+
 /// A thread that waited for the codec by beginning with the next picture would hold many pictures at once.
 #[test]
 fn a_thread_holds_one_picture() {
