@@ -42,9 +42,9 @@ fn run(model: &Arc<Model>, isa: Isa, size: LatentSize, times: &mut Times) {
     if model.has_exact_analysis() {
         let rgb: Vec<u8> = (0..3 * 768 * 512).map(|i| (i / 96 % 200 + random.below(20) as usize) as u8).collect();
         let picture = Picture::new(512, 768, &rgb).unwrap();
-        times.step("packing the analysis", || backend.exact_analysis(0, &Picture::new(1, 1, &[0; 3]).unwrap()).unwrap());
-        let y = times.step("g_a, exact", || backend.exact_analysis(0, &picture).unwrap());
-        times.step("h_a, exact", || backend.exact_hyper_analysis(0, &y).unwrap());
+        times.step("packing the analysis", || backend.exact_analysis(&Picture::new(1, 1, &[0; 3]).unwrap()).unwrap());
+        let y = times.step("g_a, exact", || backend.exact_analysis(&picture).unwrap());
+        times.step("h_a, exact", || backend.exact_hyper_analysis(&y).unwrap());
     }
     let z = Fill::Small.symbols(&mut random, z_count(model, &size));
     let mut session = times.step("h_s", || backend.entropy(size, 0, &z).unwrap());

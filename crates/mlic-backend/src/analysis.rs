@@ -3,7 +3,6 @@
 use mlic_kernels::{Map, Picture, fast, reference};
 use mlic_model::Model;
 use mlic_model::analysis::{Analyses, LATENT_SCALE};
-use mlic_model::model::Gain;
 use once_cell::sync::OnceCell;
 
 use crate::backend::{BackendError, Stage, check_shape};
@@ -53,30 +52,28 @@ impl PackedAnalysis {
         })
     }
 
-    /// y after its gain, of `model`, which is always the same one. Runs on the current rayon pool.
+    /// y before its gain, of `model`, which is always the same one. Runs on the current rayon pool.
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::OutOfMemory`].
-    pub fn analyze(&self, model: &Model, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
-        let y = match self.transforms(model)? {
+    pub fn analyze(&self, model: &Model, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        Ok(match self.transforms(model)? {
             Transforms::Reference(own) => reference::analysis(&model.parameters().functions, &own.g_a, picture)?,
             Transforms::Fast(own) => own.g_a.run(&own.tables, picture)?,
-        };
-        Ok(Map { data: model.with_gain(Gain::Y, &y.data, quality)?, ..y })
+        })
     }
 
-    /// z after its gain, of y after its gain.
+    /// z before its gain, of y after its own.
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`].
-    pub fn hyper_analyze(&self, model: &Model, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+    pub fn hyper_analyze(&self, model: &Model, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let transforms = self.transforms(model)?;
         check_latent(model, y)?;
-        let z = match transforms {
+        Ok(match transforms {
             Transforms::Reference(own) => reference::hyper_analysis(&model.parameters().functions, &own.h_a, y)?,
             Transforms::Fast(own) => own.h_a.run(&own.tables, y)?,
-        };
-        Ok(Map { data: model.with_gain(Gain::Z, &z.data, quality)?, ..z })
+        })
     }
 }
 

@@ -275,17 +275,17 @@ pub trait Backend: Send + Sync {
     /// [`BackendError::NotAvailable`] of a backend that has none, or what the device says.
     fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError>;
 
-    /// Exact analysis: a picture to y after its gain, `[H/16][W/16][M]` in latent fixed point, sides padded to multiples of 64 (SPEC 5.8).
+    /// Exact analysis: a picture to y before its gain, `[H/16][W/16][M]` in latent fixed point, sides padded to multiples of 64 (SPEC 5.8).
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`] when the model has a float one, or what the device says.
-    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError>;
+    fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>, BackendError>;
 
-    /// Exact hyper analysis: y as [`Self::exact_analysis`] gives it to z after its gain, `[H/64][W/64][N]` in latent fixed point.
+    /// Exact hyper analysis: y after its gain to z before its own, `[H/64][W/64][N]` in latent fixed point (SPEC 5.8).
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or what the device says.
-    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
+    fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
 
     /// Exact synthesis: `y_hat` as [`EntropySession::y_hat`] gives it to samples of red, green, blue, `[16 height][16 width][3]` (SPEC 5.7).
     ///

@@ -16,8 +16,10 @@ use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
+use mlic_model::model::Gain;
 
 use crate::backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage, exact_samples};
+use crate::integer::with_gain;
 
 /// Sizes of pictures: the least, odd shapes of several z positions, wider than high and higher than wide.
 const SIZES: [(u32, u32); 4] = [(1, 1), (130, 64), (64, 200), (129, 129)];
@@ -430,18 +432,19 @@ fn check_analysis(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Co
         let rgb: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();
         let Some(picture) = Picture::new(height as usize, width as usize, &rgb) else { continue };
         if !model.has_exact_analysis() {
-            let got = backend.exact_analysis(quality, &picture);
+            let got = backend.exact_analysis(&picture);
             return refused("an integer analysis of a model without", "no integer analysis", no_analysis, got);
         }
         let what = format!("integer analysis, {width}x{height}");
-        let y = backend.exact_analysis(quality, &picture).map_err(failed(&what, backend))?;
-        let expected = against.exact_analysis(quality, &picture).map_err(failed(&what, against))?;
+        let y = backend.exact_analysis(&picture).map_err(failed(&what, backend))?;
+        let expected = against.exact_analysis(&picture).map_err(failed(&what, against))?;
         equal(&|| what.clone(), &y.data, &expected.data)?;
-        let z = backend.exact_hyper_analysis(quality, &y).map_err(failed(&what, backend))?;
-        let expected = against.exact_hyper_analysis(quality, &y).map_err(failed(&what, against))?;
+        let y = with_gain(model, Gain::Y, &y, quality).map_err(|e| failed(&what, backend)(e.into()))?;
+        let z = backend.exact_hyper_analysis(&y).map_err(failed(&what, backend))?;
+        let expected = against.exact_hyper_analysis(&y).map_err(failed(&what, against))?;
         equal(&|| format!("{what}: z"), &z.data, &expected.data)?;
         let odd = Map { width: y.width + 1, ..y };
-        refused("y of a wrong shape", "shape", is_shape, backend.exact_hyper_analysis(quality, &odd))?;
+        refused("y of a wrong shape", "shape", is_shape, backend.exact_hyper_analysis(&odd))?;
     }
     Ok(())
 }

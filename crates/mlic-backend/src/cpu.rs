@@ -249,12 +249,12 @@ impl Backend for CpuBackend {
         run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 
-    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
-        self.pool.install(|| self.analysis.analyze(&self.model, quality, picture))
+    fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        self.pool.install(|| self.analysis.analyze(&self.model, picture))
     }
 
-    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
-        self.pool.install(|| self.analysis.hyper_analyze(&self.model, quality, y))
+    fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        self.pool.install(|| self.analysis.hyper_analyze(&self.model, y))
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

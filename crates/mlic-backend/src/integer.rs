@@ -143,7 +143,15 @@ impl PackedModel {
 fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
     let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
     check_y_hat(model, y_hat)?;
-    Ok((own, Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality)?, ..*y_hat }))
+    Ok((own, with_gain(model, Gain::InverseY, y_hat, quality)?))
+}
+
+/// Latents after a gain, still in latent fixed point (SPEC 5.7, 5.8).
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn with_gain(model: &Model, which: Gain, latents: &Map<i32>, quality: u8) -> Result<Map<i32>, OutOfMemory> {
+    Ok(Map { data: model.with_gain(which, &latents.data, quality)?, ..*latents })
 }
 
 /// Whether a picture can be made of `y_hat`: it has the channels of the model, and all of their elements.

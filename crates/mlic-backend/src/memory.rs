@@ -51,7 +51,7 @@ fn attentions(config: &Config, layout: &Layout, size: LatentSize, threads: usize
     local.saturating_add(linear.unwrap_or(0))
 }
 
-/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it, and an interval for each symbol
+/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it with and without its gain, and an interval for each symbol
 /// in memory that is doubled where it ends. Escapes take two intervals more, of which there are few.
 #[must_use]
 pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
@@ -59,15 +59,15 @@ pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let latents = product(size.y).saturating_mul(config.latent as u64);
     let symbols = latents.saturating_add(product(size.z).saturating_mul(config.hyper as u64));
     let intervals = symbols.saturating_mul(3 * INTERVAL);
-    entropy_bytes(model, size, threads).saturating_add(latents.saturating_mul(LATENT)).saturating_add(intervals)
+    entropy_bytes(model, size, threads).saturating_add(latents.saturating_mul(2 * LATENT)).saturating_add(intervals)
 }
 
-/// What refinement holds beside analysis, passes and synthesis, each in its turn: y as it was, as it is, as it was coded and as it is seen, the latents
-/// of the best candidate, and the picture.
+/// What refinement holds beside analysis, passes and synthesis, each in its turn: y before its gain, as it was, as it is, as it was coded and as it is seen,
+/// the latents of the best candidate, and the picture.
 #[must_use]
 pub fn refinement_bytes(model: &Model, size: LatentSize) -> u64 {
     let latents = product(size.y).saturating_mul(model.config().latent as u64);
-    latents.saturating_mul(5 * LATENT).saturating_add(product(size.padded).saturating_mul(3))
+    latents.saturating_mul(6 * LATENT).saturating_add(product(size.padded).saturating_mul(3))
 }
 
 /// Bytes per position of what outlives a pass: the hyper parameters and both halves of them, the slices as activations and as latents,

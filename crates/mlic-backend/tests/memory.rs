@@ -61,7 +61,7 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     let (kernels, threads) = (Kernels::best(), rayon::current_num_threads());
     let own = model.exact_analysis().unwrap().unwrap();
     let analysis = PackedAnalysis::new(kernels);
-    analysis.hyper_analyze(model, 0, &Map::zeros(4, 4, model.config().latent).unwrap()).unwrap();
+    analysis.hyper_analyze(model, &Map::zeros(4, 4, model.config().latent).unwrap()).unwrap();
     let g_s = Windows::of_synthesis(model.exact_synthesis().unwrap());
     let g_a_h_a = [Windows::of_analysis(&own.g_a), Windows::of_analysis(&own.h_a)];
     let packed = PackedModel::new(model, kernels).unwrap();
@@ -72,8 +72,8 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
         let samples = vec![0; 3 * *width as usize * *height as usize];
         let picture = Picture::new(*height as usize, *width as usize, &samples).unwrap();
         let encoding = peak_of(|| {
-            let y = analysis.analyze(model, 0, &picture)?;
-            analysis.hyper_analyze(model, 0, &y)
+            let y = analysis.analyze(model, &picture)?;
+            analysis.hyper_analyze(model, &y)
         });
         check(&format!("g_a, h_a {width}x{height}"), encoding, exact_analysis_bytes(&g_a_h_a, size, threads));
         let decoding = peak_of(|| {

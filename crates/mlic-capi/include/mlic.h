@@ -117,6 +117,11 @@ void mlic_bytes_free(mlic_bytes *bytes);
 /* Encodes a picture at a quality of 0 to 100. `watch` may be null. *stream is empty where it fails. */
 mlic_status mlic_encode(const mlic_codec *codec, const mlic_picture *picture, float quality, const mlic_watch *watch, mlic_bytes *stream);
 
+/* The same at the highest quality whose stream has at most so many bytes, metadata included; about eight are tried. MLIC_BUDGET if there is none.
+ * Passes are counted anew at each quality. */
+mlic_status mlic_encode_within(const mlic_codec *codec, const mlic_picture *picture, uint64_t limit_bytes, const mlic_watch *watch,
+                               mlic_bytes *stream);
+
 /* What a stream says of itself; its header has a checksum of its own. */
 typedef struct mlic_header {
     uint32_t width;

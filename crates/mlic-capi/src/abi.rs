@@ -15,7 +15,7 @@ use std::slice;
 use mlic::metadata::Metadata;
 use mlic::{ErrorKind, Limits};
 
-use crate::calls::{self, Handle, Options};
+use crate::calls::{self, Goal, Handle, Options};
 use crate::status::{Failure, OK, last_error, remember};
 
 /// Threads of a caller may share a codec, and any of them may end it.
@@ -286,6 +286,37 @@ pub unsafe extern "C" fn mlic_encode(
     watch: *const MlicWatch,
     stream: *mut MlicBytes,
 ) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { encode(codec, picture, Goal::Quality(quality), watch, stream) }
+}
+
+/// `mlic_encode_within`.
+///
+/// # Safety
+/// See the header.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlic_encode_within(
+    codec: *const Handle,
+    picture: *const MlicPicture,
+    limit_bytes: u64,
+    watch: *const MlicWatch,
+    stream: *mut MlicBytes,
+) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { encode(codec, picture, Goal::Within(limit_bytes), watch, stream) }
+}
+
+/// Both.
+///
+/// # Safety
+/// See the header.
+unsafe fn encode(
+    codec: *const Handle,
+    picture: *const MlicPicture,
+    goal: Goal,
+    watch: *const MlicWatch,
+    stream: *mut MlicBytes,
+) -> i32 {
     status(|| {
         // SAFETY: null, or the caller's.
         let to = unsafe { out(stream, "stream") }?;
@@ -306,9 +337,8 @@ pub unsafe extern "C" fn mlic_encode(
         let image = calls::picture([width, height, channels], rows, metadata)?;
         // SAFETY: null, or the caller's.
         let watch = Watch(unsafe { watch.as_ref() });
-        let bytes = Box::into_raw(
-            handle.encode(&image, quality, &|stage, pass, count| watch.step(stage, pass, count))?.into_boxed_slice(),
-        );
+        let bytes =
+            Box::into_raw(handle.encode(&image, goal, &|stage, pass, count| watch.step(stage, pass, count))?.into_boxed_slice());
         *to = MlicBytes { data: bytes.cast(), len: bytes.len() };
         Ok(())
     })

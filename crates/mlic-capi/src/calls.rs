@@ -60,9 +60,17 @@ impl Handle {
         self.codec.model().quality_steps().into()
     }
 
-    pub(crate) fn encode(&self, image: &Image, quality: f32, step: &Step<'_>) -> Result<Vec<u8>, Failure> {
-        let quality = Quality::new(quality).map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(self.codec.watched(&|event| tell(step, event)).encode(image, quality)?.stream)
+    pub(crate) fn encode(&self, image: &Image, goal: Goal, step: &Step<'_>) -> Result<Vec<u8>, Failure> {
+        let told = |event| tell(step, event);
+        let watched = self.codec.watched(&told);
+        let encoded = match goal {
+            Goal::Quality(percent) => {
+                let quality = Quality::new(percent).map_err(|error| Failure::usage(error.to_string()))?;
+                watched.encode(image, quality)
+            }
+            Goal::Within(limit_bytes) => watched.encode_within(image, limit_bytes),
+        };
+        Ok(encoded?.stream)
     }
 
     /// The picture, and how far the stream went if it was cut.
@@ -74,6 +82,15 @@ impl Handle {
     pub(crate) fn slice_count(&self) -> usize {
         self.codec.model().config().slices
     }
+}
+
+/// What a picture is encoded for.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    /// In percent.
+    Quality(f32),
+    /// The highest quality with at most so many bytes.
+    Within(u64),
 }
 
 fn tell(step: &Step<'_>, event: ProgressEvent) -> ControlFlow<()> {

@@ -102,12 +102,12 @@ impl Backend for Recorder {
         self.backend.transform(transform, input)
     }
 
-    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
-        self.backend.exact_analysis(quality, picture)
+    fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+        self.backend.exact_analysis(picture)
     }
 
-    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
-        self.backend.exact_hyper_analysis(quality, y)
+    fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+        self.backend.exact_hyper_analysis(y)
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

@@ -47,7 +47,6 @@ const Kernel KERNELS[] = {
     WAITS(mlic_dense_dot_words_single, LayerArgs, 384),
     PLAIN(mlic_depthwise, LayerArgs, 256),
     PLAIN(mlic_quantize, QuantizeArgs, 256),
-    PLAIN(mlic_gain, GainArgs, 256),
     PLAIN(mlic_samples, SamplesArgs, 256),
     PLAIN(mlic_pack, MoveArgs, 256),
     PLAIN(mlic_unpack, MoveArgs, 256),

@@ -108,12 +108,11 @@ fn analyses(backend: &CudaBackend, width: u32, height: u32) -> Result<(), Backen
     let mut random = Random(3);
     let rgb: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();
     let Some(picture) = Picture::new(height as usize, width as usize, &rgb) else { return Ok(()) };
-    let quality = backend.model().quality_steps() / 2;
     for round in 0..4 {
         let start = Instant::now();
-        let y = backend.exact_analysis(quality, &picture)?;
+        let y = backend.exact_analysis(&picture)?;
         let middle = Instant::now();
-        backend.exact_hyper_analysis(quality, &y)?;
+        backend.exact_hyper_analysis(&y)?;
         let times = [middle - start, middle.elapsed()].map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
         println!("{width}x{height} picture {round}: exact g_a, h_a in ms: {}", times.join(" "));
     }

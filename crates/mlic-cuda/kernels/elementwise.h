@@ -5,12 +5,6 @@
 // Index of this thread's element.
 DEVICE i64 element() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
-// SPEC 4.8: a latent value after the gain of its channel.
-DEVICE i32 with_gain(i32 value, const u32 *gains, i64 i, i32 channels) {
-    const i64 gain = gains[(u32)i % (u32)channels];
-    return saturate(round_shift((i64)value * gain, 16), LATENT_MAX);
-}
-
 struct QuantizeArgs {
     const i32 *in;
     i16 *out;
@@ -19,24 +13,13 @@ struct QuantizeArgs {
     Requant requant;
     i32 max, channels;
 };
-// SPEC 4.1, of a latent after its gain where there is one (SPEC 5.7).
+// SPEC 4.1, of a latent after its gain where there is one (SPEC 4.8, 5.7).
 DEVICE void quantize(const QuantizeArgs &a) {
     const i64 i = element();
     if (i >= a.count) return;
-    const i32 value = a.gains ? with_gain(a.in[i], a.gains, i, a.channels) : a.in[i];
+    i32 value = a.in[i];
+    if (a.gains) value = saturate(round_shift((i64)value * a.gains[(u32)i % (u32)a.channels], 16), LATENT_MAX);
     a.out[i] = (i16)saturate(requant(a.requant, value), a.max);
-}
-
-struct GainArgs {
-    i32 *values;
-    const u32 *gains;
-    i64 count;
-    i32 channels, reserved;
-};
-// SPEC 5.8: latents after their gain, in place.
-DEVICE void gain(const GainArgs &a) {
-    const i64 i = element();
-    if (i < a.count) a.values[i] = with_gain(a.values[i], a.gains, i, a.channels);
 }
 
 struct SamplesArgs {

@@ -30,7 +30,6 @@ KERNEL(384) mlic_dense_dot_words(const LayerArgs a) { DOT_LAYER(2, false) }
 KERNEL(384) mlic_dense_dot_words_single(const LayerArgs a) { DOT_LAYER(2, true) }
 KERNEL(256) mlic_depthwise(const LayerArgs a) { depthwise(a); }
 KERNEL(256) mlic_quantize(const QuantizeArgs a) { quantize(a); }
-KERNEL(256) mlic_gain(const GainArgs a) { gain(a); }
 KERNEL(256) mlic_samples(const SamplesArgs a) { samples(a); }
 KERNEL(256) mlic_pack(const MoveArgs a) { pack(a); }
 KERNEL(256) mlic_unpack(const MoveArgs a) { unpack(a); }
@@ -55,4 +54,4 @@ KERNEL(128) mlic_window_attention(const WindowArgs a) {
 static_assert(sizeof(Term) == 32 && sizeof(Step) == 16 && sizeof(LayerArgs) == 960 && sizeof(QuantizeArgs) == 48 && sizeof(MoveArgs) == 48, "args.rs");
 static_assert(sizeof(AddArgs) == 40 && sizeof(ParametersArgs) == 48 && sizeof(FillArgs) == 24 && sizeof(NormArgs) == 32, "args.rs");
 static_assert(sizeof(LinearArgs) == 120 && sizeof(WindowArgs) == 96 && sizeof(SquaresArgs) == 32 && sizeof(PlaceArgs) == 40, "args.rs");
-static_assert(sizeof(GainArgs) == 32 && sizeof(SamplesArgs) == 40, "args.rs");
+static_assert(sizeof(SamplesArgs) == 40, "args.rs");

@@ -131,17 +131,6 @@ pub(crate) struct QuantizeArgs {
     pub(crate) channels: i32,
 }
 
-/// Latent values after gains, in place.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct GainArgs {
-    pub(crate) values: u64,
-    pub(crate) gains: u64,
-    pub(crate) count: i64,
-    pub(crate) channels: i32,
-    pub(crate) reserved: i32,
-}
-
 /// Samples to activations.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -289,5 +278,5 @@ macro_rules! same_in_cpp {
 }
 same_in_cpp!(
     LayerArgs: 960, QuantizeArgs: 48, MoveArgs: 48, AddArgs: 40, ParametersArgs: 48, FillArgs: 24, NormArgs: 32, LinearArgs: 120,
-    WindowArgs: 96, SquaresArgs: 32, PlaceArgs: 40, GainArgs: 32, SamplesArgs: 40
+    WindowArgs: 96, SquaresArgs: 32, PlaceArgs: 40, SamplesArgs: 40
 );

@@ -179,21 +179,19 @@ impl Backend for CudaBackend {
         run_float(self.float.as_deref(), self.name(), transform, input, self.threads)
     }
 
-    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
+    fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactAnalysis;
         let (g_a, _) = self.integer_analysis(stage)?;
         let [height, width] = picture.padded().map(|side| side / SAMPLES_SCALE);
-        let gains = self.model.gain(Gain::Y, quality);
-        self.filled(stage, [height, width, self.model.config().latent], |y| g_a.run(&self.device, picture, &gains, y))
+        self.filled(stage, [height, width, self.model.config().latent], |y| g_a.run(&self.device, picture, y))
     }
 
-    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
+    fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError> {
         let stage = Stage::ExactHyperAnalysis;
         let (_, h_a) = self.integer_analysis(stage)?;
         check_latent(&self.model, y)?;
         let shape = [y.height / LATENT_SCALE, y.width / LATENT_SCALE, self.model.config().hyper];
-        let gains = self.model.gain(Gain::Z, quality);
-        self.filled(stage, shape, |z| h_a.run(&self.device, y, &gains, z))
+        self.filled(stage, shape, |z| h_a.run(&self.device, y, z))
     }
 
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError> {

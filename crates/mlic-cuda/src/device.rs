@@ -21,7 +21,7 @@ use cudarc::nvrtc::Ptx;
 use mlic_backend::BackendError;
 
 use crate::args::{
-    AddArgs, FillArgs, GainArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SamplesArgs,
+    AddArgs, FillArgs, LayerArgs, LinearArgs, MoveArgs, NormArgs, ParametersArgs, PlaceArgs, QuantizeArgs, SamplesArgs,
     SquaresArgs, WindowArgs,
 };
 use crate::images::{self, Image};
@@ -72,8 +72,7 @@ kernels! {
     23 WINDOW_ATTENTION "mlic_window_attention" WindowArgs,
     24 SQUARES "mlic_squares" SquaresArgs,
     25 PLACE "mlic_place" PlaceArgs,
-    26 GAIN "mlic_gain" GainArgs,
-    27 SAMPLES "mlic_samples" SamplesArgs,
+    26 SAMPLES "mlic_samples" SamplesArgs,
 }
 
 /// What the driver answered, in words.

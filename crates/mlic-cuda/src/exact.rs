@@ -19,7 +19,7 @@ use mlic_model::parameters::{Functions, Requant};
 use mlic_model::rows::RowFlow;
 use mlic_model::synthesis::{SCALE, Synthesis};
 
-use crate::args::{GainArgs, QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
+use crate::args::{QuantizeArgs, RequantArg, SamplesArgs, SquaresArgs};
 use crate::device::{self, Device, Memory};
 use crate::idle::Idle;
 use crate::layer::{Input, Plan, Region, narrow};
@@ -202,7 +202,7 @@ impl PackedSynthesis {
         samples: &mut Vec<u8>,
     ) -> Result<(), DriverError> {
         let size = [latent.height, latent.width];
-        self.nodes.run_on_latent(device, latent, self.requant, size, SCALE * strip.max(1), &[], samples)
+        self.nodes.run_on_latent(device, latent, self.requant, size, SCALE * strip.max(1), samples)
     }
 
     /// Frees the memory of the picture before.
@@ -217,15 +217,9 @@ impl PackedAnalysis {
         Ok(Self { nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
-    /// `mlic_kernels::reference::analysis`, and the gains of its channels: adds y, for which there is room.
-    pub(crate) fn run(
-        &self,
-        device: &Arc<Device>,
-        picture: &Picture<'_>,
-        gains: &[u32],
-        y: &mut Vec<i32>,
-    ) -> Result<(), DriverError> {
-        self.run_in_strips(device, picture, strip_rows(device, picture.padded()[1] / SAMPLES_SCALE), gains, y)
+    /// `mlic_kernels::reference::analysis`: adds y, for which there is room.
+    pub(crate) fn run(&self, device: &Arc<Device>, picture: &Picture<'_>, y: &mut Vec<i32>) -> Result<(), DriverError> {
+        self.run_in_strips(device, picture, strip_rows(device, picture.padded()[1] / SAMPLES_SCALE), y)
     }
 
     /// The same, so many rows of y at a time: no result depends on it.
@@ -234,13 +228,12 @@ impl PackedAnalysis {
         device: &Arc<Device>,
         picture: &Picture<'_>,
         strip: usize,
-        gains: &[u32],
         y: &mut Vec<i32>,
     ) -> Result<(), DriverError> {
         let ([height, width], padded) = (picture.size(), picture.padded());
         let size = padded.map(|side| side / SAMPLES_SCALE);
         let mut whole = None;
-        self.nodes.run(device, size, strip.max(1), gains, y, &mut |Kept { pool, staging, .. }, window, rows| {
+        self.nodes.run(device, size, strip.max(1), y, &mut |Kept { pool, staging, .. }, window, rows| {
             if whole.is_none() {
                 whole = Some(Tensor::<u8>::new(pool, [height, width, 3])?);
             }
@@ -277,22 +270,15 @@ impl PackedHyperAnalysis {
         Ok(Self { requant, nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
-    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4, and the gains of its channels: adds z, for which there is room.
-    pub(crate) fn run(&self, device: &Arc<Device>, y: &Map<i32>, gains: &[u32], z: &mut Vec<i32>) -> Result<(), DriverError> {
-        self.run_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), gains, z)
+    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4: adds z, for which there is room.
+    pub(crate) fn run(&self, device: &Arc<Device>, y: &Map<i32>, z: &mut Vec<i32>) -> Result<(), DriverError> {
+        self.run_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), z)
     }
 
     /// The same, so many rows of z at a time: no result depends on it.
-    fn run_in_strips(
-        &self,
-        device: &Arc<Device>,
-        y: &Map<i32>,
-        strip: usize,
-        gains: &[u32],
-        z: &mut Vec<i32>,
-    ) -> Result<(), DriverError> {
+    fn run_in_strips(&self, device: &Arc<Device>, y: &Map<i32>, strip: usize, z: &mut Vec<i32>) -> Result<(), DriverError> {
         let size = [y.height / LATENT_SCALE, y.width / LATENT_SCALE];
-        self.nodes.run_on_latent(device, Latent::of(y, &[]), self.requant, size, strip.max(1), gains, z)
+        self.nodes.run_on_latent(device, Latent::of(y, &[]), self.requant, size, strip.max(1), z)
     }
 
     /// Frees the memory of the picture before.
@@ -321,8 +307,7 @@ impl Nodes {
         Ok(Self { nodes, flow, last_bytes, idle: Idle::new(device), _parts: parts })
     }
 
-    /// A transform whose node 0 is a latent in activations. `gains` are those of what it gives.
-    #[expect(clippy::too_many_arguments, reason = "where it begins and where it ends")]
+    /// A transform whose node 0 is a latent in activations.
     fn run_on_latent<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
@@ -330,14 +315,13 @@ impl Nodes {
         requant: RequantArg,
         size: [usize; 2],
         strip: usize,
-        gains: &[u32],
         out: &mut Vec<T>,
     ) -> Result<(), DriverError> {
-        let (mut whole, mut own_gains) = (None, None);
+        let (mut whole, mut gains) = (None, None);
         let len = latent.width * latent.channels;
-        self.run(device, size, strip, gains, out, &mut |kept, window, rows| {
-            if own_gains.is_none() {
-                own_gains = gains_there(device, kept, latent.gains)?;
+        self.run(device, size, strip, out, &mut |kept, window, rows| {
+            if gains.is_none() {
+                gains = gains_there(device, kept, latent.gains)?;
             }
             let offset = (rows.start * len * size_of::<i32>()) as u64;
             let input = match latent.values {
@@ -356,7 +340,7 @@ impl Nodes {
             let args = QuantizeArgs {
                 input,
                 out: window.at(rows.start),
-                gains: own_gains.as_ref().map_or(0, Tensor::address),
+                gains: gains.as_ref().map_or(0, Tensor::address),
                 count: (rows.len() * len) as i64,
                 requant,
                 max: self.flow.shapes().first().map_or(0, |shape| shape.max),
@@ -367,19 +351,17 @@ impl Nodes {
         })
     }
 
-    /// Adds the last node, after its gains where there are any. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
+    /// Adds the last node. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
     fn run<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
         size: [usize; 2],
         strip: usize,
-        gains: &[u32],
         out: &mut Vec<T>,
         fill: &mut Fill<'_>,
     ) -> Result<(), DriverError> {
         let fresh = || Staging::new(device).map(|staging| Kept { pool: Pool::new(device), staging });
         let mut kept = self.idle.take(size).map_or_else(fresh, Ok)?;
-        let gains = gains_there(device, &mut kept, gains)?;
         let bytes = |i: usize| if i == self.nodes.len() { self.last_bytes } else { size_of::<i16>() };
         let window =
             |(i, s): (usize, &NodeShape)| Window { rows: 0..0, row_len: s.scale * size[1] * s.channels * bytes(i), buffer: None };
@@ -391,13 +373,6 @@ impl Nodes {
             self.strip(device, &mut kept, size, end, &mut windows, fill)?;
             let Some(last) = windows.last() else { continue };
             let (address, bytes) = (last.at(start), (end - start) * last.row_len);
-            if let Some(gains) = &gains {
-                let count = bytes / size_of::<i32>();
-                let channels = narrow(gains.channels);
-                let args = GainArgs { values: address, gains: gains.address(), count: count as i64, channels, reserved: 0 };
-                // SAFETY: the strip is of the window, whose rows have as many channels as there are gains.
-                unsafe { device.launch_elements(&device::GAIN, count, &args) }?;
-            }
             // SAFETY: the strip is of the window, whose buffer is kept until it is taken; rows that were computed are not written again.
             let fetched = unsafe { kept.staging.fetch(device, address, bytes) }?;
             let strip = Pending { fetched, _buffer: last.buffer.clone() };
@@ -409,7 +384,7 @@ impl Nodes {
         if let Some(last) = pending {
             kept.staging.take(&last.fetched, out)?;
         }
-        drop((windows, gains));
+        drop(windows);
         self.idle.give_back(size, kept);
         Ok(())
     }

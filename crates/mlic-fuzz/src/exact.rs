@@ -1,5 +1,6 @@
 //! Integer transforms made of decisions, and the fast ones against the definition.
 
+use mlic_backend::integer::with_gain;
 use mlic_kernels::cpu::Isa;
 use mlic_kernels::fast::{self, Plan};
 use mlic_kernels::{Map, Picture, reference};
@@ -238,7 +239,7 @@ pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, picture: &Picture<'_>, qu
     let plan = Plan { part_rows: 4 - strip_rows, strip_rows, threads: 1 };
     let isas = || Isa::ALL.into_iter().filter(|isa| isa.is_available());
     if let Some(own) = model.exact_synthesis() {
-        let latent = Map { data: model.with_gain(Gain::InverseY, &y_hat.data, quality).unwrap(), ..*y_hat };
+        let latent = with_gain(model, Gain::InverseY, y_hat, quality).unwrap();
         let expected = reference::synthesis(functions, own, &latent).unwrap();
         for isa in isas() {
             let got = fast::Synthesis::new(isa, own).unwrap().run_by(&tables, &latent, plan).unwrap();

@@ -146,6 +146,8 @@ pub struct Report {
 pub struct Encoded {
     /// The stream.
     pub stream: Vec<u8>,
+    /// Index of its quality, 0 to [`Model::quality_steps`].
+    pub quality: u8,
     /// Bits and times.
     pub report: Report,
 }
@@ -357,6 +359,15 @@ impl Codec {
     /// limits of this codec; or what the backend says.
     pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
         self.watched(&unwatched).encode(image, quality)
+    }
+
+    /// Encodes a picture at the highest quality whose stream has at most so many bytes, which [`Encoded::quality`] names. About eight
+    /// qualities are tried, of a picture that is analysed once.
+    ///
+    /// # Errors
+    /// [`Error::StreamSize`] when there is none, or those of [`Self::encode`].
+    pub fn encode_within(&self, image: &Image, limit_bytes: u64) -> Result<Encoded, Error> {
+        self.watched(&unwatched).encode_within(image, limit_bytes)
     }
 
     /// Decodes a stream.

@@ -1,5 +1,6 @@
 //! What an encoder does with one picture: latents, their walk over the passes, and rounds of refinement (SPEC 5.8, 5.9).
 
+use mlic_backend::integer::with_gain;
 use mlic_backend::{EntropySession, FloatTransform, PassParameters, Planes, Stage, walk};
 use mlic_core::container::{self, Header, Section, SymbolChecksum};
 use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
@@ -26,12 +27,37 @@ pub(crate) fn encode(
     watch: Stopwatch<'_>,
 ) -> Result<Encoded, Error> {
     let mut encoding = Encoding { codec, image, quality, size, watch, walks: 0 };
-    let (y, mut z_symbols) = encoding.analyze()?;
-    let candidate = match codec.options().effort {
-        0 => encoding.candidate(&y, &mut z_symbols, None)?.0,
-        _ => encoding.refined(&y, &mut z_symbols)?,
-    };
-    encoding.finish(candidate)
+    let analyzed = encoding.analyze(image)?;
+    let latents = encoding.latents(&analyzed)?;
+    drop(analyzed);
+    encoding.stream(latents)
+}
+
+/// The same at the highest quality whose stream has at most so many bytes. Streams grow with quality; the picture is analysed once.
+pub(crate) fn encode_within(
+    codec: &Codec,
+    image: &Image,
+    limit_bytes: u64,
+    size: LatentSize,
+    watch: Stopwatch<'_>,
+) -> Result<Encoded, Error> {
+    let mut encoding = Encoding { codec, image, quality: 0, size, watch, walks: 0 };
+    let analyzed = encoding.analyze(image)?;
+    // Those before `low` fit, those from `high` on do not.
+    let (mut low, mut high, mut found) = (0, 1 + u16::from(codec.model().quality_steps()), Err(0));
+    while low < high {
+        let middle = low.midpoint(high);
+        (encoding.quality, encoding.walks) = (middle as u8, 0);
+        let latents = encoding.latents(&analyzed)?;
+        let encoded = encoding.stream(latents)?;
+        let len_bytes = encoded.stream.len() as u64;
+        if len_bytes <= limit_bytes {
+            (low, found) = (middle + 1, Ok(encoded));
+        } else {
+            (high, found) = (middle, found.map_err(|_| len_bytes));
+        }
+    }
+    found.map_err(|least_bytes| Error::StreamSize { least_bytes, limit_bytes })
 }
 
 /// One picture on its way.
@@ -46,6 +72,20 @@ struct Encoding<'a> {
     walks: usize,
 }
 
+/// y before its gain, the same at every quality.
+enum Analyzed {
+    /// In latent fixed point (SPEC 5.8).
+    Exact(Map<i32>),
+    Float(Planes),
+}
+
+/// What a quality makes of it.
+struct Latents {
+    /// After its gain, in latent fixed point.
+    y: Map<i32>,
+    z_symbols: Vec<i32>,
+}
+
 /// What a walk over the passes leaves: all of a stream but its container.
 struct Candidate {
     bits: Vec<PartBits>,
@@ -54,42 +94,57 @@ struct Candidate {
 }
 
 impl<'a> Encoding<'a> {
-    /// y after its gain in latent fixed point, and the symbols of z. In integers where the package has them (SPEC 5.8), else in float.
-    fn analyze(&mut self) -> Result<(Map<i32>, Vec<i32>), Error> {
+    /// y of a picture of this size, in integers where the package has them, else in float.
+    fn analyze(&mut self, image: &Image) -> Result<Analyzed, Error> {
+        let (codec, [width, height]) = (self.codec, [image.width, image.height].map(|side| side as usize));
+        if codec.model().has_exact_analysis() {
+            let picture = Picture::new(height, width, &image.rgb).ok_or_else(|| pixels::sample_count(image))?;
+            let y = self.watch.time(Stage::ExactAnalysis, || codec.backend().exact_analysis(&picture))?;
+            return Ok(Analyzed::Exact(y));
+        }
+        let x = pixels::to_planes(&image.rgb, width, height, &self.size)?;
+        let y = self.watch.transform(FloatTransform::Analysis, &x)?;
+        pixels::check_planes(&y, Stage::Analysis, self.size.y, codec.model().config().latent)?;
+        Ok(Analyzed::Float(y))
+    }
+
+    /// y after its gain, and the symbols of z.
+    fn latents(&mut self, analyzed: &Analyzed) -> Result<Latents, Error> {
         let (codec, quality) = (self.codec, self.quality);
         let (backend, model) = (codec.backend(), codec.model());
-        if model.has_exact_analysis() {
-            let y = self.exact_y(self.image)?;
-            let z = self.watch.time(Stage::ExactHyperAnalysis, || backend.exact_hyper_analysis(quality, &y))?;
-            return Ok((y, model.z_symbols(&z.data)?));
-        }
-        let y = self.float_y(self.image)?;
-        let mut z = self.watch.transform(FloatTransform::HyperAnalysis, &y)?;
-        pixels::check_planes(&z, Stage::HyperAnalysis, self.size.z, model.config().hyper)?;
-        pixels::apply_gain(&mut z, &model.gain(Gain::Z, quality));
-        let (y, z) = (pixels::to_latent(&y)?, pixels::to_latent(&z)?);
-        Ok((y, model.z_symbols(&z.data)?))
+        let (y, z) = match analyzed {
+            Analyzed::Exact(y) => {
+                let y = with_gain(model, Gain::Y, y, quality)?;
+                let z = self.watch.time(Stage::ExactHyperAnalysis, || backend.exact_hyper_analysis(&y))?;
+                (y, with_gain(model, Gain::Z, &z, quality)?)
+            }
+            Analyzed::Float(y) => {
+                let y = pixels::with_gain(y, &model.gain(Gain::Y, quality))?;
+                let z = self.watch.transform(FloatTransform::HyperAnalysis, &y)?;
+                pixels::check_planes(&z, Stage::HyperAnalysis, self.size.z, model.config().hyper)?;
+                let z = pixels::with_gain(&z, &model.gain(Gain::Z, quality))?;
+                (pixels::to_latent(&y)?, pixels::to_latent(&z)?)
+            }
+        };
+        Ok(Latents { y, z_symbols: model.z_symbols(&z.data)? })
     }
 
-    /// y alone, of a picture of the same size.
-    fn y_of(&mut self, image: &Image) -> Result<Map<i32>, Error> {
-        if self.codec.model().has_exact_analysis() { self.exact_y(image) } else { Ok(pixels::to_latent(&self.float_y(image)?)?) }
+    /// y after its gain alone.
+    fn y_of(&self, analyzed: &Analyzed) -> Result<Map<i32>, Error> {
+        let (model, quality) = (self.codec.model(), self.quality);
+        Ok(match analyzed {
+            Analyzed::Exact(y) => with_gain(model, Gain::Y, y, quality)?,
+            Analyzed::Float(y) => pixels::to_latent(&pixels::with_gain(y, &model.gain(Gain::Y, quality))?)?,
+        })
     }
 
-    fn exact_y(&mut self, image: &Image) -> Result<Map<i32>, Error> {
-        let (codec, quality) = (self.codec, self.quality);
-        let picture = Picture::new(image.height as usize, image.width as usize, &image.rgb);
-        let picture = picture.ok_or_else(|| pixels::sample_count(image))?;
-        self.watch.time(Stage::ExactAnalysis, || codec.backend().exact_analysis(quality, &picture))
-    }
-
-    fn float_y(&mut self, image: &Image) -> Result<Planes, Error> {
-        let codec = self.codec;
-        let x = pixels::to_planes(&image.rgb, image.width as usize, image.height as usize, &self.size)?;
-        let mut y = self.watch.transform(FloatTransform::Analysis, &x)?;
-        pixels::check_planes(&y, Stage::Analysis, self.size.y, codec.model().config().latent)?;
-        pixels::apply_gain(&mut y, &codec.model().gain(Gain::Y, self.quality));
-        Ok(y)
+    /// The stream of latents, refined as often as the codec is to.
+    fn stream(&mut self, Latents { y, mut z_symbols }: Latents) -> Result<Encoded, Error> {
+        let candidate = match self.codec.options().effort {
+            0 => self.candidate(&y, &mut z_symbols, None)?.0,
+            _ => self.refined(&y, &mut z_symbols)?,
+        };
+        self.finish(candidate)
     }
 
     /// Takes y through the passes, after which the session has `y_hat`. `rounded` becomes y as it was coded: symbols and means.
@@ -143,7 +198,7 @@ impl<'a> Encoding<'a> {
         let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
         for round in 0..self.codec.options().effort {
             self.watch.check(Stage::Analysis)?;
-            let seen = self.y_of(&decoded)?;
+            let seen = self.analyze(&decoded).and_then(|seen| self.y_of(&seen))?;
             refine(&mut y, &rounded, own, &seen, round);
             let (candidate, score, picture) = self.scored(&y, z_symbols, &mut rounded)?;
             if score < least {
@@ -178,8 +233,7 @@ impl<'a> Encoding<'a> {
         }
     }
 
-    /// The stream.
-    fn finish(self, candidate: Candidate) -> Result<Encoded, Error> {
+    fn finish(&self, candidate: Candidate) -> Result<Encoded, Error> {
         let header = self.header(&candidate);
         let Candidate { bits: coded, payload, .. } = candidate;
         let sections: Vec<Section<'_>> =
@@ -192,7 +246,7 @@ impl<'a> Encoding<'a> {
         parts.extend(coded);
         parts.push(PartBits { part: Place::Coder, bits: bits(payload.bytes.len()) - in_symbols });
         parts.push(PartBits { part: Place::Metadata, bits: bits(stream.len() - header_len - payload.bytes.len()) });
-        Ok(Encoded { stream, report: Report { bits: parts, stages: self.watch.stages } })
+        Ok(Encoded { stream, quality: self.quality, report: Report { bits: parts, stages: self.watch.stages.clone() } })
     }
 }
 

@@ -145,6 +145,14 @@ pub enum Error {
         /// Limit of the caller.
         limit_bytes: u64,
     },
+    /// Even at the lowest quality the stream is longer than the caller wants it ([`Codec::encode_within`](crate::Codec::encode_within)).
+    #[error("{least_bytes} bytes at the lowest quality: at most {limit_bytes} are wanted")]
+    StreamSize {
+        /// Bytes at the lowest quality.
+        least_bytes: u64,
+        /// Limit of the caller.
+        limit_bytes: u64,
+    },
     /// It takes longer than the caller allows.
     #[error("it takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
     Time {
@@ -196,7 +204,7 @@ pub enum ErrorKind {
     Model = 8,
     /// A backend that is not available.
     Backend = 10,
-    /// More pixels, memory or time than the caller allows, or more memory than there is.
+    /// More pixels, memory, time or bytes than the caller allows, or more memory than there is.
     Budget = 11,
     /// Ended by whoever watched the call.
     Cancelled = 12,
@@ -221,7 +229,9 @@ impl Error {
             Self::Model(_) | Self::Backend(BackendError::Model(_) | BackendError::NotExact { .. }) => ErrorKind::Model,
             Self::UnknownBackend { .. } | Self::Backend(BackendError::NotAvailable { .. }) => ErrorKind::Backend,
             Self::Image(_) | Self::Size { .. } => ErrorKind::Image,
-            Self::Pixels { .. } | Self::Memory { .. } | Self::Time { .. } | Self::OutOfMemory(_) => ErrorKind::Budget,
+            Self::Pixels { .. } | Self::Memory { .. } | Self::StreamSize { .. } | Self::Time { .. } | Self::OutOfMemory(_) => {
+                ErrorKind::Budget
+            }
             Self::Backend(BackendError::DeviceMemory { .. }) => ErrorKind::Budget,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Backend(_) => ErrorKind::Other,
@@ -244,6 +254,7 @@ impl Error {
             Self::Size { .. } => "size",
             Self::Pixels { .. } => "pixel-budget",
             Self::Memory { .. } => "memory-budget",
+            Self::StreamSize { .. } => "stream-size",
             Self::Time { .. } => "time-budget",
             Self::Cancelled => "cancelled",
             Self::Model(_) => "model",

@@ -135,12 +135,13 @@ fn factor(gain: u32) -> f32 {
     (f64::from(gain) * real::Q16_STEP) as f32
 }
 
-/// Multiplies each plane by its gain (Q16).
-pub(crate) fn apply_gain(planes: &mut Planes, gains: &[u32]) {
-    let area = (planes.height * planes.width).max(1);
-    for (plane, gain) in planes.data.chunks_exact_mut(area).zip(gains) {
+/// Planes after their gains (Q16).
+pub(crate) fn with_gain(planes: &Planes, gains: &[u32]) -> Result<Planes, OutOfMemory> {
+    let (mut data, area) = (memory::copy(&planes.data)?, (planes.height * planes.width).max(1));
+    for (plane, gain) in data.chunks_exact_mut(area).zip(gains) {
         plane.iter_mut().for_each(|v| *v *= factor(*gain));
     }
+    Ok(Planes { data, ..*planes })
 }
 
 /// Planes in latent fixed point, channels last.

@@ -121,6 +121,17 @@ impl<'a> Watched<'a> {
         })
     }
 
+    /// [`Codec::encode_within`]. Passes are counted anew at each quality.
+    ///
+    /// # Errors
+    /// Those of it, and [`Error::Cancelled`].
+    pub fn encode_within(&self, image: &Image, limit_bytes: u64) -> Result<Encoded, Error> {
+        self.call(|watch| {
+            let size = self.codec.check_picture(image)?;
+            encoder::encode_within(self.codec, image, limit_bytes, size, watch)
+        })
+    }
+
     /// [`Codec::decode`].
     ///
     /// # Errors

@@ -149,6 +149,26 @@ static void gray(const mlic_codec *codec) {
     mlic_bytes_free(&stream);
 }
 
+static void within_a_size(const mlic_codec *codec) {
+    static uint8_t samples[HEIGHT * WIDTH];
+    for (int i = 0; i < HEIGHT * WIDTH; i++) samples[i] = (uint8_t)(60 + i / WIDTH + i % WIDTH);
+    mlic_picture picture = {WIDTH, HEIGHT, 1, WIDTH, samples, NULL, 0, NULL, 0, NULL, 0};
+    mlic_bytes stream, found;
+    mlic_header header;
+    CHECK(mlic_encode(codec, &picture, 80, NULL, &stream) == MLIC_OK);
+    size_t len = stream.len;
+    CHECK(mlic_encode_within(codec, &picture, len, NULL, &found) == MLIC_OK && found.len <= len);
+    CHECK(mlic_read_header(found.data, found.len, &header) == MLIC_OK);
+    CHECK(100 * header.quality_index >= 80 * mlic_codec_quality_steps(codec));
+    mlic_bytes_free(&found);
+    CHECK(mlic_encode_within(codec, &picture, len - 1, NULL, &found) == MLIC_OK && found.len < len);
+    mlic_bytes_free(&found);
+    CHECK(mlic_encode_within(codec, &picture, 1, NULL, &found) == MLIC_BUDGET && found.data == NULL);
+    CHECK(strstr(mlic_last_error(), "at most 1 are wanted") != NULL);
+    CHECK(mlic_encode_within(codec, &picture, len, NULL, NULL) == MLIC_USAGE);
+    mlic_bytes_free(&stream);
+}
+
 static void nulls(const mlic_codec *codec) {
     uint8_t byte = 0;
     const uint8_t *data;
@@ -258,6 +278,7 @@ int main(void) {
     if (codec == NULL) return 1;
     colour(codec);
     gray(codec);
+    within_a_size(codec);
     nulls(codec);
     options(__FILE__);
     mlic_codec_destroy(codec);

@@ -366,10 +366,13 @@ fn a_size_is_reached_by_quality() {
     for (limit, name) in [(len, "same.mlic"), (len - 1, "less.mlic"), (usize::MAX, "most.mlic")] {
         place.ok(&["encode", "in.ppm", "--target-size", &limit.to_string(), "-o", name]);
         assert!(place.get(name).len() <= limit);
+        let percent = (quality(name) as f64 / 2.0).to_string();
+        place.ok(&["encode", "in.ppm", "-q", &percent, "-o", "alone.mlic", "--force"]);
+        assert_eq!(place.get("alone.mlic"), place.get(name), "quality {percent} of a search");
     }
     assert!(quality("same.mlic") >= 120 && quality("less.mlic") < quality("same.mlic") && quality("most.mlic") == 200);
     let least = place.ok(&["encode", "in.ppm", "-q", "0", "-o", "-"]).stdout.len();
-    let cause = format!("cannot encode: in.ppm: {least} bytes at the lowest quality, where at most 20 are wanted");
+    let cause = format!("cannot encode: in.ppm: {least} bytes at the lowest quality: at most 20 are wanted");
     place.fails(&["encode", "in.ppm", "--target-size", "20", "-o", "none.mlic"], 11, &[&cause]);
     place.ok(&["encode", "in.ppm", "--target-size", "100000", "--model", TINY, "-o", "fixed.mlic"]);
 }

@@ -564,11 +564,11 @@ impl Backend for ObservingBackend {
         Err(self.no_float())
     }
 
-    fn exact_analysis(&self, _: u8, _: &Picture<'_>) -> Result<Map<i32>> {
+    fn exact_analysis(&self, _: &Picture<'_>) -> Result<Map<i32>> {
         Err(self.no_encoder())
     }
 
-    fn exact_hyper_analysis(&self, _: u8, _: &Map<i32>) -> Result<Map<i32>> {
+    fn exact_hyper_analysis(&self, _: &Map<i32>) -> Result<Map<i32>> {
         Err(self.no_encoder())
     }
 

@@ -248,12 +248,12 @@ impl Backend for Faulty {
         self.inner.threads()
     }
 
-    fn exact_analysis(&self, quality: u8, picture: &Picture<'_>) -> Result<Map<i32>> {
-        self.inner.exact_analysis(quality, picture)
+    fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>> {
+        self.inner.exact_analysis(picture)
     }
 
-    fn exact_hyper_analysis(&self, quality: u8, y: &Map<i32>) -> Result<Map<i32>> {
-        self.inner.exact_hyper_analysis(quality, y)
+    fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>> {
+        self.inner.exact_hyper_analysis(y)
     }
 
     fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes> {

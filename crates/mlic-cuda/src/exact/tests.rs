@@ -262,7 +262,7 @@ fn strips_give_the_latents_of_the_definition() {
         let packed = PackedAnalysis::new(&device, &functions, &g_a).unwrap();
         for (strip, device) in [1, 3].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Vec::new();
-            packed.run_in_strips(&device, &picture, strip, &[], &mut got).unwrap();
+            packed.run_in_strips(&device, &picture, strip, &mut got).unwrap();
             assert_eq!(got.len(), y.data.len());
             let differs = got.iter().zip(&y.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "seed {seed}, strips of {strip}, {:?}", device.forced_tile);
@@ -274,7 +274,7 @@ fn strips_give_the_latents_of_the_definition() {
         let packed = PackedHyperAnalysis::new(&device, &functions, &h_a).unwrap();
         for (strip, device) in [1, 2].into_iter().cycle().zip(with_tiles(&device)) {
             let mut got = Vec::new();
-            packed.run_in_strips(&device, &y, strip, &[], &mut got).unwrap();
+            packed.run_in_strips(&device, &y, strip, &mut got).unwrap();
             assert_eq!(got.len(), z.data.len());
             let differs = got.iter().zip(&z.data).position(|(a, b)| a != b);
             assert_eq!(differs, None, "h_a, seed {seed}, strips of {strip}, {:?}", device.forced_tile);
