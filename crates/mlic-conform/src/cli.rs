@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Compare two decodings of a vector, number by number
     Explain(ExplainArgs),
+    /// Show what every step of decoding a vector gives, for whoever writes a decoder
+    Trace(TraceArgs),
     /// Decode one stream as an external decoder: one JSON object on standard output
     Decode(DecodeArgs),
     /// Encode generated pictures and compare the streams with recorded digests
@@ -68,7 +70,16 @@ pub(crate) fn definition() -> clap::Command {
 impl Command {
     /// Whether it depends on the processor.
     pub(crate) const fn runs_networks(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Explain(_) | Self::Decode(_) | Self::Encode(_) | Self::Coverage(_) | Self::Bless(_))
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Explain(_)
+                | Self::Trace(_)
+                | Self::Decode(_)
+                | Self::Encode(_)
+                | Self::Coverage(_)
+                | Self::Bless(_)
+        )
     }
 }
 
@@ -184,6 +195,23 @@ pub(crate) struct ExplainArgs {
     /// Overwrite that file if it exists
     #[arg(long, requires = "write_dump")]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
+    #[arg(value_name = "VECTOR")]
+    pub(crate) vector: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// What computes the steps, on this processor
+    #[arg(long, value_name = "NAME", default_value = "reference", value_parser = ["integer", "reference"])]
+    pub(crate) backend: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Print every value of these steps, by name or pattern (* and ?)
+    #[arg(long, value_name = "STEP")]
+    pub(crate) values: Option<String>,
 }
 
 #[derive(Debug, Args)]

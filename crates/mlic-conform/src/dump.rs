@@ -15,7 +15,7 @@
 //!
 //! Records may be absent; what is absent is not compared.
 
-use mlic_core::container;
+use mlic_core::container::{self, Header};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_model::Model;
 use sha2::{Digest as _, Sha256};
@@ -39,6 +39,17 @@ pub struct Values {
     pub values: Vec<i32>,
 }
 
+/// Sizes of the tensors of a picture.
+///
+/// # Errors
+/// [`ConformError::Codec`] for one beyond the limits.
+pub fn size_of(header: &Header) -> Result<LatentSize, ConformError> {
+    let Header { width, height, .. } = *header;
+    let (max_side, max_pixels) = (mlic::limits::MAX_SIDE, mlic::limits::MAX_PIXELS);
+    let size = LatentSize::of_image(width, height);
+    Ok(size.ok_or(mlic::Error::Size { width, height, max_side, max_pixels })?)
+}
+
 /// Sizes of what the decoding of one stream determines: height, width and channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -57,10 +68,7 @@ impl Shape {
     /// [`ConformError::Container`] for a stream without a header, [`ConformError::Codec`] for one beyond the limits.
     pub fn of(stream: &[u8], model: &Model) -> Result<Self, ConformError> {
         let (header, config) = (container::parse(stream)?.header, model.config());
-        let (width, height) = (header.width, header.height);
-        let (max_side, max_pixels) = (mlic::limits::MAX_SIDE, mlic::limits::MAX_PIXELS);
-        let size = LatentSize::of_image(width, height);
-        let size = size.ok_or(mlic::Error::Size { width, height, max_side, max_pixels })?;
+        let size = size_of(&header)?;
         let ([z_height, z_width], [height, width]) = (size.z, size.y);
         Ok(Self {
             z: [z_height, z_width, config.hyper],

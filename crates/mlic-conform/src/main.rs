@@ -12,10 +12,11 @@ use clap::FromArgMatches;
 use clap_mangen::Man;
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ListArgs, ModelArgs,
-    OutputArgs, ReportArgs, RunArgs,
+    OutputArgs, ReportArgs, RunArgs, TraceArgs,
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, backend};
+use mlic_backend::digest::Digest;
 use mlic_backend::integer::Kernels;
 use mlic_conform::dump::{self, Shape};
 use mlic_conform::explain::{Side, compare, decode};
@@ -32,9 +33,10 @@ use mlic_conform::{
     Baseline, ConformError, External, Level, Models, Options, Plan, Store, Suite, Verdict, bless, files, run_decoder, select,
 };
 use mlic_core::container;
-use mlic_core::schedule::LatentSize;
+use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_output::{Destination, Output, OutputError};
+use wildmatch::WildMatch;
 
 /// Longest report or baseline that is read, in bytes.
 const MAX_TEXT_LEN: u64 = 1 << 26;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::List(args) => list(&args),
         Command::Report(args) => report(&args),
         Command::Explain(args) => explain_vector(&args),
+        Command::Trace(args) => trace_vector(&args),
         Command::Encode(args) => encode_pictures(&args),
         Command::Coverage(args) => measure_coverage(&args),
         Command::Decode(args) => decode_stream(&args),
@@ -247,18 +250,22 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
     Ok(matrix.agree)
 }
 
-fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
-    let (store, models) = (store(&args.data)?, Models::open(&args.backend.model.model)?);
-    let (suite, vector) = args.vector.split_once('/').unwrap_or(("smoke", &args.vector));
+/// A vector by its name: its stream, and the model for it.
+fn vector_of(data: &DataArgs, models: &ModelArgs, name: &str) -> Result<(Vec<u8>, Arc<Model>), ConformError> {
+    let (store, models) = (store(data)?, Models::open(&models.model)?);
+    let (suite, vector) = name.split_once('/').unwrap_or(("smoke", name));
     let suite = store.suite(suite)?;
-    let unknown = || ConformError::UnknownVector { name: args.vector.clone() };
+    let unknown = || ConformError::UnknownVector { name: name.to_owned() };
     let vector = suite.manifest.vector(vector).ok_or_else(unknown)?;
     if vector.expect.is_of_a_package() {
         let problem = format!("{}: a model package that must be refused or taken, of which there is no decoding", vector.name);
         return Err(ConformError::Usage { problem });
     }
-    let stream = suite.read(&vector.stream)?;
-    let model = models.find(&store, &suite.manifest.model)?;
+    Ok((suite.read(&vector.stream)?, models.find(&store, &suite.manifest.model)?))
+}
+
+fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
+    let (stream, model) = vector_of(&args.data, &args.backend.model, &args.vector)?;
     let decode_on = |choice: BackendChoice| {
         Ok::<_, ConformError>(decode(&stream, backend(Arc::clone(&model), choice, args.backend.model.jobs)?))
     };
@@ -291,11 +298,43 @@ fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoi
     });
     let [Some(got), Some(other)] = kernels else { return Ok(String::new()) };
     let header = container::parse(stream)?.header;
-    let Some(size) = LatentSize::of_image(header.width, header.height) else { return Ok(String::new()) };
-    let symbols = Symbols { header: &header, size, decoding: expected };
+    let symbols = Symbols { header: &header, size: dump::size_of(&header)?, decoding: expected };
     let parting = operators::between(model, symbols, [got, other]).map_err(mlic::Error::from)?;
     Ok(parting
         .map_or_else(|| "no operator differs: it is the coder, a table or the walk\n".to_owned(), |parting| parting.to_string()))
+}
+
+/// One line for each step: digest, height, width and channels, name.
+fn trace_vector(args: &TraceArgs) -> Result<bool, ConformError> {
+    let (stream, model) = vector_of(&args.data, &args.model, &args.vector)?;
+    let jobs = args.model.jobs;
+    let decoding = decode(&stream, backend(Arc::clone(&model), args.backend.parse()?, jobs)?);
+    let header = container::parse(&stream)?.header;
+    let kernels = if args.backend == "reference" { Kernels::Reference } else { Kernels::best() };
+    let pattern = args.values.as_deref().map(WildMatch::new);
+    let (mut shown, mut failed) = (0, None);
+    let mut step = |name: String, map: Map<i32>| {
+        let Map { height, width, channels, ref data } = map;
+        let mut text = format!("{}  {height}x{width}x{channels}  {name}\n", Digest::of_i32(data));
+        if pattern.as_ref().is_some_and(|pattern| pattern.matches(&name)) {
+            for (at, values) in data.chunks(channels.max(1)).enumerate() {
+                let values: Vec<String> = values.iter().map(i32::to_string).collect();
+                text += &format!("  row {}, column {}: {}\n", at / width.max(1), at % width.max(1), values.join(" "));
+            }
+            shown += 1;
+        }
+        failed = failed.take().or_else(|| print(&text).err());
+    };
+    let symbols = Symbols { header: &header, size: dump::size_of(&header)?, decoding: &decoding };
+    mlic::on_threads(jobs, || operators::trace(&model, symbols, kernels, &mut step))?.map_err(mlic::Error::from)?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if let (Some(pattern), 0) = (&args.values, shown) {
+        return Err(ConformError::Usage { problem: format!("{pattern}: no step of this decoding has such a name") });
+    }
+    decoding.error.map_or(Ok(()), |error| print(&format!("ended in: {error}\n")))?;
+    Ok(true)
 }
 
 /// The numbers of a file. They do not say how their decoding ended: that is not compared.

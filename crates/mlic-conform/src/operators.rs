@@ -12,7 +12,7 @@ use mlic_backend::integer::{IntegerOps, Kernels, PackedModel};
 use mlic_backend::ops::Ops;
 use mlic_core::checkerboard::Parity;
 use mlic_core::container::Header;
-use mlic_core::schedule::{LatentSize, passes};
+use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, LayerId, Layout, LinearAttentionId, LocalAttentionId, NormId, QuantizerId};
@@ -71,26 +71,21 @@ pub struct Noted {
     pub len: usize,
 }
 
-/// Operators that note what each of them gives: the digest of everything, and the values of one.
-pub struct Noting<'m, O> {
+/// Takes what an operator gives, and its name.
+type Note<'n> = dyn FnMut(String, Given) + 'n;
+
+/// Operators of which is noted what each of them gives.
+struct Noting<'m, 'n, O> {
     ops: O,
     layout: &'m Layout,
-    noted: Vec<Noted>,
-    /// Which one is kept, and what it gave.
-    wanted: Option<usize>,
-    kept: Option<Given>,
+    /// The one in which they run; none before the first.
+    pass: Option<Pass>,
+    note: &'n mut Note<'n>,
 }
 
-impl<'m, O> Noting<'m, O> {
-    fn new(ops: O, layout: &'m Layout, wanted: Option<usize>) -> Self {
-        Self { ops, layout, noted: Vec::new(), wanted, kept: None }
-    }
-
+impl<O> Noting<'_, '_, O> {
     fn note(&mut self, name: String, given: Given) {
-        self.noted.push(Noted { operator: name, digest: Digest::of_i32(&given.data), len: given.data.len() });
-        if self.wanted == Some(self.noted.len() - 1) {
-            self.kept = Some(given);
-        }
+        (self.note)(self.pass.map_or_else(|| name.clone(), |pass| format!("{name}, in {pass}")), given);
     }
 
     fn map(&mut self, name: String, map: Map<i16>) -> Map<i16> {
@@ -108,7 +103,7 @@ impl<'m, O> Noting<'m, O> {
     }
 }
 
-impl<O: Ops<Map = Map<i16>, Latent = Map<i32>>> Ops for Noting<'_, O> {
+impl<O: Ops<Map = Map<i16>, Latent = Map<i32>>> Ops for Noting<'_, '_, O> {
     type Map = Map<i16>;
     type Latent = Map<i32>;
 
@@ -202,6 +197,11 @@ impl Symbols<'_> {
     fn values(&self, place: &Place) -> Option<&[i32]> {
         self.decoding.values.iter().find(|values| values.place == *place).map(|values| values.values.as_slice())
     }
+
+    fn y_hat(&self, model: &Model) -> Option<Map<i32>> {
+        let ([height, width], data) = (self.size.y, self.values(&Place::YHat)?);
+        Map::from_vec(height, width, model.config().latent, data.to_vec())
+    }
 }
 
 /// The first operator of the entropy networks that gives something else with `got` than with `expected`, on these symbols.
@@ -218,19 +218,16 @@ where
     A: Ops<Map = Map<i16>, Latent = Map<i32>>,
     B: Ops<Map = Map<i16>, Latent = Map<i32>>,
 {
-    let layout = model.layout();
-    let one = walked(model, symbols, Noting::new(got(), layout, None))?;
-    let other = walked(model, symbols, Noting::new(expected(), layout, None))?;
-    let Some(index) = one.noted.iter().zip(&other.noted).position(|(one, other)| one.digest != other.digest) else {
+    let (one, other) = (noted(model, symbols, got())?, noted(model, symbols, expected())?);
+    let Some(index) = one.iter().zip(&other).position(|(one, other)| one.digest != other.digest) else {
         return Ok(None);
     };
-    let one = walked(model, symbols, Noting::new(got(), layout, Some(index)))?;
-    let other = walked(model, symbols, Noting::new(expected(), layout, Some(index)))?;
-    let name = one.noted.get(index).map_or_else(String::new, |noted| noted.operator.clone());
-    Ok(one.kept.zip(other.kept).and_then(|(one, other)| parting(name, &one, &other)))
+    let given = given(model, symbols, got(), index)?.zip(given(model, symbols, expected(), index)?);
+    let name = one.get(index).map_or_else(String::new, |noted| noted.operator.clone());
+    Ok(given.and_then(|(one, other)| parting(name, &one, &other)))
 }
 
-/// Everything that the operators of the entropy networks give on these symbols, in the order in which it is computed.
+/// z, and everything that the operators of the entropy networks give on these symbols, in the order in which it is computed.
 ///
 /// # Errors
 /// What the operators say.
@@ -238,34 +235,45 @@ pub fn noted<O>(model: &Model, symbols: Symbols<'_>, ops: O) -> Result<Vec<Noted
 where
     O: Ops<Map = Map<i16>, Latent = Map<i32>>,
 {
-    Ok(walked(model, symbols, Noting::new(ops, model.layout(), None))?.noted)
+    let mut noted = Vec::new();
+    walk(model, symbols, ops, &mut |operator, given| {
+        noted.push(Noted { operator, digest: Digest::of_i32(&given.data), len: given.data.len() });
+    })?;
+    Ok(noted)
+}
+
+/// One of these by its number.
+fn given<O>(model: &Model, symbols: Symbols<'_>, ops: O, index: usize) -> Result<Option<Given>>
+where
+    O: Ops<Map = Map<i16>, Latent = Map<i32>>,
+{
+    let (mut at, mut kept) = (0, None);
+    walk(model, symbols, ops, &mut |_, given| {
+        if at == index {
+            kept = Some(given);
+        }
+        at += 1;
+    })?;
+    Ok(kept)
 }
 
 /// Takes operators through the passes as far as there are symbols; names say in which pass each operator ran.
-fn walked<'m, O>(model: &'m Model, symbols: Symbols<'_>, ops: Noting<'m, O>) -> Result<Noting<'m, O>>
+fn walk<'n, O>(model: &Model, symbols: Symbols<'_>, ops: O, note: &'n mut Note<'n>) -> Result<()>
 where
     O: Ops<Map = Map<i16>, Latent = Map<i32>>,
 {
     let Symbols { header, size, .. } = symbols;
     let z = model.z_latent(symbols.values(&Place::Z).unwrap_or_default(), header.quality)?;
-    let Some(z) = Map::from_vec(size.z[0], size.z[1], model.config().hyper, z) else { return Ok(ops) };
-    let mut entropy = EntropyModel::new(model.layout(), ops, &z)?;
-    let mut done = 0;
+    let Some(z) = Map::from_vec(size.z[0], size.z[1], model.config().hyper, z) else { return Ok(()) };
+    note("z".to_owned(), z.clone());
+    let mut entropy = EntropyModel::new(model.layout(), Noting { ops, layout: model.layout(), pass: None, note }, &z)?;
     for pass in passes(model.config().slices) {
-        let own = symbols.values(&Place::Pass { pass, tensor: Tensor::Symbols });
+        entropy.ops_mut().pass = Some(pass);
         entropy.parameters(pass)?;
-        if let Some(own) = own {
-            entropy.commit(pass, own)?;
-        }
-        for Noted { operator, .. } in &mut entropy.ops_mut().noted[done..] {
-            *operator = format!("{operator}, in {pass}");
-        }
-        done = entropy.ops().noted.len();
-        if own.is_none() {
-            break;
-        }
+        let Some(own) = symbols.values(&Place::Pass { pass, tensor: Tensor::Symbols }) else { break };
+        entropy.commit(pass, own)?;
     }
-    Ok(entropy.into_ops())
+    Ok(())
 }
 
 /// One node of a synthesis by its number; none where it is not computed.
@@ -276,15 +284,22 @@ pub type NodeOf<'a> = dyn Fn(usize) -> Result<Option<Map<i16>>> + 'a;
 /// # Errors
 /// What computes the nodes says.
 pub fn in_synthesis(model: &Model, got: &NodeOf<'_>, expected: &NodeOf<'_>) -> Result<Option<Parting>> {
-    let nodes = model.exact_synthesis().map_or(&[][..], |own| own.nodes());
-    for node in 0..=nodes.len() {
+    for (node, name) in nodes(model) {
         let (Some(one), Some(other)) = (got(node)?, expected(node)?) else { continue };
-        let what = node.checked_sub(1).and_then(|i| nodes.get(i)).map_or_else(|| "the quantizer".to_owned(), described);
-        if let Some(parting) = parting(format!("node {node} of the exact synthesis, {what}"), &widened(&one), &widened(&other)) {
+        if let Some(parting) = parting(name, &widened(&one), &widened(&other)) {
             return Ok(Some(parting));
         }
     }
     Ok(None)
+}
+
+/// Numbers and names of the nodes of a model's exact synthesis.
+fn nodes(model: &Model) -> impl Iterator<Item = (usize, String)> {
+    let nodes = model
+        .exact_synthesis()
+        .into_iter()
+        .flat_map(|own| std::iter::once("the quantizer".to_owned()).chain(own.nodes().iter().map(described)));
+    nodes.enumerate().map(|(node, what)| (node, format!("node {node} of the exact synthesis, {what}")))
 }
 
 /// What a node is.
@@ -318,9 +333,24 @@ pub fn between(model: &Model, symbols: Symbols<'_>, kernels: [Kernels; 2]) -> Re
     if let Some(parting) = in_passes(model, symbols, || ops(&one), || ops(&other))? {
         return Ok(Some(parting));
     }
-    let [height, width] = symbols.size.y;
-    let y_hat = symbols.values(&Place::YHat).and_then(|data| Map::from_vec(height, width, model.config().latent, data.to_vec()));
-    let (Some(y_hat), true) = (y_hat, model.exact_synthesis().is_some()) else { return Ok(None) };
+    let Some(y_hat) = symbols.y_hat(model) else { return Ok(None) };
     let node = |packed: &Arc<PackedModel>, node| packed.synthesis_node(model, quality, &y_hat, node);
     in_synthesis(model, &|i| node(&one, i), &|i| node(&other, i))
+}
+
+/// Everything that a decoding computes from its symbols on, in order: z, what the operators of the entropy networks give, and the nodes of the exact
+/// synthesis that are read.
+///
+/// # Errors
+/// What the operators say.
+pub fn trace(model: &Model, symbols: Symbols<'_>, kernels: Kernels, step: &mut dyn FnMut(String, Map<i32>)) -> Result<()> {
+    let (packed, quality) = (Arc::new(PackedModel::new(model, kernels)?), symbols.header.quality);
+    walk(model, symbols, IntegerOps::new(model, Arc::clone(&packed), quality), &mut |name, given| step(name, given))?;
+    let Some(y_hat) = symbols.y_hat(model) else { return Ok(()) };
+    for (node, name) in nodes(model) {
+        if let Some(map) = packed.synthesis_node(model, quality, &y_hat, node)? {
+            step(name, widened(&map));
+        }
+    }
+    Ok(())
 }

@@ -26,6 +26,34 @@ fn two_backends_are_compared() {
     assert!(code == 0 && text.contains("integer ended in") && text.contains("reference ended in"), "{text}");
 }
 
+/// The last step of each decision is what digests of the suites are of.
+#[test]
+fn steps_are_shown_by_name_and_digest() {
+    let (code, text) = said(&["trace", VECTOR]);
+    assert_eq!(code, 0);
+    assert_eq!(said(&["trace", VECTOR, "--backend", "integer", "-j", "1"]), (0, text.clone()));
+    let names: Vec<&str> = text.lines().map(|line| line.splitn(3, "  ").nth(2).unwrap()).collect();
+    assert_eq!(names[..3], ["z", "quantizer of z", "h_s.conv0"]);
+    assert!(names.contains(&"slice1.local_context.queries, in slice 1 non-anchor"), "{names:?}");
+    let (code, text) = said(&["trace", VECTOR, "--values", "h_s.out"]);
+    let values: Vec<&str> = text.lines().filter(|line| line.starts_with("  row ")).collect();
+    let step = text.lines().find(|line| line.ends_with("  h_s.out")).unwrap();
+    let [height, width, channels]: [usize; 3] =
+        [0, 1, 2].map(|i| step.split("  ").nth(1).unwrap().split('x').nth(i).unwrap().parse().unwrap());
+    assert_eq!((code, values.len()), (0, height * width));
+    let bytes: Vec<i32> =
+        values.iter().flat_map(|line| line.split(": ").nth(1).unwrap().split(' ').map(|v| v.parse().unwrap())).collect();
+    assert_eq!(bytes.len(), height * width * channels);
+    assert!(step.starts_with(&mlic_backend::digest::Digest::of_i32(&bytes).to_string()));
+    assert_eq!(code_of_trace(&["--values", "h_s.nothing"]), 2);
+    let (code, text) = said(&["trace", "bad-desync"]);
+    assert!(code == 0 && text.lines().last().unwrap().starts_with("ended in: desync"), "{text}");
+}
+
+fn code_of_trace(arguments: &[&str]) -> i32 {
+    code(&[&["trace", VECTOR], arguments].concat())
+}
+
 #[test]
 fn a_dump_that_is_there_is_replaced_by_force_alone() {
     let root = tempfile::tempdir().unwrap();
