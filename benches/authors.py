@@ -8,7 +8,7 @@ seeded random weights:
     python models/golden.py full EXPORT && mlic model build EXPORT --images PICTURES -o PACKAGE
 
 Theirs is `compress` and `decompress` in fp32, with the model loaded and without files. Ours is the program, from file to file, and of that once more what comes after the package is
-loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; of all times the medians. It needs torch, compressai and einops.
+loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; of all times the medians. It needs torch, compressai, einops and timm.
 """
 import argparse
 import os
@@ -25,19 +25,26 @@ import torch
 from PIL import Image
 
 
-def authors(checkout):
-    """Their model with seeded random weights: (compress, decompress), each of a padded picture."""
-    sys.path.insert(0, str(checkout))
+def code(checkout):
+    """The module of their model and its configuration, from a checkout: CompressAI may be of today, and a GPU is not needed."""
+    folder = checkout / "MLIC++" if (checkout / "MLIC++").is_dir() else checkout
+    sys.path.insert(0, str(folder.resolve()))
     import compressai.ops
 
     if not hasattr(compressai.ops, "ste_round"):  # renamed since
         compressai.ops.ste_round = compressai.ops.quantize_ste
     torch.cuda.synchronize = lambda *_: None  # called on every device
     from config.config import model_config
-    from models.mlicpp import MLICPlusPlus
+    from models import mlicpp
 
+    return mlicpp, model_config()
+
+
+def authors(checkout):
+    """Their model with seeded random weights."""
+    module, config = code(checkout)
     torch.manual_seed(20231115)
-    model = MLICPlusPlus(model_config()).eval()
+    model = module.MLICPlusPlus(config).eval()
     model.update(force=True)
     return model
 
@@ -69,8 +76,7 @@ def main():
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     bottom, right = -x.shape[2] % 64, -x.shape[3] % 64
     x = torch.nn.functional.pad(x, (0, right, 0, bottom))
-    checkout = args.checkout / "MLIC++" if (args.checkout / "MLIC++").is_dir() else args.checkout
-    model = authors(checkout.resolve())
+    model = authors(args.checkout)
     times = {"encode": [], "decode": []}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         stream, out = Path(folder, "x.mlic"), Path(folder, "x.ppm")
