@@ -22,7 +22,7 @@ use crate::synthesis::{self, Observed, WeightWidth};
 /// Which activations are int8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activations {
-    /// int8 wherever that costs next to nothing, int16 elsewhere; what it costs is counted in bits of y, of the first two images.
+    /// int8 wherever that costs next to nothing, int16 elsewhere; what it costs is counted in bits of y, of the two images with most to code.
     Auto,
     /// int8 everywhere.
     Narrow,
@@ -56,7 +56,7 @@ pub struct BuildOptions {
 pub struct Built {
     /// The package ([`Model::as_bytes`]), verified.
     pub model: Model,
-    /// Growth of the bits of y, as a fraction, that int8 activations cost on the first two images; none where no choice was to be made.
+    /// Growth of the bits of y, as a fraction, that int8 activations cost on the two images with most to code; none where no choice was to be made.
     pub growth: Option<f64>,
 }
 
@@ -265,6 +265,26 @@ struct Session<'a> {
     exact_synthesis: Option<Synthesis>,
 }
 
+/// Pictures that the widths of activations are tried on.
+const TRIED_PICTURES: usize = 2;
+
+/// Latents, those with most to code first: where later slices cost no bits, their contexts would seem to cost nothing at any width.
+fn richest(latents: &[Planes]) -> Vec<&Planes> {
+    let mut all: Vec<_> = latents.iter().map(|y| (detail(y), y)).collect();
+    all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    all.into_iter().map(|(_, y)| y).collect()
+}
+
+/// About how much there is to code: the logarithms of how far values are from the mean of their channel.
+fn detail(y: &Planes) -> f64 {
+    let area = (y.height * y.width).max(1);
+    let of_plane = |plane: &[f32]| {
+        let mean = plane.iter().copied().map(f64::from).sum::<f64>() / area as f64;
+        plane.iter().map(|v| (f64::from(*v) - mean).abs().ln_1p()).sum::<f64>()
+    };
+    y.data.chunks(area).map(of_plane).sum()
+}
+
 impl<'a> Session<'a> {
     fn new(
         export: &'a Export,
@@ -292,7 +312,7 @@ impl<'a> Session<'a> {
         let steps = export.config.quality_steps;
         let mut qualities = vec![steps / 7, steps / 2, steps];
         qualities.dedup();
-        for y in latents.iter().take(2) {
+        for y in richest(&latents).into_iter().take(TRIED_PICTURES) {
             for quality in &qualities {
                 trials.push((*quality, encoder.sample(&gains, &medians, y, level_of(&export.config, *quality))?));
             }
@@ -397,4 +417,21 @@ fn network(family: &str) -> String {
 /// [`BuildError::Transform`] when the transform fails.
 pub fn synthesize(g_s: &PlaneTransform, gains: &[f32], y_hat: &Map<f32>, threads: usize) -> Result<Planes, BuildError> {
     Ok(g_s.run(&scale_channels(&to_planes(y_hat), gains), threads)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_pictures_come_last_however_bright_they_are() {
+        let planes = |step: f32, at: f32| Planes {
+            channels: 2,
+            height: 2,
+            width: 2,
+            data: (0..8).map(|i| at + step * (i % 3) as f32).collect(),
+        };
+        let latents = [planes(0.0, 900.0), planes(0.1, -50.0), planes(5.0, 0.0)];
+        assert_eq!(richest(&latents), [&latents[2], &latents[1], &latents[0]]);
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) struct BuildArgs {
     /// int8 in these networks only, with commas between, as `--activations auto` names them
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "activations")]
     int8_in: Vec<String>,
-    /// Growth of the bits of y, in the first two pictures, that int8 activations may cost, in percent
+    /// Growth of the bits of y, in the two pictures with most to code, that int8 activations may cost, in percent
     #[arg(long, value_name = "PERCENT", value_parser = growth, default_value_t = 0.05)]
     budget: f64,
     /// Weights of the integer synthesis, for exact pixels; float ones are then made of it too
