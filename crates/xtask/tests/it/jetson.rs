@@ -33,7 +33,15 @@ fn documents_name_the_packages_as_they_are() {
     assert!(document.contains(&format!("`mlic-rootfs-overlay_{version}_arm64.tar.gz`")));
     let (upstream, revision) = version.rsplit_once('-').unwrap();
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
-    assert!(recipe.contains(&format!("mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz;subdir=${{BP}}\"")));
+    assert!(recipe.contains(&format!("ARCHIVE = \"mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz\"")));
+    assert!(recipe.contains("\"file://${ARCHIVE};subdir=${BP}\""));
+    // Whatever the recipe takes from the archive is there.
+    let taken: Vec<&str> = recipe.split_whitespace().filter_map(|word| word.strip_prefix("${S}/")).collect();
+    assert!(taken.len() > 10, "{taken:?}");
+    for path in taken {
+        let literal = path.split('*').next().unwrap_or_default().trim_end_matches("/.");
+        assert!(literal.starts_with("usr/") && list.contains(&format!(" {literal}")), "{path}");
+    }
     // Whatever licences a package has, the recipe installs.
     let documents = list.lines().filter_map(|line| line.strip_prefix("-rw-r--r-- usr/share/doc/"));
     let licences: Vec<&str> =

@@ -1,4 +1,4 @@
-# Not built: see README.md of this layer.
+# What was tried of it: see README.md of this layer.
 SUMMARY = "Learned image codec MLIC++ whose streams decode alike everywhere"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "\
@@ -7,7 +7,14 @@ LIC_FILES_CHKSUM = "\
 "
 
 # Made by `cargo xtask jetson`.
-SRC_URI = "file://mlic-rootfs-overlay_${PV}-1_arm64.tar.gz;subdir=${BP}"
+ARCHIVE = "mlic-rootfs-overlay_${PV}-1_arm64.tar.gz"
+SRC_URI = "file://${ARCHIVE};subdir=${BP}"
+# Whoever has the layer but not the archive can still build everything else: a file that is not found would end the parsing of all recipes.
+python () {
+    archive = d.getVar('ARCHIVE')
+    if not bb.utils.which(d.getVar('FILESPATH'), archive):
+        raise bb.parse.SkipRecipe(archive + " is not in the directory 'files' beside the recipe; `cargo xtask jetson` makes it")
+}
 # From styhead on, sources are not unpacked below WORKDIR itself; before, there is no UNPACKDIR. Not `UNPACKDIR ??=`: here that would be the last, which wins.
 S = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}"
 
