@@ -78,11 +78,6 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         &mut self.ops
     }
 
-    /// The operators, at the end.
-    pub fn into_ops(self) -> O {
-        self.ops
-    }
-
     /// `y_hat` of the complete latent slices.
     pub fn y_hat(&self) -> &[O::Latent] {
         &self.y_hat

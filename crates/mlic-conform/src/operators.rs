@@ -85,7 +85,11 @@ struct Noting<'m, 'n, O> {
 
 impl<O> Noting<'_, '_, O> {
     fn note(&mut self, name: String, given: Given) {
-        (self.note)(self.pass.map_or_else(|| name.clone(), |pass| format!("{name}, in {pass}")), given);
+        let name = match self.pass {
+            Some(pass) => format!("{name}, in {pass}"),
+            None => name,
+        };
+        (self.note)(name, given);
     }
 
     fn map(&mut self, name: String, map: Map<i16>) -> Map<i16> {
