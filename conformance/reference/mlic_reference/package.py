@@ -13,7 +13,7 @@ from . import configuration, layout, proof, transform
 from .errors import PackageRefusal, refuse_unless
 from .parameters import MAX_MAX, Cursor, QuantizerParameters, layer_parameters
 from .rans import Table
-from .synthesis import Synthesis, read_synthesis
+from .synthesis import Analyses, Synthesis, read_analyses, read_synthesis
 
 MAGIC = b"MLICPKG\0"
 FORMAT_VERSION = 1
@@ -101,6 +101,8 @@ class Model:
     median: np.ndarray
     synthesis: Synthesis = None
     """None if the package has no section 8."""
+    analyses: Analyses = None
+    """None if sections 5 and 6 are float."""
 
     def max_of(self, tensor):
         """max(X) of SPEC 4.9: the declared largest magnitude of a tensor."""
@@ -124,8 +126,10 @@ def load(data):
     # Empty if the exact synthesis has its place (2.1).
     if sections[SYNTHESIS] or EXACT_SYNTHESIS not in sections:
         transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
-    # A decoder need not read these sections; integer ones are not read here.
-    if not sections[ANALYSIS].startswith(INTEGER_ANALYSIS):
+    # A decoder need not read these sections.
+    if sections[ANALYSIS].startswith(INTEGER_ANALYSIS):
+        model.analyses = read_analyses(sections[ANALYSIS], sections[HYPER_ANALYSIS], config.latent, config.hyper)
+    else:
         transform.check(sections[ANALYSIS], PICTURE_CHANNELS, config.latent, Fraction(1, LATENT_STEP))
         transform.check(sections[HYPER_ANALYSIS], config.latent, config.hyper, Fraction(1, HYPER_STEP))
     metadata(sections[METADATA])

@@ -25,7 +25,12 @@ def check(model):
     for name, parameters in model.window_attentions.items():
         _window_attention(model, name, parameters)
     if model.synthesis is not None:
-        _synthesis(model.synthesis)
+        _requant(LATENT_MAX, model.synthesis.quantizer.levels[0], "quantizer of the exact synthesis")
+        _nodes(model.synthesis.nodes)
+    if model.analyses is not None:
+        _requant(LATENT_MAX, model.analyses.quantizer.levels[0], "quantizer of the integer analysis")
+        _nodes(model.analyses.analysis)
+        _nodes(model.analyses.hyper_analysis)
 
 
 def _obliged(value, limit, name, what):
@@ -85,11 +90,9 @@ def _window_attention(model, name, parameters):
         _requant(dot, requant, name)
 
 
-def _synthesis(synthesis):
-    for requant in synthesis.quantizer.levels:
-        _requant(LATENT_MAX, requant, "quantizer of the exact synthesis")
-    for number, node in enumerate(synthesis.nodes[1:], start=1):
-        bounds = [synthesis.nodes[read].max for read in node.reads]
+def _nodes(nodes):
+    for number, node in enumerate(nodes[1:], start=1):
+        bounds = [nodes[read].max for read in node.reads]
         if isinstance(node.operation, LayerParameters):
             _layer(node.operation, bounds)
         else:
@@ -101,4 +104,7 @@ def _inverse_normalization(parameters, m, name):
     for total, beta, multiplier in zip(sums, parameters.beta.tolist(), parameters.multiplier.tolist(), strict=True):
         _obliged(total, GAMMA_SUM_MAX, name, "sum of gamma")
         _obliged(total * m**2 + beta + half(parameters.shift), I64_MAX, name, "sum of squares")
-        _requant(ROOT_MAX * m, (multiplier, parameters.output_shift), name)
+        if parameters.divides:
+            _obliged(m * multiplier, I32_MAX, name, "numerator")
+        else:
+            _requant(ROOT_MAX * m, (multiplier, parameters.output_shift), name)

@@ -1,6 +1,8 @@
-"""The exact synthesis: section 8 of a package (SPEC 2.9) and what it computes (SPEC 5.7)."""
+"""The exact synthesis: section 8 of a package (SPEC 2.9) and what it computes (SPEC 5.7). The integer analysis (SPEC 2.10) is written
+alike; it is read, not computed."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -9,11 +11,9 @@ from .errors import refuse_unless
 from .fixed_point import LATENT_MAX, round_shift, saturate
 from .parameters import Cursor, LayerParameters, QuantizerParameters, layer_level
 
-MAGIC = b"MLIS"
 VERSION = 1
-LAYER, INVERSE_NORMALIZATION = 1, 2
+LAYER = 1
 KERNELS = (1, 3, 5)
-EPILOGUES = ("lin", "gelu", "pixel")
 WEIGHTS = {1: ("<i1", 127), 2: ("<i2", 32767)}
 """Type and largest magnitude of the weights by their width b."""
 NODES_MAX = 255
@@ -22,12 +22,29 @@ OUTPUTS_MAX = 2**14
 SCALE_MAX = 16
 BETA_MAX = 2**61
 PICTURE_CHANNELS, SAMPLE_MAX = 3, 255
+LATENT_STEP, HYPER_STEP = 16, 4
+"""Pixels between positions of y, positions of y between positions of z."""
 LUMA, LUMA_SUM = np.array([299, 587, 114]), 1000
+
+
+@dataclass(frozen=True)
+class Form:
+    """What sections 2.9 and 2.10 write differently. `steps` has, by the byte of `shuffle`, what it multiplies the scale by."""
+
+    name: str
+    magic: bytes
+    normalization: int
+    last: str
+    steps: dict
+
+
+SYNTHESIS = Form("exact synthesis", b"MLIS", 2, "pixel", {0: Fraction(1), 1: Fraction(2)})
+ANALYSIS = Form("integer analysis", b"MLIA", 3, "latent", {1: Fraction(1), 2: Fraction(1, 2)})
 
 
 @dataclass
 class InverseNormalization:
-    """SPEC 4.11. `gamma` is int64 [channel][channel], `beta` and `multiplier` int64 [channel]."""
+    """SPEC 4.11, or 4.12 if it `divides`. `gamma` is int64 [channel][channel], `beta` and `multiplier` int64 [channel]."""
 
     gamma: np.ndarray
     beta: np.ndarray
@@ -35,6 +52,7 @@ class InverseNormalization:
     shift: int
     output_shift: int
     max: int
+    divides: bool = False
 
 
 @dataclass
@@ -56,44 +74,80 @@ class Synthesis:
     nodes: list
 
 
+@dataclass
+class Analyses:
+    """Of g_a and h_a; `quantizer` is that of h_a."""
+
+    analysis: list
+    quantizer: QuantizerParameters
+    hyper_analysis: list
+
+
 def read_synthesis(section, latent):
     """The nodes of the section for y_hat of `latent` channels. The obligations of SPEC 4.9 are proved elsewhere."""
-    cursor = Cursor(section, "exact synthesis")
-    refuse_unless(section[:len(MAGIC)] == MAGIC, "exact synthesis: magic")
-    cursor.offset = len(MAGIC)
-    cursor.number("<u4", VERSION, VERSION, "version")
+    cursor = _begin(section, SYNTHESIS)
     quantizer = QuantizerParameters(cursor.max(), [cursor.requant()])
-    count = cursor.number("<u4", 1, NODES_MAX, "number of nodes")
-    nodes = [Node(latent, 1, quantizer.max)]
-    for number in range(1, count + 1):
-        nodes.append(_node(cursor, nodes, f"node {number}"))
-        refuse_unless(nodes[-1].scale <= SCALE_MAX, f"node {number}: scale {nodes[-1].scale}")
-        refuse_unless(_gives_samples(nodes[-1]) == (number == count), f"node {number}: pixels are those of the last node")
-    refuse_unless(cursor.offset == len(section), "exact synthesis: bytes after the last node")
+    nodes = _nodes(cursor, SYNTHESIS, Node(latent, 1, quantizer.max))
     last = nodes[-1]
     refuse_unless((last.channels, last.scale, last.max) == (PICTURE_CHANNELS, SCALE_MAX, SAMPLE_MAX),
                   f"samples of {last.channels} channels at {last.scale} times the size up to {last.max}")
     return Synthesis(quantizer, nodes)
 
 
-def _gives_samples(node):
-    return isinstance(node.operation, LayerParameters) and node.operation.layer.epilogue == "pixel"
+def read_analyses(analysis, hyper_analysis, latent, hyper):
+    """Both sections, for y of `latent` and z of `hyper` channels."""
+    g_a = _nodes(_begin(analysis, ANALYSIS), ANALYSIS, Node(PICTURE_CHANNELS, LATENT_STEP, SAMPLE_MAX))
+    cursor = _begin(hyper_analysis, ANALYSIS)
+    quantizer = QuantizerParameters(cursor.max(), [cursor.requant()])
+    h_a = _nodes(cursor, ANALYSIS, Node(latent, HYPER_STEP, quantizer.max))
+    for nodes, channels in ((g_a, latent), (h_a, hyper)):
+        refuse_unless((nodes[-1].channels, nodes[-1].scale) == (channels, 1),
+                      f"latents of {nodes[-1].channels} channels at {nodes[-1].scale} times the size")
+    return Analyses(g_a, quantizer, h_a)
 
 
-def _node(cursor, nodes, name):
-    opcode = cursor.number("u1", LAYER, INVERSE_NORMALIZATION, f"{name}: opcode")
-    return _layer(cursor, nodes, name) if opcode == LAYER else inverse_normalization(cursor, nodes, name)
+def _begin(section, form):
+    cursor = Cursor(section, form.name)
+    refuse_unless(section[:len(form.magic)] == form.magic, f"{form.name}: magic")
+    cursor.offset = len(form.magic)
+    cursor.number("<u4", VERSION, VERSION, "version")
+    return cursor
+
+
+def _nodes(cursor, form, first):
+    """All nodes to the end of the section; `first` is node 0."""
+    count = cursor.number("<u4", 1, NODES_MAX, "number of nodes")
+    nodes = [first]
+    for number in range(1, count + 1):
+        name = f"{form.name}: node {number}"
+        nodes.append(_node(cursor, form, nodes, name))
+        refuse_unless(nodes[-1].scale <= SCALE_MAX, f"{name}: scale {nodes[-1].scale}")
+        refuse_unless(_is_last(nodes[-1], form) == (number == count), f"{name}: {form.last}s are those of the last node")
+    refuse_unless(cursor.offset == len(cursor.data), f"{form.name}: bytes after the last node")
+    return nodes
+
+
+def _is_last(node, form):
+    return isinstance(node.operation, LayerParameters) and node.operation.layer.epilogue == form.last
+
+
+def _node(cursor, form, nodes, name):
+    opcode = cursor.number("u1", 0, None, f"{name}: opcode")
+    refuse_unless(opcode in (LAYER, form.normalization), f"{name}: opcode {opcode}")
+    return _layer(cursor, form, nodes, name) if opcode == LAYER else inverse_normalization(cursor, nodes, name, form is ANALYSIS)
 
 
 def _earlier(cursor, nodes):
     return cursor.number("<u4", 0, len(nodes) - 1, "earlier node")
 
 
-def _layer(cursor, nodes, name):
+def _layer(cursor, form, nodes, name):
     side = cursor.number("u1", 1, 5, "kernel")
     refuse_unless(side in KERNELS, f"{name}: kernel {side}")
-    epilogue = EPILOGUES[cursor.number("u1", 0, len(EPILOGUES) - 1, "epilogue")]
-    shuffle = bool(cursor.number("u1", 0, 1, "shuffle"))
+    epilogue = ("lin", "gelu", form.last)[cursor.number("u1", 0, 2, "epilogue")]
+    step = form.steps.get(cursor.number("u1", 0, max(form.steps), "shuffle or stride"))
+    refuse_unless(step is not None, f"{name}: stride")
+    shuffle = step == 2
     kind, weight_max = WEIGHTS[cursor.number("u1", 1, 2, "width of weights")]
     count = cursor.number("u1", 1, TERMS_MAX, "number of terms")
     outputs = cursor.number("<u4", 1, OUTPUTS_MAX, "outputs")
@@ -103,23 +157,24 @@ def _layer(cursor, nodes, name):
     refuse_unless(all(term.channels == outputs for term in terms if term.identity), f"{name}: channels of an identity term")
     scales = {nodes[node].scale for node, _ in reads}
     refuse_unless(len(scales) == 1, f"{name}: reads maps of different size")
+    scale = scales.pop() * step
+    refuse_unless(scale.denominator == 1, f"{name}: scale {scale}")
     spec = layout.Layer(name, terms, str(side), outputs, epilogue)
     parameters = LayerParameters(spec, cursor.max(), [layer_level(cursor, spec)])
     for shape in map(spec.weight_shape, terms):
         weights = None if shape is None else cursor.array(kind, shape, -weight_max, weight_max, "weight").astype(np.int16)
         parameters.weights.append(weights)
-    return Node(outputs // 4 if shuffle else outputs, scales.pop() * (2 if shuffle else 1), parameters.max,
-                [node for node, _ in reads], parameters, shuffle)
+    return Node(outputs // 4 if shuffle else outputs, int(scale), parameters.max, [node for node, _ in reads], parameters, shuffle)
 
 
-def inverse_normalization(cursor, nodes, name):
+def inverse_normalization(cursor, nodes, name, divides=False):
     number = _earlier(cursor, nodes)
     source = nodes[number]
     largest, shift, output_shift = cursor.max(), cursor.shift(), cursor.shift()
     gamma = cursor.array("<i2", (source.channels, source.channels), 0, None, f"{name}: gamma")
     beta = cursor.array("<i8", source.channels, 0, BETA_MAX, f"{name}: beta")
     multiplier = cursor.array("<i4", source.channels, 0, None, f"{name}: multiplier")
-    operation = InverseNormalization(gamma, beta, multiplier, shift, output_shift, largest)
+    operation = InverseNormalization(gamma, beta, multiplier, shift, output_shift, largest, divides)
     return Node(source.channels, source.scale, largest, [number], operation)
 
 

@@ -197,7 +197,7 @@ class Refusals(unittest.TestCase):
                 ("kernel", 0, layer(2, "gelu", 16, [y_hat], 1)),
                 ("epilogue", 0, layer(3, 3, 16, [y_hat], 1)),
                 ("node 1: shuffle", 0, layer(3, "gelu", 18, [y_hat], 1)),
-                ("shuffle too", 0, layer(3, "gelu", 16, [y_hat], 2)),
+                ("shuffle or stride too", 0, layer(3, "gelu", 16, [y_hat], 2)),
                 ("sum of gamma", 1, normalization(1, 4, gamma=16384)),
                 ("gamma", 1, normalization(1, 4, gamma=-1)),
                 ("beta", 1, normalization(1, 4, beta=-1)),

@@ -20,7 +20,7 @@ use crate::manifest::{
     Blessed, Decodes, Expect, FORMAT, FileRef, Level, Manifest, ModelRef, PackageRefused, PassDigests, PictureRef, Refused,
     Vector,
 };
-use crate::negative::{Base, PackageCase, Sound};
+use crate::negative::{Base, PackageCase, Sound, StreamCase};
 use crate::observe::observe_pixels;
 use crate::packages::Probe;
 use crate::record::Recorder;
@@ -171,7 +171,9 @@ impl Maker<'_> {
         let stream = self.stream(recipe)?;
         let expect = match &recipe.source {
             Source::Damaged { damage, .. } => Expect::Refused(damage.refused()),
-            Source::Refused { case, .. } => Expect::Refused(Refused { code: case.code.to_owned(), level: case.level }),
+            Source::Written { case: StreamCase { code: Some(code), level, .. }, .. } => {
+                Expect::Refused(Refused { code: (*code).to_owned(), level: *level })
+            }
             Source::Package(PackageCase { code: Some(code), .. }) => {
                 Expect::PackageRefused(PackageRefused { code: (*code).to_owned() })
             }
@@ -241,7 +243,7 @@ impl Maker<'_> {
                 let parsed = container::parse(self.streams.get(of).ok_or_else(|| missing(of))?)?;
                 Ok(container::write(&Header { gray: true, ..parsed.header }, parsed.payload, &parsed.sections)?)
             }
-            Source::Refused { of, case } => {
+            Source::Written { of, case } => {
                 let sound = self.streams.get(of).ok_or_else(|| missing(of))?;
                 Ok(case.make(&Base::new(&self.backend, sound)?))
             }
@@ -310,6 +312,7 @@ impl Maker<'_> {
             Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } | Source::Gray { of } => {
                 !self.pictures.contains(of)
             }
+            Source::Written { of, .. } => !self.pictures.contains(of),
             _ => false,
         };
         if means_nothing {

@@ -72,8 +72,8 @@ pub enum Source {
         /// Its name.
         of: String,
     },
-    /// What a decoder must refuse, made of the stream of another vector.
-    Refused {
+    /// Written by hand, from the stream of another vector.
+    Written {
         /// Its name.
         of: String,
         /// What is made of it.
@@ -371,20 +371,22 @@ fn edge_cases_fixed() -> Recipe {
 
 /// What must be refused.
 fn negative() -> Recipe {
-    let sound = "sound-64x64-s60-l1";
-    let mut vectors =
-        vec![step("sound", fill(Fill::Lengths), (64, 64), 60, 1, "what the streams of this suite are made of; decodes")];
+    let mut vectors = vec![
+        step("sound", fill(Fill::Lengths), (64, 64), 60, 1, "what the streams of this suite are made of; decodes"),
+        step("sound", Symbols::Walk, (1, 1), 35, 0, "what those are made of of which the seal alone is cut off; decodes"),
+    ];
     vectors.extend(STREAMS.iter().map(|case| VectorRecipe {
         name: case.name.to_owned(),
         why: case.why.to_owned(),
-        source: Source::Refused { of: sound.to_owned(), case },
+        source: Source::Written { of: case.of.to_owned(), case },
     }));
     vectors.extend(packages().map(|case| VectorRecipe {
         name: format!("package-{}", case.name),
         why: case.why.to_owned(),
         source: Source::Package(case),
     }));
-    let why = "streams and model packages that must be refused, each with the error that it must give";
+    let why =
+        "streams and model packages that must be refused, each with the error that it must give, and some that must be taken";
     Recipe { suite: "negative", why, package: Some(Probe::Cases.path()), vectors }
 }
 
@@ -403,7 +405,7 @@ mod tests {
                 | Source::Prefix { of, .. }
                 | Source::Sections { of }
                 | Source::Gray { of }
-                | Source::Refused { of, .. }
+                | Source::Written { of, .. }
                 | Source::Damaged { of, .. } = &vector.source
                 {
                     assert!(seen.contains(of), "{} needs {of}", vector.name);

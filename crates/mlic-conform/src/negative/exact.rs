@@ -1,14 +1,19 @@
-//! Exact syntheses that must be refused: every field of SPEC 2.9 and every obligation of 4.9 that such a section can break.
+//! Exact syntheses that must be refused: every field of SPEC 2.9 and every obligation of 4.9 that such a section can break. Beside them integer
+//! analyses (2.10), which a decoder need not read.
 //!
 //! A section is written here from its fields, so that they may hold anything.
 
-use super::packages::{Name, PackageCase, exact};
+use mlic_model::package::SectionKind;
+
+use super::packages::{Name, PackageCase, analyses, bytes, exact};
 
 /// A section, field by field (SPEC 2.9).
 #[derive(Debug, Clone)]
 pub(super) struct Section {
     magic: [u8; 4],
     version: u32,
+    /// Whether the section has one; g_a has none.
+    quantizer: bool,
     max: i32,
     multiplier: i32,
     shift: u8,
@@ -48,6 +53,7 @@ struct Layer {
 
 #[derive(Debug, Clone)]
 struct Normalization {
+    opcode: u8,
     node: u32,
     max: i32,
     shift: u8,
@@ -59,6 +65,8 @@ struct Normalization {
 
 const GELU: u8 = 1;
 const PIXEL: u8 = 2;
+/// Of an analysis.
+const LATENT: u8 = 2;
 
 fn layer(size: u8, epilogue: u8, shuffle: u8, outputs: u32, terms: &[(u32, u8)], weights: usize) -> Layer {
     let weights = (0..weights).map(|i| [3, -2, 1, 0, -1][i % 5]).collect();
@@ -87,7 +95,7 @@ fn layer(size: u8, epilogue: u8, shuffle: u8, outputs: u32, terms: &[(u32, u8)],
 
 fn normalization(node: u32, max: i32) -> Normalization {
     let gamma = vec![4, 1, 0, 0, 2, 1, 1, 0, 3];
-    Normalization { node, max, shift: 1, output_shift: 9, gamma, beta: vec![9, 0, 1], multiplier: vec![7, 9, 3] }
+    Normalization { opcode: 2, node, max, shift: 1, output_shift: 9, gamma, beta: vec![9, 0, 1], multiplier: vec![7, 9, 3] }
 }
 
 impl Section {
@@ -101,7 +109,50 @@ impl Section {
             Node::Layer(layer(1, GELU, 1, 8, &[(4, 0)], 8 * 2)),
             Node::Layer(layer(3, PIXEL, 1, 12, &[(5, 0)], 12 * 9 * 2)),
         ];
-        Self { magic: *b"MLIS", version: 1, max: 100, multiplier: 1, shift: 9, count: None, nodes }
+        Self { magic: *b"MLIS", version: 1, quantizer: true, max: 100, multiplier: 1, shift: 9, count: None, nodes }
+    }
+
+    /// Sound ones of g_a and h_a for y of two channels and z of one.
+    pub(super) fn analyses() -> [Self; 2] {
+        let divisive = |node| Node::Normalization(Normalization { opcode: 3, ..normalization(node, 90) });
+        let g_a = vec![
+            Node::Layer(layer(3, GELU, 2, 3, &[(0, 0)], 3 * 9 * 3)),
+            divisive(1),
+            Node::Layer(Layer { width: 2, ..layer(1, 0, 1, 3, &[(2, 0), (1, 1)], 3 * 3) }),
+            Node::Layer(layer(5, 0, 2, 3, &[(3, 0)], 3 * 25 * 3)),
+            Node::Layer(layer(3, GELU, 2, 3, &[(4, 0)], 3 * 9 * 3)),
+            Node::Layer(layer(3, LATENT, 2, 2, &[(5, 0)], 2 * 9 * 3)),
+        ];
+        let h_a = vec![
+            Node::Layer(layer(3, GELU, 2, 3, &[(0, 0)], 3 * 9 * 2)),
+            divisive(1),
+            Node::Layer(layer(1, LATENT, 2, 1, &[(2, 0)], 3)),
+        ];
+        [(false, g_a), (true, h_a)].map(|(quantizer, nodes)| Self { magic: *b"MLIA", quantizer, nodes, ..Self::sound() })
+    }
+
+    /// Before the last node, a layer of kernel 1 that reads these nodes, of so many channels in all, and that no other reads.
+    fn beside(&mut self, shuffle: u8, outputs: u32, terms: &[(u32, u8)], channels: u32) -> &mut Layer {
+        let at = self.nodes.len() - 1;
+        self.nodes.insert(at, Node::Layer(layer(1, 0, shuffle, outputs, terms, (outputs * channels) as usize)));
+        match self.nodes.get_mut(at) {
+            Some(Node::Layer(layer)) => layer,
+            _ => unreachable!("a layer was inserted"),
+        }
+    }
+
+    /// Layers that no other reads, up to so many nodes.
+    fn up_to(&mut self, count: usize) {
+        while self.nodes.len() < count {
+            self.beside(0, 1, &[(0, 0)], 2);
+        }
+    }
+
+    /// The largest bias that the first output of node 4 may have.
+    fn room_of_sum(&self) -> i64 {
+        let Some(Node::Layer(own)) = self.nodes.get(3) else { return 0 };
+        let magnitude: i64 = own.weights.iter().take(3).map(|weight| i64::from(weight.unsigned_abs())).sum();
+        i64::MAX - 100 * magnitude * i64::from(own.multiplier) - (1 << own.shift >> 1)
     }
 
     /// Changes a layer; a case that changes nothing is an error of its own.
@@ -120,9 +171,11 @@ impl Section {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut out = self.magic.to_vec();
         out.extend(self.version.to_le_bytes());
-        out.extend(self.max.to_le_bytes());
-        out.extend(self.multiplier.to_le_bytes());
-        out.push(self.shift);
+        if self.quantizer {
+            out.extend(self.max.to_le_bytes());
+            out.extend(self.multiplier.to_le_bytes());
+            out.push(self.shift);
+        }
         out.extend(self.count.unwrap_or(self.nodes.len() as u32).to_le_bytes());
         for node in &self.nodes {
             match node {
@@ -161,7 +214,7 @@ impl Layer {
 
 impl Normalization {
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(2);
+        out.push(self.opcode);
         out.extend(self.node.to_le_bytes());
         out.extend(self.max.to_le_bytes());
         out.extend([self.shift, self.output_shift]);
@@ -293,4 +346,127 @@ pub(super) static EXACT: &[PackageCase] = &[
     overflow("exact-sum", "a bias of 2^63 - 1 and anything more", |s| s.layer(4, |l| l.bias = i64::MAX)),
     overflow("exact-sum-negative", "a bias of -2^63, whose magnitude has no 64 bits", |s| s.layer(1, |l| l.bias = i64::MIN)),
     overflow("exact-gamma-sum", "gammas of 65536", |s| s.normalization(|n| n.gamma[3..6].copy_from_slice(&[32_767, 2, 32_767]))),
+    parameter("exact-nodes-built-256", "256 nodes, and all are there", |s| s.up_to(256)),
+    parameter("exact-opcode-built-0", "an operator 0 that is a normalization in all else", |s| s.normalization(|n| n.opcode = 0)),
+    parameter("exact-opcode-built-3", "an operator 3 that is a normalization in all else", |s| s.normalization(|n| n.opcode = 3)),
+    parameter("exact-opcode-beside", "an operator 3 that is a layer in all else", |s| s.beside(0, 1, &[(0, 0)], 2).opcode = 3),
+    parameter("exact-shuffle-beside", "a shuffle flag of 2, of a node that no other reads", |s| {
+        s.beside(2, 4, &[(0, 0)], 2).max = 9
+    }),
+    parameter("exact-shuffle-outputs-beside", "a shuffle of three outputs, of a node that no other reads", |s| {
+        s.beside(1, 3, &[(0, 0)], 2).max = 9;
+    }),
+    parameter("exact-sizes-beside", "terms of different sizes that fit in all else", |s| {
+        s.beside(0, 1, &[(0, 0), (1, 0)], 5).max = 9;
+    }),
+    parameter("exact-scale-beside", "a map of 32 times the size, which no other node reads", |s| {
+        s.beside(1, 4, &[(5, 0)], 2).max = 9;
+        s.beside(1, 4, &[(6, 0)], 1).max = 9;
+    }),
+    parameter("exact-pixel-beside", "samples before the last node, which no other reads", |s| {
+        let own = s.beside(0, 3, &[(5, 0)], 2);
+        (own.epilogue, own.max) = (PIXEL, 255);
+    }),
+    parameter(
+        "exact-last-linear-255",
+        "the last node gives activations, with a largest one of 255 and all else of samples",
+        |s| {
+            s.layer(6, |l| (l.epilogue, l.max) = (0, 255));
+        },
+    ),
+    parameter("exact-terms-built-5", "a layer of five terms, and all lengths fit", |s| {
+        s.beside(0, 1, &[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)], 10).max = 9;
+    }),
+    parameter("exact-kernel-built-7", "a kernel of side 7, and all lengths fit", |s| {
+        let own = s.beside(0, 1, &[(0, 0)], 98);
+        own.size = 7;
+    }),
+    parameter("exact-kernel-built-2", "a kernel of side 2, and all lengths fit", |s| s.beside(0, 1, &[(0, 0)], 8).size = 2),
+    overflow("exact-sum-by-one", "the sum of a layer reaches 2^63", |s| {
+        let room = s.room_of_sum();
+        s.layer(4, |l| l.bias = room + 1);
+    }),
+    overflow("exact-gamma-by-one", "gammas of 65536 in all", |s| {
+        s.normalization(|n| n.gamma[6..9].copy_from_slice(&[32_767, 32_767, 2]));
+    }),
+    exact("sound-exact-nodes", "overflow", "255 nodes of an exact synthesis; sound", |s| s.up_to(255)).sound(),
+    exact(
+        "sound-exact-sum",
+        "overflow",
+        "the sum of a layer of an exact synthesis reaches 2^63 - 1, and gammas 65535; sound",
+        |s| {
+            let room = s.room_of_sum();
+            s.layer(4, |l| l.bias = -room);
+            s.normalization(|n| n.gamma[6..9].copy_from_slice(&[32_767, 32_767, 1]));
+        },
+    )
+    .sound(),
+    exact("sound-exact-limits", "overflow", "an exact synthesis with every number at its limit; sound", |s| {
+        (s.max, s.multiplier, s.shift) = (32_767, i32::MAX, 62);
+        s.normalization(|n| {
+            (n.max, n.shift, n.output_shift) = (32_767, 62, 62);
+            n.beta[0] = 1 << 61;
+            n.multiplier[0] = i32::MAX;
+        });
+        s.layer(4, |l| (l.max, l.shift, l.multiplier) = (32_767, 62, i32::MAX));
+        s.layer(5, |l| (l.max, l.output) = (1, (i32::MAX, 62)));
+        s.layer(6, |l| l.weights[0] = -127);
+        let own = s.beside(0, 1, &[(0, 0), (0, 0), (0, 0), (0, 0)], 8);
+        (own.width, own.weights[7]) = (2, -32_767);
+    })
+    .sound(),
+    exact("sound-exact-outputs", "overflow", "a node of 2^14 outputs; sound", |s| s.beside(0, 1 << 14, &[(0, 0)], 2).max = 9)
+        .sound(),
+];
+
+const fn wrong(name: Name, why: Name, change: fn(&mut [Section; 2])) -> PackageCase {
+    analyses(name, "parameter", why, change)
+}
+
+/// In the order of SPEC 2.10, then 4.9.
+pub(super) static ANALYSES: &[PackageCase] = &[
+    wrong("integer-analysis-version-2", "an integer g_a of version 2", |[g_a, _]| g_a.version = 2),
+    bytes("integer-analysis-alone", "parameter", "an integer g_a and a float h_a", |s| {
+        s.least(SectionKind::Analysis, Section::analyses()[0].bytes())
+    })
+    .unread(),
+    bytes("integer-hyper-analysis-alone", "parameter", "a float g_a and an integer h_a", |s| {
+        s.least(SectionKind::HyperAnalysis, Section::analyses()[1].bytes())
+    })
+    .unread(),
+    wrong("integer-hyper-analysis-max", "a largest activation of 0 of the quantizer", |[_, h_a]| h_a.max = 0),
+    wrong("integer-analysis-opcode-2", "an inverse normalization", |[g_a, _]| g_a.normalization(|n| n.opcode = 2)),
+    wrong("integer-analysis-stride-3", "a stride of 3", |[g_a, _]| g_a.beside(3, 1, &[(0, 0)], 3).max = 9),
+    wrong("integer-analysis-half", "a map of half the size of y", |[g_a, _]| {
+        g_a.beside(2, 1, &[(5, 0)], 3).max = 9;
+        g_a.beside(2, 1, &[(6, 0)], 1).max = 9;
+    }),
+    wrong("integer-analysis-sizes", "terms of different sizes that fit in all else", |[g_a, _]| {
+        g_a.beside(1, 1, &[(0, 0), (1, 0)], 6).max = 9;
+    }),
+    wrong("integer-analysis-latent-before", "latents before the last node", |[g_a, _]| {
+        g_a.beside(1, 1, &[(0, 0)], 3).epilogue = LATENT;
+    }),
+    wrong("integer-analysis-last-channels", "one channel of y for two", |[g_a, _]| {
+        g_a.layer(6, |l| {
+            l.outputs = 1;
+            l.weights.truncate(27);
+        });
+    }),
+    wrong("integer-analysis-last-scale", "y of twice the size", |[g_a, _]| g_a.layer(6, |l| l.shuffle = 1)),
+    wrong("integer-hyper-analysis-last-scale", "z of twice the size", |[_, h_a]| h_a.layer(3, |l| l.shuffle = 1)),
+    analyses("integer-analysis-cut", "truncated", "the last weight is missing", |[g_a, _]| {
+        g_a.layer(6, |l| l.weights.truncate(53));
+    }),
+    analyses("integer-hyper-analysis-more", "oversized", "a weight too many", |[_, h_a]| h_a.layer(3, |l| l.weights.push(0))),
+    analyses("integer-analysis-sum", "overflow", "a bias of 2^63 - 1 and anything more", |[g_a, _]| {
+        g_a.layer(1, |l| l.bias = i64::MAX);
+    }),
+    analyses("integer-analysis-quotient", "overflow", "the product of 100 and a multiplier exceeds 32 bits", |[g_a, _]| {
+        g_a.normalization(|n| n.multiplier[2] = i32::MAX / 100 + 1);
+    }),
+    analyses("sound-integer-analysis", "overflow", "integer analyses; sound", |[g_a, _]| {
+        g_a.normalization(|n| n.multiplier[2] = i32::MAX / 100);
+    })
+    .sound(),
 ];

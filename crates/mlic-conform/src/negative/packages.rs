@@ -10,6 +10,7 @@ use mlic_model::parameters::{Requant, StoredCdf};
 use mlic_model::{Config, Model};
 
 use super::exact::Section;
+use super::transforms::Transform;
 use crate::damage::flip;
 use crate::error::ConformError;
 use crate::packages::Probe;
@@ -24,6 +25,8 @@ pub struct PackageCase {
     pub code: Option<&'static str>,
     /// What is wrong.
     pub why: &'static str,
+    /// Whether it is sound but for sections 5 to 7, which a decoder need not read (SPEC 2.1).
+    unread: bool,
     make: Make,
 }
 
@@ -39,6 +42,14 @@ enum Make {
     Values(Shape, fn(&mut Parts)),
     /// An exact synthesis, changed; all checksums are right.
     Exact(fn(&mut Section)),
+    /// A transform g_s, changed; all checksums are right.
+    Transform(fn(&mut Transform)),
+    /// An integer g_a and an integer h_a, changed; all checksums are right.
+    Analyses(fn(&mut [Section; 2])),
+    /// Metadata; all checksums are right.
+    Metadata(fn() -> Vec<u8>),
+    /// A configuration, changed, and everything as it says; all checksums are right.
+    Config(fn(&mut Config)),
 }
 
 /// What is changed.
@@ -48,6 +59,8 @@ enum Shape {
     Small,
     /// One with gains.
     Gains,
+    /// Of one latent slice.
+    Least,
     /// One latent slice of 20 channels, 600 of them hidden.
     Wide,
 }
@@ -64,7 +77,11 @@ pub struct Sound {
     /// The same with an exact synthesis.
     exact: Vec<u8>,
     sections: Vec<(SectionKind, Vec<u8>)>,
+    /// Of a package with one latent slice.
+    least_sections: Vec<(SectionKind, Vec<u8>)>,
+    store: Store,
     small: Parts,
+    least: Parts,
     gains: Parts,
     wide: Parts,
 }
@@ -85,16 +102,16 @@ impl Sound {
         let small = Config { cc_hidden: vec![2], hs_hidden: [2, 2], ..small };
         let small = Probe::Fixed.parts_with(store, small)?;
         let bytes = small.to_package()?;
-        let parsed = package::parse(&bytes)?;
-        let section = |kind| (kind, bytes.get(parsed.range(kind)).unwrap_or_default().to_vec());
-        let sections: Vec<_> = SectionKind::ALL.into_iter().filter(|kind| parsed.has(*kind)).map(section).collect();
+        let sections = sections_of(&bytes)?;
+        let least = Probe::Fixed.parts_with(store, least())?;
+        let least_sections = sections_of(&least.to_package()?)?;
         let exact = with_exact(&sections, Section::sound().bytes());
         // What the cases change must itself be a package.
         Model::from_bytes(exact.clone())?;
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
         let gains = Probe::Cases.parts_with(store, Probe::Cases.config())?;
-        Ok(Self { sections, small, gains, wide, bytes, exact })
+        Ok(Self { sections, least_sections, store: store.clone(), small, least, gains, wide, bytes, exact })
     }
 
     fn cut(&self, len: usize) -> Vec<u8> {
@@ -142,9 +159,47 @@ impl Sound {
         with_exact(&sections, Section::sound().bytes())
     }
 
+    /// The package of one latent slice, with another section.
+    pub(super) fn least(&self, kind: SectionKind, contents: impl Into<Vec<u8>>) -> Vec<u8> {
+        self.least_with([(kind, contents.into())])
+    }
+
+    fn least_with(&self, others: impl IntoIterator<Item = (SectionKind, Vec<u8>)>) -> Vec<u8> {
+        let mut sections = self.least_sections.clone();
+        for (kind, contents) in others {
+            sections.iter_mut().filter(|(own, _)| *own == kind).for_each(|(_, bytes)| *bytes = contents.clone());
+        }
+        package::write(&sections)
+    }
+
+    /// The text of the configuration of the package of one latent slice.
+    pub(super) fn least_config(&self) -> String {
+        let own = self.least_sections.first().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
+        own.unwrap_or_default()
+    }
+
+    /// A package of another shape, and everything as it says.
+    fn of(&self, change: fn(&mut Config)) -> Result<Vec<u8>, ConformError> {
+        let mut config = least();
+        change(&mut config);
+        Ok(Probe::Fixed.parts_with(&self.store, config)?.to_package()?)
+    }
+
     fn text(&self, from: &str, to: &str) -> Vec<u8> {
         self.with_section(SectionKind::Config, |bytes| *bytes = String::from_utf8_lossy(bytes).replacen(from, to, 1).into_bytes())
     }
+}
+
+/// The configuration of a package of one latent slice.
+fn least() -> Config {
+    let (latent, hyper, slices, window) = (2, 1, 1, 3);
+    let (ep_hidden, lrp_hidden, cc_hidden, hs_hidden) = (vec![1], vec![vec![1]], vec![1], [1, 1]);
+    Config { latent, hyper, slices, window, ep_hidden, lrp_hidden, cc_hidden, hs_hidden, ..Probe::Fixed.config() }
+}
+
+fn sections_of(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, ConformError> {
+    let parsed = package::parse(bytes)?;
+    Ok(parsed.sections().map(|(kind, at)| (kind, bytes.get(at).unwrap_or_default().to_vec())).collect())
 }
 
 /// Other bytes with right checksums of directory and header.
@@ -162,23 +217,26 @@ fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
     package::write(&[sections, &[(SectionKind::ExactSynthesis, exact)]].concat())
 }
 
-/// Packages that are sound but for sections 5 to 7, which a decoder need not read (SPEC 2.1).
-const UNREAD: [&str; 8] = [
-    "bit-analysis",
-    "bit-hyper-analysis",
-    "bit-metadata",
-    "analysis-magic",
-    "hyper-analysis-magic",
-    "analysis-scale",
-    "hyper-analysis-scale",
-    "metadata",
-];
-
 impl PackageCase {
+    /// Metadata to be taken.
+    pub(super) const fn of_metadata(name: Name, why: Name, text: fn() -> Vec<u8>) -> Self {
+        Self { name, code: None, why, unread: false, make: Make::Metadata(text) }
+    }
+
+    /// The same, to be taken.
+    pub(super) const fn sound(self) -> Self {
+        Self { code: None, unread: false, ..self }
+    }
+
+    /// The same, wrong only in what a decoder need not read.
+    pub(super) const fn unread(self) -> Self {
+        Self { unread: true, ..self }
+    }
+
     /// Whether SPEC leaves a decoder free to take the package, since it is wrong in what only an encoder needs.
     #[must_use]
     pub fn may_be_taken(&self) -> bool {
-        UNREAD.contains(&self.name)
+        self.unread
     }
 
     /// The package.
@@ -195,8 +253,22 @@ impl PackageCase {
                 change(&mut section);
                 with_exact(&sound.sections, section.bytes())
             }
+            Make::Transform(change) => {
+                let mut transform = Transform::sound();
+                change(&mut transform);
+                sound.least(SectionKind::Synthesis, transform.bytes())
+            }
+            Make::Analyses(change) => {
+                let mut sections = Section::analyses();
+                change(&mut sections);
+                let kinds = [SectionKind::Analysis, SectionKind::HyperAnalysis];
+                sound.least_with(kinds.into_iter().zip(sections.each_ref().map(Section::bytes)))
+            }
+            Make::Metadata(text) => sound.least(SectionKind::Metadata, text()),
+            Make::Config(change) => sound.of(change)?,
             Make::Values(shape, change) => {
                 let mut parts = match shape {
+                    Shape::Least => sound.least.clone(),
                     Shape::Small => sound.small.clone(),
                     Shape::Gains => sound.gains.clone(),
                     Shape::Wide => sound.wide.clone(),
@@ -214,36 +286,48 @@ impl PackageCase {
 
 pub(super) type Name = &'static str;
 
-const fn bytes(name: Name, code: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
-    PackageCase { name, code: Some(code), why, make: Make::Bytes(make) }
+pub(super) const fn bytes(name: Name, code: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
+    PackageCase { name, code: Some(code), why, unread: false, make: Make::Bytes(make) }
 }
 
-const fn taken(name: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
-    PackageCase { name, code: None, why, make: Make::Bytes(make) }
+pub(super) const fn taken(name: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
+    PackageCase { name, code: None, why, unread: false, make: Make::Bytes(make) }
 }
 
 const fn config(name: Name, from: Name, to: Name, why: Name) -> PackageCase {
-    PackageCase { name, code: Some("config"), why, make: Make::Text(from, to) }
+    PackageCase { name, code: Some("config"), why, unread: false, make: Make::Text(from, to) }
 }
 
 const fn json(name: Name, from: Name, to: Name, why: Name) -> PackageCase {
-    PackageCase { name, code: Some("json"), why, make: Make::Text(from, to) }
+    PackageCase { name, code: Some("json"), why, unread: false, make: Make::Text(from, to) }
 }
 
 const fn section(name: Name, code: Name, why: Name, kind: SectionKind, change: fn(&mut Vec<u8>)) -> PackageCase {
-    PackageCase { name, code: Some(code), why, make: Make::Section(kind, change) }
+    PackageCase { name, code: Some(code), why, unread: false, make: Make::Section(kind, change) }
+}
+
+pub(super) const fn transform(name: Name, why: Name, change: fn(&mut Transform)) -> PackageCase {
+    PackageCase { name, code: Some("graph"), why, unread: false, make: Make::Transform(change) }
+}
+
+pub(super) const fn analyses(name: Name, code: Name, why: Name, change: fn(&mut [Section; 2])) -> PackageCase {
+    PackageCase { name, code: Some(code), why, unread: true, make: Make::Analyses(change) }
+}
+
+const fn shaped(name: Name, why: Name, change: fn(&mut Config)) -> PackageCase {
+    PackageCase { name, code: Some("config"), why, unread: false, make: Make::Config(change) }
 }
 
 pub(super) const fn exact(name: Name, code: Name, why: Name, change: fn(&mut Section)) -> PackageCase {
-    PackageCase { name, code: Some(code), why, make: Make::Exact(change) }
+    PackageCase { name, code: Some(code), why, unread: false, make: Make::Exact(change) }
 }
 
 const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
-    PackageCase { name, code: Some("parameter"), why, make: Make::Values(Shape::Small, change) }
+    PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Values(Shape::Small, change) }
 }
 
 const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
-    PackageCase { name, code: Some("overflow"), why, make: Make::Values(shape, change) }
+    PackageCase { name, code: Some("overflow"), why, unread: false, make: Make::Values(shape, change) }
 }
 
 fn cdf(parts: &mut Parts, min_symbol: i32, starts: &[u16]) {
@@ -270,11 +354,125 @@ fn fill(parts: &mut Parts, name: &str, weight: i8) {
     parts.weights[start..start + len].fill(weight);
 }
 
+/// The byte after the directory of seven sections.
+const AFTER_DIRECTORY: usize = HEADER + 7 * ENTRY;
+
 /// Sound packages, of the shapes that the others are made of. The shape with gains is that of the suite's own model.
 pub static TAKEN: &[PackageCase] = &[
     taken("sound", "the smallest package, sound", |s| s.bytes.clone()),
     taken("sound-one-synthesis", "sound, with an exact synthesis and an empty section 4", |s| s.with_synthesis(&[])),
 ];
+
+/// Configurations that must be refused though everything else in their packages is as they say, and such as must be taken at the limits.
+pub(super) static SHAPES: &[PackageCase] = &[
+    shaped("built-window-1", "a window of 1, and all lengths fit", |c| c.window = 1),
+    shaped("built-window-4", "an even window, and all lengths fit", |c| c.window = 4),
+    shaped("built-window-9", "a window of 9, and all lengths fit", |c| c.window = 9),
+    shaped("built-heads-2", "two heads for three channels, and all lengths fit", |c| (c.latent, c.heads) = (3, 2)),
+    shaped("built-inter-2", "heads of two channels for three, and all lengths fit", |c| {
+        (c.latent, c.inter_head_channels) = (3, 2)
+    }),
+    shaped("built-slice-65", "a latent slice of 65 channels, and all lengths fit", |c| c.latent = 65),
+    shaped("built-lrp-count", "residual prediction for two of one latent slice, and all lengths fit", |c| {
+        c.lrp_hidden = vec![vec![1], vec![1]];
+    }),
+    shaped("built-ep-5", "five hidden layers of the entropy parameters, and all lengths fit", |c| c.ep_hidden = vec![1; 5]),
+    shaped("built-cc-5", "five hidden layers of the channel context, which one latent slice does not have", |c| {
+        c.cc_hidden = vec![1; 5]
+    }),
+    shaped("built-cc-4097", "4097 channels of the channel context, which one latent slice does not have", |c| {
+        c.cc_hidden = vec![4097]
+    }),
+    shaped("built-cc-0", "no channels of the channel context, which one latent slice does not have", |c| c.cc_hidden = vec![0]),
+    shaped("built-gains-1", "one level of gains, and all lengths fit", |c| (c.gain_levels, c.quality_steps) = (1, 9)),
+    shaped("built-gains-65", "65 levels of gains, and all lengths fit", |c| (c.gain_levels, c.quality_steps) = (65, 9)),
+    shaped("built-scales-0", "no level of activation scales, and all lengths fit", |c| {
+        (c.gain_levels, c.scale_levels, c.quality_steps) = (2, 0, 9);
+    }),
+    shaped("built-scales-65", "65 levels of activation scales, and all lengths fit", |c| {
+        (c.latent, c.gain_levels, c.scale_levels, c.quality_steps) = (1, 2, 65, 9);
+    }),
+    shaped("built-scales-fixed", "two levels of activation scales at a fixed rate, and all lengths fit", |c| c.scale_levels = 2),
+    shaped("built-steps-none", "gains without qualities, and all lengths fit", |c| c.gain_levels = 2),
+    shaped("sound-least", "the least of everything; sound", |c| {
+        (c.latent, c.inter_head_channels, c.heads) = (1, 1, 1);
+        c.skip_below = 0;
+    })
+    .sound(),
+    shaped("sound-levels-2", "two levels of gains and two qualities; sound", |c| (c.gain_levels, c.quality_steps) = (2, 1))
+        .sound(),
+    shaped("sound-levels-64", "64 levels of gains and of activation scales, 256 qualities; sound", |c| {
+        (c.latent, c.gain_levels, c.scale_levels, c.quality_steps) = (1, 64, 64, 255);
+    })
+    .sound(),
+    shaped("sound-hyper-4096", "4096 channels of z; sound", |c| (c.latent, c.hyper) = (1, 4096)).sound(),
+    shaped("sound-slices-16", "16 latent slices; sound", |c| {
+        (c.latent, c.slices) = (16, 16);
+        c.lrp_hidden = vec![vec![1]; 16];
+    })
+    .sound(),
+    shaped("sound-hidden-4", "four hidden layers everywhere; sound", |c| {
+        (c.ep_hidden, c.lrp_hidden) = (vec![1, 2, 1, 3], vec![vec![1, 3, 1, 2]]);
+        c.cc_hidden = vec![4096, 1, 4095, 4096];
+    })
+    .sound(),
+    PackageCase {
+        name: "sound-shift-62",
+        code: None,
+        why: "every shift is 62; sound",
+        unread: false,
+        make: Make::Values(Shape::Small, |p| {
+            let values = &mut p.parameters;
+            let levels = values.layers.iter_mut().flat_map(|layer| &mut layer.levels);
+            levels.for_each(|level| (level.shift, level.output.shift) = (62, 62));
+            values.quantizers.iter_mut().flat_map(|q| &mut q.levels).for_each(|level| level.shift = 62);
+            values.local_attentions.iter_mut().flat_map(|a| &mut a.levels).for_each(|level| level.shift = 62);
+            let levels = values.linear_attentions.iter_mut().flat_map(|a| &mut a.levels);
+            levels.for_each(|level| (level.query.shift, level.key.shift, level.output.shift) = (62, 62, 62));
+        }),
+    },
+    PackageCase {
+        name: "sound-sums",
+        code: None,
+        why: "the sum of a layer and the variance of a norm reach 2^63 - 1; sound",
+        unread: false,
+        make: Make::Values(Shape::Least, |p| {
+            p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
+            p.parameters.norms[0].epsilon[0] = room_of_variance(p);
+        }),
+    },
+    PackageCase {
+        name: "sound-sums-negative",
+        code: None,
+        why: "the sum of a layer with a negative bias reaches 2^63 - 1; sound",
+        unread: false,
+        make: Make::Values(Shape::Least, |p| p.parameters.layers[0].levels[0].bias[0] = -room_of_sum(p)),
+    },
+    overflow("sum-by-one", "the sum of a layer reaches 2^63", Shape::Least, |p| {
+        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p) + 1;
+    }),
+    overflow("variance-by-one", "the variance of a norm reaches 2^63", Shape::Least, |p| {
+        p.parameters.norms[0].epsilon[0] = room_of_variance(p) + 1;
+    }),
+    overflow("sum-by-rounding", "the sum of a layer reaches 2^63 by half of what is shifted out", Shape::Least, |p| {
+        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
+        p.parameters.layers[0].levels[0].shift += 1;
+    }),
+];
+
+/// The largest bias that the first output of the first layer may have.
+fn room_of_sum(parts: &Parts) -> i64 {
+    let (taps, level) = (9 * parts.config.hyper, &parts.parameters.layers[0].levels[0]);
+    let magnitude: i64 = parts.weights.iter().take(taps).map(|weight| i64::from(weight.unsigned_abs())).sum();
+    let worst = magnitude * i64::from(parts.parameters.quantizers[0].max) * i64::from(level.multipliers[0][0]);
+    i64::MAX - worst - (1 << level.shift >> 1)
+}
+
+/// The largest epsilon that the first norm may have.
+fn room_of_variance(parts: &Parts) -> i64 {
+    let channels = parts.config.latent as i64;
+    i64::MAX - ((channels * (2 * channels * i64::from(parts.parameters.quantizers[1].max)).pow(2)) << 16)
+}
 
 /// All that must be refused, in the order of SPEC 2.1 to 2.8, 4.9, 5.6.
 pub static PACKAGES: &[PackageCase] = &[
@@ -282,6 +480,13 @@ pub static PACKAGES: &[PackageCase] = &[
     bytes("magic", "not-a-package", "the first byte of the magic", |s| flip(&s.bytes, 0, 1)),
     bytes("magic-end", "not-a-package", "the last byte of the magic is not zero", |s| flip(&s.bytes, 7, 1)),
     bytes("magic-cut", "not-a-package", "seven bytes of the magic", |s| s.cut(7)),
+    bytes("magic-sealed", "not-a-package", "the first byte of the magic, with a right header checksum", |s| {
+        s.sealed(|file| file[0] ^= 1)
+    }),
+    bytes("magic-end-sealed", "not-a-package", "the last byte of the magic, with a right header checksum", |s| {
+        s.sealed(|file| file[7] ^= 0x20)
+    }),
+    bytes("version-2-sealed", "unsupported-version", "version 2, with a right header checksum", |s| s.sealed(|file| file[8] = 2)),
     bytes("version-0", "unsupported-version", "version 0", |s| flip(&s.bytes, 8, 1)),
     bytes("version-2", "unsupported-version", "version 2", |s| flip(&s.bytes, 8, 3)),
     bytes("header-cut", "truncated", "ends within the header", |s| s.cut(63)),
@@ -349,6 +554,8 @@ pub static PACKAGES: &[PackageCase] = &[
             file[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
         })
     }),
+    bytes("gap-first", "section", "the byte after the directory is not zero", |s| flip(&s.bytes, AFTER_DIRECTORY, 1)),
+    bytes("gap-first-end", "section", "the last byte before the first section is not zero", |s| flip(&s.bytes, 255, 0x80)),
     bytes("gap", "section", "a byte between two sections is not zero", |s| {
         let at = s.start(SectionKind::Parameters) - 1;
         flip(&s.bytes, at, 1)
@@ -361,9 +568,10 @@ pub static PACKAGES: &[PackageCase] = &[
     }),
     bytes("bit-weights", "checksum", "one bit of the weights", |s| flip(&s.bytes, s.start(SectionKind::Weights), 1)),
     bytes("bit-synthesis", "checksum", "one bit of g_s", |s| flip(&s.bytes, s.start(SectionKind::Synthesis) + 40, 1)),
-    bytes("bit-analysis", "checksum", "one bit of g_a", |s| flip(&s.bytes, s.start(SectionKind::Analysis) + 40, 1)),
-    bytes("bit-hyper-analysis", "checksum", "one bit of h_a", |s| flip(&s.bytes, s.start(SectionKind::HyperAnalysis) + 40, 1)),
-    bytes("bit-metadata", "checksum", "the last bit of the file", |s| flip(&s.bytes, s.bytes.len() - 1, 0x80)),
+    bytes("bit-analysis", "checksum", "one bit of g_a", |s| flip(&s.bytes, s.start(SectionKind::Analysis) + 40, 1)).unread(),
+    bytes("bit-hyper-analysis", "checksum", "one bit of h_a", |s| flip(&s.bytes, s.start(SectionKind::HyperAnalysis) + 40, 1))
+        .unread(),
+    bytes("bit-metadata", "checksum", "the last bit of the file", |s| flip(&s.bytes, s.bytes.len() - 1, 0x80)).unread(),
     json("config-array", "{", "[", "the configuration is no object"),
     json("config-unknown", "\"latent\"", "\"more\":1,\"latent\"", "a member that does not exist"),
     json("config-missing", "\"window\":3,", "", "a member is missing"),
@@ -469,6 +677,7 @@ pub static PACKAGES: &[PackageCase] = &[
         name: "gain",
         code: Some("parameter"),
         why: "a gain of 2^12 and a little",
+        unread: false,
         make: Make::Values(Shape::Gains, |p| p.parameters.gains.inverse_hyper_gain[3] = (12 << 16) + 1),
     },
     value("threshold-negative", "a threshold of -1", |p| p.parameters.thresholds[0] = -1),
@@ -511,16 +720,18 @@ pub static PACKAGES: &[PackageCase] = &[
     section("synthesis-output", "graph", "an output node that does not exist", SectionKind::Synthesis, |s| s[16] = 9),
     section("synthesis-nodes", "graph", "4097 nodes", SectionKind::Synthesis, |s| s[13] = 0x10),
     section("synthesis-opcode", "graph", "an operator that does not exist", SectionKind::Synthesis, |s| s[20] = 6),
-    section("analysis-magic", "graph", "g_a is no transform", SectionKind::Analysis, |s| s[0] ^= 1),
-    section("hyper-analysis-magic", "graph", "h_a is no transform", SectionKind::HyperAnalysis, |s| s[0] ^= 1),
+    section("analysis-magic", "graph", "g_a is no transform", SectionKind::Analysis, |s| s[0] ^= 1).unread(),
+    section("hyper-analysis-magic", "graph", "h_a is no transform", SectionKind::HyperAnalysis, |s| s[0] ^= 1).unread(),
     PackageCase {
         name: "synthesis-channels",
         code: Some("config"),
         why: "g_s takes another number of channels than y has",
+        unread: false,
         make: Make::Values(Shape::Small, |p| p.synthesis = p.hyper_analysis.clone()),
     },
     section("synthesis-scale", "config", "g_s makes a picture of half the size", SectionKind::Synthesis, |s| s[STRIDE_AT] = 2),
-    section("analysis-scale", "config", "g_a gives twice the size of y", SectionKind::Analysis, |s| s[STRIDE_AT] = 8),
-    section("hyper-analysis-scale", "config", "h_a gives half the size of z", SectionKind::HyperAnalysis, |s| s[STRIDE_AT] = 8),
-    section("metadata", "json", "metadata that are no object", SectionKind::Metadata, |s| s[0] = b'['),
+    section("analysis-scale", "config", "g_a gives twice the size of y", SectionKind::Analysis, |s| s[STRIDE_AT] = 8).unread(),
+    section("hyper-analysis-scale", "config", "h_a gives half the size of z", SectionKind::HyperAnalysis, |s| s[STRIDE_AT] = 8)
+        .unread(),
+    section("metadata", "json", "metadata that are no object", SectionKind::Metadata, |s| s[0] = b'[').unread(),
 ];

@@ -1,12 +1,12 @@
 //! Streams that must be refused. Every check of SPEC 6.1 to 6.3 is broken by itself, with all others kept; the order of the
-//! checks by two defects at once.
+//! checks by two defects at once. Beside them stand streams that look like some of these and decode.
 
 use std::sync::Arc;
 
 use mlic::{Codec, CodecOptions};
 use mlic_backend::Backend;
 use mlic_core::cdf::CdfTable;
-use mlic_core::container::{self, Header, ModelId, Section, SectionKind};
+use mlic_core::container::{self, Header, ModelId, Section, SectionKind, SymbolChecksum};
 use mlic_core::limits::MAX_SECTION_LEN;
 
 use crate::craft::escaped;
@@ -15,19 +15,26 @@ use crate::error::ConformError;
 use crate::manifest::Level::{self, L0, L1};
 use crate::record::Recorder;
 
-/// A stream that must be refused.
+/// A stream that must be refused, or decode.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamCase {
     /// Name.
     pub name: &'static str,
-    /// The error that must come of it.
-    pub code: &'static str,
+    /// The error that must come of it; none of one that decodes.
+    pub code: Option<&'static str>,
     /// The lowest level at which it shows.
     pub level: Level,
     /// What is wrong.
     pub why: &'static str,
+    /// The vector that it is made of.
+    pub of: &'static str,
     make: fn(&Base) -> Vec<u8>,
 }
+
+/// The vector that most are made of.
+const SOUND: &str = "sound-64x64-s60-l1";
+/// One whose last symbol may be one of a single slot.
+const SINGLE_SLOT: &str = "sound-1x1-s35-l0";
 
 impl PartialEq for StreamCase {
     fn eq(&self, other: &Self) -> bool {
@@ -36,6 +43,11 @@ impl PartialEq for StreamCase {
 }
 
 impl StreamCase {
+    /// The same, made of another vector.
+    const fn of(self, of: &'static str) -> Self {
+        Self { of, ..self }
+    }
+
     /// The stream.
     #[must_use]
     pub fn make(&self, base: &Base) -> Vec<u8> {
@@ -56,6 +68,10 @@ pub struct Base {
     /// Tables and symbols in coding order; those of z first.
     script: Vec<(CdfTable, i32)>,
     z_count: usize,
+    /// All symbols, those that are not coded too.
+    symbols: Vec<i32>,
+    /// Which of them is the last that is coded.
+    last_coded: usize,
 }
 
 impl Base {
@@ -70,14 +86,20 @@ impl Base {
         let (recording, model) = (recorder.recording(), backend.model());
         let z = recording.z.unwrap_or_default();
         let mut script: Vec<(CdfTable, i32)> = model.z_cdfs().iter().cycle().cloned().zip(z.iter().copied()).collect();
+        let (z_count, mut symbols, mut last_coded) = (z.len(), z, 0);
         for pass in recording.passes {
-            let symbols = pass.symbols.unwrap_or_default();
-            let coded = symbols.into_iter().zip(pass.parameters.scale_indices);
-            let coded = coded.filter(|(_, index)| *index >= model.config().skip_below);
-            script.extend(coded.filter_map(|(symbol, i)| Some((model.y_cdfs().get(usize::from(i))?.clone(), symbol))));
+            for (symbol, index) in pass.symbols.unwrap_or_default().into_iter().zip(pass.parameters.scale_indices) {
+                if index >= model.config().skip_below
+                    && let Some(table) = model.y_cdfs().get(usize::from(index))
+                {
+                    last_coded = symbols.len();
+                    script.push((table.clone(), symbol));
+                }
+                symbols.push(symbol);
+            }
         }
         let (header, header_len) = (parsed.header, parsed.header_len);
-        Ok(Self { stream: stream.to_vec(), header, header_len, script, z_count: z.len() })
+        Ok(Self { stream: stream.to_vec(), header, header_len, script, z_count, symbols, last_coded })
     }
 
     fn payload(&self) -> &[u8] {
@@ -103,6 +125,12 @@ impl Base {
 
     fn payload_len_at(&self) -> usize {
         self.quality_at() + 9
+    }
+
+    /// The stream of another model.
+    fn of_another(&self) -> Self {
+        let header = Header { model_id: ModelId(self.header.model_id.0.map(|byte| !byte)), ..self.header };
+        Self { stream: self.sound(header, self.payload()), header, script: Vec::new(), symbols: Vec::new(), ..*self }
     }
 
     /// Another header with a right checksum.
@@ -157,6 +185,35 @@ impl Base {
         self.then(count, &[self.escape(count), uniform(16, 5), uniform(number & 0xffff, 16)])
     }
 
+    /// The first symbols, then an escape that stands for this one.
+    fn escape_symbol(&self, count: usize, symbol: i32) -> Vec<u8> {
+        let (low, high) = self.script.get(count).map_or((0, 0), |(table, _)| (table.min_symbol(), table.max_symbol()));
+        let number = if symbol > high { 2 * (symbol - high - 1) + 1 } else { 2 * (low - symbol) } as u32;
+        let len = number.ilog2();
+        self.then(count, &[self.escape(count), uniform(len, 5), uniform(number - (1 << len), len)])
+    }
+
+    /// The right symbols but for the last, whose one slot makes its lane read a word for the seal; that word is missing from the file.
+    fn without_seal(&self, symbol_checksum: impl FnOnce(u32) -> u32) -> Vec<u8> {
+        let Some(((table, _), before)) = self.script.split_last() else { return Vec::new() };
+        let Some(found) = (0..table.escape_bin()).find(|found| bin(table, *found).1 == 1) else { return Vec::new() };
+        let mut all: Vec<Interval> = before.iter().flat_map(|(table, symbol)| intervals(table, *symbol)).collect();
+        all.push(bin(table, found));
+        let mut symbols = self.symbols.clone();
+        symbols[self.last_coded] = table.symbol_of_bin(found).unwrap_or_default();
+        let mut checksum = SymbolChecksum::new();
+        checksum.update(&symbols);
+        let header = Header { symbol_checksum: symbol_checksum(checksum.finish()), ..self.header };
+        let mut stream = self.sound(header, &encode(&all, header.lanes_log2, |_| SEALED));
+        stream.truncate(stream.len() - 2);
+        stream
+    }
+
+    /// With an end state that is no seal.
+    fn unsealed(&self) -> Vec<u8> {
+        self.ends_in(|_| SEALED + 1)
+    }
+
     /// The escape of the table that comes after the first symbols.
     fn escape(&self, count: usize) -> Interval {
         self.script.get(count).map_or((0, 1), |(table, _)| bin(table, table.escape_bin()))
@@ -167,6 +224,33 @@ impl Base {
         let all = self.intervals(usize::MAX);
         self.sound(self.header, &encode(&all, self.header.lanes_log2, state))
     }
+}
+
+/// A stream that says that its payload has two bytes more than are there.
+fn cut(stream: &[u8]) -> Vec<u8> {
+    let Ok(parsed) = container::parse(stream) else { return Vec::new() };
+    let varint = varint(parsed.payload_len as u32 + 2);
+    raw(stream, parsed.header_len, |head| {
+        let at = payload_len_at(head);
+        head.truncate(at);
+        head.extend(varint);
+    })
+}
+
+/// A stream that says that sections follow.
+fn with_flag(stream: &[u8]) -> Vec<u8> {
+    let header_len = container::parse(stream).map_or(0, |parsed| parsed.header_len);
+    raw(stream, header_len, |head| head[FLAGS_AT] |= 0x20)
+}
+
+fn payload_len_at(head: &[u8]) -> usize {
+    let height_at = WIDTH_AT + varint_len(head, WIDTH_AT);
+    height_at + varint_len(head, height_at) + 9
+}
+
+fn varint(value: u32) -> Vec<u8> {
+    let len = (value.max(1).ilog2() / 7) as usize;
+    (0..=len).map(|i| (value >> (7 * i)) as u8 & 0x7f | if i < len { 0x80 } else { 0 }).collect()
 }
 
 fn bin(table: &CdfTable, bin: usize) -> Interval {
@@ -209,7 +293,11 @@ fn encode(intervals: &[Interval], lanes_log2: u8, end: impl Fn(usize) -> u64) ->
 }
 
 const fn case(name: &'static str, code: &'static str, level: Level, why: &'static str, make: fn(&Base) -> Vec<u8>) -> StreamCase {
-    StreamCase { name, code, level, why, make }
+    StreamCase { name, code: Some(code), level, why, of: SOUND, make }
+}
+
+const fn decodes(name: &'static str, why: &'static str, make: fn(&Base) -> Vec<u8>) -> StreamCase {
+    StreamCase { name, code: None, level: L1, why, of: SOUND, make }
 }
 
 /// All of them, in the order of SPEC 6.1, 6.2, 5.1, 6.3, 5.5.
@@ -314,6 +402,13 @@ pub static STREAMS: &[StreamCase] = &[
     case("pixels", "limit", L0, "16385 x 16384 pixels, one column more than 2^28", |b| {
         b.sides(&[0x81, 0x80, 1], &[0x80, 0x80, 1])
     }),
+    case("length-before-zero", "limit", L0, "a payload of 2^28 bytes and no width: the payload first", |b| {
+        let stream = b.varint(b.payload_len_at(), &[0x80, 0x80, 0x80, 0x80, 1]);
+        raw(&stream, b.header_len + 3, |head| head[WIDTH_AT] = 0)
+    }),
+    case("height-wraps-before-zero", "limit", L0, "no width and a height of 2^32 + 64: what has no 32 bits comes first", |b| {
+        b.sides(&[0], &[0xc0, 0x80, 0x80, 0x80, 0x10])
+    }),
     case("pixels-largest", "limit", L0, "65535 x 65535 pixels, whose product has 32 bits", |b| {
         b.sides(&[0xff, 0xff, 3], &[0xff, 0xff, 3])
     }),
@@ -359,6 +454,37 @@ pub static STREAMS: &[StreamCase] = &[
     }),
     case("model-before-quality", "wrong-model", L1, "another model and a quality of 255: the model first", |b| {
         b.sound(Header { model_id: ModelId([0; 6]), quality: 255, ..b.header }, b.payload())
+    }),
+    case("model-before-payload", "wrong-model", L1, "another model and a bit of the payload: the model first", |b| {
+        let stream = b.of_another().stream;
+        flip(&stream, stream.len() - 1, 0x80)
+    }),
+    case("quality-before-payload", "quality", L1, "a quality of 201 and a bit of the payload: the quality first", |b| {
+        let stream = b.sound(Header { quality: 201, ..b.header }, b.payload());
+        flip(&stream, stream.len() - 1, 0x80)
+    }),
+    case("model-before-sections", "wrong-model", L1, "another model and 17 sections: the model first", |b| {
+        let mut stream = with_flag(&b.of_another().stream);
+        stream.push(17);
+        stream
+    }),
+    case("quality-before-trailing", "quality", L1, "a quality of 201 and a byte after the payload: the quality first", |b| {
+        [&b.sound(Header { quality: 201, ..b.header }, b.payload())[..], &[0]].concat()
+    }),
+    case("width-65535", "wrong-model", L1, "the largest width, which a header may have; of another model", |b| {
+        b.of_another().varint(WIDTH_AT, &[0xff, 0xff, 3])
+    }),
+    case("height-65535", "wrong-model", L1, "the largest height, which a header may have; of another model", |b| {
+        b.of_another().varint(b.height_at(), &[0xff, 0xff, 3])
+    }),
+    case("pixels-2-28", "wrong-model", L1, "16384 x 16384 pixels, as many as a header may have; of another model", |b| {
+        b.of_another().sides(&[0x80, 0x80, 1], &[0x80, 0x80, 1])
+    }),
+    case("pixels-2-28-narrow", "wrong-model", L1, "4097 x 65519 pixels, fewer than 2^28; of another model", |b| {
+        b.of_another().sides(&[0x81, 0x20], &[0xef, 0xff, 3])
+    }),
+    case("length-2-28", "wrong-model", L1, "a payload of 2^28 - 1 bytes, which a header may have; of another model", |b| {
+        b.of_another().varint(b.payload_len_at(), &[0xff, 0xff, 0xff, 0x7f])
     }),
     case("desync", "desync", L1, "one bit of the symbol checksum", |b| {
         b.sound(Header { symbol_checksum: b.header.symbol_checksum ^ 1, ..b.header }, b.payload())
@@ -406,6 +532,10 @@ pub static STREAMS: &[StreamCase] = &[
     case("range-below-y", "rans-symbol-range", L1, "the largest number below the first table of y", |b| {
         b.escape_number(b.z_count, (1 << 17) - 2)
     }),
+    case("symbol-32768-z", "rans-symbol-range", L1, "a symbol of z of 32768", |b| b.escape_symbol(0, 32_768)),
+    case("symbol-low-z", "rans-symbol-range", L1, "a symbol of z of -32768", |b| b.escape_symbol(0, -32_768)),
+    case("symbol-32768-y", "rans-symbol-range", L1, "a symbol of y of 32768", |b| b.escape_symbol(b.z_count, 32_768)),
+    case("symbol-low-y", "rans-symbol-range", L1, "a symbol of y of -32768", |b| b.escape_symbol(b.z_count, -32_768)),
     case("seal-first", "rans-not-sealed", L1, "every lane ends in 2^32 + 1", |b| b.ends_in(|_| SEALED + 1)),
     case("seal-lane", "rans-not-sealed", L1, "one lane of several ends in 2^32 + 1", |b| {
         b.ends_in(|lane| SEALED + (lane as u64 & 1))
@@ -440,9 +570,82 @@ pub static STREAMS: &[StreamCase] = &[
         });
         stream
     }),
-    case("cut-desync", "desync", L1, "only the seal is cut off, and the symbol checksum is wrong: every pass is whole", |b| {
-        let header = Header { symbol_checksum: !b.header.symbol_checksum, ..b.header };
-        let whole = b.sound(header, &[b.payload(), &[0, 0]].concat());
-        whole[..whole.len() - 2].to_vec()
+    case("cut-bad-escape-y", "rans-bad-escape", L1, "the file is cut after an escape of 17 bits in the first pass", |b| {
+        cut(&b.escape_len(b.z_count, 17))
     }),
+    case("cut-bad-escape-last", "rans-bad-escape", L1, "the file is cut after an escape of 17 bits in the last pass", |b| {
+        cut(&b.escape_len(b.script.len() - 1, 17))
+    }),
+    case("cut-range-z", "rans-symbol-range", L1, "the file is cut after a symbol of z of 32768", |b| {
+        cut(&b.escape_symbol(0, 32_768))
+    }),
+    case("cut-range-y", "rans-symbol-range", L1, "the file is cut after a symbol of y of -32768", |b| {
+        cut(&b.escape_symbol(b.z_count, -32_768))
+    }),
+    case(
+        "cut-desync",
+        "desync",
+        L1,
+        "cut after all that its symbols need, and the symbol checksum is wrong: every pass is whole",
+        |b| {
+            let header = Header { symbol_checksum: !b.header.symbol_checksum, ..b.header };
+            let whole = b.sound(header, &[b.payload(), &[0, 0]].concat());
+            whole[..whole.len() - 2].to_vec()
+        },
+    ),
+    case("cut-seal-desync", "desync", L1, "only the seal's word is cut off, and the symbol checksum is wrong", |b| {
+        b.without_seal(|checksum| !checksum)
+    })
+    .of(SINGLE_SLOT),
+    decodes("cut-seal", "only the seal's word is cut off: every pass is whole", |b| b.without_seal(|checksum| checksum))
+        .of(SINGLE_SLOT),
+    decodes(
+        "cut-seal-wrong",
+        "the payload is cut, all passes are whole, and the last states are no seal: it is not tested",
+        |b| cut(&b.unsealed()),
+    ),
+    decodes(
+        "cut-byte-unread",
+        "the payload is cut, and a byte of it is left after the last symbol: the seal is not tested",
+        |b| cut(&b.sound(b.header, &[b.payload(), &[0]].concat())),
+    ),
+    decodes(
+        "sections-missing",
+        "sections follow, and the file ends with the payload: truncated, with nothing missing of the picture",
+        |b| with_flag(&b.stream),
+    ),
+    decodes("section-2-24", "the file ends within a section of 2^24 bytes, as many as one may have", |b| {
+        b.section(|tail| drop(tail.splice(2..3, varint(MAX_SECTION_LEN as u32))))
+    }),
+    case(
+        "sections-missing-seal",
+        "rans-not-sealed",
+        L1,
+        "the file ends where sections should follow: the seal is tested all the same",
+        |b| with_flag(&b.unsealed()),
+    ),
+    case(
+        "sections-missing-unread",
+        "rans-unread",
+        L1,
+        "the file ends where sections should follow, and the payload has a word more",
+        |b| with_flag(&b.sound(b.header, &[b.payload(), &[0, 0]].concat())),
+    ),
+    case(
+        "sections-missing-desync",
+        "desync",
+        L1,
+        "the file ends where sections should follow, and the symbol checksum is wrong",
+        |b| with_flag(&b.sound(Header { symbol_checksum: !b.header.symbol_checksum, ..b.header }, b.payload())),
+    ),
+    case(
+        "sections-missing-payload",
+        "payload-checksum",
+        L0,
+        "the file ends where sections should follow, and a bit of the payload is wrong",
+        |b| {
+            let stream = with_flag(&b.stream);
+            flip(&stream, stream.len() - 1, 0x80)
+        },
+    ),
 ];

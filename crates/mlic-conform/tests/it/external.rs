@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cli::{self, PROGRAM, code, complained, file, report, said, str_of, vector, vectors, verdict};
+use mlic_conform::negative::packages;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -233,7 +234,7 @@ fn a_sound_package_is_taken_by_going_on_to_the_stream() {
     let run = |decoder: &str| report(&["negative", "--external", decoder, "--vector", "package-sound*"]).1;
     for (code, verdict) in [("truncated", "pass"), ("model", "fail"), ("desync", "fail")] {
         let report = run(&message(&json!({ "error": { "code": code } })).command);
-        assert_eq!(vectors(&report).len(), 2);
+        assert_eq!(vectors(&report).len(), packages().filter(|case| case.code.is_none()).count());
         assert!(vectors(&report).iter().all(|vector| vector["verdict"] == verdict), "{code}: {report}");
     }
     assert_eq!(run(&format!("{PROGRAM} decode --backend integer"))["pass"], true);
