@@ -10,7 +10,7 @@
 # PACKAGES is the directory that `cargo xtask jetson` fills [target/jetson]. WORK is for the images [target/boot-test]; Debian is fetched into
 # WORK/root, and used again while that exists. WORK/console.log is what the machine said.
 #
-# Run it as root on Debian, after `apt-get install arch-test e2fsprogs mmdebstrap qemu-system-arm qemu-user-static`. It takes about half an hour, for
+# Run it as root on Debian, after `apt-get install arch-test binfmt-support e2fsprogs mmdebstrap qemu-system-arm qemu-user-static`. It takes a quarter to half an hour, for
 # every instruction is emulated; it is therefore not part of CI.
 set -eu
 
