@@ -40,10 +40,10 @@ tar --extract --keep-directory-symlink --file "$(ls "$packages"/mlic-rootfs-over
 [ -L laid/lib ] || { say "FAILED: lib is no link any more"; exit 1; }
 
 # Two versions of the package: as it was made, and with a higher number.
-cp "$packages"/mlic_*_arm64.deb laid/root/old.deb
-dpkg-deb --raw-extract laid/root/old.deb repacked
+cp "$packages"/mlic_*_arm64.deb laid/srv/old.deb
+dpkg-deb --raw-extract laid/srv/old.deb repacked
 sed -i 's/^Version: .*/&+1/' repacked/DEBIAN/control
-dpkg-deb --root-owner-group -Zgzip -z1 --build repacked laid/root/new.deb >/dev/null
+dpkg-deb --root-owner-group -Zgzip -z1 --build repacked laid/srv/new.deb >/dev/null
 rm -rf repacked
 
 # What runs in the machine at every boot. `boot-test: ok` as its last line is what this script looks for.
@@ -88,10 +88,10 @@ case $boot in
     ;;
 3)
     [ "$(show ConditionResult)" = no ] || fail "the self-test ran again"
-    dpkg --install /root/old.deb || fail "not installed over the overlay"
+    dpkg --install /srv/old.deb || fail "not installed over the overlay"
     [ -z "$(ls /var/lib/mlic)" ] || fail "reports of the overlay are still there"
     starts
-    dpkg --install /root/new.deb || fail "not updated"
+    dpkg --install /srv/new.deb || fail "not updated"
     [ "$(state)" = inactive ] && [ ! -e $passed ] || fail "the update did not end the self-test"
     dpkg --verify mlic || fail "files of the update are not as they were packed"
     starts

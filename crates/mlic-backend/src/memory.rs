@@ -51,8 +51,8 @@ fn attentions(config: &Config, layout: &Layout, size: LatentSize, threads: usize
     local.saturating_add(linear.unwrap_or(0))
 }
 
-/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it with and without its gain, and an interval for each symbol
-/// in memory that is doubled where it ends. Escapes take two intervals more, of which there are few.
+/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it with and without its gain, and an
+/// interval for each symbol in memory that is doubled where it ends. Escapes take two intervals more, of which there are few.
 #[must_use]
 pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let config = model.config();

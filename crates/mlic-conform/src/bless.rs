@@ -309,10 +309,11 @@ impl Maker<'_> {
             Source::Symbols { symbols, quality, .. } => {
                 *symbols != Symbols::Fill(Fill::Zero) || matches!(quality, Quality::Step(_))
             }
-            Source::Cut { of, .. } | Source::Prefix { of, .. } | Source::Sections { of } | Source::Gray { of } => {
-                !self.pictures.contains(of)
-            }
-            Source::Written { of, .. } => !self.pictures.contains(of),
+            Source::Cut { of, .. }
+            | Source::Prefix { of, .. }
+            | Source::Sections { of }
+            | Source::Gray { of }
+            | Source::Written { of, .. } => !self.pictures.contains(of),
             _ => false,
         };
         if means_nothing {

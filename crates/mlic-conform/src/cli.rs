@@ -91,6 +91,15 @@ pub(crate) struct DataArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct VectorArgs {
+    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
+    #[arg(value_name = "VECTOR")]
+    pub(crate) vector: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Suites whose vectors are listed, by name or pattern (* and ?)
     #[arg(value_name = "SUITE")]
@@ -176,11 +185,8 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
-    #[arg(value_name = "VECTOR")]
-    pub(crate) vector: String,
     #[command(flatten)]
-    pub(crate) data: DataArgs,
+    pub(crate) vector: VectorArgs,
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
     /// What it is compared with
@@ -199,14 +205,11 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
-    #[arg(value_name = "VECTOR")]
-    pub(crate) vector: String,
     #[command(flatten)]
-    pub(crate) data: DataArgs,
+    pub(crate) vector: VectorArgs,
     /// What computes the steps, on this processor
-    #[arg(long, value_name = "NAME", default_value = "reference", value_parser = ["integer", "reference"])]
-    pub(crate) backend: String,
+    #[arg(long, value_name = "NAME", default_value = "reference", value_parser = processor_backends())]
+    pub(crate) backend: BackendChoice,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Print every value of these steps, by name or pattern (* and ?)
@@ -320,7 +323,16 @@ fn file_path() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
+    named(BackendChoice::ALL.iter().copied())
+}
+
+/// Those whose steps are operators of this processor.
+fn processor_backends() -> impl TypedValueParser<Value = BackendChoice> {
+    named([BackendChoice::Integer, BackendChoice::Reference])
+}
+
+fn named(choices: impl IntoIterator<Item = BackendChoice>) -> impl TypedValueParser<Value = BackendChoice> {
+    PossibleValuesParser::new(choices.into_iter().map(BackendChoice::name)).try_map(|name| name.parse())
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {

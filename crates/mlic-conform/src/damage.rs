@@ -166,7 +166,8 @@ pub(crate) fn varint_len(bytes: &[u8], at: usize) -> usize {
     1 + bytes.iter().skip(at).take_while(|byte| **byte >= 0x80).count()
 }
 
-fn quality_at(stream: &[u8]) -> usize {
+/// Where the quality is.
+pub(crate) fn quality_at(stream: &[u8]) -> usize {
     let height_at = WIDTH_AT + varint_len(stream, WIDTH_AT);
     height_at + varint_len(stream, height_at)
 }
@@ -193,6 +194,7 @@ fn sound(parsed: &Stream<'_>, header: Header, payload: &[u8]) -> Result<Vec<u8>,
     container::write(&header, payload, sections)
 }
 
-fn other(id: ModelId) -> ModelId {
+/// The id of another model.
+pub(crate) fn other(id: ModelId) -> ModelId {
     ModelId(id.0.map(|byte| !byte))
 }

@@ -12,7 +12,7 @@ use clap::FromArgMatches;
 use clap_mangen::Man;
 use cli::{
     BlessArgs, Cli, Command, CoverageArgs, DataArgs, DecodeArgs, DrawArgs, EncodeArgs, ExplainArgs, Format, ListArgs, ModelArgs,
-    OutputArgs, ReportArgs, RunArgs, TraceArgs,
+    OutputArgs, ReportArgs, RunArgs, TraceArgs, VectorArgs,
 };
 use mlic::image::{OutputFormat, write_image};
 use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, backend};
@@ -251,8 +251,8 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
 }
 
 /// A vector by its name: its stream, and the model for it.
-fn vector_of(data: &DataArgs, models: &ModelArgs, name: &str) -> Result<(Vec<u8>, Arc<Model>), ConformError> {
-    let (store, models) = (store(data)?, Models::open(&models.model)?);
+fn vector_of(args: &VectorArgs, models: &ModelArgs) -> Result<(Vec<u8>, Arc<Model>), ConformError> {
+    let (store, models, name) = (store(&args.data)?, Models::open(&models.model)?, args.vector.as_str());
     let (suite, vector) = name.split_once('/').unwrap_or(("smoke", name));
     let suite = store.suite(suite)?;
     let unknown = || ConformError::UnknownVector { name: name.to_owned() };
@@ -265,7 +265,7 @@ fn vector_of(data: &DataArgs, models: &ModelArgs, name: &str) -> Result<(Vec<u8>
 }
 
 fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
-    let (stream, model) = vector_of(&args.data, &args.backend.model, &args.vector)?;
+    let (stream, model) = vector_of(&args.vector, &args.backend.model)?;
     let decode_on = |choice: BackendChoice| {
         Ok::<_, ConformError>(decode(&stream, backend(Arc::clone(&model), choice, args.backend.model.jobs)?))
     };
@@ -289,14 +289,18 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     Ok(explanation.is_equal())
 }
 
-/// Which operator of two backends differs first; nothing where one of them is not made of this processor's.
-fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoice; 2]) -> Result<String, ConformError> {
-    let kernels = choices.map(|choice| match choice.resolved() {
+/// The kernels of a backend; none of one that does not run on this processor.
+fn kernels_of(choice: BackendChoice) -> Option<Kernels> {
+    match choice.resolved() {
         BackendChoice::Cuda => None,
         BackendChoice::Reference => Some(Kernels::Reference),
         _ => Some(Kernels::best()),
-    });
-    let [Some(got), Some(other)] = kernels else { return Ok(String::new()) };
+    }
+}
+
+/// Which operator of two backends differs first; nothing where one of them is not made of this processor's.
+fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoice; 2]) -> Result<String, ConformError> {
+    let [Some(got), Some(other)] = choices.map(kernels_of) else { return Ok(String::new()) };
     let header = container::parse(stream)?.header;
     let symbols = Symbols { header: &header, size: dump::size_of(&header)?, decoding: expected };
     let parting = operators::between(model, symbols, [got, other]).map_err(mlic::Error::from)?;
@@ -306,11 +310,11 @@ fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoi
 
 /// One line for each step: digest, height, width and channels, name.
 fn trace_vector(args: &TraceArgs) -> Result<bool, ConformError> {
-    let (stream, model) = vector_of(&args.data, &args.model, &args.vector)?;
+    let (stream, model) = vector_of(&args.vector, &args.model)?;
     let jobs = args.model.jobs;
-    let decoding = decode(&stream, backend(Arc::clone(&model), args.backend.parse()?, jobs)?);
+    let decoding = decode(&stream, backend(Arc::clone(&model), args.backend, jobs)?);
     let header = container::parse(&stream)?.header;
-    let kernels = if args.backend == "reference" { Kernels::Reference } else { Kernels::best() };
+    let kernels = kernels_of(args.backend).unwrap_or(Kernels::Reference);
     let pattern = args.values.as_deref().map(WildMatch::new);
     let (mut shown, mut failed) = (0, None);
     let mut step = |name: String, map: Map<i32>| {

@@ -7,6 +7,7 @@ use mlic_core::fixed::{LATENT_FRAC_BITS, LATENT_MAX};
 use mlic_core::rans::{Encoder, Payload};
 use mlic_core::schedule::{LatentSize, Pass, passes};
 use mlic_kernels::{Map, Picture};
+use mlic_model::Model;
 use mlic_model::model::Gain;
 use mlic_model::real::Q16_STEP;
 
@@ -72,14 +73,32 @@ struct Encoding<'a> {
     walks: usize,
 }
 
-/// y before its gain, the same at every quality.
+/// y or z, as the package has the analyses.
 enum Analyzed {
     /// In latent fixed point (SPEC 5.8).
     Exact(Map<i32>),
     Float(Planes),
 }
 
-/// What a quality makes of it.
+impl Analyzed {
+    /// After a gain.
+    fn with_gain(&self, model: &Model, which: Gain, quality: u8) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Exact(map) => Self::Exact(with_gain(model, which, map, quality)?),
+            Self::Float(planes) => Self::Float(pixels::with_gain(planes, &model.gain(which, quality))?),
+        })
+    }
+
+    /// In latent fixed point.
+    fn into_latent(self) -> Result<Map<i32>, Error> {
+        match self {
+            Self::Exact(map) => Ok(map),
+            Self::Float(planes) => Ok(pixels::to_latent(&planes)?),
+        }
+    }
+}
+
+/// What a quality makes of y.
 struct Latents {
     /// After its gain, in latent fixed point.
     y: Map<i32>,
@@ -94,7 +113,7 @@ struct Candidate {
 }
 
 impl<'a> Encoding<'a> {
-    /// y of a picture of this size, in integers where the package has them, else in float.
+    /// y of a picture of this size, before its gain: the same at every quality. In integers where the package has them, else in float.
     fn analyze(&mut self, image: &Image) -> Result<Analyzed, Error> {
         let (codec, [width, height]) = (self.codec, [image.width, image.height].map(|side| side as usize));
         if codec.model().has_exact_analysis() {
@@ -112,30 +131,19 @@ impl<'a> Encoding<'a> {
     fn latents(&mut self, analyzed: &Analyzed) -> Result<Latents, Error> {
         let (codec, quality) = (self.codec, self.quality);
         let (backend, model) = (codec.backend(), codec.model());
-        let (y, z) = match analyzed {
+        let y = analyzed.with_gain(model, Gain::Y, quality)?;
+        let z = match &y {
             Analyzed::Exact(y) => {
-                let y = with_gain(model, Gain::Y, y, quality)?;
-                let z = self.watch.time(Stage::ExactHyperAnalysis, || backend.exact_hyper_analysis(&y))?;
-                (y, with_gain(model, Gain::Z, &z, quality)?)
+                Analyzed::Exact(self.watch.time(Stage::ExactHyperAnalysis, || backend.exact_hyper_analysis(y))?)
             }
             Analyzed::Float(y) => {
-                let y = pixels::with_gain(y, &model.gain(Gain::Y, quality))?;
-                let z = self.watch.transform(FloatTransform::HyperAnalysis, &y)?;
+                let z = self.watch.transform(FloatTransform::HyperAnalysis, y)?;
                 pixels::check_planes(&z, Stage::HyperAnalysis, self.size.z, model.config().hyper)?;
-                let z = pixels::with_gain(&z, &model.gain(Gain::Z, quality))?;
-                (pixels::to_latent(&y)?, pixels::to_latent(&z)?)
+                Analyzed::Float(z)
             }
         };
-        Ok(Latents { y, z_symbols: model.z_symbols(&z.data)? })
-    }
-
-    /// y after its gain alone.
-    fn y_of(&self, analyzed: &Analyzed) -> Result<Map<i32>, Error> {
-        let (model, quality) = (self.codec.model(), self.quality);
-        Ok(match analyzed {
-            Analyzed::Exact(y) => with_gain(model, Gain::Y, y, quality)?,
-            Analyzed::Float(y) => pixels::to_latent(&pixels::with_gain(y, &model.gain(Gain::Y, quality))?)?,
-        })
+        let z = z.with_gain(model, Gain::Z, quality)?.into_latent()?;
+        Ok(Latents { y: y.into_latent()?, z_symbols: model.z_symbols(&z.data)? })
     }
 
     /// The stream of latents, refined as often as the codec is to.
@@ -198,7 +206,7 @@ impl<'a> Encoding<'a> {
         let (mut best, mut least, mut decoded) = self.scored(&y, z_symbols, &mut rounded)?;
         for round in 0..self.codec.options().effort {
             self.watch.check(Stage::Analysis)?;
-            let seen = self.analyze(&decoded).and_then(|seen| self.y_of(&seen))?;
+            let seen = self.analyze(&decoded)?.with_gain(self.codec.model(), Gain::Y, self.quality)?.into_latent()?;
             refine(&mut y, &rounded, own, &seen, round);
             let (candidate, score, picture) = self.scored(&y, z_symbols, &mut rounded)?;
             if score < least {

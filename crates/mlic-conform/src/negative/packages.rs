@@ -153,23 +153,12 @@ impl Sound {
 
     /// With an exact synthesis, and this as section 4.
     fn with_synthesis(&self, synthesis: &[u8]) -> Vec<u8> {
-        let mut sections = self.sections.clone();
-        let own = sections.iter_mut().filter(|(kind, _)| *kind == SectionKind::Synthesis);
-        own.for_each(|(_, bytes)| *bytes = synthesis.to_vec());
-        with_exact(&sections, Section::sound().bytes())
+        with_exact(&replaced(&self.sections, [(SectionKind::Synthesis, synthesis.to_vec())]), Section::sound().bytes())
     }
 
     /// The package of one latent slice, with another section.
     pub(super) fn least(&self, kind: SectionKind, contents: impl Into<Vec<u8>>) -> Vec<u8> {
-        self.least_with([(kind, contents.into())])
-    }
-
-    fn least_with(&self, others: impl IntoIterator<Item = (SectionKind, Vec<u8>)>) -> Vec<u8> {
-        let mut sections = self.least_sections.clone();
-        for (kind, contents) in others {
-            sections.iter_mut().filter(|(own, _)| *own == kind).for_each(|(_, bytes)| *bytes = contents.clone());
-        }
-        package::write(&sections)
+        package::write(&replaced(&self.least_sections, [(kind, contents.into())]))
     }
 
     /// The text of the configuration of the package of one latent slice.
@@ -202,6 +191,20 @@ fn sections_of(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, ConformError
     Ok(parsed.sections().map(|(kind, at)| (kind, bytes.get(at).unwrap_or_default().to_vec())).collect())
 }
 
+/// Sections, some of them with other contents.
+fn replaced(
+    sections: &[(SectionKind, Vec<u8>)],
+    others: impl IntoIterator<Item = (SectionKind, Vec<u8>)>,
+) -> Vec<(SectionKind, Vec<u8>)> {
+    let mut sections = sections.to_vec();
+    for (kind, contents) in others {
+        if let Some((_, own)) = sections.iter_mut().find(|(own, _)| *own == kind) {
+            *own = contents;
+        }
+    }
+    sections
+}
+
 /// Other bytes with right checksums of directory and header.
 fn sealed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut file);
@@ -218,11 +221,6 @@ fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
 }
 
 impl PackageCase {
-    /// Metadata to be taken.
-    pub(super) const fn of_metadata(name: Name, why: Name, text: fn() -> Vec<u8>) -> Self {
-        Self { name, code: None, why, unread: false, make: Make::Metadata(text) }
-    }
-
     /// The same, to be taken.
     pub(super) const fn sound(self) -> Self {
         Self { code: None, unread: false, ..self }
@@ -262,7 +260,7 @@ impl PackageCase {
                 let mut sections = Section::analyses();
                 change(&mut sections);
                 let kinds = [SectionKind::Analysis, SectionKind::HyperAnalysis];
-                sound.least_with(kinds.into_iter().zip(sections.each_ref().map(Section::bytes)))
+                package::write(&replaced(&sound.least_sections, kinds.into_iter().zip(sections.each_ref().map(Section::bytes))))
             }
             Make::Metadata(text) => sound.least(SectionKind::Metadata, text()),
             Make::Config(change) => sound.of(change)?,
@@ -292,6 +290,10 @@ pub(super) const fn bytes(name: Name, code: Name, why: Name, make: fn(&Sound) ->
 
 pub(super) const fn taken(name: Name, why: Name, make: fn(&Sound) -> Vec<u8>) -> PackageCase {
     PackageCase { name, code: None, why, unread: false, make: Make::Bytes(make) }
+}
+
+pub(super) const fn taken_metadata(name: Name, why: Name, text: fn() -> Vec<u8>) -> PackageCase {
+    PackageCase { name, code: None, why, unread: false, make: Make::Metadata(text) }
 }
 
 const fn config(name: Name, from: Name, to: Name, why: Name) -> PackageCase {

@@ -10,7 +10,7 @@ use mlic_core::container::{self, Header, ModelId, Section, SectionKind, SymbolCh
 use mlic_core::limits::MAX_SECTION_LEN;
 
 use crate::craft::escaped;
-use crate::damage::{FLAGS_AT, WIDTH_AT, flip, raw, varint_len};
+use crate::damage::{FLAGS_AT, WIDTH_AT, flip, other, quality_at, raw, varint_len};
 use crate::error::ConformError;
 use crate::manifest::Level::{self, L0, L1};
 use crate::record::Recorder;
@@ -120,16 +120,16 @@ impl Base {
     }
 
     fn quality_at(&self) -> usize {
-        self.height_at() + varint_len(&self.stream, self.height_at())
+        quality_at(&self.stream)
     }
 
     fn payload_len_at(&self) -> usize {
-        self.quality_at() + 9
+        payload_len_at(&self.stream)
     }
 
     /// The stream of another model.
     fn of_another(&self) -> Self {
-        let header = Header { model_id: ModelId(self.header.model_id.0.map(|byte| !byte)), ..self.header };
+        let header = Header { model_id: other(self.header.model_id), ..self.header };
         Self { stream: self.sound(header, self.payload()), header, script: Vec::new(), symbols: Vec::new(), ..*self }
     }
 
@@ -187,17 +187,17 @@ impl Base {
 
     /// The first symbols, then an escape that stands for this one.
     fn escape_symbol(&self, count: usize, symbol: i32) -> Vec<u8> {
-        let (low, high) = self.script.get(count).map_or((0, 0), |(table, _)| (table.min_symbol(), table.max_symbol()));
-        let number = if symbol > high { 2 * (symbol - high - 1) + 1 } else { 2 * (low - symbol) } as u32;
-        let len = number.ilog2();
-        self.then(count, &[self.escape(count), uniform(len, 5), uniform(number - (1 << len), len)])
+        let Some((table, _)) = self.script.get(count) else { return Vec::new() };
+        let (low, high) = (table.min_symbol(), table.max_symbol());
+        let number = if symbol > high { 2 * (symbol - high - 1) + 1 } else { 2 * (low - symbol) };
+        self.then(count, &escape(table, number as u32))
     }
 
     /// The right symbols but for the last, whose one slot makes its lane read a word for the seal; that word is missing from the file.
     fn without_seal(&self, symbol_checksum: impl FnOnce(u32) -> u32) -> Vec<u8> {
-        let Some(((table, _), before)) = self.script.split_last() else { return Vec::new() };
+        let Some((table, _)) = self.script.last() else { return Vec::new() };
         let Some(found) = (0..table.escape_bin()).find(|found| bin(table, *found).1 == 1) else { return Vec::new() };
-        let mut all: Vec<Interval> = before.iter().flat_map(|(table, symbol)| intervals(table, *symbol)).collect();
+        let mut all = self.intervals(self.script.len() - 1);
         all.push(bin(table, found));
         let mut symbols = self.symbols.clone();
         symbols[self.last_coded] = table.symbol_of_bin(found).unwrap_or_default();
@@ -231,8 +231,7 @@ fn cut(stream: &[u8]) -> Vec<u8> {
     let Ok(parsed) = container::parse(stream) else { return Vec::new() };
     let varint = varint(parsed.payload_len as u32 + 2);
     raw(stream, parsed.header_len, |head| {
-        let at = payload_len_at(head);
-        head.truncate(at);
+        head.truncate(payload_len_at(head));
         head.extend(varint);
     })
 }
@@ -243,9 +242,9 @@ fn with_flag(stream: &[u8]) -> Vec<u8> {
     raw(stream, header_len, |head| head[FLAGS_AT] |= 0x20)
 }
 
-fn payload_len_at(head: &[u8]) -> usize {
-    let height_at = WIDTH_AT + varint_len(head, WIDTH_AT);
-    height_at + varint_len(head, height_at) + 9
+/// Behind the quality and two checksums.
+fn payload_len_at(stream: &[u8]) -> usize {
+    quality_at(stream) + 9
 }
 
 fn varint(value: u32) -> Vec<u8> {
@@ -267,6 +266,11 @@ fn intervals(table: &CdfTable, symbol: i32) -> Vec<Interval> {
         return vec![bin(table, found)];
     }
     let number = (1..1 << 17).find(|number| escaped(table, *number) == symbol).unwrap_or(1);
+    escape(table, number)
+}
+
+/// Intervals of the escape and the number behind it.
+fn escape(table: &CdfTable, number: u32) -> Vec<Interval> {
     let len = number.ilog2();
     let mut out = vec![bin(table, table.escape_bin()), uniform(len, 5)];
     if len > 0 {
@@ -536,7 +540,7 @@ pub static STREAMS: &[StreamCase] = &[
     case("symbol-low-z", "rans-symbol-range", L1, "a symbol of z of -32768", |b| b.escape_symbol(0, -32_768)),
     case("symbol-32768-y", "rans-symbol-range", L1, "a symbol of y of 32768", |b| b.escape_symbol(b.z_count, 32_768)),
     case("symbol-low-y", "rans-symbol-range", L1, "a symbol of y of -32768", |b| b.escape_symbol(b.z_count, -32_768)),
-    case("seal-first", "rans-not-sealed", L1, "every lane ends in 2^32 + 1", |b| b.ends_in(|_| SEALED + 1)),
+    case("seal-first", "rans-not-sealed", L1, "every lane ends in 2^32 + 1", Base::unsealed),
     case("seal-lane", "rans-not-sealed", L1, "one lane of several ends in 2^32 + 1", |b| {
         b.ends_in(|lane| SEALED + (lane as u64 & 1))
     }),

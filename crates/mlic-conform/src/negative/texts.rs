@@ -2,7 +2,7 @@
 
 use mlic_model::package::SectionKind;
 
-use super::packages::{Name, PackageCase, bytes, taken};
+use super::packages::{PackageCase, bytes, taken, taken_metadata};
 
 /// A configuration whose text is changed.
 macro_rules! config {
@@ -16,10 +16,6 @@ macro_rules! metadata {
     ($name:literal, $why:literal, $text:expr) => {
         bytes($name, "json", $why, |s| s.least(SectionKind::Metadata, $text)).unread()
     };
-}
-
-const fn sound(name: Name, why: Name, text: fn() -> Vec<u8>) -> PackageCase {
-    PackageCase::of_metadata(name, why, text)
 }
 
 /// Metadata with so many arrays and objects in one another.
@@ -102,23 +98,23 @@ pub(super) static TEXTS: &[PackageCase] = &[
     taken("sound-config-long", "a configuration of 2^16 bytes; sound", |s| {
         s.least(SectionKind::Config, padded(s.least_config(), 1 << 16))
     }),
-    sound("sound-text-depth", "127 arrays and objects in one another; sound", || nested(127)),
-    sound("sound-text-name", "an escape within the word name, and two names of which the last counts; sound", || {
+    taken_metadata("sound-text-depth", "127 arrays and objects in one another; sound", || nested(127)),
+    taken_metadata("sound-text-name", "an escape within the word name, and two names of which the last counts; sound", || {
         br#"{"name":1,"n\u0061me":""}"#.to_vec()
     }),
-    sound("sound-text-numbers", "numbers of every form; sound", || {
+    taken_metadata("sound-text-numbers", "numbers of every form; sound", || {
         let digits = "9".repeat(308);
         number(&format!(
             "[0,-0,0.0,-0e0,1E+2,1e-2,10.25,1e308,-1.7976931348623158e308,1e-999,18446744073709551616,-9223372036854775809,{digits}]"
         ))
     }),
-    sound("sound-text-escapes", "every escape; sound", || {
+    taken_metadata("sound-text-escapes", "every escape; sound", || {
         text(br#"\"\\\/\b\f\n\r\t\u0000\u001F\u00e9\uFFFF\ud7ff\ue000\ud800\udc00\uDBFF\uDFFF"#)
     }),
-    sound("sound-text-utf8", "the first and last character of every length; sound", || {
+    taken_metadata("sound-text-utf8", "the first and last character of every length; sound", || {
         text("\u{20}\u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}".as_bytes())
     }),
-    sound("sound-text-values", "values of every kind, empty ones, and white space; sound", || {
+    taken_metadata("sound-text-values", "values of every kind, empty ones, and white space; sound", || {
         b"{ \"more\" : [ true , false,null\t,\r\n{ } , [ ], {\"\":\"\"} ] , \"name\" : \"\" } \r\n\t".to_vec()
     }),
 ];

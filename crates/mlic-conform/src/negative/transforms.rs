@@ -23,15 +23,13 @@ struct Node {
 /// Type, and the bits of each value: 16 of an odd type, otherwise 32.
 type Tensor = (u8, Vec<u32>);
 
-/// 1 in 16 bits.
-const HALF_ONE: u32 = 0x3c00;
-
 fn singles(values: &[f32]) -> Tensor {
     (0, values.iter().map(|value| value.to_bits()).collect())
 }
 
+/// 1, -1 and 1 by turns.
 fn halves(count: u32) -> Tensor {
-    (1, (0..count).map(|i| HALF_ONE ^ ((i % 3) << 15)).map(|bits| bits & 0xffff).collect())
+    (1, (0..count).map(|i| if i % 3 == 1 { 0xbc00 } else { 0x3c00 }).collect())
 }
 
 /// Of `input` to `output` channels.
