@@ -173,6 +173,8 @@ def export(state, out, name, dtype=torch.float32):
     cfg, model = build(state)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    # Last to be written: without it a folder that was begun is no export.
+    (out / "config.json").unlink(missing_ok=True)
     for transform in TRANSFORMS:
         write_onnx(model, transform, out / f"{transform}.onnx")
     rest = {k: v.to(dtype).contiguous().clone() for k, v in sorted(state.items()) if k.split(".")[0] not in TRANSFORMS}

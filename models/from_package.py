@@ -245,7 +245,7 @@ def transforms(model, sections):
     first = ("conv1", "conv2", "skip")[:len(layers) - len(gs)]
     gs = [f"{stages[1][0]}.{n}" for n in first] + gs
     ha = [f"h_a.reduction.{i}" for i in range(0, 10, 2)]
-    return {**named(ga, g_a(sections)), **named(ha, h_a(sections, model.configuration.latent)), **named(gs, layers)}
+    return {**named(ga, g_a(sections, model.analyses)), **named(ha, h_a(sections, model.analyses)), **named(gs, layers)}
 
 
 def named(names, layers):

@@ -7,13 +7,12 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from mlic_reference import layout, package, synthesis, transform
-from mlic_reference.parameters import Cursor, LayerParameters, QuantizerParameters, layer_level
+from mlic_reference import package, transform
+from mlic_reference.parameters import LayerParameters
 
 LATENT_UNIT, PREACT_UNIT, SAMPLE_UNIT = 1 / 4096, 1 / 16384, 1 / 255
 RECIPROCAL = 2**31 - 1          # of an integer normalization that divides (SPEC 4.12)
 UNITS = {"latent": LATENT_UNIT, "pixel": SAMPLE_UNIT, "gelu": PREACT_UNIT}
-ANALYSIS_EPILOGUES = ("lin", "gelu", "latent")
 
 
 class Refusal(Exception):
@@ -41,20 +40,17 @@ def requant(pair):
     return pair[0] / 2.0 ** pair[1]
 
 
-def g_a(sections):
-    section = sections[package.ANALYSIS]
-    if section.startswith(transform.MAGIC):
-        return graph(section)
-    _, nodes = analysis(section, package.PICTURE_CHANNELS, of_samples=True)
-    return layers(nodes, SAMPLE_UNIT, inverse=False)
+def g_a(sections, integers):
+    """`integers` are the package's analyses in integers, or None."""
+    if integers is None:
+        return graph(sections[package.ANALYSIS])
+    return layers(integers.analysis, SAMPLE_UNIT, inverse=False)
 
 
-def h_a(sections, latent):
-    section = sections[package.HYPER_ANALYSIS]
-    if section.startswith(transform.MAGIC):
-        return graph(section)
-    quantizer, nodes = analysis(section, latent, of_samples=False)
-    return layers(nodes, LATENT_UNIT / requant(quantizer.levels[0]), inverse=False)
+def h_a(sections, integers):
+    if integers is None:
+        return graph(sections[package.HYPER_ANALYSIS])
+    return layers(integers.hyper_analysis, LATENT_UNIT / requant(integers.quantizer.levels[0]), inverse=False)
 
 
 def g_s(sections, exact):
@@ -93,42 +89,6 @@ def graph(section):
         elif opcode == transform.NORMALIZATION:
             found.append(Normalization(tensor(shape[0], shape[0]), tensor(shape[0])))
     return found
-
-
-def analysis(section, channels, of_samples):
-    """(quantizer or None, nodes) of an integer analysis (SPEC 2.10)."""
-    if not section.startswith(package.INTEGER_ANALYSIS):
-        raise Refusal("an analysis is neither in float nor in integers")
-    cursor, quantizer, largest = Cursor(section, "integer analysis"), None, synthesis.SAMPLE_MAX
-    cursor.offset = len(package.INTEGER_ANALYSIS)
-    cursor.number("<u4", 1, 1, "version")
-    if not of_samples:
-        quantizer = QuantizerParameters(cursor.max(), [cursor.requant()])
-        largest = quantizer.max
-    nodes = [synthesis.Node(channels, 1, largest)]
-    for number in range(1, cursor.number("<u4", 1, synthesis.NODES_MAX, "number of nodes") + 1):
-        name = f"node {number}"
-        if cursor.number("u1", 1, 3, "opcode") == 3:
-            nodes.append(synthesis.inverse_normalization(cursor, nodes, name))
-        else:
-            nodes.append(_analysis_layer(cursor, nodes, name))
-    if cursor.offset != len(section):
-        raise Refusal("bytes after an integer analysis")
-    return quantizer, nodes
-
-
-def _analysis_layer(cursor, nodes, name):
-    side, epilogue = cursor.number("u1", 1, 5, "kernel"), ANALYSIS_EPILOGUES[cursor.number("u1", 0, 2, "epilogue")]
-    cursor.number("u1", 1, 2, "stride")
-    kind, _ = synthesis.WEIGHTS[cursor.number("u1", 1, 2, "width of weights")]
-    count, outputs = cursor.number("u1", 1, synthesis.TERMS_MAX, "number of terms"), cursor.number("<u4", 1, synthesis.OUTPUTS_MAX, "outputs")
-    reads = [(cursor.number("<u4", 0, len(nodes) - 1, "node"), bool(cursor.number("u1", 0, 1, "identity"))) for _ in range(count)]
-    terms = tuple(layout.Term(f"node {node}", 0, nodes[node].channels, identity) for node, identity in reads)
-    spec = layout.Layer(name, terms, str(side), outputs, epilogue)
-    parameters = LayerParameters(spec, cursor.max(), [layer_level(cursor, spec)])
-    for shape in map(spec.weight_shape, terms):
-        parameters.weights.append(None if shape is None else cursor.array(kind, shape))
-    return synthesis.Node(outputs, 1, parameters.max, [node for node, _ in reads], parameters)
 
 
 def layers(nodes, first, inverse):

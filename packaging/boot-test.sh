@@ -24,7 +24,7 @@ say() { echo "boot-test: $*"; }
 
 # The initial file system needs what finds the disk, and copying all modules into it under emulation takes many minutes.
 if [ ! -d root ]; then
-    rm -rf unfinished
+    rm -rf --one-file-system unfinished # one that was interrupted may have devices mounted in it
     mmdebstrap --quiet --variant=apt --architectures=arm64 --include=systemd-sysv,dbus,udev,linux-image-arm64,initramfs-tools \
         --setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh \
         --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \

@@ -142,7 +142,7 @@ def layer_norm(x, epsilon):
     return saturate(divide(d << 20, root), ACTIVATION_MAX)
 
 
-def inverse_normalization(x, parameters, largest):
+def normalization(x, parameters, largest):
     """SPEC 4.11, of a map whose elements are at most `largest`.
 
     That both sums fit 64 bits is what `proof` has shown: gamma sums to at most 65535 and x^2 is below 2^30, so that the

@@ -96,10 +96,10 @@ def _nodes(nodes):
         if isinstance(node.operation, LayerParameters):
             _layer(node.operation, bounds)
         else:
-            _inverse_normalization(node.operation, bounds[0], f"node {number}")
+            _normalization(node.operation, bounds[0], f"node {number}")
 
 
-def _inverse_normalization(parameters, m, name):
+def _normalization(parameters, m, name):
     sums = parameters.gamma.sum(axis=1).tolist()
     for total, beta, multiplier in zip(sums, parameters.beta.tolist(), parameters.multiplier.tolist(), strict=True):
         _obliged(total, GAMMA_SUM_MAX, name, "sum of gamma")

@@ -43,7 +43,7 @@ ANALYSIS = Form("integer analysis", b"MLIA", 3, "latent", {1: Fraction(1), 2: Fr
 
 
 @dataclass
-class InverseNormalization:
+class Normalization:
     """SPEC 4.11, or 4.12 if it `divides`. `gamma` is int64 [channel][channel], `beta` and `multiplier` int64 [channel]."""
 
     gamma: np.ndarray
@@ -64,7 +64,7 @@ class Node:
     scale: int
     max: int
     reads: list = field(default_factory=list)
-    operation: LayerParameters | InverseNormalization = None
+    operation: LayerParameters | Normalization = None
     shuffle: bool = False
 
 
@@ -134,7 +134,7 @@ def _is_last(node, form):
 def _node(cursor, form, nodes, name):
     opcode = cursor.number("u1", 0, None, f"{name}: opcode")
     refuse_unless(opcode in (LAYER, form.normalization), f"{name}: opcode {opcode}")
-    return _layer(cursor, form, nodes, name) if opcode == LAYER else inverse_normalization(cursor, nodes, name, form is ANALYSIS)
+    return _layer(cursor, form, nodes, name) if opcode == LAYER else _normalization(cursor, nodes, name, form is ANALYSIS)
 
 
 def _earlier(cursor, nodes):
@@ -167,14 +167,14 @@ def _layer(cursor, form, nodes, name):
     return Node(outputs // 4 if shuffle else outputs, int(scale), parameters.max, [node for node, _ in reads], parameters, shuffle)
 
 
-def inverse_normalization(cursor, nodes, name, divides=False):
+def _normalization(cursor, nodes, name, divides=False):
     number = _earlier(cursor, nodes)
     source = nodes[number]
     largest, shift, output_shift = cursor.max(), cursor.shift(), cursor.shift()
     gamma = cursor.array("<i2", (source.channels, source.channels), 0, None, f"{name}: gamma")
     beta = cursor.array("<i8", source.channels, 0, BETA_MAX, f"{name}: beta")
     multiplier = cursor.array("<i4", source.channels, 0, None, f"{name}: multiplier")
-    operation = InverseNormalization(gamma, beta, multiplier, shift, output_shift, largest, divides)
+    operation = Normalization(gamma, beta, multiplier, shift, output_shift, largest, divides)
     return Node(source.channels, source.scale, largest, [number], operation)
 
 
@@ -202,8 +202,8 @@ def _quantized(y_hat, model, quality):
 
 def _compute(node, inputs, nodes, tables):
     bounds = [nodes[read].max for read in node.reads]
-    if isinstance(node.operation, InverseNormalization):
-        return operators.inverse_normalization(inputs[0], node.operation, bounds[0])
+    if isinstance(node.operation, Normalization):
+        return operators.normalization(inputs[0], node.operation, bounds[0])
     x = operators.layer(node.operation, 0, inputs, bounds, tables)
     return operators.shuffle(x) if node.shuffle else x
 

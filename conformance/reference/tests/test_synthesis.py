@@ -150,11 +150,11 @@ class Samples(unittest.TestCase):
         return out
 
     def test_the_root_ends_at_31_bits(self):
-        operation = synthesis.InverseNormalization(np.array([[32767]]), np.array([2**61]), np.array([1]), 0, 0, 32767)
-        got = operators.inverse_normalization(np.array([[[2]], [[-1]]]), operation, 2)
+        operation = synthesis.Normalization(np.array([[32767]]), np.array([2**61]), np.array([1]), 0, 0, 32767)
+        got = operators.normalization(np.array([[[2]], [[-1]]]), operation, 2)
         self.assertEqual(got.ravel().tolist(), [32767, -32767])
         operation.output_shift = 16
-        got = operators.inverse_normalization(np.array([[[2]], [[-1]]]), operation, 2)
+        got = operators.normalization(np.array([[[2]], [[-1]]]), operation, 2)
         self.assertEqual(got.ravel().tolist(), [rounded(2 * 46340, 16), rounded(-46340, 16)])
 
     def test_pictures_are_cropped_and_made_gray(self):

@@ -17,6 +17,12 @@ pub enum BackendError {
         /// Why.
         reason: String,
     },
+    /// The system has no threads for it.
+    #[error("no thread can be started: {reason}")]
+    Threads {
+        /// What it says.
+        reason: String,
+    },
     /// An input does not have the shape that the stage needs.
     #[error("{stage}: input of {got} elements, {need} needed")]
     Shape {
@@ -248,7 +254,7 @@ impl FloatTransform {
 
 /// A device with a model on it.
 pub trait Backend: Send + Sync {
-    /// Short name: `reference`, `tract`, `cuda`.
+    /// Short name: `reference`, `integer`, `tract`, `cuda`; the processor's says which kernels and which float executor it has.
     fn name(&self) -> &'static str;
 
     /// What runs a stage, for reports: processor and instruction set, or GPU.

@@ -216,7 +216,7 @@ pub fn z_count(model: &Model, size: &LatentSize) -> usize {
 }
 
 fn size_of(width: u32, height: u32) -> LatentSize {
-    LatentSize::of_image(width, height).unwrap_or_else(|| LatentSize::of_y([4, 4]))
+    LatentSize::of_image(width, height).unwrap_or_else(|| LatentSize::of_z([1, 1]))
 }
 
 /// Turns a backend's error into ours.

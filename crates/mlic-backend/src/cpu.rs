@@ -68,7 +68,7 @@ impl CpuBackend {
     /// A backend with the given kernels on this many threads (0: all cores).
     ///
     /// # Errors
-    /// [`BackendError::NotAvailable`] when this processor lacks the instructions or threads cannot be started, [`BackendError::OutOfMemory`].
+    /// [`BackendError::NotAvailable`] when this processor lacks the instructions, [`BackendError::Threads`], [`BackendError::OutOfMemory`].
     pub fn new(
         model: Arc<Model>,
         kernels: Kernels,
@@ -82,7 +82,7 @@ impl CpuBackend {
             return Err(BackendError::NotAvailable { backend, reason: format!("this processor has no {}", isa.name()) });
         }
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        let pool = pool(backend, threads)?;
+        let pool = pool(threads)?;
         let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         if threads > 1 {
             // The passes of an image come first, and leave threads idle now and then.
@@ -94,17 +94,20 @@ impl CpuBackend {
     }
 }
 
-fn pool(backend: &'static str, threads: usize) -> Result<Pool, BackendError> {
-    let unavailable = |e: std::io::Error| BackendError::NotAvailable { backend, reason: e.to_string() };
-    Pool::new(threads, can_start_threads()).map_err(unavailable)
+fn no_threads(error: std::io::Error) -> BackendError {
+    BackendError::Threads { reason: error.to_string() }
+}
+
+fn pool(threads: usize) -> Result<Pool, BackendError> {
+    Pool::new(threads, can_start_threads()).map_err(no_threads)
 }
 
 /// Runs work on so many threads of this CPU, for a backend that has none of its own.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`] when threads cannot be started.
-pub fn on_threads<R: Send>(backend: &'static str, threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BackendError> {
-    pool(backend, threads)?.install(|| Ok(work()))
+/// [`BackendError::Threads`].
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, BackendError> {
+    pool(threads)?.install(|| Ok(work()))
 }
 
 /// Runs a float transform of a backend on its executor.
@@ -130,15 +133,14 @@ pub fn run_float(
 /// within the first, a third within that, and so on.
 ///
 /// # Errors
-/// Those of the work, and [`BackendError::NotAvailable`] when no thread can be started.
+/// Those of the work, and [`BackendError::Threads`].
 pub fn apart<R: Send, E: From<BackendError> + Send>(work: impl FnOnce() -> Result<R, E> + Send) -> Result<R, E> {
     // Where there are no threads the caller's is the one of rayon's global pool.
     if rayon::current_thread_index().is_none() || !can_start_threads() {
         return work();
     }
-    let unavailable = |e: std::io::Error| BackendError::NotAvailable { backend: "cpu", reason: e.to_string() };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("mlic-caller".into()).spawn_scoped(scope, work).map_err(unavailable)?;
+        let thread = std::thread::Builder::new().name("mlic-caller".into()).spawn_scoped(scope, work).map_err(no_threads)?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -4,7 +4,7 @@ use mlic_core::cdf::Interval;
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::fast::{linear_attention_bytes, local_attention_bytes};
 use mlic_model::graph::{Graph, Op};
-use mlic_model::layout::{LayerSpec, Layout};
+use mlic_model::layout::{Chain, LayerId, LayerSpec, Layout};
 use mlic_model::{Config, Model};
 
 use crate::strips::Strips;
@@ -27,7 +27,7 @@ const FLOAT: u64 = 4;
 /// of this workspace with `threads` threads. It saturates.
 ///
 /// Everything that outlives a pass is counted in full; of what does not, the layer that needs most, with the four tensors beside it
-/// that the contexts keep meanwhile. `tests/memory.rs` holds it against what is allocated.
+/// that the contexts keep meanwhile, or a channel and a global context side by side. `tests/memory.rs` holds it against what is allocated.
 #[must_use]
 pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let (config, layout) = (model.config(), model.layout());
@@ -86,7 +86,15 @@ fn transient(config: &Config, layout: &Layout) -> u64 {
     let widest = of_slices().map(|layer| layer.outputs as u64).max().unwrap_or(0);
     let read = |layer: &LayerSpec| layer.terms.iter().map(|term| layout.channels(config, term.source) as u64).sum::<u64>();
     let read = of_slices().map(read).max().unwrap_or(0);
-    (4 * widest + read) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
+    // Queries, keys and values, each before and after its neighbourhood, beside two layers of a channel context.
+    let of_global = layout.linear_attentions.iter().map(|spec| 6 * spec.channels as u64).max().unwrap_or(0);
+    let outputs = |id: LayerId| layout.layers.get(id.0).map_or(0, |layer| layer.outputs as u64);
+    let two_of = |chain: &Chain| {
+        let widths: Vec<u64> = chain.ids().map(outputs).collect();
+        widths.windows(2).map(|two| two.iter().sum()).chain(widths.first().copied()).max()
+    };
+    let of_channel = layout.slices.iter().filter_map(|slice| slice.channel.as_ref()).filter_map(two_of).max().unwrap_or(0);
+    (4 * widest + read).max(of_global + of_channel) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
 }
 
 /// Bytes per position of what the hyper synthesis computes on the way: its second half is of four positions of z, shuffled to sixteen.

@@ -78,7 +78,7 @@ impl<'m> Integers<'m> {
     pub fn code(&self, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
         let model = self.model;
         let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
-        let size = LatentSize::of_y([y.height, y.width]);
+        let size = LatentSize::of_z([y.height / 4, y.width / 4]);
         let mut session = IntegerSession::new(model, Arc::clone(&self.packed), size, quality, &sample.z_symbols)?;
         let mut sink = Measure { model, y, half: Vec::new(), bits_q16: 0 };
         walk(&mut session, model.config().slices, &mut sink)?;

@@ -45,7 +45,7 @@ typedef int32_t mlic_status;
 #define MLIC_MODEL 8
 /* A backend that is not available. */
 #define MLIC_BACKEND 10
-/* More pixels, memory or time than allowed, or more memory than there is. */
+/* More pixels, memory, time or bytes than allowed, or more memory than there is. */
 #define MLIC_BUDGET 11
 /* Ended by mlic_watch. */
 #define MLIC_CANCELLED 12
@@ -55,6 +55,11 @@ const char *mlic_last_error(void);
 
 /* An encoder and decoder with its model. */
 typedef struct mlic_codec mlic_codec;
+
+/* Roundings: to the symbol next to the nearest, toward zero, where the bits saved are worth more than the error; to the nearest, for larger streams and better
+ * pictures. */
+#define MLIC_RATE_DISTORTION 0
+#define MLIC_NEAREST 1
 
 /* How a codec runs. mlic_options_init() sets every member to what is said here in brackets. Later libraries may add members at the end, with the same
  * MLIC_ABI: a program's struct_size says which it knows. What it lacks is as in brackets; of a longer one than the library's the rest must be zero. */
@@ -67,6 +72,8 @@ typedef struct mlic_options {
     uint64_t max_milliseconds; /* of a call; looked at between passes [0: none] */
     uint32_t threads;          /* at most 256; no result depends on it [0: one for each core] */
     uint32_t effort;           /* rounds of refinement in encoding, at most 255 [0] */
+    uint32_t rounding;         /* of latents in encoding: MLIC_RATE_DISTORTION or MLIC_NEAREST [MLIC_RATE_DISTORTION] */
+    uint32_t reserved;         /* [0] */
 } mlic_options;
 
 /* mlic_options_init(&options, sizeof options): writes as many bytes and no more; those that the library does not know are zero. Does nothing with null. */

@@ -39,6 +39,8 @@ pub struct MlicOptions {
     max_milliseconds: u64,
     threads: u32,
     effort: u32,
+    rounding: u32,
+    reserved: u32,
 }
 
 /// `mlic_watch`.
@@ -147,7 +149,7 @@ pub unsafe extern "C" fn mlic_options_init(options: *mut MlicOptions, struct_siz
 
 impl MlicOptions {
     /// How long they were when `MLIC_ABI` became what it is: nobody's are shorter.
-    const FIRST_SIZE: usize = offset_of!(Self, effort) + size_of::<u32>();
+    const FIRST_SIZE: usize = offset_of!(Self, reserved) + size_of::<u32>();
     /// What nobody's are longer than. A size beyond it was never set.
     const MAX_SIZE: usize = 1024;
 
@@ -194,6 +196,8 @@ impl Default for MlicOptions {
             max_milliseconds: 0,
             threads: 0,
             effort: 0,
+            rounding: 0,
+            reserved: 0,
         }
     }
 }
@@ -212,9 +216,12 @@ pub unsafe extern "C" fn mlic_codec_create(options: *const MlicOptions, codec: *
         let options = if options.is_null() { MlicOptions::default() } else { unsafe { MlicOptions::of(options) }? };
         // SAFETY: null, or a string of the caller's.
         let text = |text: *const c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
-        let MlicOptions { max_pixels, max_memory_bytes, max_milliseconds, threads, effort, .. } = options;
+        let MlicOptions { max_pixels, max_memory_bytes, max_milliseconds, threads, effort, rounding, reserved, .. } = options;
+        if reserved != 0 {
+            return Err(Failure::usage(format!("reserved {reserved}: it must be 0")));
+        }
         let (model_path, backend) = (text(options.model_path), text(options.backend));
-        let options = Options { model_path, backend, max_pixels, max_memory_bytes, max_milliseconds, threads, effort };
+        let options = Options { model_path, backend, max_pixels, max_memory_bytes, max_milliseconds, threads, effort, rounding };
         *to = Box::into_raw(Box::new(Handle::new(&options)?));
         Ok(())
     })
@@ -467,7 +474,8 @@ unsafe fn bytes<'a>(pointer: *const u8, len: usize, name: &str) -> Result<&'a [u
 /// # Safety
 /// Null, or to so many bytes that nobody writes.
 unsafe fn copy(pointer: *const u8, len: usize, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-    if pointer.is_null() && len == 0 {
+    // Not an empty part: there is none.
+    if len == 0 {
         return Ok(None);
     }
     // SAFETY: as above.

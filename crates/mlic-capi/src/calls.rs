@@ -9,8 +9,8 @@ use mlic::container::{Header, MAX_HEADER_LEN, SectionKind, parse};
 use mlic::image::{Image, ImageError};
 use mlic::metadata::{Metadata, MetadataPolicy};
 use mlic::{
-    BackendChoice, Codec, CodecOptions, ErrorKind, Limits, MAX_THREADS, Model, OutOfMemory, ProgressEvent, Quality, Stage,
-    Truncation, default_model,
+    BackendChoice, Codec, CodecOptions, ErrorKind, Limits, MAX_THREADS, Model, OutOfMemory, ProgressEvent, Quality, Rounding,
+    Stage, Truncation, default_model,
 };
 
 use crate::status::Failure;
@@ -31,6 +31,7 @@ pub(crate) struct Options<'a> {
     pub(crate) max_milliseconds: u64,
     pub(crate) threads: u32,
     pub(crate) effort: u32,
+    pub(crate) rounding: u32,
 }
 
 /// What the caller does at each step: the stage, the passes that are done, and of how many.
@@ -42,13 +43,18 @@ impl Handle {
         let threads = threads.ok_or_else(|| Failure::usage(format!("{} threads: at most {MAX_THREADS}", options.threads)))?;
         let effort = u8::try_from(options.effort);
         let effort = effort.map_err(|_| Failure::usage(format!("effort {}: at most {}", options.effort, u8::MAX)))?;
+        let rounding = match options.rounding {
+            0 => Rounding::RateDistortion,
+            1 => Rounding::Nearest,
+            other => return Err(Failure::usage(format!("rounding {other}: 0 or 1"))),
+        };
         let backend = match options.backend {
             Some(name) => name.to_string_lossy().parse()?,
             None => BackendChoice::Auto,
         };
         let max_time = Some(options.max_milliseconds).filter(|limit| *limit > 0).map(Duration::from_millis);
         let limits = Limits::default().with_max_pixels(options.max_pixels).with_max_memory_bytes(options.max_memory_bytes);
-        let own = CodecOptions::default().with_backend(backend).with_threads(threads).with_effort(effort);
+        let own = CodecOptions::default().with_backend(backend).with_threads(threads).with_effort(effort).with_rounding(rounding);
         let own = own.with_metadata(MetadataPolicy::Strip).with_limits(limits.with_max_time(max_time));
         let open = || options.model_path.map_or_else(default_model, |path| Model::open(path_of(path)));
         let codec = Codec::new(mlic::on_threads(threads, open)??, own)?;

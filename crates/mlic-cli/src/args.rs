@@ -4,20 +4,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mlic::budget::{DEFAULT_MAX_MEMORY_BYTES, DEFAULT_MAX_PIXELS};
 use mlic::image::{OutputFormat, ReadOptions};
 use mlic::metadata::MetadataPolicy;
-use mlic::{BackendChoice, MAX_THREADS, PixelMode, Quality};
+use mlic::{BackendChoice, CodecOptions, MAX_THREADS, PixelMode, Quality, Rounding};
+use serde::Serialize;
 
 use crate::exit;
 use crate::model::ModelCommand;
 
 /// Encode, decode, inspect and measure MLIC++ streams.
 ///
-/// A stream decodes to the same symbols on every machine, with the model that wrote it.
+/// A stream decodes to the same picture on every machine, with the model that wrote it (and exact pixels, which are the default).
 #[derive(Debug, Parser)]
 #[command(name = "mlic", disable_version_flag = true)]
 pub(crate) struct Arguments {
@@ -81,7 +82,7 @@ pub(crate) struct CodecArgs {
     pub(crate) backend: BackendChoice,
     #[command(flatten)]
     pub(crate) pixels: MaxPixels,
-    /// Refuse pictures that might need more memory than this, besides program, model and stream: MiB, or a number with K, M, G or T
+    /// Refuse pictures that might need more memory than this, besides program, model and stream: MiB, or a number with K, M, G or T (powers of 1024)
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MAX_MEMORY_BYTES), value_parser = mebibytes)]
     pub(crate) max_memory: Size,
     /// Stop after this many seconds for a picture (looked at before each pass and before the picture is made)
@@ -148,14 +149,14 @@ pub(crate) struct EncodeArgs {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
-    /// Quality, 0 to 100 in steps of 0.5 [default: 50]
-    #[arg(short, long, value_name = "Q")]
+    /// Quality, 0 to 100, rounded to the steps of the model, 0.5 in the embedded one [default: 50]
+    #[arg(short, long, value_name = "Q", allow_negative_numbers = true)]
     pub(crate) quality: Option<Quality>,
-    /// Find the highest quality whose stream fits, with about eight encodings: bytes, or a number with K, M, G or T
-    #[arg(long, value_name = "SIZE", conflicts_with = "quality", value_parser = bytes)]
+    /// Find the highest quality whose stream fits, with about eight encodings: bytes, or a number with K, M, G or T (powers of 1024: 40k is 40960)
+    #[arg(long, value_name = "SIZE", conflicts_with = "quality", value_parser = bytes, allow_negative_numbers = true)]
     pub(crate) target_size: Option<Size>,
     #[command(flatten)]
-    pub(crate) effort: EffortArgs,
+    pub(crate) encoder: EncoderArgs,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     /// What to do with ICC profile, EXIF and XMP
@@ -167,16 +168,38 @@ pub(crate) struct EncodeArgs {
     pub(crate) codec: CodecArgs,
 }
 
-/// What an encoder may spend.
+/// How a picture is encoded.
 #[derive(Debug, Args)]
-pub(crate) struct EffortArgs {
+pub(crate) struct EncoderArgs {
     /// Rounds of refinement, 0 to 9
     ///
     /// In each round the encoder decodes its stream, finds what was lost and codes it again; the best of all rounds is written. A round takes about as long as
     /// one more encoding and decoding, and the first brings most of the gain. At the same -q the stream is larger and the picture better; at equal PSNR, with a
     /// lower -q, the stream is 3.7 % smaller.
     #[arg(short = 'e', long = "effort", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
-    pub(crate) rounds: u8,
+    pub(crate) effort: u8,
+    /// How latents are rounded to symbols
+    #[arg(long, value_enum, default_value_t = RoundingArg::RateDistortion)]
+    pub(crate) rounding: RoundingArg,
+}
+
+impl EncoderArgs {
+    pub(crate) fn options(&self) -> CodecOptions {
+        let rounding = match self.rounding {
+            RoundingArg::RateDistortion => Rounding::RateDistortion,
+            RoundingArg::Nearest => Rounding::Nearest,
+        };
+        CodecOptions::default().with_effort(self.effort).with_rounding(rounding)
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RoundingArg {
+    /// To the next symbol toward zero where the bits saved are worth more than the error
+    RateDistortion,
+    /// To the nearest, as the published code does: larger and better at the same -q, a little larger at equal PSNR
+    Nearest,
 }
 
 /// Leave to change a picture so that a stream can carry it.
@@ -208,7 +231,8 @@ pub(crate) struct DecodeArgs {
     /// What to do with ICC profile, EXIF and XMP
     ///
     /// Damaged metadata normally makes decoding fail, since other parts may be damaged too. `fit` decodes and keeps what is intact; `strip` ignores
-    /// everything after the payload, and notes name a profile or an orientation that is lost.
+    /// everything after the payload, and notes name a profile or an orientation that is lost. What the format of the picture cannot carry is left out with a
+    /// note in any case.
     #[arg(long, value_enum, default_value_t = MetadataArg::Keep)]
     pub(crate) metadata: MetadataArg,
     #[command(flatten)]
@@ -258,7 +282,7 @@ pub(crate) struct EvalArgs {
     /// Pictures, and directories of pictures
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Qualities, 0 to 100 in steps of 0.5, separated by commas
+    /// Qualities, 0 to 100, separated by commas
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,20,40,60,80,100")]
     pub(crate) qualities: Vec<Quality>,
     /// Rate-distortion points to compare with: JSON, {"codecs": {NAME: {"bpp": [..], "psnr_rgb": [..]}}}
@@ -271,7 +295,7 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) effort: EffortArgs,
+    pub(crate) encoder: EncoderArgs,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     #[command(flatten)]
@@ -286,7 +310,7 @@ pub(crate) enum MetadataArg {
     Keep,
     /// Leave out, with a note, what does not fit or cannot be read
     Fit,
-    /// Leave out all of it
+    /// Leave out all of it; notes name a profile or an orientation that is lost
     Strip,
 }
 
@@ -330,7 +354,18 @@ impl ReadArgs {
 
 /// Names of backends, as the help and completions list them.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
-    PossibleValuesParser::new(BackendChoice::ALL.iter().map(|choice| choice.name())).try_map(|name| name.parse())
+    let value = |choice: &BackendChoice| {
+        let value = PossibleValue::new(choice.name());
+        match choice {
+            BackendChoice::Auto => value.help("This processor, with float transforms where they are built in"),
+            BackendChoice::Cuda => value.help("An NVIDIA GPU"),
+            BackendChoice::Tract => value.help("This processor: integers, and float transforms on tract"),
+            BackendChoice::Integer => value.help("This processor: integers alone"),
+            BackendChoice::Reference => value.help("The definition of the integers, slow"),
+            _ => value,
+        }
+    };
+    PossibleValuesParser::new(BackendChoice::ALL.iter().map(value)).try_map(|name| name.parse())
 }
 
 fn thread_count() -> impl TypedValueParser<Value = usize> {

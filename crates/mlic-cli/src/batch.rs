@@ -38,6 +38,8 @@ pub(crate) const STREAMS: [&str; 1] = ["mlic"];
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) paths: Vec<PathBuf>,
+    /// Named directories that cannot be read or have none.
+    pub(crate) failed: Vec<(PathBuf, Failure)>,
     /// They may be several, even if this time they are not: a directory was named.
     are_several: bool,
 }
@@ -46,29 +48,40 @@ impl Inputs {
     /// Files as named, and of named directories the files with these extensions in order of their names.
     ///
     /// # Errors
-    /// A directory that cannot be read or has none; standard input beside others.
+    /// Standard input beside others.
     pub(crate) fn expand(named: &[PathBuf], extensions: &[&str]) -> Result<Self, Failure> {
-        let mut paths = Vec::new();
+        let (mut paths, mut failed) = (Vec::new(), Vec::new());
         for path in named {
-            if path.is_dir() { paths.extend(directory(path, extensions)?) } else { paths.push(path.clone()) }
+            let found = if path.is_dir() { directory(path, extensions) } else { Ok(vec![path.clone()]) };
+            found.map_or_else(|failure| failed.push((path.clone(), failure)), |found| paths.extend(found));
         }
         let are_several = named.len() > 1 || named.iter().any(|path| path.is_dir());
         check_alone(&paths)?;
-        Ok(Self { paths, are_several })
+        Ok(Self { paths, failed, are_several })
     }
 
-    /// Each input with the path of its output: `output` if that is no folder, else the name of the input with this extension, in that folder
+    /// The same where one failure ends everything.
+    ///
+    /// # Errors
+    /// As [`Self::expand`]; a directory that cannot be read or has none.
+    #[cfg(feature = "builder")]
+    pub(crate) fn expand_all(named: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> {
+        let Self { paths, failed, .. } = Self::expand(named, extensions)?;
+        failed.into_iter().next().map_or(Ok(paths), |(_, failure)| Err(failure))
+    }
+
+    /// The path of the output of each input: `output` if that is no folder, else the name of the input with this extension, in that folder
     /// or beside the input.
     ///
     /// # Errors
     /// Wrong usage: outputs that are not one for each input.
-    pub(crate) fn pairs(&self, output: Option<&Path>, extension: &str) -> Result<Vec<(&Path, PathBuf)>, Failure> {
+    pub(crate) fn outputs(&self, output: Option<&Path>, extension: &str) -> Result<Vec<PathBuf>, Failure> {
         let folder = output.filter(|path| path.is_dir());
         if let Some(path) = output.filter(|_| self.are_several && folder.is_none()) {
             let cause = if is_dash(path) {
                 "several inputs cannot go to standard output"
             } else {
-                "several inputs need a directory that exists"
+                "several inputs, or a directory of them, need a directory that exists"
             };
             return Err(Failure::usage(path.display(), cause));
         }
@@ -86,7 +99,7 @@ impl Inputs {
                 let cause = format!("{} and {} would both be written to it", other.display(), input.display());
                 return Err(Failure::usage(path.display(), cause));
             }
-            all.push((input.as_path(), path));
+            all.push(path);
         }
         Ok(all)
     }
@@ -119,22 +132,27 @@ fn directory(path: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> 
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", path.display(), cause);
     let entries: Result<Vec<_>, _> = path.read_dir().and_then(Iterator::collect);
     let mut found: Vec<PathBuf> = entries.map_err(|e| failure(&e))?.into_iter().map(|entry| entry.path()).collect();
-    found.retain(|path| path.is_file() && has_extension(path, extensions));
+    // A link that leads nowhere is no less an input.
+    found.retain(|path| has_extension(path, extensions) && (path.is_file() || !path.exists()));
     found.sort();
     if found.is_empty() { Err(failure(&format_args!("no file ends in {}", extensions.join(", ")))) } else { Ok(found) }
 }
 
-/// Works on each input and its output; a failure does not keep the others.
+/// Works on each input and its output; a failure, of a directory too, does not keep the others.
 ///
 /// # Errors
 /// The first failure; all have been printed.
 pub(crate) fn each(
-    pairs: Vec<(&Path, PathBuf)>,
+    inputs: Inputs,
+    outputs: &[PathBuf],
     mut work: impl FnMut((&Path, &Path)) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut batch = Batch::default();
-    for (input, output) in pairs {
-        if let Err(failure) = work((input, &output)) {
+    for (_, failure) in inputs.failed {
+        batch.failed(failure);
+    }
+    for (input, output) in inputs.paths.iter().zip(outputs) {
+        if let Err(failure) = work((input, output)) {
             batch.failed(failure);
         }
     }

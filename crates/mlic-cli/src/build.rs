@@ -129,7 +129,7 @@ pub(crate) fn picture(path: &Path, max: MaxPixels, global: &Global) -> Result<Im
 
 /// As many of the pictures as are asked for, all of which have to be readable: who chose them counts on them.
 fn pictures(args: &BuildArgs, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
-    let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
+    let paths = Inputs::expand_all(&args.images, &batch::PICTURES)?;
     let (mut images, mut cut) = (Vec::new(), 0);
     for path in evenly(&paths, args.count.get()) {
         let mut image = picture(path, args.pixels, global)?;

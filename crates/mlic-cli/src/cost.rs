@@ -28,7 +28,7 @@ pub(crate) struct CostArgs {
     /// Pictures, and directories of pictures
     #[arg(value_name = "PATH", required = true)]
     images: Vec<PathBuf>,
-    /// Qualities, 0 to 100 in steps of 0.5, with commas between
+    /// Qualities, 0 to 100, separated by commas
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0,25,50,75,100")]
     qualities: Vec<Quality>,
     /// Compare a package with an export of another name
@@ -72,7 +72,7 @@ fn compare(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     let export = Export::open(&args.export).map_err(wrong)?;
     let model = files::model(global.model.as_deref(), global)?;
     check_pair(args, &export, &model)?;
-    let Inputs { paths, .. } = Inputs::expand(&args.images, &batch::PICTURES)?;
+    let paths = Inputs::expand_all(&args.images, &batch::PICTURES)?;
     let qualities = eval::qualities(&args.qualities, model.quality_steps(), global);
     let float = FloatModel::load(&export).map_err(wrong)?;
     let bench = Bench::new(&export, &model, &float, global.thread_count()).map_err(wrong)?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mlic::container::{self, SectionKind};
 use mlic::image::{Image, OutputFormat, PictureFile};
-use mlic::metadata::{Metadata, MetadataKind};
+use mlic::metadata::{ICC_LEFT_OUT, Metadata, MetadataKind, TURNED};
 use mlic::{Codec, CodecOptions, Truncation};
 use mlic_output::Output;
 
@@ -20,10 +20,10 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     batch::check_operands(&args.inputs, args.output.as_deref(), &batch::PICTURES)?;
     let format = output_format(args)?;
     let inputs = Inputs::expand(&args.inputs, &batch::STREAMS)?;
-    let pairs = inputs.pairs(args.output.as_deref(), format.extension())?;
+    let outputs = inputs.outputs(args.output.as_deref(), format.extension())?;
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
     let codec = files::codec(options, &args.codec, global)?;
-    let end = batch::each(pairs, |pair| decode(&codec, format, pair, args, global));
+    let end = batch::each(inputs, &outputs, |pair| decode(&codec, format, pair, args, global));
     // The process is about to end, and all its memory with it.
     std::mem::forget(codec);
     end
@@ -78,10 +78,13 @@ fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
 /// What a user who wants no metadata may not know of: without these the picture looks other.
 fn note_stripped(stream: &[u8], name: &str, global: &Global) {
     let Ok(stream) = container::parse(stream) else { return };
+    if stream.tail_damage().is_some() {
+        console::note(global, name, "what follows the payload is damaged: a profile or an orientation in it is lost");
+    }
     for section in &stream.sections {
         let mut metadata = Metadata::default();
         match section.kind {
-            SectionKind::ICC => console::note(global, name, "ICC profile left out: the colours will be taken for those of sRGB"),
+            SectionKind::ICC => console::note(global, name, ICC_LEFT_OUT),
             SectionKind::EXIF => metadata.exif = Some(section.bytes.to_vec()),
             _ => {}
         }
@@ -91,14 +94,16 @@ fn note_stripped(stream: &[u8], name: &str, global: &Global) {
     }
 }
 
-/// What becomes of a picture whose EXIF is left out.
-const TURNED: &str = "; it has the orientation: the picture may lie on its side";
-
 fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: &Path, global: &Global) -> Result<(), Failure> {
     for kind in format.cannot_keep(&image) {
         let turned = kind == MetadataKind::Exif && image.metadata.is_turned();
         let then = if turned { TURNED } else { "" };
-        console::note(global, output.destination(), format_args!("{kind} left out: {format} cannot carry it{then}"));
+        let why = match (format, kind) {
+            (OutputFormat::Png, MetadataKind::Icc) => "it is for other colours than the picture has".into(),
+            (OutputFormat::Png, MetadataKind::Xmp) => "it is not UTF-8".into(),
+            _ => format!("{format} cannot carry it"),
+        };
+        console::note(global, output.destination(), format_args!("{kind} left out: {why}{then}"));
         image.metadata.set(kind, None);
     }
     if !image.gray && batch::has_extension(path, &["pgm"]) {
@@ -107,7 +112,7 @@ fn write_picture(mut image: Image, format: OutputFormat, output: &Output, path: 
         );
     }
     let file = PictureFile::new(&image, format)
-        .map_err(|error| Failure::from_error(Exit::Output, "cannot write", output.destination(), &error))?;
+        .map_err(|error| Failure::from_codec("cannot write", output.destination(), &error.into()))?;
     files::write_with(output, |to| file.write_to(to))
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mlic::{Codec, CodecOptions};
+use mlic::Codec;
 
 use crate::args::{EncodeArgs, Global, Size};
 use crate::batch::{self, Inputs};
@@ -19,12 +19,12 @@ pub(crate) fn run(args: &EncodeArgs, global: &Global) -> Result<(), Failure> {
     if let Some(path) = args.output.as_deref().filter(|path| !path.is_dir() && batch::has_extension(path, &batch::PICTURES)) {
         return Err(Failure::usage(path.display(), "a stream would be taken for a picture: .mlic is usual"));
     }
-    let pairs = inputs.pairs(args.output.as_deref(), "mlic")?;
-    let codec = files::codec(CodecOptions::default().with_effort(args.effort.rounds), &args.codec, global)?;
+    let outputs = inputs.outputs(args.output.as_deref(), "mlic")?;
+    let codec = files::codec(args.encoder.options(), &args.codec, global)?;
     if codec.model().quality_steps() == 0 && args.quality.is_some() {
         console::note(global, "-q", "this model has one quality only");
     }
-    batch::each(pairs, |pair| encode(&codec, pair, args, global))
+    batch::each(inputs, &outputs, |pair| encode(&codec, pair, args, global))
 }
 
 fn encode(codec: &Codec, (input, output): (&Path, &Path), args: &EncodeArgs, global: &Global) -> Result<(), Failure> {

@@ -7,8 +7,8 @@ mod table;
 
 use std::path::Path;
 
+use mlic::Quality;
 use mlic::metadata::MetadataPolicy;
-use mlic::{CodecOptions, Quality};
 
 use crate::args::{EvalArgs, Global};
 use crate::batch::{self, Batch, Inputs};
@@ -27,8 +27,9 @@ pub(crate) struct Asked {
 
 pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     let anchors = args.anchor.as_deref().map(|path| anchor::read(path, args.anchor_codec.as_deref())).transpose()?;
-    let Inputs { paths, .. } = Inputs::expand(&args.paths, &batch::PICTURES)?;
-    let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_effort(args.effort.rounds);
+    let inputs = Inputs::expand(&args.paths, &batch::PICTURES)?;
+    let paths = &inputs.paths;
+    let options = args.encoder.options().with_pixels(args.pixels.mode());
     let codec = files::codec(options, &args.codec, global)?;
     let qualities = qualities(&args.qualities, codec.model().quality_steps(), global);
     // Metadata would count as bits of the picture.
@@ -45,6 +46,10 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
         Ok(ImageResult::new(path, &image, points))
     };
     let (mut images, mut failed, mut batch) = (Vec::new(), Vec::new(), Batch::default());
+    for (path, failure) in inputs.failed {
+        let error = progress.aside(|| batch.failed(failure));
+        failed.push(Failed { path: path.display().to_string(), error });
+    }
     for (index, path) in paths.iter().enumerate() {
         match measure(index, path) {
             Ok(image) => images.push(image),
@@ -60,7 +65,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global) -> Result<(), Failure> {
     }
     let means = if images.is_empty() { Vec::new() } else { Mean::over(&images, &qualities) };
     let bd_rates = anchor::compare(&anchors.unwrap_or_default(), &means);
-    let evaluation = Evaluation::new(&codec, (global.thread_count(), args.effort.rounds), (images, failed), means, bd_rates);
+    let evaluation = Evaluation::new(&codec, (global.thread_count(), &args.encoder), (images, failed), means, bd_rates);
     let text = if args.json { evaluation.json()? } else { table::render(&evaluation, global.verbose) };
     console::stdout(&text)?;
     batch.end()

@@ -17,7 +17,10 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Truncated, "truncated stream; the picture is written as far as its bytes go, if they reach that far"),
     (Exit::WrongModel, "stream for another model"),
     (Exit::Model, "model package or export rejected"),
-    (Exit::Output, "output exists or cannot be written (of a pipe that its reader has closed, this code is the only sign)"),
+    (
+        Exit::Output,
+        "output exists or cannot be written (of a pipe whose reader has closed it before the whole picture or stream, this code is the only sign; of text it is 0)",
+    ),
     (Exit::Backend, "backend not available"),
     (Exit::Budget, "a limit was exceeded (pixels, memory, time, --target-size), or memory ran out"),
 ];

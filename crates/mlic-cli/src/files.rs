@@ -88,14 +88,15 @@ fn read_with(
     let bytes = read_limited(path, HEAD_LEN as u64, limit)?;
     let options = options.clone().with_max_pixels(max.limit);
     let image = read_image(&bytes, &options).map_err(|error| {
-        // More pixels than any picture may have are no matter of the user's limit.
-        let is_beyond_budget = matches!(error, ImageError::PixelLimit { pixels, .. } if pixels <= MAX_PIXELS);
-        let exit = if is_beyond_budget { Exit::Budget } else { Exit::Input };
-        let failure = Failure::from_error(exit, "cannot read", input_name(path), &error);
-        match hint(&error) {
-            _ if is_beyond_budget => failure.hint("--max-pixels N allows more"),
-            Some(hint) => failure.hint(hint),
-            _ => failure,
+        let failure = |exit| Failure::from_error(exit, "cannot read", input_name(path), &error);
+        match (&error, hint(&error)) {
+            // More pixels than any picture may have are no matter of the user's limit.
+            (ImageError::PixelLimit { pixels, .. }, _) if *pixels <= MAX_PIXELS => {
+                failure(Exit::Budget).hint("--max-pixels N allows more")
+            }
+            (ImageError::OutOfMemory(_), _) => failure(Exit::Budget),
+            (_, Some(hint)) => failure(Exit::Input).hint(hint),
+            _ => failure(Exit::Input),
         }
     })?;
     image.notes.iter().for_each(|note| console::note(global, input_name(path), note));
@@ -109,7 +110,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
 
 /// Any file, up to the bytes that `limit` allows, once it has seen the first `head` of them: none beyond these if it gives no number.
 fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>) -> Result<Vec<u8>, Failure> {
-    let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", input_name(path), cause);
+    let failure = |exit, cause: &dyn Display| Failure::new(exit, "cannot read", input_name(path), cause);
     let mut bytes = Vec::new();
     let read = || -> io::Result<u64> {
         let mut file: Box<dyn Read> = if is_dash(path) { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };
@@ -118,8 +119,11 @@ fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>
         file.take((limit + 1).saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
         Ok(limit)
     };
-    let limit = read().map_err(|e| failure(&e))?;
-    if bytes.len() as u64 > limit { Err(failure(&format_args!("more than {limit} bytes"))) } else { Ok(bytes) }
+    let limit = read().map_err(|e| match e.kind() {
+        io::ErrorKind::OutOfMemory => failure(Exit::Budget, &e),
+        _ => failure(Exit::Input, &e),
+    })?;
+    if bytes.len() as u64 > limit { Err(failure(Exit::Input, &format_args!("more than {limit} bytes"))) } else { Ok(bytes) }
 }
 
 /// The output of an input, found writable as far as that can be known.
@@ -195,7 +199,11 @@ pub(crate) fn model_in_use(global: &Global) -> Result<Option<Model>, Failure> {
 }
 
 fn own_model() -> Result<Model, Failure> {
-    mlic::default_model().map_err(|error| model_failure("of this program", &error).hint("--model PACKAGE"))
+    mlic::default_model().map_err(|error| {
+        let is_full = error.out_of_memory().is_some();
+        let failure = model_failure("of this program", error);
+        if is_full { failure } else { failure.hint("--model PACKAGE") }
+    })
 }
 
 fn package_at(path: &Path) -> Result<Model, Failure> {
@@ -203,11 +211,13 @@ fn package_at(path: &Path) -> Result<Model, Failure> {
     let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
     model.map_err(|error| match error {
         ModelError::Io { source, .. } => Failure::new(Exit::Input, "cannot read", path.display(), source),
-        error => model_failure(input_name(path), &error),
+        error => model_failure(input_name(path), error),
     })
 }
 
-fn model_failure(place: impl Display, error: &ModelError) -> Failure {
-    let exit = if matches!(error, ModelError::Io { .. }) { Exit::Input } else { Exit::Model };
-    Failure::from_error(exit, "cannot use model", place, error)
+pub(crate) fn model_failure(place: impl Display, error: ModelError) -> Failure {
+    match error {
+        ModelError::Io { .. } => Failure::from_error(Exit::Input, "cannot use model", place, &error),
+        error => Failure::from_codec("cannot use model", place, &error.into()),
+    }
 }

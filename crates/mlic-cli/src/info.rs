@@ -74,7 +74,7 @@ fn inspect(file: &Path, json: bool, in_use: &mut InUse<'_>) -> Result<Inspected,
     match files::read_stream_or_package(file)? {
         Content::Stream(bytes) => stream(&bytes, &name, json, in_use),
         Content::Package(bytes) => {
-            let model = Model::from_bytes(bytes).map_err(|error| Failure::from_error(Exit::Model, WHAT, name, &error))?;
+            let model = Model::from_bytes(bytes).map_err(|error| Failure::from_codec(WHAT, name, &error.into()))?;
             Ok((model::describe(&model)?, Ok(())))
         }
     }

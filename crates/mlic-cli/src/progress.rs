@@ -45,8 +45,9 @@ impl Progress {
         }
         let (done, waiting) = channel();
         let shown = bar.clone();
-        let thread = std::thread::spawn(move || show_late(&shown, &waiting));
-        Self { bar, shower: Some((done, thread)) }
+        // Nothing is shown where no thread is to be had.
+        let thread = std::thread::Builder::new().spawn(move || show_late(&shown, &waiting));
+        Self { bar, shower: thread.ok().map(|thread| (done, thread)) }
     }
 
     /// Takes an event of the codec, which goes on.

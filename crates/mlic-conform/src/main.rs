@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let matches = cli::definition().get_matches();
     let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     if let (true, Some(warning)) = (command.runs_networks(), mlic::cpu_warning()) {
-        eprintln!("mlic-conform: warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     let done = match command {
         Command::Run(args) => run_suites(&args),
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
             let exists = matches!(error, ConformError::Output { source: OutputError::Exists, .. });
-            eprintln!("mlic-conform: error: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" });
+            say(format_args!("error: {}{}", error.chain(), if exists { " (--force overwrites it)" } else { "" }));
             let usage = matches!(
                 error,
                 ConformError::UnknownSuite { .. }
@@ -83,6 +83,11 @@ fn main() -> ExitCode {
             ExitCode::from(if usage { USAGE } else { CANNOT })
         }
     }
+}
+
+/// A line to standard error; that it cannot be written changes nothing.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "mlic-conform: {text}");
 }
 
 /// Text to standard output; a reader that has gone away is not our concern.
@@ -160,7 +165,7 @@ fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     let run = |suite: &Suite<'_>| {
         // Some suites take minutes on slow machines, and the report comes at the end.
         if std::io::stderr().is_terminal() {
-            eprintln!("mlic-conform: {}: {} vectors", suite.manifest.suite, suite.manifest.vectors.len());
+            say(format_args!("{}: {} vectors", suite.manifest.suite, suite.manifest.vectors.len()));
         }
         run_suite(suite, &store, &models, args, &options, &plan)
     };
@@ -346,6 +351,7 @@ fn read_dump(path: &Path, stream: &[u8], model: &Model, got: &Side) -> Result<Si
     let shape = Shape::of(stream, model)?;
     let bytes = read_at_most(path, shape.max_dump_len())?;
     let values = dump::parse(&bytes, stream, &shape);
+    let values = values.and_then(|values| if values.is_empty() { Err("no tensor is in it".into()) } else { Ok(values) });
     let values = values.map_err(|problem| ConformError::Input { path: path.to_owned(), problem })?;
     Ok(Side { name: path.display().to_string(), values, error: got.error.clone() })
 }

@@ -17,7 +17,14 @@ pub const PREACT_MAX: i32 = (1 << 30) - 1;
 /// prove it when a package loads.
 #[must_use]
 pub const fn round_shift(v: i64, shift: u32) -> i64 {
-    if shift == 0 { v } else { (v + (1 << (shift - 1))) >> shift }
+    (v + half_of(shift)) >> shift
+}
+
+/// What rounding adds before a shift: half of `2^shift`.
+#[must_use]
+#[inline]
+pub const fn half_of(shift: u32) -> i64 {
+    if shift == 0 { 0 } else { 1 << (shift - 1) }
 }
 
 /// `v` limited to `-max..=max` (SPEC 3.2). `max` is not negative.

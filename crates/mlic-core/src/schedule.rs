@@ -54,13 +54,13 @@ impl LatentSize {
             && (1..=MAX_SIDE).contains(&height)
             && u64::from(width) * u64::from(height) <= MAX_PIXELS;
         let padded = [height, width].map(|side| side.next_multiple_of(PADDING_MULTIPLE) as usize);
-        fits.then(|| Self::of_y(padded.map(|side| side / 16)))
+        fits.then(|| Self::of_z(padded.map(|side| side / 64)))
     }
 
-    /// Sizes for a y of this height and width, multiples of 4.
+    /// Sizes for a z of this height and width.
     #[must_use]
-    pub fn of_y(y: [usize; 2]) -> Self {
-        Self { padded: y.map(|side| 16 * side), y, z: y.map(|side| side / 4) }
+    pub fn of_z(z: [usize; 2]) -> Self {
+        Self { padded: z.map(|side| 64 * side), y: z.map(|side| 4 * side), z }
     }
 
     /// Positions of one half of y.

@@ -19,7 +19,7 @@ use once_cell::sync::OnceCell;
 
 use crate::device::{self, Device};
 use crate::exact::{Latent, PackedAnalysis, PackedHyperAnalysis, PackedSynthesis};
-use crate::packed::PackedModel;
+use crate::packed::{PackError, PackedModel};
 use crate::session::Session;
 use crate::workspace::Workspaces;
 
@@ -49,7 +49,6 @@ pub struct CudaBackend {
     /// Integer `g_a` and `h_a`: brought to the device when they are first asked for, since a decoder never does.
     analysis: OnceCell<(PackedAnalysis, PackedHyperAnalysis)>,
     threads: usize,
-    // Last: everything above has memory of it.
     pub(crate) device: Arc<Device>,
 }
 
@@ -108,7 +107,7 @@ impl CudaBackend {
             let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
             let Analyses { g_a, h_a } = self.model.exact_analysis()?.ok_or_else(none)?;
             let functions = &self.model.parameters().functions;
-            let failed = |e| device_error(stage, e);
+            let failed = |e: PackError| e.or(|e| device_error(stage, e));
             self.with_room(|| {
                 let g_a = PackedAnalysis::new(&self.device, functions, &g_a).map_err(failed)?;
                 Ok((g_a, PackedHyperAnalysis::new(&self.device, functions, &h_a).map_err(failed)?))
@@ -207,6 +206,11 @@ impl Backend for CudaBackend {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
+        // The kernels write to where these sizes say, in memory of those.
+        let (got, need) = (size.y[0] * size.y[1], LatentSize::of_z(size.z).y.iter().product());
+        if size != LatentSize::of_z(size.z) {
+            return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got, need });
+        }
         let need = size.z[0] * size.z[1] * self.model.config().hyper;
         if z_symbols.len() != need {
             return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });

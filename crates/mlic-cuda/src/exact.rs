@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
-use cudarc::driver::sys::CUresult;
 use mlic_core::memory::OutOfMemory;
 use mlic_kernels::{Map, Picture};
 use mlic_model::analysis::{Analysis, HyperAnalysis, LATENT_SCALE, SAMPLES_SCALE};
@@ -24,7 +23,7 @@ use crate::device::{self, Device, Memory};
 use crate::idle::Idle;
 use crate::layer::{Input, Plan, Region, narrow};
 use crate::memory::{Buffer, Pool, Tensor};
-use crate::packed::{FunctionTables, Packer};
+use crate::packed::{FunctionTables, PackError, Packer};
 use crate::staging::{Fetched, Staging};
 
 /// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for each 32 of them and 32 outputs.
@@ -124,19 +123,18 @@ struct PackedNode {
 fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) -> Result<(), OutOfMemory> {
     if layer.shuffles() {
         // What writes it writes runs of channels.
-        packer.layer(&[layer.by_phase()?.view()], maxima, tables, true);
+        packer.layer(&[layer.by_phase()?.view()], maxima, tables, true)
     } else {
-        packer.layer(&[layer.view()], maxima, tables, false);
+        packer.layer(&[layer.view()], maxima, tables, false)
     }
-    Ok(())
 }
 
 /// Gammas times squares, whose high halves count 2^15.
-fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) {
+fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) -> Result<(), OutOfMemory> {
     let (spec, level) = gdn.sums_of_squares();
     let view = LayerView { spec: &spec, max: gdn.max, level: &level, weights: vec![Weights::Words(&gdn.gamma); 2] };
-    packer.layer(&[view], &[i32::from(i16::MAX); 2], tables, false);
-    packer.end_in_root(gdn.inverse, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into());
+    packer.layer(&[view], &[i32::from(i16::MAX); 2], tables, false)?;
+    packer.end_in_root(gdn.inverse, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into())
 }
 
 /// The rows of a node that are at hand.
@@ -182,7 +180,7 @@ type Fill<'a> = dyn FnMut(&mut Kept, &Window, Range<usize>) -> Result<(), Driver
 
 impl PackedSynthesis {
     /// Packs the weights.
-    pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, DriverError> {
+    pub(crate) fn new(device: &Device, functions: &Functions, own: &Synthesis) -> Result<Self, PackError> {
         let nodes = Nodes::new(device, functions, own, size_of::<u8>())?;
         let requant = own.quantizer().requant.into();
         Ok(Self { requant, nodes })
@@ -213,7 +211,7 @@ impl PackedSynthesis {
 
 impl PackedAnalysis {
     /// Packs the weights.
-    pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, DriverError> {
+    pub(crate) fn new(device: &Device, functions: &Functions, own: &Analysis) -> Result<Self, PackError> {
         Ok(Self { nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
@@ -265,7 +263,7 @@ impl PackedAnalysis {
 
 impl PackedHyperAnalysis {
     /// Packs the weights.
-    pub(crate) fn new(device: &Device, functions: &Functions, own: &HyperAnalysis) -> Result<Self, DriverError> {
+    pub(crate) fn new(device: &Device, functions: &Functions, own: &HyperAnalysis) -> Result<Self, PackError> {
         let requant = own.quantizer().requant.into();
         Ok(Self { requant, nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
@@ -288,16 +286,15 @@ impl PackedHyperAnalysis {
 }
 
 impl Nodes {
-    fn new(device: &Device, functions: &Functions, own: &nodes::Nodes, last_bytes: usize) -> Result<Self, DriverError> {
+    fn new(device: &Device, functions: &Functions, own: &nodes::Nodes, last_bytes: usize) -> Result<Self, PackError> {
         let (shapes, nodes) = (own.shapes(), own.nodes());
         let mut packer = Packer::default();
-        let tables = packer.functions(functions);
+        let tables = packer.functions(functions)?;
         let max_of = |at: NodeIndex| shapes.get(at.0).map_or(i32::MAX, |shape| shape.max);
         for node in nodes {
             match node {
-                Node::Layer(layer) => pack_layer(&mut packer, tables, layer, &layer.inputs().map(max_of).collect::<Vec<_>>())
-                    .map_err(|_| DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY))?,
-                Node::Gdn(gdn) => pack_gdn(&mut packer, tables, gdn),
+                Node::Layer(layer) => pack_layer(&mut packer, tables, layer, &layer.inputs().map(max_of).collect::<Vec<_>>())?,
+                Node::Gdn(gdn) => pack_gdn(&mut packer, tables, gdn)?,
             }
         }
         let (plans, _, parts) = packer.finish(device)?;

@@ -48,9 +48,12 @@ pub(crate) fn choices(capability: (i32, i32), without_mma: bool) -> impl Iterato
 
 #[cfg(test)]
 mod tests {
+    use mlic_core::checkerboard::Parity;
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::args::{self, Step};
+    use crate::{layer, ops, packed};
 
     #[test]
     fn the_images_are_of_these_sources() {
@@ -65,6 +68,33 @@ mod tests {
         }
         let made_of = include_str!("../images/sources.sha256").trim();
         assert_eq!(mlic_model::package::hex(&digest.finalize()), made_of, "run kernels/build.py");
+    }
+
+    /// What both sides size memory and grids by.
+    #[test]
+    fn constants_are_those_of_the_kernels() {
+        let sources =
+            [include_str!("../kernels/attention.h"), include_str!("../kernels/dense.h"), include_str!("../kernels/fixed.h")];
+        let sources = [&sources[..], &[include_str!("../kernels/layer.h")]].concat().join("\n");
+        let number =
+            |text: &str| text.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse::<i64>().ok();
+        let after = |start: String| sources.split_once(&start).and_then(|(_, rest)| number(rest.lines().next()?));
+        for (name, own) in [
+            ("MAX_TERMS", args::MAX_TERMS as i64),
+            ("STAGES", layer::STAGES as i64),
+            ("APPLY", ops::APPLY as i64),
+            ("NEW_PATCH", Step::NEW_PATCH.into()),
+            ("END_OF_TERM", Step::END_OF_TERM.into()),
+            ("WIDE_TERM", Step::WIDE_TERM.into()),
+            ("HALF_NONE", args::half(None).into()),
+            ("HALF_ANCHOR", args::half(Some(Parity::Anchor)).into()),
+            ("HALF_NON_ANCHOR", args::half(Some(Parity::NonAnchor)).into()),
+        ] {
+            assert_eq!(after(format!("#define {name} ")), Some(own), "{name}");
+        }
+        for (name, own) in packed::EPILOGUES {
+            assert_eq!(after(format!(" {name} = ")), Some(own.into()), "{name}");
+        }
     }
 
     #[test]

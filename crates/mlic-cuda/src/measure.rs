@@ -18,7 +18,7 @@ use crate::backend::{CudaBackend, Options, device_error};
 use crate::device::Device;
 use crate::layer::{Plan, Region, Tile};
 use crate::memory::{Pool, Tensor};
-use crate::packed::Packer;
+use crate::packed::{PackError, Packer};
 
 /// A dense layer that is measured: `side x side`, as many outputs as channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ const fn per_clock(capability: (i32, i32)) -> Option<f64> {
     }
 }
 
-fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Random) -> Result<Vec<(Plan, Kept)>, DriverError> {
+fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Random) -> Result<Vec<(Plan, Kept)>, PackError> {
     let Shape { side, channels, wide, words, .. } = shape;
     let term = TermSpec::node(NodeIndex(0), channels, false);
     let (kernel, epilogue) = (Kernel::Dense { size: side }, Epilogue::Linear);
@@ -194,8 +194,8 @@ fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Rand
         exp2_coarse: vec![0],
         exp2_fine: vec![0],
     };
-    let tables = packer.functions(&none);
-    packer.layer(&[view], &[if wide { 8191 } else { 127 }], tables, false);
+    let tables = packer.functions(&none)?;
+    packer.layer(&[view], &[if wide { 8191 } else { 127 }], tables, false)?;
     let (plans, _, parts) = packer.finish(device)?;
     Ok(plans.into_iter().zip(std::iter::once(parts)).collect())
 }
@@ -208,10 +208,10 @@ type Kept = [crate::device::Memory; 2];
 /// [`BackendError::NotAvailable`], or what the device says.
 pub fn dense_rate(ordinal: usize, shape: Shape, warps: Option<Warps>, repeats: usize) -> Result<Rate, BackendError> {
     let device = Arc::new(opened(ordinal, warps)?);
-    measure(&device, shape, repeats).map_err(|e| device_error(Stage::Passes, e))
+    measure(&device, shape, repeats).map_err(|e| e.or(|e| device_error(Stage::Passes, e)))
 }
 
-fn measure(device: &Arc<Device>, shape: Shape, repeats: usize) -> Result<Rate, DriverError> {
+fn measure(device: &Arc<Device>, shape: Shape, repeats: usize) -> Result<Rate, PackError> {
     let Shape { side, channels, height, width, wide, words } = shape;
     let mut random = mlic_backend::contract::Random(1);
     let plans = plan(device, shape, &mut random)?;

@@ -26,8 +26,8 @@ pub(crate) type Latents = Tensor<i32>;
 fn chunk(positions: usize) -> usize {
     positions.div_ceil(128).next_multiple_of(32).clamp(64, 512)
 }
-/// Weights that a block of the attention's last step has.
-const APPLY: usize = 1024;
+/// Weights that a block of the attention's last step has, as in `attention.h`.
+pub(crate) const APPLY: usize = 1024;
 
 /// Bytes of shared memory of a window attention's block with so many heads, which `neighbourhood` of `attention.h` divides: at most 39 KiB.
 fn window_bytes(config: &Config, together: usize) -> usize {

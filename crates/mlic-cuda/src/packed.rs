@@ -3,8 +3,9 @@
 use cudarc::driver::result::DriverError;
 use mlic_backend::BackendError;
 use mlic_backend::integer::no_layer;
+use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::Model;
-use mlic_model::layout::{Epilogue, Kernel, LayerId};
+use mlic_model::layout::{Epilogue, Kernel, LayerId, TermSpec};
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::Functions;
 use mlic_model::proof::source_max;
@@ -25,11 +26,47 @@ struct Blob(Vec<u8>);
 
 impl Blob {
     /// Appends values; their offset.
-    fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> u64 {
-        self.0.resize(self.0.len().next_multiple_of(16), 0);
-        let at = self.0.len() as u64;
-        self.0.extend_from_slice(bytemuck::cast_slice(values));
-        at
+    fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<u64, OutOfMemory> {
+        let (at, bytes) = (self.0.len().next_multiple_of(16), bytemuck::cast_slice(values));
+        let len = at + bytes.len();
+        if self.0.capacity() < len {
+            let doubled = len.max(2 * self.0.capacity());
+            memory::reserve_all(&mut self.0, doubled)?;
+        }
+        self.0.resize(at, 0);
+        self.0.extend_from_slice(bytes);
+        Ok(at as u64)
+    }
+}
+
+/// Why a model cannot come to a device.
+#[derive(Debug)]
+pub(crate) enum PackError {
+    /// No memory of the host.
+    Host(OutOfMemory),
+    /// What the driver says.
+    Device(DriverError),
+}
+
+impl From<OutOfMemory> for PackError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<DriverError> for PackError {
+    fn from(error: DriverError) -> Self {
+        Self::Device(error)
+    }
+}
+
+impl PackError {
+    /// As the backend's, whose the device's are.
+    pub(crate) fn or(self, of_device: impl FnOnce(DriverError) -> BackendError) -> BackendError {
+        match self {
+            Self::Host(error) => error.into(),
+            Self::Device(error) => of_device(error),
+        }
     }
 }
 
@@ -55,20 +92,27 @@ pub(crate) struct Packer {
     drafts: Vec<Draft>,
 }
 
+/// `Epilogue` of `layer.h`.
+const LINEAR: i32 = 0;
+const GELU: i32 = 1;
+const LATENT: i32 = 2;
+const HALF_TANH: i32 = 3;
+const SAMPLE: i32 = 4;
+/// Of an inverse normalization: the activation times the root of its norm (SPEC 4.11).
+const ROOT: i32 = 5;
+/// Of the other: the activation divided by the root (SPEC 4.12).
+const RECIPROCAL: i32 = 6;
+
 /// What an epilogue is to the kernels, and the table that it reads.
 const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
     match epilogue {
-        Epilogue::Linear => (0, 0),
-        Epilogue::Gelu => (1, tables.gelu),
-        Epilogue::Latent => (2, 0),
-        Epilogue::HalfTanh => (3, tables.half_tanh),
-        Epilogue::Pixel => (4, 0),
+        Epilogue::Linear => (LINEAR, 0),
+        Epilogue::Gelu => (GELU, tables.gelu),
+        Epilogue::Latent => (LATENT, 0),
+        Epilogue::HalfTanh => (HALF_TANH, tables.half_tanh),
+        Epilogue::Pixel => (SAMPLE, 0),
     }
 }
-/// The epilogue, in `layer.h`, of an inverse normalization: the activation times the root of its norm (SPEC 4.11).
-const TIMES_ROOT: i32 = 5;
-/// That of the other: the activation divided by the root (SPEC 4.12).
-const BY_ROOT: i32 = 6;
 
 /// Groups of the k axis that are one step, at most: a row of taps, or some chunks of channels. More make fewer barriers and take more
 /// shared memory.
@@ -107,29 +151,35 @@ fn steps(terms: &[Option<(usize, bool)>], side: usize, groups: usize) -> Vec<Ste
 }
 
 /// Values and zeros up to `len`.
-fn padded<T: Copy + Default>(values: &[T], len: usize) -> Vec<T> {
-    values.iter().copied().chain(std::iter::repeat(T::default())).take(len).collect()
+fn padded<T: Copy + Default>(values: &[T], len: usize) -> Result<Vec<T>, OutOfMemory> {
+    memory::collect(len, values.iter().copied().chain(std::iter::repeat(T::default())).take(len))
 }
 
 impl Packer {
     /// Appends values; their offset.
-    pub(crate) fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> u64 {
+    pub(crate) fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<u64, OutOfMemory> {
         self.data.push(values)
     }
 
     /// Appends the tables.
-    pub(crate) fn functions(&mut self, functions: &Functions) -> FunctionTables {
-        FunctionTables {
-            gelu: self.push(&functions.gelu),
-            half_tanh: self.push(&functions.half_tanh),
-            exp: [self.push(&functions.exp_coarse), self.push(&functions.exp_fine)],
-        }
+    pub(crate) fn functions(&mut self, functions: &Functions) -> Result<FunctionTables, OutOfMemory> {
+        Ok(FunctionTables {
+            gelu: self.push(&functions.gelu)?,
+            half_tanh: self.push(&functions.half_tanh)?,
+            exp: [self.push(&functions.exp_coarse)?, self.push(&functions.exp_fine)?],
+        })
     }
 
     /// Appends a layer: one draft for each of `views`, which are its levels. `maxima` are the largest magnitudes of its inputs.
     /// `shuffle` says that its outputs are in the order of [`mlic_model::nodes::Layer::by_phase`] and go to four positions.
-    pub(crate) fn layer(&mut self, views: &[LayerView<'_>], maxima: &[i32], tables: FunctionTables, shuffle: bool) {
-        let Some(LayerView { spec, weights, .. }) = views.first() else { return };
+    pub(crate) fn layer(
+        &mut self,
+        views: &[LayerView<'_>],
+        maxima: &[i32],
+        tables: FunctionTables,
+        shuffle: bool,
+    ) -> Result<(), OutOfMemory> {
+        let Some(LayerView { spec, weights, .. }) = views.first() else { return Ok(()) };
         let side = spec.kernel.size();
         let taps = side * side;
         // A layer of words is one in all of its terms.
@@ -142,33 +192,27 @@ impl Packer {
         let groups = if side == 1 { groups(side, planes).min(chunks(&inputs)) } else { groups(side, planes) };
         let steps = if is_dense && groups > 0 { steps(&inputs, side, groups) } else { Vec::new() };
         // Weights do not depend on the level.
-        let own: Vec<u64> = weights
-            .iter()
-            .zip(&spec.terms)
-            .map(|(own, term)| match spec.kernel {
-                Kernel::Depthwise { .. } => self.push(&depthwise(*own, taps, spec.outputs, columns)),
-                Kernel::Dense { .. } => self.push(&dense(*own, planes, taps, term.channels, spec.outputs, columns)),
-            })
-            .collect();
+        let of_term = |(own, term): (&Weights<'_>, &TermSpec)| match spec.kernel {
+            Kernel::Depthwise { .. } => self.push(&depthwise(*own, taps, spec.outputs, columns)?),
+            Kernel::Dense { .. } => self.push(&dense(*own, planes, taps, term.channels, spec.outputs, columns)?),
+        };
+        let own: Vec<u64> = weights.iter().zip(&spec.terms).map(of_term).collect::<Result<_, _>>()?;
         for view in views {
-            let terms: Vec<Term> = spec
-                .terms
-                .iter()
-                .zip(&own)
-                .zip(&view.level.multipliers)
-                .map(|((term, weights), multipliers)| Term {
+            let mut terms = Vec::with_capacity(spec.terms.len());
+            for ((term, weights), multipliers) in spec.terms.iter().zip(&own).zip(&view.level.multipliers) {
+                terms.push(Term {
                     weights: *weights,
-                    multipliers: self.data.push(&padded(multipliers, columns)),
+                    multipliers: self.push(&padded(multipliers, columns)?)?,
                     first: narrow(term.first_channel),
                     channels: narrow(term.channels),
                     identity: term.identity.into(),
                     reserved: 0,
-                })
-                .collect();
+                });
+            }
             let (epilogue, table) = epilogue(spec.epilogue, tables);
             let args = LayerArgs {
                 terms: 0,
-                bias: self.push(&padded(&view.level.bias, columns)),
+                bias: self.push(&padded(&view.level.bias, columns)?)?,
                 table,
                 out: 0,
                 out2: 0,
@@ -215,27 +259,29 @@ impl Packer {
             let dense = is_dense.then_some(Dense { planes, is_single });
             self.drafts.push(Draft { plan: Plan { args, dense }, terms, steps: steps.clone() });
         }
+        Ok(())
     }
 
     /// Makes the layer that was appended last end in a product with the root of its sums if `inverse`, else in a division by it.
-    pub(crate) fn end_in_root(&mut self, inverse: bool, multipliers: &[i32], output: RequantArg) {
-        let (multipliers, epilogue) = (self.push(multipliers), if inverse { TIMES_ROOT } else { BY_ROOT });
+    pub(crate) fn end_in_root(&mut self, inverse: bool, multipliers: &[i32], output: RequantArg) -> Result<(), OutOfMemory> {
+        let (multipliers, epilogue) = (self.push(multipliers)?, if inverse { ROOT } else { RECIPROCAL });
         if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
             plan.args = LayerArgs { epilogue, multipliers, output, ..plan.args };
         }
+        Ok(())
     }
 
     /// Uploads everything: the layers in the order in which they came, the address of offset 0, and what must be kept for them.
-    pub(crate) fn finish(self, device: &Device) -> Result<(Vec<Plan>, u64, [Memory; 2]), DriverError> {
+    pub(crate) fn finish(self, device: &Device) -> Result<(Vec<Plan>, u64, [Memory; 2]), PackError> {
         let Self { data, mut drafts } = self;
         let data = device.upload(&data.0)?;
         let mut blob = Blob::default();
         for Draft { plan, terms, steps } in &mut drafts {
             terms.iter_mut().flat_map(|t| [&mut t.weights, &mut t.multipliers]).for_each(|at| *at += data.address);
-            plan.args.terms = blob.push(terms);
+            plan.args.terms = blob.push(terms)?;
             // Kernels read ahead.
             steps.resize(steps.len() + STAGES + 1, bytemuck::Zeroable::zeroed());
-            plan.args.steps = blob.push(steps);
+            plan.args.steps = blob.push(steps)?;
         }
         let terms = device.upload(&blob.0)?;
         let place = |Draft { plan, .. }: Draft| {
@@ -256,28 +302,36 @@ impl Packer {
 }
 
 /// Bytes of a weight, as planes: of two, the high bytes before the low ones, which count as unsigned.
-fn planes(weights: Weights<'_>, count: usize) -> Vec<Vec<i8>> {
+fn planes(weights: Weights<'_>, count: usize) -> Result<Vec<Vec<i8>>, OutOfMemory> {
     let plane = |shift: usize| match weights {
-        Weights::Bytes(bytes) => bytes.iter().map(|w| (i16::from(*w) >> shift) as i8).collect(),
-        Weights::Words(words) => words.iter().map(|w| (w >> shift) as i8).collect(),
+        Weights::Bytes(bytes) => memory::collect(bytes.len(), bytes.iter().map(|w| (i16::from(*w) >> shift) as i8)),
+        Weights::Words(words) => memory::collect(words.len(), words.iter().map(|w| (w >> shift) as i8)),
     };
     (0..count).rev().map(|i| plane(8 * i)).collect()
 }
 
 /// `[output][tap]` to `[tap][output]`, outputs padded with zeros.
-fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize, columns: usize) -> Vec<i8> {
+fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize, columns: usize) -> Result<Vec<i8>, OutOfMemory> {
     let at = |tap: usize, output: usize| if output < outputs { weights.at(output * taps + tap) as i8 } else { 0 };
-    (0..taps).flat_map(|tap| (0..columns).map(move |output| at(tap, output))).collect()
+    memory::collect(taps * columns, (0..taps).flat_map(|tap| (0..columns).map(move |output| at(tap, output))))
 }
 
 /// `[output][tap][channel]` to `[chunk][tap][32 outputs][plane][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
 /// lane `4 g + q` has, of tile t, output `8 (g / 2) + 2 t + g % 2` of the 32, and channels 8 q to 8 q + 7 of the chunk.
-fn dense(weights: Weights<'_>, planes_of: usize, taps: usize, channels: usize, outputs: usize, columns: usize) -> Vec<i8> {
+fn dense(
+    weights: Weights<'_>,
+    planes_of: usize,
+    taps: usize,
+    channels: usize,
+    outputs: usize,
+    columns: usize,
+) -> Result<Vec<i8>, OutOfMemory> {
+    let mut packed = Vec::new();
     if weights.is_empty() {
-        return Vec::new();
+        return Ok(packed);
     }
-    let planes = planes(weights, planes_of);
-    let mut packed = Vec::with_capacity(planes_of * taps * channels.next_multiple_of(BLOCK) * columns);
+    let planes = planes(weights, planes_of)?;
+    memory::reserve(&mut packed, planes_of * taps * channels.next_multiple_of(BLOCK) * columns)?;
     for (chunk, tap) in (0..channels.div_ceil(BLOCK)).flat_map(|c| (0..taps).map(move |t| (c, t))) {
         for (block, plane) in (0..columns / BLOCK).flat_map(|b| planes.iter().map(move |p| (b, p))) {
             for (pair, lane, of_pair) in (0..2).flat_map(|p| (0..32).flat_map(move |l| (0..2).map(move |t| (p, l, t)))) {
@@ -291,7 +345,7 @@ fn dense(weights: Weights<'_>, planes_of: usize, taps: usize, channels: usize, o
             }
         }
     }
-    packed
+    Ok(packed)
 }
 
 /// A model on a device.
@@ -311,18 +365,21 @@ pub(crate) struct PackedModel {
 
 impl PackedModel {
     pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, BackendError> {
-        let no_room = |e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) };
+        let no_room = |e: PackError| {
+            e.or(|e| BackendError::NotAvailable { backend: "cuda", reason: format!("the model: {}", device::describe(e)) })
+        };
         let (parameters, layout, levels) = (model.parameters(), model.layout(), model.config().scale_levels);
         let mut packer = Packer::default();
-        let tables = packer.functions(&parameters.functions);
-        let thresholds = packer.push(&parameters.thresholds);
-        let biases: Vec<u64> = parameters.local_attentions.iter().map(|a| packer.push(&a.bias)).collect();
+        let tables = packer.functions(&parameters.functions)?;
+        let thresholds = packer.push(&parameters.thresholds)?;
+        let biases = parameters.local_attentions.iter().map(|a| packer.push(&a.bias));
+        let biases: Vec<u64> = biases.collect::<Result<_, _>>()?;
         for id in (0..layout.layers.len()).map(LayerId) {
             let views = (0..levels).map(|level| model.layer(id, level).ok_or_else(|| no_layer(id)));
             let views: Vec<LayerView<'_>> = views.collect::<Result<_, _>>()?;
             let terms = views.first().map_or(&[][..], |view| &view.spec.terms);
             let maxima: Vec<i32> = terms.iter().map(|t| source_max(parameters, layout, t.source)).collect();
-            packer.layer(&views, &maxima, tables, false);
+            packer.layer(&views, &maxima, tables, false)?;
         }
         let (plans, base, parts) = packer.finish(device).map_err(no_room)?;
         let synthesis = model
@@ -346,6 +403,18 @@ impl PackedModel {
         if level < self.levels { self.plans.get(id.0 * self.levels + level) } else { None }
     }
 }
+
+/// Their names there.
+#[cfg(test)]
+pub(crate) const EPILOGUES: [(&str, i32); 7] = [
+    ("LINEAR", LINEAR),
+    ("GELU", GELU),
+    ("LATENT", LATENT),
+    ("HALF_TANH", HALF_TANH),
+    ("SAMPLE", SAMPLE),
+    ("ROOT", ROOT),
+    ("RECIPROCAL", RECIPROCAL),
+];
 
 #[cfg(test)]
 mod tests {
@@ -374,12 +443,12 @@ mod tests {
     fn every_weight_is_packed_once() {
         let (taps, channels, outputs, columns) = (9, 40, 5, 32);
         let weights = vec![1_i8; taps * channels * outputs];
-        let packed = dense(Weights::Bytes(&weights), 1, taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&weights), 1, taps, channels, outputs, columns).unwrap();
         assert_eq!(packed.len(), taps * 64 * columns);
         assert_eq!(packed.iter().map(|w| i32::from(*w)).sum::<i32>(), (taps * channels * outputs) as i32);
         let mut one = vec![0_i8; taps * channels * outputs];
         one[(3 * taps + 2) * channels + 37] = 7; // output 3, tap 2, channel 37
-        let packed = dense(Weights::Bytes(&one), 1, taps, channels, outputs, columns);
+        let packed = dense(Weights::Bytes(&one), 1, taps, channels, outputs, columns).unwrap();
         // Chunk 1, channel 5 of it: quad 0. Output 3: group 1, tile 1: pair 0, second of it.
         let at = (taps + 2) * 1024 + 4 * 16 + 8 + 5;
         assert_eq!(packed.iter().position(|w| *w == 7), Some(at));
@@ -388,10 +457,10 @@ mod tests {
     #[test]
     fn words_are_a_signed_and_an_unsigned_byte() {
         let words = [0x1234, -1, -0x1234, 32_767, -32_767, 0x80];
-        let [high, low] = planes(Weights::Words(&words), 2).try_into().unwrap();
+        let [high, low] = planes(Weights::Words(&words), 2).unwrap().try_into().unwrap();
         let back: Vec<i32> = high.iter().zip(&low).map(|(h, l)| i32::from(*h) * 256 + i32::from(*l as u8)).collect();
         assert_eq!(back, words.map(i32::from));
-        let [high, low] = planes(Weights::Bytes(&[-1, 127, -127]), 2).try_into().unwrap();
+        let [high, low] = planes(Weights::Bytes(&[-1, 127, -127]), 2).unwrap().try_into().unwrap();
         assert_eq!((high, low), (vec![-1, 0, -1], vec![-1, 127, -127]));
     }
 }

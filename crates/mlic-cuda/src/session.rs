@@ -57,7 +57,7 @@ impl Lease<'_> {
     }
 
     fn launch(&self, step: usize) -> Result<(), BackendError> {
-        let missing = || BackendError::Operator { name: format!("recorded step {step}") };
+        let missing = || not_recorded(step);
         let mut host = self.workspace.host();
         let graph = host.recorded(self.level).graphs.get_mut(&step).ok_or_else(missing)?;
         // SAFETY: the workspace keeps what was recorded with its memory, and this session has it for itself.
@@ -88,6 +88,11 @@ pub(crate) struct Session<'a> {
     lease: Lease<'a>,
     size: LatentSize,
     quality: u8,
+}
+
+/// A step of a recorded image that is not there.
+fn not_recorded(step: usize) -> BackendError {
+    BackendError::Device { backend: "cuda", stage: Stage::Passes, message: format!("step {step} is not recorded") }
 }
 
 /// Graphs of an image: hyper synthesis, then two for each pass.
@@ -121,7 +126,7 @@ impl<'a> Session<'a> {
             started = Some(EntropyModel::new(backend.model.layout(), ops, latent)?);
             Ok(())
         })?;
-        let mut model = started.ok_or_else(|| BackendError::Operator { name: "hyper synthesis".into() })?;
+        let mut model = started.ok_or_else(|| not_recorded(0))?;
         model.ops_mut().stage = Stage::Passes;
         Ok(Self { networks: Networks::Model(Box::new(model)), lease, size, quality })
     }
@@ -165,7 +170,7 @@ impl Session<'_> {
                     lease.launch(step)?;
                 }
                 turn.has_parameters = true;
-                let missing = || BackendError::Operator { name: format!("recorded step {step}") };
+                let missing = || not_recorded(step);
                 lease.workspace.host().recorded(lease.level).gaussians.get(&step).copied().ok_or_else(missing)
             }
         }

@@ -7,11 +7,11 @@ use mlic_core::fixed::{PREACT_FRAC_BITS, PREACT_MAX, round_shift, saturate};
 use mlic_model::parameters::Functions;
 
 /// Arguments of at least 8 use the end of the table.
-const TABLE_END: u32 = 8 << PREACT_FRAC_BITS;
+pub(crate) const TABLE_END: i32 = 8 << PREACT_FRAC_BITS;
 /// Fraction bits of an argument of the exponential.
 pub const EXP_FRAC_BITS: u32 = 10;
 /// `exp` is zero from here on.
-const EXP_END: i64 = 16 << EXP_FRAC_BITS;
+pub(crate) const EXP_END: i32 = 16 << EXP_FRAC_BITS;
 
 /// Pre-activation fixed point: saturates a requantized sum.
 #[must_use]
@@ -33,7 +33,7 @@ fn interpolate(table: &[i16], magnitude: u32) -> i32 {
 #[inline]
 pub fn gelu(functions: &Functions, x: i32) -> i32 {
     let magnitude = x.unsigned_abs();
-    let bump = if magnitude < TABLE_END { interpolate(&functions.gelu, magnitude) } else { 0 };
+    let bump = if magnitude < TABLE_END as u32 { interpolate(&functions.gelu, magnitude) } else { 0 };
     x.max(0) - bump
 }
 
@@ -42,8 +42,11 @@ pub fn gelu(functions: &Functions, x: i32) -> i32 {
 #[inline]
 pub fn half_tanh(functions: &Functions, x: i32) -> i32 {
     let magnitude = x.unsigned_abs();
-    let value =
-        if magnitude < TABLE_END { interpolate(&functions.half_tanh, magnitude) } else { i32::from(functions.half_tanh[512]) };
+    let value = if magnitude < TABLE_END as u32 {
+        interpolate(&functions.half_tanh, magnitude)
+    } else {
+        i32::from(functions.half_tanh[512])
+    };
     if x < 0 { -value } else { value }
 }
 
@@ -51,7 +54,7 @@ pub fn half_tanh(functions: &Functions, x: i32) -> i32 {
 #[must_use]
 #[inline]
 pub fn exp_neg(functions: &Functions, d: i64) -> i64 {
-    if d >= EXP_END {
+    if d >= EXP_END.into() {
         return 0;
     }
     let (coarse, fine) = (functions.exp_coarse[(d >> 6) as usize], functions.exp_fine[(d & 63) as usize]);

@@ -1,4 +1,4 @@
-//! The integer operators of the MLIC++ entropy networks.
+//! The integer operators of MLIC++: of the entropy networks and of the integer transforms.
 //!
 //! [`mod@reference`] is the definition: scalar, naive, readable, and the same as `docs/SPEC.md` clause 4 line by line. [`fast`]
 //! computes the same numbers with threads and vector instructions; property tests hold the two together. No float type

@@ -50,7 +50,7 @@ impl Job for Peak {
 /// and a number that depends on all of them.
 #[must_use]
 pub fn multiply_adds(isa: Isa, products: Products, rounds: usize) -> (u64, i32) {
-    if let Some(matrix) = Matrix::detect().filter(|_| isa == Isa::Amx) {
+    if let Some(matrix) = (isa == Isa::Amx).then(Matrix::detect).flatten() {
         matrix.tiles().spin(rounds);
         let per_product = match products {
             Products::Quads => 1,

@@ -266,8 +266,10 @@ fn check_transforms<'f>(
     exact_analysis(config, &section)?;
     for (kind, channels, scale) in config.transforms().into_iter().filter(|(kind, ..)| !is_exact(*kind, section(*kind))) {
         if kind == SectionKind::Synthesis && section(kind).is_empty() {
-            let problem = "empty, and there is no exact g_s";
-            return if has_exact_synthesis { Ok(()) } else { Err(ModelError::Section { kind: kind as u32, problem }) };
+            if has_exact_synthesis {
+                continue;
+            }
+            return Err(ModelError::Section { kind: kind as u32, problem: "empty, and there is no exact g_s" });
         }
         let check = Graph::check(section(kind)).map_err(|source| ModelError::Graph { name: kind.name(), source })?;
         let Outline { input_channels: input, output_channels: output, scale: own @ Scale { numerator, denominator } } = check;

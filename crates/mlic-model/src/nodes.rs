@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use mlic_core::fixed::isqrt;
+use mlic_core::fixed::{half_of, isqrt};
 use mlic_core::memory::{self, OutOfMemory};
 
 use crate::error::ModelError;
@@ -700,7 +700,7 @@ fn check_norms(shapes: &[NodeShape], gdn: &Gdn, operator: &str) -> Result<NodeSh
     let claim = |operation| proof::Claim { operator, operation };
     claim("sum of gammas").at_most(worst.into(), MAX_GAMMA_SUM.into())?;
     let beta = gdn.beta.iter().copied().max().unwrap_or(0);
-    let sum = i128::from(worst) * i128::from(max) * i128::from(max) + i128::from(beta) + proof::half(gdn.shift);
+    let sum = i128::from(worst) * i128::from(max) * i128::from(max) + i128::from(beta) + i128::from(half_of(gdn.shift));
     claim("64-bit sum of squares").at_most(sum, i64::MAX.into())?;
     Ok(read)
 }

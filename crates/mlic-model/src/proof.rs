@@ -1,9 +1,9 @@
-//! The proof that no integer operation of the entropy networks can overflow, made once when a package loads (SPEC 4.9).
+//! The proof that no integer operation of the entropy networks and transforms can overflow, made once when a package loads (SPEC 4.9).
 //!
 //! Activations are bounded by the `max` that their producer saturates to. From these bounds and the weights follows the
 //! worst case of every accumulator and every product; each is compared with the type that holds it. Nothing is hoped.
 
-use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
+use mlic_core::fixed::{LATENT_MAX, PREACT_MAX, half_of};
 use mlic_core::limits::MAX_LATENT_POSITIONS;
 
 use crate::config::Config;
@@ -58,12 +58,7 @@ pub(crate) fn requantized(operator: &str, operation: &'static str, worst: i128, 
         let problem = format!("{operation}: multiplier {multiplier} and shift {shift} must be 0 to 2^31 - 1 and 0 to 62");
         return Err(ModelError::Parameter { what: "requantization", index: 0, problem: format!("{operator}: {problem}") });
     }
-    claim.at_most(worst * i128::from(multiplier) + half(shift), i128::from(i64::MAX))
-}
-
-/// What rounding adds before a shift.
-pub(crate) const fn half(shift: u32) -> i128 {
-    if shift == 0 { 0 } else { 1 << (shift - 1) }
+    claim.at_most(worst * i128::from(multiplier) + i128::from(half_of(shift)), i128::from(i64::MAX))
 }
 
 pub(crate) fn check_max(what: &'static str, index: usize, max: i32) -> Result<(), ModelError> {
@@ -127,7 +122,8 @@ fn layer_level(spec: &LayerSpec, level: &LayerLevel, accumulators: &[Vec<i64>]) 
         let problem = format!("{}: shift {} must be 0 to 62", spec.name, level.shift);
         return Err(ModelError::Parameter { what: "requantization", index: 0, problem });
     }
-    let mut sums: Vec<i128> = level.bias.iter().map(|b| i128::from(b.unsigned_abs()) + half(level.shift)).collect();
+    let mut sums: Vec<i128> =
+        level.bias.iter().map(|b| i128::from(b.unsigned_abs()) + i128::from(half_of(level.shift))).collect();
     for (worst, multipliers) in accumulators.iter().zip(&level.multipliers) {
         for ((sum, a), m) in sums.iter_mut().zip(worst).zip(multipliers) {
             if *m < 0 {

@@ -101,9 +101,9 @@ pub enum OutputError {
 }
 
 impl Destination {
-    /// The destination that a command line names: `-` is standard output.
+    /// The destination that a command line names: `-` and `/dev/stdout` are standard output, wherever that leads.
     pub fn from_argument(argument: &Path) -> Self {
-        if argument.as_os_str() == "-" { Self::Stdout } else { Self::File(argument.to_path_buf()) }
+        if argument == "-" || argument == "/dev/stdout" { Self::Stdout } else { Self::File(argument.to_path_buf()) }
     }
 }
 

@@ -100,9 +100,9 @@ pub fn cpu_warning() -> Option<String> {
 /// Runs work whose parallel loops take exactly this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`] when they cannot be started.
+/// [`BackendError::Threads`].
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, Error> {
-    Ok(mlic_backend::cpu::on_threads("cpu", threads, work)?)
+    Ok(mlic_backend::cpu::on_threads(threads, work)?)
 }
 
 #[cfg(feature = "cuda")]

@@ -37,7 +37,8 @@ pub struct Limits {
     /// exact and an estimate of the float synthesis, for encoding an estimate. Of a backend on a GPU, neither memory of the device nor pinned
     /// memory of the host is counted, which on a device that shares the host's memory is the same memory; it keeps some for the next picture.
     pub max_memory_bytes: u64,
-    /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted.
+    /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted; in encoding first
+    /// after the analysis.
     pub max_time: Option<Duration>,
 }
 

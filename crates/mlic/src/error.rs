@@ -11,6 +11,8 @@ use mlic_core::schedule::Pass;
 use mlic_model::ModelError;
 use thiserror::Error;
 
+use crate::image::ImageError;
+
 /// A part of a stream, or of the work on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,7 +102,7 @@ pub enum Error {
         source: RansError,
     },
     /// The stream ends before the hyper-latent is whole: there is no picture in it.
-    #[error("the stream ends within z, before any latent slice: {have} payload bytes, {need} needed")]
+    #[error("the stream ends within z, before any latent slice: {have} of {need} payload bytes")]
     NoPicture {
         /// Payload bytes there.
         have: u64,
@@ -179,9 +181,9 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The picture is at odds with itself.
+    /// A picture cannot be read, written or coded.
     #[error(transparent)]
-    Image(#[from] crate::image::ImageError),
+    Image(#[from] ImageError),
 }
 
 /// What sort of failure it is: one value for each thing that a caller would do about it. Its number is the exit code of the program `mlic` and the
@@ -241,10 +243,11 @@ impl Error {
     /// A stable name of the failure, for conformance manifests.
     #[must_use]
     pub const fn code(&self) -> &'static str {
+        if self.out_of_memory().is_some() {
+            return "out-of-memory";
+        }
         match self {
-            Self::OutOfMemory(_) | Self::Backend(BackendError::OutOfMemory(_) | BackendError::DeviceMemory { .. }) => {
-                "out-of-memory"
-            }
+            Self::OutOfMemory(_) | Self::Backend(BackendError::DeviceMemory { .. }) => "out-of-memory",
             Self::Container(e) | Self::Tail { source: e } => e.code(),
             Self::WrongModel { .. } => "wrong-model",
             Self::Quality { .. } => "quality",
@@ -269,6 +272,7 @@ impl Error {
     pub const fn out_of_memory(&self) -> Option<OutOfMemory> {
         match self {
             Self::OutOfMemory(e)
+            | Self::Image(ImageError::OutOfMemory(e))
             | Self::Backend(BackendError::OutOfMemory(e))
             | Self::Container(ContainerError::OutOfMemory(e))
             | Self::Payload { source: RansError::OutOfMemory(e), .. } => Some(*e),
@@ -309,6 +313,7 @@ mod tests {
         assert_eq!(chain(&error), format!("entropy-coded data of z: {}", RansError::Exhausted { have: 3, need: 8 }));
         let error = Error::from(ModelError::OutOfMemory(OutOfMemory { bytes: 7 }));
         assert_eq!(chain(&error), "model package: 7 bytes of memory are wanted, and there is not as much");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Budget, "out-of-memory"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl ReadOptions {
         Self { reduce_depth, ..self }
     }
 
-    /// The same with another lot for metadata.
+    /// The same with another policy for metadata.
     #[must_use]
     pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
         Self { metadata, ..self }
@@ -116,7 +116,7 @@ impl Image {
     /// A gray picture from row-major samples.
     ///
     /// # Errors
-    /// As [`Self::from_rgb`], and [`ImageError::Memory`].
+    /// As [`Self::from_rgb`], and [`ImageError::OutOfMemory`].
     pub fn from_gray(width: u32, height: u32, gray: &[u8]) -> Result<Self, ImageError> {
         let pixels = check_size(width, height, MAX_PIXELS)?;
         check_samples(gray.len(), pixels)?;

@@ -12,7 +12,9 @@
 //! let codec = Codec::new(default_model()?, CodecOptions::default())?;
 //! let picture = Image::from_rgb(64, 48, (0..3 * 64 * 48).map(|i| (i / 90) as u8).collect())?;
 //! let stream = codec.encode(&picture, Quality::HIGHEST)?.stream;
-//! let decoded = codec.decode(&stream)?.image;
+//! let decoded = codec.decode(&stream)?;
+//! assert!(decoded.truncation.is_none(), "a stream that was cut gives a picture too, as far as it goes");
+//! let decoded = decoded.image;
 //! assert_eq!((decoded.width, decoded.height), (64, 48));
 //! assert!(mlic::metrics::psnr(&picture, &decoded)? > 30.0);
 //! # }
@@ -53,7 +55,8 @@ mod watched;
 pub use backend::{BackendChoice, MAX_THREADS, backend, cpu_warning, on_threads};
 pub use budget::Limits;
 pub use codec::{
-    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, StageTime, Truncation,
+    Codec, CodecOptions, Decoded, Encoded, Latents, PartBits, PixelMode, Progress, ProgressEvent, Report, Rounding, StageTime,
+    Truncation,
 };
 pub use error::{Error, ErrorKind, Place};
 pub use mlic_backend::{Backend, BackendError, Planes, Stage};
@@ -63,6 +66,7 @@ pub use mlic_core::memory::OutOfMemory;
 pub use mlic_core::rans::RansError;
 pub use mlic_core::schedule::Pass;
 pub use mlic_core::{container, limits};
+pub use mlic_kernels::Map;
 pub use mlic_model::{Model, ModelError};
 #[cfg(feature = "embedded-model")]
 use mlic_model::{model::verified_by_a_test, package::NormativeHash};

@@ -16,6 +16,11 @@ pub struct Metadata {
     pub xmp: Option<Vec<u8>>,
 }
 
+/// A note of a profile that is left out.
+pub const ICC_LEFT_OUT: &str = "ICC profile left out: the colours will be taken for those of sRGB";
+/// What becomes of a picture whose EXIF is left out, after the words that say so, if it [is turned](Metadata::is_turned).
+pub const TURNED: &str = "; it has the orientation: the picture may lie on its side";
+
 /// One part of [`Metadata`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -38,7 +43,7 @@ pub enum MetadataPolicy {
     /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged or cut after its payload alone,
     /// the sections that are right.
     Fit,
-    /// None of it, and no note of it: what follows the payload of a stream is not looked at.
+    /// None of it. Notes name what changes how a picture file looks: its colours, its orientation. What follows the payload of a stream is not looked at.
     Strip,
 }
 

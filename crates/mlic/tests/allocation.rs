@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use mlic::image::Image;
+use mlic::image::{Image, OutputFormat, ReadOptions, read_image, write_image};
 use mlic::{BackendChoice, Codec, CodecOptions, Error, ErrorKind, Model, Planes};
 use mlic_backend::BackendError;
 use mlic_backend::FloatTransform;
@@ -122,7 +122,16 @@ fn every_refusal_is_an_error() {
     let (width, height) = (512, 256);
     let rgb = (0..3 * width * height).map(|i| (i % 251) as u8).collect();
     let mut image = Image::from_rgb(width, height, rgb).unwrap();
+    let file = write_image(&image, OutputFormat::Ppm).unwrap();
     image.metadata.set(mlic::metadata::MetadataKind::Icc, Some(vec![7; 2 * PICTURE]));
+    let gray = vec![0; width as usize * height as usize];
+    let refused = [
+        refuse(PICTURE, 0, || Image::from_gray(width, height, &gray)).0,
+        refuse(PICTURE, 0, || read_image(&file, &ReadOptions::default())).0,
+    ];
+    for refused in refused.map(|result| Error::from(result.unwrap_err())) {
+        assert_eq!((refused.kind(), refused.code()), (ErrorKind::Budget, "out-of-memory"), "{refused}");
+    }
     refuse_each("encoding", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));
     let codec = codec.with_options(CodecOptions::default().with_effort(1)).unwrap();
     refuse_each("refining", PICTURE, || codec.encode(&image, mlic::Quality::new(1.5).unwrap()));

@@ -1,7 +1,6 @@
 //! The dependency graph of the workspace against the crate table of ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -13,9 +12,8 @@ pub type Graph = BTreeMap<String, BTreeSet<String>>;
 /// # Errors
 /// What went wrong, in words.
 pub fn actual() -> Result<Graph, String> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let args = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
-    let output = Command::new(cargo).args(args).current_dir(crate::root()).output().map_err(|e| e.to_string())?;
+    let output = crate::cargo().args(args).current_dir(crate::root()).output().map_err(|e| e.to_string())?;
     let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("cargo metadata: {e}"))?;
     let packages = metadata["packages"].as_array().ok_or("cargo metadata: no packages")?;
     let name = |v: &Value| v["name"].as_str().unwrap_or_default().to_owned();

@@ -23,8 +23,8 @@ pub fn with_overflow_checks() -> impl Iterator<Item = &'static str> {
 /// Tokens of a line of code that are floats.
 #[must_use]
 pub fn floats(line: &str) -> Vec<String> {
-    let code = line.split("//").next().unwrap_or_default();
-    let code: String = code.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+    let code: String = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+    let code = code.split("//").next().unwrap_or_default();
     let separators = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
     code.split(separators).filter(|t| is_float(t)).map(str::to_owned).collect()
 }

@@ -8,6 +8,12 @@ pub mod licences;
 pub mod mutants;
 
 use std::path::PathBuf;
+use std::process::Command;
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
 
 /// The repository's root.
 #[must_use]

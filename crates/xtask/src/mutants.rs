@@ -55,8 +55,8 @@ pub const MUTANTS: [Mutant; 20] = [
         backends: REFERENCE,
         data: Data::Core,
         file: "crates/mlic-core/src/fixed.rs",
-        from: "(v + (1 << (shift - 1))) >> shift",
-        to: "(v + (1 << (shift - 1)) - 1) >> shift",
+        from: "(v + half_of(shift)) >> shift",
+        to: "(v + half_of(shift) - 1) >> shift",
     },
     Mutant {
         name: "clamp",
@@ -273,11 +273,11 @@ pub fn run(names: &[String]) -> Result<Vec<String>, String> {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+    std::fs::read_to_string(path).map_err(io(path))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+    std::fs::write(path, text).map_err(io(path))
 }
 
 /// What is the same already keeps its time, so that nothing is built again.
@@ -287,7 +287,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
         let same = std::fs::read(to).is_ok_and(|there| there == bytes);
         if same { Ok(()) } else { std::fs::write(to, bytes) }
     });
-    copied.map_err(|e| format!("{}: {e}", from.display()))
+    copied.map_err(io(from))
 }
 
 /// Makes a folder of these files of another, without what it had beyond them: a source that was moved is in one place.
@@ -337,7 +337,7 @@ impl Copy {
     }
 
     fn build(&self) -> Result<(), String> {
-        let output = Command::new("cargo")
+        let output = crate::cargo()
             .args(["build", "--quiet", "--release", "--locked", "-p", "mlic-conform", "--no-default-features"])
             .args(["--features", "embedded-model"])
             .env("CARGO_TARGET_DIR", &self.target)

@@ -229,6 +229,12 @@ static void options(const char *no_model) {
     options.effort = 256;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE);
     mlic_options_init(&options, sizeof options);
+    options.rounding = 2;
+    CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE && strstr(mlic_last_error(), "rounding 2") != NULL);
+    mlic_options_init(&options, sizeof options);
+    options.reserved = 1;
+    CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE && strstr(mlic_last_error(), "reserved") != NULL);
+    mlic_options_init(&options, sizeof options);
     options.backend = "abacus";
     CHECK(mlic_codec_create(&options, &codec) == MLIC_BACKEND && strstr(mlic_last_error(), "abacus") != NULL);
     mlic_options_init(&options, sizeof options);
@@ -265,6 +271,14 @@ static void options(const char *no_model) {
     CHECK(mlic_encode(codec, &picture, 50, NULL, &refined) == MLIC_OK);
     CHECK(refined.len != stream.len || memcmp(refined.data, stream.data, stream.len) != 0);
     mlic_codec_destroy(codec);
+    mlic_options_init(&options, sizeof options);
+    options.rounding = MLIC_NEAREST;
+    mlic_bytes near;
+    CHECK(mlic_codec_create(&options, &codec) == MLIC_OK);
+    CHECK(mlic_encode(codec, &picture, 50, NULL, &near) == MLIC_OK);
+    CHECK(near.len != stream.len || memcmp(near.data, stream.data, stream.len) != 0);
+    mlic_codec_destroy(codec);
+    mlic_bytes_free(&near);
     mlic_bytes_free(&stream);
     mlic_bytes_free(&refined);
 }

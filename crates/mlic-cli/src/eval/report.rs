@@ -8,6 +8,7 @@ use mlic::image::Image;
 use serde::Serialize;
 
 use super::Asked;
+use crate::args::{EncoderArgs, RoundingArg};
 use crate::exit::{Exit, Failure};
 use crate::info;
 
@@ -22,6 +23,7 @@ pub(super) struct Evaluation {
     pub(super) threads: usize,
     /// Rounds of refinement.
     pub(super) effort: u8,
+    pub(super) rounding: RoundingArg,
     pub(super) images: Vec<ImageResult>,
     /// Pictures that are in no mean.
     pub(super) failed: Vec<Failed>,
@@ -113,7 +115,7 @@ pub(super) struct BdRate {
 impl Evaluation {
     pub(super) fn new(
         codec: &Codec,
-        (threads, effort): (usize, u8),
+        (threads, encoder): (usize, &EncoderArgs),
         (images, failed): (Vec<ImageResult>, Vec<Failed>),
         means: Vec<Mean>,
         bd_rates: Vec<BdRate>,
@@ -121,7 +123,8 @@ impl Evaluation {
         let program = format!("mlic {}", env!("CARGO_PKG_VERSION"));
         let model = ModelName { name: codec.model().name().to_string(), id: codec.model().id().to_string() };
         let backend = codec.backend().name();
-        Self { format: info::FORMAT, program, model, backend, threads, effort, images, failed, means, bd_rates }
+        let EncoderArgs { effort, rounding } = *encoder;
+        Self { format: info::FORMAT, program, model, backend, threads, effort, rounding, images, failed, means, bd_rates }
     }
 
     pub(super) fn json(&self) -> Result<String, Failure> {

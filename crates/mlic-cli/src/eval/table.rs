@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
 use super::report::{Evaluation, Figures, Mean, StageSeconds};
 
 /// With details, also where bits and time go.
@@ -13,8 +16,14 @@ pub(super) fn render(evaluation: &Evaluation, with_details: bool) -> String {
 }
 
 fn write(out: &mut String, evaluation: &Evaluation, with_details: bool) -> std::fmt::Result {
-    let Evaluation { program, model, backend, threads, effort, .. } = evaluation;
-    writeln!(out, "{program}, model {} {}, backend {backend}, threads {threads}, effort {effort}\n", model.name, model.id)?;
+    let Evaluation { program, model, backend, threads, effort, rounding, .. } = evaluation;
+    let rounding = rounding.to_possible_value();
+    let rounding = rounding.as_ref().map_or("", PossibleValue::get_name);
+    writeln!(
+        out,
+        "{program}, model {} {}, backend {backend}, threads {threads}, effort {effort}, rounding {rounding}\n",
+        model.name, model.id
+    )?;
     let mean_name = format!("mean of {}", evaluation.images.len());
     let names = || evaluation.images.iter().map(|image| image.path.as_str()).chain([mean_name.as_str(), "picture"]);
     let width = names().map(|name| name.chars().count()).max().unwrap_or_default();

@@ -164,6 +164,8 @@ fn exif_travels_through_the_stream() {
     assert_eq!(strip("profiled.mlic", "profiled.png"), lost);
     let ended = place.ok(&["encode", "in.png", "-o", "bare.mlic", "--metadata", "strip"]);
     assert_eq!(ended.stderr, "");
+    let ended = place.ok(&["encode", "turned.png", "-o", "turned-bare.mlic", "--metadata", "strip"]);
+    assert_eq!(ended.stderr, "mlic: note: turned.png: EXIF left out; it has the orientation: the picture may lie on its side\n");
     assert_eq!(place.ok(&["info", "--json", "bare.mlic"]).json()["sections"], serde_json::json!({}));
 }
 

@@ -93,6 +93,10 @@ fn what_cannot_be_printed_is_not_lost_silently() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
         assert!(text.starts_with("mlic-conform: error: standard output: ") && text.contains("No space left"), "{text}");
+        // Nor does a code of a failure that nobody can read about become another.
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = Command::new(cli::PROGRAM).args(["run", "nonsense"]).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(2));
         // A reader that has gone away has seen enough.
         let mut child = Command::new(cli::PROGRAM).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());

@@ -1,6 +1,7 @@
 //! What stands between the accumulators of a layer and its epilogue: multipliers, bias and the one rounding (SPEC 4.2), in the order in which
 //! vectors read them.
 
+use mlic_core::fixed::half_of;
 use mlic_core::memory::OutOfMemory;
 use mlic_model::parameters::LayerLevel;
 
@@ -8,7 +9,6 @@ use super::aligned::Aligned;
 use super::epilogue::Epilogue;
 use super::layer::Positions;
 use super::pack::Layer;
-use super::tables::half;
 use crate::arch::{Job, Simd, run};
 
 /// How 64-bit sums, which include what rounding adds, become 32-bit values.
@@ -128,7 +128,7 @@ impl<S: Simd> Total<S> {
 fn magnitudes(level: &LayerLevel) -> (i128, impl Iterator<Item = i128> + Clone) {
     let bias = level.bias.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0);
     let multipliers = level.multipliers.iter().map(|m| m.iter().map(|m| m.unsigned_abs()).max().unwrap_or(0).into());
-    (i128::from(bias) + i128::from(half(level.shift)), multipliers)
+    (i128::from(bias) + i128::from(half_of(level.shift)), multipliers)
 }
 
 /// A bound of the rounded sums of a layer, whatever its accumulators of 32 bits.
@@ -154,7 +154,7 @@ impl Job for Prepare<'_> {
         let chosen = with_spare.or_else(|| Constants::choose(level, 0).map(|chosen| (chosen, 0)));
         let ((rounding, more), spare) = chosen.unwrap_or(((Rounding::Whole(level.shift), 0), 0));
         let outputs = layer.outputs.next_multiple_of(layer.block);
-        let bias = |o: usize| level.bias.get(o).map_or(0, |b| (b + half(level.shift)) << (spare + more));
+        let bias = |o: usize| level.bias.get(o).map_or(0, |b| (b + half_of(level.shift)) << (spare + more));
         let multiplier = |m: &[i32], o: usize| m.get(o).map_or(0, |m| i64::from(*m) << more);
         let terms = level.multipliers.len();
         let mut values = Aligned::zeros(outputs * (1 + terms))?;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use mlic_core::fixed::half_of;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::model::Weights;
 use mlic_model::nodes::{Gdn, RECIPROCAL, SQUARE_LOW_BITS};
@@ -18,7 +19,6 @@ use super::gammas::Gammas;
 use super::layer::{Order, Part, Positions, band_rows};
 use super::pack::Layer;
 use super::square::{Sums, Terms};
-use super::tables::half;
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
 use crate::map::Rows;
@@ -77,7 +77,7 @@ impl PackedGdn {
         };
         let mut multipliers = gdn.multipliers.clone();
         multipliers.resize(gdn.channels().next_multiple_of(MAX_LANES), 0);
-        let (rounding, half) = (Rounding::of_shift(gdn.output_shift), half(gdn.output_shift));
+        let (rounding, half) = (Rounding::of_shift(gdn.output_shift), half_of(gdn.output_shift));
         let reciprocals = if gdn.inverse { None } else { Some(reciprocals()) };
         let scaling = Scaling { channels: gdn.channels(), multipliers, rounding, half, max: gdn.max, reciprocals };
         Ok(Self { sums, scaling })
@@ -144,7 +144,7 @@ impl SquareSums {
     /// For lower parts of so many bits. None where the sum of the upper parts may have more than 31 bits, or more than 32 if they are not shifted.
     pub(super) fn new(gdn: &Gdn, max: i32, low_bits: u32) -> Result<Option<Self>, OutOfMemory> {
         let channels = gdn.channels();
-        let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half(gdn.shift));
+        let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half_of(gdn.shift));
         let largest = |(c, gammas): (usize, &[i16])| {
             let gammas: i64 = gammas.iter().map(|g| i64::from(*g)).sum();
             i128::from(beta(c)) + i128::from(gammas) * i128::from(max).pow(2)
@@ -301,7 +301,7 @@ mod tests {
             // The largest sum is just below `most`, of which the gammas are at most half.
             let max = 200;
             let gammas = 900 * i64::from(max) * i64::from(max);
-            let beta = most - 1 - half(shift) - gammas;
+            let beta = most - 1 - half_of(shift) - gammas;
             let gdn = Gdn {
                 input: NodeIndex(0),
                 inverse: true,

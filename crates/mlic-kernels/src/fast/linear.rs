@@ -1,6 +1,6 @@
 //! Global linear attention: groups of key channels in parallel, then groups of positions.
 
-use mlic_core::fixed::{divide, saturate};
+use mlic_core::fixed::{divide, half_of, saturate};
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::config::MAX_SLICE_CHANNELS;
 use mlic_model::parameters::{LinearAttentionLevel, Requant};
@@ -8,9 +8,10 @@ use mlic_model::proof::ATTENTION_FRAC_BITS;
 use rayon::prelude::*;
 
 use super::softmax::{normalize, reciprocal};
-use super::tables::{EXP_END, Requantizer, Tables, half};
+use super::tables::{Requantizer, Tables};
 use crate::arch::{Job, MAX_LANES, Simd, run};
 use crate::cpu::Isa;
+use crate::function::EXP_END;
 use crate::map::Map;
 
 /// Positions handled as one task.
@@ -153,7 +154,7 @@ impl Job for Attend<'_> {
                 }
                 for i in 0..4 {
                     let scaled = s.mul_wide(s.shift_right_wide(acc[i], 15), s.even(s.splat(shape.level.output.multiplier)));
-                    let scaled = s.add_wide(scaled, s.splat_wide(half(shape.level.output.shift)));
+                    let scaled = s.add_wide(scaled, s.splat_wide(half_of(shape.level.output.shift)));
                     s.store_wide(s.shift_right_wide(scaled, shape.level.output.shift), &mut sums[first + i * (S::LANES / 2)..]);
                 }
             }

@@ -1,18 +1,15 @@
 //! The functions of one number, for all lanes of a vector at once: as in [`crate::function`], with tables in the form that vectors read.
 
-use mlic_core::fixed::PREACT_FRAC_BITS;
+use mlic_core::fixed::half_of;
 use mlic_model::parameters::Functions;
 
 use super::constants::Rounding;
 use super::epilogue::clamp;
 use crate::arch::Simd;
+use crate::function::{EXP_END, TABLE_END};
 
 /// Tables of GELU and tanh hold intervals of 1/64 up to 8.
 const INTERVALS: usize = 512;
-/// Arguments from here on are beyond the tables.
-const TABLE_END: i32 = 8 << PREACT_FRAC_BITS;
-/// `exp` is zero from here on.
-pub(super) const EXP_END: i32 = 16 << crate::function::EXP_FRAC_BITS;
 
 /// The tables of a package.
 #[derive(Debug, Clone)]
@@ -97,7 +94,7 @@ pub(super) struct Requantizer {
 
 impl Requantizer {
     pub(super) const fn new(requant: mlic_model::parameters::Requant, max: i32) -> Self {
-        let (half, rounding) = (half(requant.shift), Rounding::of_shift(requant.shift));
+        let (half, rounding) = (half_of(requant.shift), Rounding::of_shift(requant.shift));
         Self { multiplier: requant.multiplier, half, rounding, max }
     }
 
@@ -117,9 +114,4 @@ impl Requantizer {
         // Of 32 bits for the compiler to see: products of 64 bits take three times as long.
         s.add_wide(s.mul_wide(v, s.even(s.splat(self.multiplier))), s.splat_wide(self.half))
     }
-}
-
-/// What rounding adds before a shift.
-pub(super) const fn half(shift: u32) -> i64 {
-    if shift == 0 { 0 } else { 1 << (shift - 1) }
 }

@@ -1,5 +1,6 @@
 //! Why a picture could not be read or written.
 
+use ::image::error::UnsupportedErrorKind;
 use mlic_core::memory::OutOfMemory;
 use thiserror::Error;
 
@@ -68,10 +69,13 @@ pub enum ImageError {
         limit: u64,
     },
     /// There is no memory for the samples.
-    #[error("no memory for {needed_bytes} bytes of samples")]
-    Memory {
-        /// Length of the samples.
-        needed_bytes: u64,
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// Reading takes more memory, beside the samples, than files of this format need.
+    #[error("reading this {format} file takes more memory than a picture of its size should: write it anew")]
+    WorkLimit {
+        /// Name of the format.
+        format: &'static str,
     },
     /// Alpha that is not opaque, and no background colour to flatten it onto.
     #[error("the alpha channel is not opaque and a stream has none: give a background colour to flatten it")]
@@ -91,7 +95,7 @@ pub enum ImageError {
         bits: u8,
     },
     /// A colour model other than gray and RGB.
-    #[error("{color} colours need a profile to become RGB: convert the picture to RGB")]
+    #[error("{color} colours are not supported: convert the picture to RGB")]
     ColorUnsupported {
         /// Name of the colour model.
         color: &'static str,
@@ -152,12 +156,6 @@ pub enum ImageError {
     },
 }
 
-impl From<OutOfMemory> for ImageError {
-    fn from(error: OutOfMemory) -> Self {
-        Self::Memory { needed_bytes: error.bytes as u64 }
-    }
-}
-
 impl ImageError {
     /// The error of `format`'s parser in the `image` crate, in our terms, for a file of so many bytes.
     pub(super) fn from_decoder(format: &'static str, have_bytes: usize, error: ::image::ImageError) -> Self {
@@ -165,7 +163,14 @@ impl ImageError {
             ::image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Self::Truncated { format, have_bytes: have_bytes as u64 }
             }
-            ::image::ImageError::Unsupported(e) => Self::FormatUnsupported { format: e.to_string() },
+            ::image::ImageError::Limits(_) => Self::WorkLimit { format },
+            ::image::ImageError::Unsupported(e) => Self::FormatUnsupported {
+                format: match e.kind() {
+                    UnsupportedErrorKind::GenericFeature(feature) => format!("{format} with {feature}"),
+                    UnsupportedErrorKind::Color(color) => format!("{format} with {color:?} samples"),
+                    _ => format!("this kind of {format}"),
+                },
+            },
             e => Self::Damaged { format, source: Box::new(e) },
         }
     }

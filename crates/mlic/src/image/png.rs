@@ -23,8 +23,8 @@ const MAX_TEXTS: usize = 1000;
 /// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
-const SILENT: [&[u8; 4]; 12] =
-    [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
+const SILENT: [&[u8; 4]; 11] =
+    [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"iCCP", b"eXIf", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
 /// What gAMA and cHRM say of a picture that is sRGB, as one without them is taken to be, in units of 1e-5.
 const SRGB_GAMMA: [u32; 1] = [45_455];
 const SRGB_PRIMARIES: [u32; 8] = [31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000];
@@ -33,9 +33,19 @@ const SRGB_TOLERANCE: u32 = 500;
 /// What cICP says of it: primaries and transfer function of sRGB, RGB, full range.
 const SRGB_CODES: [u8; 4] = [1, 13, 0, 1];
 
+/// A file whose text and profile are beyond the limit is read without them.
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
+    match read_chunks(bytes, options, true) {
+        Err(ImageError::WorkLimit { .. }) => read_chunks(bytes, options, false),
+        result => result,
+    }
+}
+
+fn read_chunks(bytes: &[u8], options: &ReadOptions, with_texts: bool) -> Result<Raw, ImageError> {
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: WORK_BYTES });
     decoder.set_transformations(Transformations::EXPAND);
+    decoder.set_ignore_text_chunk(!with_texts);
+    decoder.set_ignore_iccp_chunk(!with_texts);
     let info = decoder.read_header_info().map_err(|e| wrap(bytes, e))?;
     check_size(info.width, info.height, options.max_pixels)?;
     if (info.raw_bytes() as u64).div_ceil(DEFLATE_RATIO) > bytes.len() as u64 {
@@ -89,6 +99,7 @@ fn wrap(bytes: &[u8], error: png::DecodingError) -> ImageError {
         png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 }
         }
+        png::DecodingError::LimitsExceeded => ImageError::WorkLimit { format: FORMAT },
         e => ImageError::Damaged { format: FORMAT, source: Box::new(e) },
     }
 }
@@ -104,6 +115,8 @@ struct Chunks {
     texts: usize,
     /// A chunk says sRGB: gAMA and cHRM have no say beside it.
     srgb: bool,
+    /// There is a cICP: no other chunk has a say beside it.
+    code: bool,
     /// Chunks by which the colours are others than sRGB's.
     other_code: bool,
     other_gamma: bool,
@@ -119,6 +132,9 @@ impl Chunks {
         while let Some((head, body)) = rest.split_first_chunk::<8>() {
             let [a, b, c, d, kind @ ..] = *head;
             let len = u32::from_be_bytes([a, b, c, d]) as usize;
+            if kind == *b"IEND" {
+                break;
+            }
             found.chunk(&kind, body.get(..len).unwrap_or(body));
             rest = len.checked_add(4).and_then(|skip| body.get(skip..)).unwrap_or_default();
         }
@@ -127,7 +143,7 @@ impl Chunks {
 
     /// The chunks by which the colours are not sRGB's: cICP before all others, then a profile, then sRGB, then the rest.
     fn colors(&self) -> Vec<&'static str> {
-        let rest = !(self.icc || self.srgb);
+        let rest = !(self.code || self.icc || self.srgb);
         let all = [(self.other_code, "cICP"), (rest && self.other_gamma, "gAMA"), (rest && self.other_primaries, "cHRM")];
         all.into_iter().filter_map(|(is_other, chunk)| is_other.then_some(chunk)).collect()
     }
@@ -140,7 +156,7 @@ impl Chunks {
             b"acTL" => self.animation = true,
             b"iTXt" if body.strip_prefix(XMP_KEYWORD.as_bytes()).is_some_and(|rest| rest.starts_with(b"\0")) => self.xmp = true,
             b"sRGB" => self.srgb = true,
-            b"cICP" => self.other_code = body != SRGB_CODES,
+            b"cICP" => (self.code, self.other_code) = (true, body != SRGB_CODES),
             b"gAMA" => self.other_gamma = !is_about(body, &SRGB_GAMMA),
             b"cHRM" => self.other_primaries = !is_about(body, &SRGB_PRIMARIES),
             _ if SILENT.contains(&kind) => {}

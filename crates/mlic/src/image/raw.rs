@@ -5,7 +5,7 @@ use mlic_core::limits::{MAX_SECTION_LEN, MAX_SIDE};
 use mlic_core::memory;
 
 use super::{Image, ImageError, ReadOptions, check_size};
-use crate::metadata::{Metadata, MetadataKind, MetadataPolicy};
+use crate::metadata::{ICC_LEFT_OUT, Metadata, MetadataKind, MetadataPolicy, TURNED};
 
 /// Samples in native byte order, not yet 8-bit RGB.
 #[derive(Debug, Default)]
@@ -80,7 +80,10 @@ impl Raw {
     pub(super) fn attach(&mut self, kind: MetadataKind, found: Found, policy: MetadataPolicy) -> Result<(), ImageError> {
         let problem = match found {
             Found::Absent => return Ok(()),
-            _ if policy == MetadataPolicy::Strip => return Ok(()),
+            found if policy == MetadataPolicy::Strip => {
+                self.note_of_looks(kind, found);
+                return Ok(());
+            }
             Found::Bytes(bytes) if bytes.len() as u64 <= MAX_SECTION_LEN => {
                 self.metadata.set(kind, Some(bytes));
                 return Ok(());
@@ -97,6 +100,16 @@ impl Raw {
         Ok(())
     }
 
+    /// What a caller who wants no metadata may not know of: without this part the picture looks other.
+    fn note_of_looks(&mut self, kind: MetadataKind, found: Found) {
+        let exif = Metadata { exif: if let Found::Bytes(bytes) = found { Some(bytes) } else { None }, ..Metadata::default() };
+        match kind {
+            MetadataKind::Icc => self.notes.push(ICC_LEFT_OUT.into()),
+            MetadataKind::Exif if exif.is_turned() => self.notes.push(format!("EXIF left out{TURNED}")),
+            _ => {}
+        }
+    }
+
     /// Notes what else the file has and no stream carries, unless the caller wants none of it.
     pub(super) fn note_not_kept<S: AsRef<str>>(&mut self, names: &[S], policy: MetadataPolicy) {
         if !names.is_empty() && policy != MetadataPolicy::Strip {
@@ -105,9 +118,9 @@ impl Raw {
         }
     }
 
-    /// Refuses colours that a stream cannot tell from those of sRGB, or notes them, as the caller wants.
+    /// Refuses colours that a stream cannot tell from those of sRGB, if the caller wants all metadata, or notes them.
     pub(super) fn check_colors(&mut self, chunks: &[&str], policy: MetadataPolicy) -> Result<(), ImageError> {
-        if chunks.is_empty() || policy == MetadataPolicy::Strip {
+        if chunks.is_empty() {
             return Ok(());
         }
         let chunks = chunks.join(" and ");

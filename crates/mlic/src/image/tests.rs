@@ -88,7 +88,7 @@ fn metadata_returns_from_png() {
     let strip = ReadOptions { metadata: MetadataPolicy::Strip, ..ReadOptions::default() };
     let stripped = read_image(&file, &strip).unwrap();
     assert!(stripped.metadata.is_empty());
-    assert_eq!(stripped.notes, [""; 0]);
+    assert_eq!(stripped.notes, ["ICC profile left out: the colours will be taken for those of sRGB"]);
     assert_eq!(OutputFormat::Ppm.cannot_keep(&image).len(), 3);
     assert_eq!(OutputFormat::Png.cannot_keep(&image), []);
     image.metadata.xmp = Some(vec![0xff]);
@@ -141,6 +141,22 @@ fn metadata_that_cannot_be_kept_is_an_error_or_a_note() {
 }
 
 #[test]
+fn text_beyond_what_a_parser_may_keep_is_metadata_like_any_other() {
+    let strip = ReadOptions { metadata: MetadataPolicy::Strip, ..ReadOptions::default() };
+    for (keyword, early) in [("Comment", true), ("XML:com.adobe.xmp", false)] {
+        let mut text = [keyword.as_bytes(), &[0; 5]].concat();
+        text.resize(3 * MAX_SECTION_LEN as usize, b' ');
+        let file = with_chunk(&rgba_file(255), b"iTXt", &text, early);
+        match (read(&file), early) {
+            (Ok(image), true) => assert!(image.notes.contains(&"not kept from the file: iTXt".into()), "{:?}", image.notes),
+            (Err(ImageError::MetadataUnreadable { kind: MetadataKind::Xmp, .. }), false) => {}
+            (other, _) => panic!("{keyword}: {other:?}"),
+        }
+        assert_eq!(read_image(&file, &strip).unwrap().notes, ["the alpha channel is opaque everywhere: left out"]);
+    }
+}
+
+#[test]
 fn chunks_that_get_lost_are_noted() {
     let lost = with_chunk(&with_chunk(&wide_file([0; 4]), b"tEXt", b"Title\0x", false), b"pHYs", &[0; 9], true);
     assert!(read(&lost).unwrap().notes.contains(&"not kept from the file: pHYs, tEXt".to_string()));
@@ -163,12 +179,13 @@ fn colours_that_are_not_those_of_srgb_are_refused_or_noted() {
         assert!(matches!(read(&file), Err(ImageError::ColorSpaceUnsupported { chunks }) if chunks == name), "{name}");
         let notes = read_image(&file, &fit).unwrap().notes;
         assert!(notes.iter().any(|note| note.starts_with(&format!("left out: {name}, so that"))), "{notes:?}");
-        assert_eq!(read_image(&file, &strip).unwrap().notes.len(), 1);
+        assert_eq!(read_image(&file, &strip).unwrap().notes, notes);
     }
     // A profile, or sRGB, is heard before gAMA; cICP before both.
     let gamma = with(b"gAMA", &bytes(&[100_000]));
     assert!(read(&with_chunk(&gamma, b"sRGB", &[0], true)).is_ok());
     assert!(read(&with_chunk(&with(b"cICP", &[9, 16, 0, 1]), b"sRGB", &[0], true)).is_err());
+    assert!(read(&with_chunk(&gamma, b"cICP", &[1, 13, 0, 1], true)).is_ok());
 }
 
 #[test]

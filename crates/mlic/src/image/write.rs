@@ -99,7 +99,7 @@ impl<'a> PictureFile<'a> {
     /// Of a picture that can be written.
     ///
     /// # Errors
-    /// As [`Image::from_rgb`] of size and samples; [`ImageError::Memory`].
+    /// As [`Image::from_rgb`] of size and samples; [`ImageError::OutOfMemory`].
     pub fn new(image: &'a Image, format: OutputFormat) -> Result<Self, ImageError> {
         let pixels = check_size(image.width, image.height, u64::MAX)?;
         check_samples(image.rgb.len(), pixels * 3)?;

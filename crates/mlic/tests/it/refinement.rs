@@ -1,11 +1,11 @@
-//! Refinement with the model that is shipped: what is written is better than what would have been.
+//! What an encoder chooses with the model that is shipped is better than what it would have written otherwise.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use mlic::image::Image;
 use mlic::metrics::psnr;
-use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, ProgressEvent, Quality, embedded_model};
+use mlic::{BackendChoice, Codec, CodecOptions, PixelMode, ProgressEvent, Quality, Rounding, embedded_model};
 
 fn codec(effort: u8) -> Codec {
     let options = CodecOptions::default().with_backend(BackendChoice::Integer).with_effort(effort);
@@ -24,22 +24,32 @@ fn picture() -> Image {
     Image::from_rgb(width, height, (0..3 * width * height).map(sample).collect()).unwrap()
 }
 
+/// Bytes of the stream of [`picture`], PSNR, and what SPEC 5.9 compares, but for the header, as the logarithm of the bits of a stream of equal quality.
+fn measured(codec: &Codec, percent: f32) -> [f64; 3] {
+    let stream = codec.encode(&picture(), Quality::new(percent).unwrap()).unwrap().stream;
+    let decoded = codec.decode(&stream).unwrap().image;
+    let (len, db) = (stream.len() as f64, psnr(&picture(), &decoded).unwrap());
+    let equal = len.log2() - db / (10.0 * 2_f64.log10()) * 1.5;
+    let CodecOptions { effort, rounding, .. } = codec.options();
+    println!("{percent}, effort {effort}, {rounding:?}: {len} bytes, {db:.3} dB, 2^{equal:.4}");
+    [len, db, equal]
+}
+
 #[test]
 fn refinement_is_worth_its_time() {
-    let image = picture();
     for percent in [20.0, 60.0, 95.0] {
-        let quality = Quality::new(percent).unwrap();
-        let [plain, one, three] = [0, 1, 3].map(|effort| {
-            let stream = codec(effort).encode(&image, quality).unwrap().stream;
-            let decoded = codec(0).decode(&stream).unwrap().image;
-            let (bits, db) = (stream.len() as f64, psnr(&image, &decoded).unwrap());
-            // What SPEC 5.9 compares, but for the header, as bits of a stream of equal quality.
-            let equal = bits.log2() - db / (10.0 * 2_f64.log10()) * 1.5;
-            println!("{percent}, effort {effort}: {bits} bytes, {db:.3} dB, 2^{equal:.4}");
-            equal
-        });
+        let [plain, one, three] = [0, 1, 3].map(|effort| measured(&codec(effort), percent)[2]);
         assert!(one < plain, "one round is worth it at {percent}");
         assert!(three <= one, "of more rounds the best is written, at {percent}");
+    }
+}
+
+#[test]
+fn rounding_to_the_nearest_is_larger_and_closer() {
+    let near = codec(0).with_options(CodecOptions::default().with_rounding(Rounding::Nearest)).unwrap();
+    for percent in [20.0, 60.0, 95.0] {
+        let [[len, db, _], [near_len, near_db, _]] = [codec(0), near.clone()].map(|codec| measured(&codec, percent));
+        assert!(near_len > len && near_db > db, "at {percent}");
     }
 }
 

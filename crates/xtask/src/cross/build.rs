@@ -43,7 +43,7 @@ fn variable(platform: &Platform, what: &str) -> String {
 }
 
 fn cargo(subcommand: &str, platform: &Platform, setup: &Setup) -> Command {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    let mut command = crate::cargo();
     command.args([subcommand, "--quiet", "--locked", "--profile", "cross", "--target", platform.target, "--target-dir"]);
     command.arg(&setup.target_folder).current_dir(crate::root()).env("CARGO_INCREMENTAL", "0");
     for inherited in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {

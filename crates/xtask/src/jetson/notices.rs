@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::build::{Built, TARGET};
 use crate::cross::{io, output};
@@ -21,7 +20,7 @@ https://www.rust-lang.org/policies/licenses). Parts of zig's run-time library an
 /// # Errors
 /// When cargo does not say what is linked, or a file cannot be read.
 pub fn text(built: &Built, selection: &[String]) -> Result<String, String> {
-    let mut tree = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    let mut tree = crate::cargo();
     tree.args(["tree", "--locked", "--target", TARGET, "--edges", "normal,no-proc-macro", "--prefix", "none"]);
     let tree = output(tree.args(["--format", "{p}"]).args(selection).current_dir(crate::root()))?;
     let linked: BTreeSet<(&str, &str)> = tree.lines().filter_map(name_and_version).collect();
