@@ -1,8 +1,9 @@
 //! Streams that a decoder must refuse, made from one that it must not.
 
-use mlic_core::container::{self, ContainerError, Header, ModelId, Section, Stream};
+use mlic_core::container::{self, ContainerError, Header, ModelId, Stream};
 
-use crate::manifest::{Level, Refused};
+use crate::manifest::Level::{self, L0, L1};
+use crate::manifest::Refused;
 
 /// Offsets of the header (SPEC 6.1).
 const VERSION_AT: usize = 3;
@@ -10,146 +11,151 @@ pub(crate) const FLAGS_AT: usize = 4;
 pub(crate) const WIDTH_AT: usize = 11;
 /// Length of the header's own checksum.
 const HEADER_CHECKSUM_LEN: usize = 2;
+/// Bytes of the initial state of a lane.
+const STATE_LEN: usize = 6;
 
-/// What is done to a stream.
+/// Which vector a damage is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damage {
-    /// The first byte is another.
-    Magic,
-    /// The version is one higher.
-    Version,
-    /// One bit of the quality is flipped.
-    HeaderBit,
-    /// The bit of the payload's middle is flipped.
-    PayloadBit,
-    /// The last bit of the last section is flipped.
-    SectionBit,
-    /// The header is cut.
-    CutHeader,
-    /// The payload is cut after the initial states: within z.
-    CutInZ,
-    /// A byte more.
-    Trailing,
-    /// A reserved flag, with a right header checksum.
-    ReservedFlag,
-    /// More lanes than there may be, with a right header checksum.
-    Lanes,
-    /// Width zero, with a right header checksum.
-    ZeroWidth,
-    /// Width of 2^20, with a right header checksum.
-    HugeWidth,
-    /// Width with a needless byte, with a right header checksum.
-    LongVarint,
-    /// The id of another model, with right checksums.
-    OtherModel,
-    /// A quality beyond the model's, with right checksums.
-    Quality,
-    /// Another symbol checksum, with right checksums of header and payload.
-    SymbolChecksum,
-    /// The last word of the payload is missing, with right checksums.
-    ShortPayload,
-    /// A word more in the payload, with right checksums.
-    LongPayload,
-    /// An initial state of zero, with right checksums.
-    BadState,
+pub enum Suits {
+    /// Any.
+    Plain,
+    /// One whose z is longer than the initial states.
+    LongZ,
+    /// One with sections.
+    Sections,
+}
+
+/// What is done to a stream, and what must come of it. Written by hand from SPEC, not observed.
+#[derive(Debug, Clone, Copy)]
+pub struct Damage {
+    /// Name of the vector.
+    pub name: &'static str,
+    /// The error that must come of it.
+    pub code: &'static str,
+    /// The lowest level at which it shows.
+    pub level: Level,
+    /// Why it matters.
+    pub why: &'static str,
+    /// The vector that it is done to.
+    pub suits: Suits,
+    make: fn(&Sound<'_>) -> Result<Vec<u8>, ContainerError>,
+}
+
+impl PartialEq for Damage {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// A stream that has no damage yet.
+struct Sound<'a> {
+    bytes: &'a [u8],
+    stream: Stream<'a>,
+    quality_steps: u8,
+}
+
+impl Sound<'_> {
+    /// So many of its first bytes.
+    fn cut(&self, len: usize) -> Vec<u8> {
+        self.bytes.get(..len).unwrap_or_default().to_vec()
+    }
+
+    /// With a header that is changed as bytes, and a right header checksum.
+    fn raw(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        raw(self.bytes, self.stream.header_len, change)
+    }
+
+    /// With another header, and right checksums.
+    fn headed(&self, header: Header) -> Result<Vec<u8>, ContainerError> {
+        container::write(&header, self.stream.payload, &self.stream.sections)
+    }
+
+    /// With another payload, and right checksums.
+    fn paid(&self, payload: &[u8]) -> Result<Vec<u8>, ContainerError> {
+        container::write(&self.stream.header, payload, &self.stream.sections)
+    }
+}
+
+/// All of them.
+pub const DAMAGES: [Damage; 19] =
+    [
+        of("bad-magic", "not-a-stream", L0, "the first byte is wrong", |s| Ok(flip(s.bytes, 0, 0xff))),
+        of("bad-version", "unsupported-version", L0, "a version that does not exist yet", |s| Ok(flip(s.bytes, VERSION_AT, 3))),
+        of("bad-header-bit", "header-checksum", L0, "one flipped bit in the quality", |s| {
+            Ok(flip(s.bytes, quality_at(s.bytes), 0x10))
+        }),
+        of("bad-payload-bit", "payload-checksum", L0, "one flipped bit in the middle of the payload", |s| {
+            Ok(flip(s.bytes, s.stream.header_len + s.stream.payload.len() / 2, 0x08))
+        }),
+        of("bad-section-bit", "section-checksum", L0, "one flipped bit in a section", |s| {
+            Ok(flip(s.bytes, s.bytes.len() - 1, 0x01))
+        })
+        .of(Suits::Sections),
+        of("bad-cut-header", "truncated", L0, "the file ends within the header", |s| Ok(s.cut(s.stream.header_len - 3))),
+        of("bad-cut-in-z", "no-picture", L1, "the file ends within z: there is no picture", |s| {
+            Ok(s.cut(s.stream.header_len + (STATE_LEN << s.stream.header.lanes_log2)))
+        })
+        .of(Suits::LongZ),
+        of("bad-trailing", "trailing-bytes", L0, "a byte after the end", |s| Ok([s.bytes, &[0]].concat())),
+        of("bad-reserved-flag", "reserved-bits", L0, "a flag without meaning, in a sound header", |s| {
+            Ok(s.raw(|head| head[FLAGS_AT] |= 0x80))
+        }),
+        of("bad-lanes", "limit", L0, "2^7 lanes, in a sound header", |s| Ok(s.raw(|head| head[FLAGS_AT] |= 7))),
+        of("bad-zero-width", "zero", L0, "width 0, in a sound header", |s| Ok(s.raw(|head| set_width(head, &[0])))),
+        of("bad-huge-width", "limit", L0, "width 2^20, in a sound header", |s| {
+            Ok(s.raw(|head| set_width(head, &[0x80, 0x80, 0x40])))
+        }),
+        of("bad-long-varint", "non-canonical-varint", L0, "a width that is not in its shortest form", |s| {
+            Ok(s.raw(|head| set_width(head, &[0x81, 0x00])))
+        }),
+        of("bad-wrong-model", "wrong-model", L1, "a sound stream of a model that is not at hand", |s| {
+            s.headed(Header { model_id: other(s.stream.header.model_id), ..s.stream.header })
+        }),
+        of("bad-quality", "quality", L1, "a quality that the model does not have", |s| {
+            s.headed(Header { quality: s.quality_steps.saturating_add(1), ..s.stream.header })
+        }),
+        of("bad-desync", "desync", L1, "only the symbol checksum differs: what a drifted decoder sees", |s| {
+            s.headed(Header { symbol_checksum: s.stream.header.symbol_checksum ^ 0x8000_0001, ..s.stream.header })
+        }),
+        of("bad-short-payload", "rans-exhausted", L1, "the payload lacks a word, and its checksum fits", |s| {
+            s.paid(s.stream.payload.get(..s.stream.payload.len().saturating_sub(2)).unwrap_or_default())
+        }),
+        of("bad-long-payload", "rans-unread", L1, "the payload has a word more, and its checksum fits", |s| {
+            s.paid(&[s.stream.payload, &[0x5a, 0xa5]].concat())
+        }),
+        of("bad-state", "rans-bad-state", L1, "an initial state below 2^32", |s| {
+            s.paid(&[&[0; STATE_LEN], s.stream.payload.get(STATE_LEN..).unwrap_or_default()].concat())
+        }),
+    ];
+
+const fn of(
+    name: &'static str,
+    code: &'static str,
+    level: Level,
+    why: &'static str,
+    make: fn(&Sound<'_>) -> Result<Vec<u8>, ContainerError>,
+) -> Damage {
+    Damage { name, code, level, why, suits: Suits::Plain, make }
 }
 
 impl Damage {
-    /// All of them.
-    pub const ALL: [Self; 19] = [
-        Self::Magic,
-        Self::Version,
-        Self::HeaderBit,
-        Self::PayloadBit,
-        Self::SectionBit,
-        Self::CutHeader,
-        Self::CutInZ,
-        Self::Trailing,
-        Self::ReservedFlag,
-        Self::Lanes,
-        Self::ZeroWidth,
-        Self::HugeWidth,
-        Self::LongVarint,
-        Self::OtherModel,
-        Self::Quality,
-        Self::SymbolChecksum,
-        Self::ShortPayload,
-        Self::LongPayload,
-        Self::BadState,
-    ];
-
-    /// Name in vectors' names, the error that must come of it, and why it matters. Written by hand from SPEC, not observed.
-    #[must_use]
-    pub const fn describe(self) -> (&'static str, &'static str, Level, &'static str) {
-        use Level::{L0, L1};
-        match self {
-            Self::Magic => ("bad-magic", "not-a-stream", L0, "the first byte is wrong"),
-            Self::Version => ("version", "unsupported-version", L0, "a version that does not exist yet"),
-            Self::HeaderBit => ("header-bit", "header-checksum", L0, "one flipped bit in the quality"),
-            Self::PayloadBit => ("payload-bit", "payload-checksum", L0, "one flipped bit in the middle of the payload"),
-            Self::SectionBit => ("section-bit", "section-checksum", L0, "one flipped bit in a section"),
-            Self::CutHeader => ("cut-header", "truncated", L0, "the file ends within the header"),
-            Self::CutInZ => ("cut-in-z", "no-picture", L1, "the file ends within z: there is no picture"),
-            Self::Trailing => ("trailing", "trailing-bytes", L0, "a byte after the end"),
-            Self::ReservedFlag => ("reserved-flag", "reserved-bits", L0, "a flag without meaning, in a sound header"),
-            Self::Lanes => ("lanes", "limit", L0, "2^7 lanes, in a sound header"),
-            Self::ZeroWidth => ("zero-width", "zero", L0, "width 0, in a sound header"),
-            Self::HugeWidth => ("huge-width", "limit", L0, "width 2^20, in a sound header"),
-            Self::LongVarint => ("long-varint", "non-canonical-varint", L0, "a width that is not in its shortest form"),
-            Self::OtherModel => ("wrong-model", "wrong-model", L1, "a sound stream of a model that is not at hand"),
-            Self::Quality => ("quality", "quality", L1, "a quality that the model does not have"),
-            Self::SymbolChecksum => ("desync", "desync", L1, "only the symbol checksum differs: what a drifted decoder sees"),
-            Self::ShortPayload => ("short-payload", "rans-exhausted", L1, "the payload lacks a word, and its checksum fits"),
-            Self::LongPayload => ("long-payload", "rans-unread", L1, "the payload has a word more, and its checksum fits"),
-            Self::BadState => ("bad-state", "rans-bad-state", L1, "an initial state below 2^32"),
-        }
+    /// The same, done to another vector.
+    const fn of(self, suits: Suits) -> Self {
+        Self { suits, ..self }
     }
 
     /// What must come of it.
     #[must_use]
-    pub fn refused(self) -> Refused {
-        let (_, code, level, _) = self.describe();
-        Refused { code: code.to_owned(), level }
+    pub fn refused(&self) -> Refused {
+        Refused { code: self.code.to_owned(), level: self.level }
     }
 
     /// The damaged stream.
     ///
     /// # Errors
     /// [`ContainerError`] when the stream is not sound.
-    pub fn apply(self, stream: &[u8], quality_steps: u8) -> Result<Vec<u8>, ContainerError> {
-        let parsed = container::parse(stream)?;
-        let (start, end) = (parsed.header_len, parsed.header_len + parsed.payload.len());
-        let header = parsed.header;
-        let state_len = 6 << header.lanes_log2;
-        Ok(match self {
-            Self::Magic => flip(stream, 0, 0xff),
-            Self::Version => flip(stream, VERSION_AT, 3),
-            Self::HeaderBit => flip(stream, quality_at(stream), 0x10),
-            Self::PayloadBit => flip(stream, (start + end) / 2, 0x08),
-            Self::SectionBit => flip(stream, stream.len() - 1, 0x01),
-            Self::CutHeader => stream.get(..start - 3).unwrap_or_default().to_vec(),
-            Self::CutInZ => stream.get(..start + state_len).unwrap_or_default().to_vec(),
-            Self::Trailing => [stream, &[0]].concat(),
-            Self::ReservedFlag => raw(stream, start, |head| head[FLAGS_AT] |= 0x80),
-            Self::Lanes => raw(stream, start, |head| head[FLAGS_AT] |= 7),
-            Self::ZeroWidth => raw(stream, start, |head| set_width(head, &[0])),
-            Self::HugeWidth => raw(stream, start, |head| set_width(head, &[0x80, 0x80, 0x40])),
-            Self::LongVarint => raw(stream, start, |head| set_width(head, &[0x81, 0x00])),
-            Self::OtherModel => sound(&parsed, Header { model_id: other(header.model_id), ..header }, parsed.payload)?,
-            Self::Quality => sound(&parsed, Header { quality: quality_steps.saturating_add(1), ..header }, parsed.payload)?,
-            Self::SymbolChecksum => {
-                sound(&parsed, Header { symbol_checksum: header.symbol_checksum ^ 0x8000_0001, ..header }, parsed.payload)?
-            }
-            Self::ShortPayload => {
-                let short = parsed.payload.len().saturating_sub(2);
-                sound(&parsed, header, parsed.payload.get(..short).unwrap_or_default())?
-            }
-            Self::LongPayload => sound(&parsed, header, &[parsed.payload, &[0x5a, 0xa5]].concat())?,
-            Self::BadState => {
-                let rest = parsed.payload.get(6..).unwrap_or_default();
-                sound(&parsed, header, &[&[0; 6], rest].concat())?
-            }
-        })
+    pub fn apply(&self, stream: &[u8], quality_steps: u8) -> Result<Vec<u8>, ContainerError> {
+        (self.make)(&Sound { bytes: stream, stream: container::parse(stream)?, quality_steps })
     }
 }
 
@@ -186,12 +192,6 @@ pub(crate) fn raw(stream: &[u8], header_len: usize, change: impl FnOnce(&mut Vec
     out.extend_from_slice(&checksum.to_le_bytes());
     out.extend_from_slice(rest);
     out
-}
-
-/// A stream with other parts and right checksums.
-fn sound(parsed: &Stream<'_>, header: Header, payload: &[u8]) -> Result<Vec<u8>, ContainerError> {
-    let sections: &[Section<'_>] = &parsed.sections;
-    container::write(&header, payload, sections)
 }
 
 /// The id of another model.

@@ -3,7 +3,7 @@
 use mlic_backend::contract::Fill;
 
 use crate::craft::Symbols;
-use crate::damage::Damage;
+use crate::damage::{DAMAGES, Damage, Suits};
 use crate::negative::{PackageCase, STREAMS, StreamCase, packages};
 use crate::packages::Probe;
 use crate::scene::Scene;
@@ -86,7 +86,7 @@ pub enum Source {
         /// Its name.
         of: String,
         /// How.
-        damage: Damage,
+        damage: &'static Damage,
     },
 }
 
@@ -155,18 +155,16 @@ fn cut(of: &str, whole_slices: usize, why: &str) -> VectorRecipe {
     VectorRecipe { name, why: why.to_owned(), source: Source::Cut { of: of.to_owned(), whole_slices } }
 }
 
-fn damaged(of: &str, damage: Damage) -> VectorRecipe {
-    let (name, _, _, why) = damage.describe();
-    let source = Source::Damaged { of: of.to_owned(), damage };
-    VectorRecipe { name: format!("bad-{}", name.trim_start_matches("bad-")), why: why.to_owned(), source }
-}
-
 /// Every damage, each of the vector that suits it.
 fn all_damaged<'a>(plain: &'a str, long_z: &'a str, with_sections: &'a str) -> impl Iterator<Item = VectorRecipe> + 'a {
-    Damage::ALL.into_iter().map(move |damage| match damage {
-        Damage::SectionBit => damaged(with_sections, damage),
-        Damage::CutInZ => damaged(long_z, damage),
-        _ => damaged(plain, damage),
+    DAMAGES.iter().map(move |damage| {
+        let of = match damage.suits {
+            Suits::Plain => plain,
+            Suits::LongZ => long_z,
+            Suits::Sections => with_sections,
+        };
+        let source = Source::Damaged { of: of.to_owned(), damage };
+        VectorRecipe { name: damage.name.to_owned(), why: damage.why.to_owned(), source }
     })
 }
 
