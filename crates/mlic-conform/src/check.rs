@@ -144,7 +144,7 @@ fn check_decodes(job: &Job, expected: &Decodes, backend: &Arc<dyn Backend>, leve
         let own = (to == Place::Pixels).then(|| decode_alone(&job.stream, backend, &to));
         // They are hardly ever made of `y_hat` again, unless something differs and it is to be known what.
         let is_known = matches!(&own, Some(Ok(pixels)) if pixels == wanted) && !is_twice;
-        let pixels = if is_known { Some(wanted.clone()) } else { observe_pixels(latents, backend)? };
+        let pixels = if is_known { Some(*wanted) } else { observe_pixels(latents, backend)? };
         alone = own;
         Ok(pixels)
     };

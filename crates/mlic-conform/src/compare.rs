@@ -138,7 +138,7 @@ pub(crate) fn compare_header(got: &HeaderFields, want: &HeaderFields) -> Option<
 /// The first difference in walk order, of what the level compares.
 fn compare_walk(got: &Message, expected: &Decodes, level: Level) -> Option<Divergence> {
     if let Some(z) = got.z.as_ref().filter(|z| **z != expected.z) {
-        return Some(divergence(Level::L1, Place::Z, &expected.z, z));
+        return Some(divergence(Level::L1, Place::Z, expected.z, z));
     }
     let passes = mlic_core::schedule::passes(expected.passes.len() / 2);
     let pairs = got.passes.iter().flatten().zip(passes.zip(&expected.passes));
@@ -179,7 +179,7 @@ fn compare_whole(got: &Message, expected: &Decodes) -> Option<Divergence> {
 
 fn compare_y_hat(got: &Message, expected: &Decodes, level: Level) -> Option<Divergence> {
     let differs = got.y_hat.as_ref().filter(|y_hat| level >= Level::L3 && **y_hat != expected.y_hat);
-    differs.map(|y_hat| divergence(Level::L3, Place::YHat, &expected.y_hat, y_hat))
+    differs.map(|y_hat| divergence(Level::L3, Place::YHat, expected.y_hat, y_hat))
 }
 
 /// What a level below the picture asks for and a message does not have.

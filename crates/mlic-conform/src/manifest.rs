@@ -222,20 +222,44 @@ pub struct PictureRef {
     pub reason: String,
 }
 
-/// A [`Digest`] in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HexDigest(pub String);
+/// A [`Digest`], written as 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HexDigest(pub Digest);
 
 impl From<Digest> for HexDigest {
     fn from(digest: Digest) -> Self {
-        Self(digest.to_string())
+        Self(digest)
+    }
+}
+
+impl TryFrom<String> for HexDigest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; 16];
+        let mut is_one = rest.is_empty() && pairs.len() == bytes.len();
+        for (to, [high, low]) in bytes.iter_mut().zip(pairs) {
+            match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => *to = (high << 4 | low) as u8,
+                _ => is_one = false,
+            }
+        }
+        if is_one { Ok(Self(Digest(bytes))) } else { Err(format!("digest {text:?} is not 32 lower-case hexadecimal digits")) }
+    }
+}
+
+impl From<HexDigest> for String {
+    fn from(digest: HexDigest) -> Self {
+        digest.to_string()
     }
 }
 
 impl fmt::Display for HexDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -322,11 +346,6 @@ impl Decodes {
         require(even, || format!("{} passes, each latent slice has two", self.passes.len()))?;
         let whole = self.whole_slices.unwrap_or(0);
         require(whole <= self.passes.len() / 2, || format!("{whole} whole slices of {}", self.passes.len() / 2))?;
-        let in_pass = |p: &PassDigests| [p.means.clone(), p.scale_indices.clone(), p.symbols.clone()];
-        let digests = self.passes.iter().flat_map(in_pass).chain([self.z.clone(), self.y_hat.clone()]).chain(self.pixels.clone());
-        for digest in digests {
-            require(is_hex(&digest.0, 32), || format!("digest {:?} is not 32 hexadecimal digits", digest.0))?;
-        }
         self.picture.as_ref().map_or(Ok(()), |p| {
             require(p.mean_difference >= 0.0, || "a mean difference is not negative".into())?;
             check_file(&p.image.file, &p.image.sha256)
@@ -356,6 +375,21 @@ fn is_hex(text: &str, len: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_are_32_lower_case_digits() {
+        let text = "00ff0123456789abcdef0123456789ab";
+        let digest: HexDigest = serde_json::from_value(text.into()).unwrap();
+        assert_eq!((digest.0.0[1], digest.to_string().as_str()), (0xff, text));
+        assert_eq!(serde_json::to_value(digest).unwrap(), text);
+        for wrong in [&text[1..], &format!("{text}0"), &format!("{text}00"), &text.to_uppercase(), &text.replace("00", "é"), ""]
+        {
+            assert!(
+                serde_json::from_value::<HexDigest>(wrong.into()).unwrap_err().to_string().contains("32 lower-case"),
+                "{wrong}"
+            );
+        }
+    }
 
     #[test]
     fn names_stay_in_their_folder() {

@@ -272,7 +272,7 @@ fn agree(a: &Computed, b: &Computed) -> bool {
 /// The first digits of what a decoder computed, or the code of its refusal.
 fn digits(computed: &Computed) -> String {
     let first = |digest: &Option<crate::manifest::HexDigest>| {
-        digest.as_ref().and_then(|digest| digest.0.get(..8)).map_or_else(|| "-".to_owned(), str::to_owned)
+        digest.map_or_else(|| "-".to_owned(), |digest| format!("{:.8}", digest.to_string()))
     };
     match computed.outcome.as_str() {
         "decoded" => {
