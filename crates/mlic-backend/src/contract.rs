@@ -378,14 +378,15 @@ fn check_order(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contr
     Ok(())
 }
 
-/// Symbols of z of a wrong number are refused.
+/// Symbols of z of a wrong number are refused, and a y whose size is not that of its z.
 fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
     let (model, size) = (backend.model(), size_of(65, 1));
     let z_len = z_count(model, &size);
     for len in [0, z_len - 1, z_len + 1] {
         refused("z of a wrong length", "shape", is_shape, backend.entropy(size, 0, &vec![0; len]).map(|_| ()))?;
     }
-    Ok(())
+    let other = LatentSize { y: [size.y[0] + 2, size.y[1]], ..size };
+    refused("y that is not of z", "shape", is_shape, backend.entropy(other, 0, &vec![0; z_len]).map(|_| ()))
 }
 
 /// Exact pixels of any `y_hat`, at every size; refused for a model without, and for a `y_hat` of a wrong length.

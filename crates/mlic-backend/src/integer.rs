@@ -381,9 +381,14 @@ impl EntropySession for IntegerSession<'_> {
 /// The input of the hyper synthesis: [`Model::z_latent`] of as many symbols as an image of this size has.
 ///
 /// # Errors
-/// [`BackendError::Shape`] when there are more or fewer.
+/// [`BackendError::Shape`] when there are more or fewer, or when the sizes of y and z do not belong together.
 pub fn z_latent(model: &Model, size: LatentSize, quality: u8, symbols: &[i32]) -> Result<Map<i32>, BackendError> {
     let ([height, width], channels) = (size.z, model.config().hyper);
+    let of_z = LatentSize::of_z(size.z);
+    if size != of_z {
+        let [got, need] = [size, of_z].map(|size| size.y[0] * size.y[1]);
+        return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got, need });
+    }
     let z = Map::from_vec(height, width, channels, model.z_latent(symbols, quality)?);
     let (got, need) = (symbols.len(), height * width * channels);
     z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got, need })

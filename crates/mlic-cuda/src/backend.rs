@@ -6,7 +6,7 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 use mlic_backend::analysis::check_latent;
 use mlic_backend::cpu::{FloatTransforms, run_float, transform_bytes};
-use mlic_backend::integer::check_y_hat;
+use mlic_backend::integer::{check_y_hat, z_latent};
 use mlic_backend::{Backend, BackendError, EntropySession, FloatTransform, Planes, Stage};
 use mlic_core::memory;
 use mlic_core::schedule::LatentSize;
@@ -206,17 +206,9 @@ impl Backend for CudaBackend {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        // The kernels write to where these sizes say, in memory of those.
-        let (got, need) = (size.y[0] * size.y[1], LatentSize::of_z(size.z).y.iter().product());
-        if size != LatentSize::of_z(size.z) {
-            return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got, need });
-        }
-        let need = size.z[0] * size.z[1] * self.model.config().hyper;
-        if z_symbols.len() != need {
-            return Err(BackendError::Shape { stage: Stage::HyperSynthesis, got: z_symbols.len(), need });
-        }
-        let z = self.model.z_latent(z_symbols, quality)?;
-        let session = self.with_room(|| Session::new(self, size, quality, &z))?;
+        // The kernels trust what it checks.
+        let z = z_latent(&self.model, size, quality, z_symbols)?;
+        let session = self.with_room(|| Session::new(self, size, quality, &z.data))?;
         Ok(Box::new(session))
     }
 }
