@@ -243,7 +243,7 @@ impl CdfTable {
         let bucket = self.buckets[(u32::from(slot) >> self.bucket_log2) as usize];
         let (first, second) = (bucket.first_freq(), bucket.second_freq());
         let inside = slot.wrapping_sub(bucket.start());
-        // Which of the two bins it is cannot be predicted, so nothing branches on it.
+        // Which of the two bins owns the slot cannot be predicted, so nothing branches on it.
         let is_second = inside >= first;
         Found {
             symbol: bucket.symbol() + i32::from(is_second),

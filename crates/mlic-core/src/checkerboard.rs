@@ -40,7 +40,7 @@ impl Parity {
     }
 }
 
-/// Packs the positions of one half: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` is whole rows.
+/// Packs the positions of one half: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` has whole rows.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -137,8 +137,8 @@ pub trait SymbolCoder {
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
 
-    /// Codes symbols in order, `symbols[i]` with the table `tables[indices[i]]`. If the two slices differ in length, the extra elements of the
-    /// longer one are left alone.
+    /// Codes symbols in order, `symbols[i]` with the table `tables[indices[i]]`. If `indices` and `symbols` differ in length, the extra elements of
+    /// the longer one are left alone.
     ///
     /// # Errors
     /// As [`Self::code`], and [`RansError::NoTable`]; symbols before the one that failed have been coded.
@@ -222,7 +222,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Encodes the payload, with the lane count of [`lanes_log2_for`].
+    /// Encodes all symbols, with the lane count of [`lanes_log2_for`].
     ///
     /// # Errors
     /// [`RansError::OutOfMemory`].
@@ -231,7 +231,7 @@ impl Encoder {
         self.finish_with_lanes(lanes_log2)
     }
 
-    /// Encodes the payload with a given lane count.
+    /// Encodes all symbols with a given lane count.
     ///
     /// # Errors
     /// [`RansError::LaneCount`] when `lanes_log2` is above [`MAX_LANES_LOG2`], [`RansError::OutOfMemory`].
