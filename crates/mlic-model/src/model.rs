@@ -304,7 +304,7 @@ fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
     Graph::parse(bytes).map_err(|source| ModelError::Graph { name: kind.name(), source })
 }
 
-/// What of a package is trusted instead of verified.
+/// Which parts of a package are trusted instead of verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Nothing,

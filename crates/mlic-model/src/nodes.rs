@@ -153,13 +153,13 @@ impl Layer {
         matches!(self.resize, Resize::Shuffle)
     }
 
-    /// Output rows per computed row: 2 with a shuffle, else 1.
+    /// Output rows per row before the pixel shuffle: 2 with a shuffle, else 1.
     #[must_use]
     pub const fn up(&self) -> usize {
         if self.shuffles() { 2 } else { 1 }
     }
 
-    /// Input rows from one computed row to the next: 1 or 2.
+    /// Input rows between one computed row and the next: 1, or 2 with a stride.
     #[must_use]
     pub const fn stride(&self) -> usize {
         if matches!(self.resize, Resize::Stride) { 2 } else { 1 }
@@ -369,9 +369,9 @@ impl Node {
 pub struct Reach {
     /// Neighbours on each side.
     pub halo: usize,
-    /// Output rows per computed row: 2 with a shuffle, else 1.
+    /// Output rows per row before the pixel shuffle: 2 with a shuffle, else 1.
     pub up: usize,
-    /// Input rows from one computed row to the next: 1 or 2.
+    /// Input rows between one computed row and the next: 1, or 2 with a stride.
     pub stride: usize,
 }
 
