@@ -636,7 +636,7 @@ mod tests {
         write(&HEADER, b"payload", &sections).unwrap()
     }
 
-    /// The header of a stream without payload and sections, changed by `edit`, with its checksum made right again.
+    /// The header of [`sample`], but without payload and sections, changed by `edit`, with its checksum made right again.
     fn with_header(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut header = write(&HEADER, &[], &[]).unwrap();
         header.truncate(header.len() - 2);

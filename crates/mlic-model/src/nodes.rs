@@ -159,7 +159,7 @@ impl Layer {
         if self.shuffles() { 2 } else { 1 }
     }
 
-    /// Input rows between one computed row and the next: 1, or 2 with a stride.
+    /// Input rows from one computed row to the next: 1, or 2 with a stride.
     #[must_use]
     pub const fn stride(&self) -> usize {
         if matches!(self.resize, Resize::Stride) { 2 } else { 1 }
@@ -371,7 +371,7 @@ pub struct Reach {
     pub halo: usize,
     /// Output rows per row before the pixel shuffle: 2 with a shuffle, else 1.
     pub up: usize,
-    /// Input rows between one computed row and the next: 1, or 2 with a stride.
+    /// Input rows from one computed row to the next: 1, or 2 with a stride.
     pub stride: usize,
 }
 
