@@ -1,7 +1,7 @@
 //! Integer cumulative tables: which interval of 2^16 slots a symbol owns (SPEC 2.7, 6.3).
 //!
-//! A table has n bins. Bin `i < n - 1` stands for the symbol `min_symbol + i`; the last bin is the escape, behind which
-//! every other symbol is coded as a number. Each bin owns at least one slot, so that every symbol can be coded.
+//! A table has n bins. Bin `i < n - 1` stands for the symbol `min_symbol + i`; the last bin is the escape, after which
+//! any other symbol is coded as a number. Each bin owns at least one slot, so that every symbol can be coded.
 
 use crate::limits::MAX_SYMBOL;
 use crate::memory::{self, OutOfMemory};
@@ -12,16 +12,16 @@ use core::hint::select_unpredictable;
 pub const PROB_BITS: u32 = 16;
 /// Fewest bins of a table: one symbol and the escape.
 pub const MIN_BINS: usize = 2;
-/// Most bins of a table: a package has their number in 16 bits (SPEC 2.7).
+/// Most bins of a table: a package stores their number in 16 bits (SPEC 2.7).
 pub const MAX_BINS: usize = (1 << PROB_BITS) - 1;
-/// Uniform bits in which an escape codes how many further bits follow.
+/// Uniform bits after an escape that say how many further bits follow.
 pub const ESCAPE_LEN_BITS: u32 = 5;
-/// Most further bits of an escape: enough for every symbol within ±[`MAX_SYMBOL`] and every table.
+/// Most further bits after an escape: enough for every symbol within ±[`MAX_SYMBOL`] and every table.
 pub const MAX_ESCAPE_LEN: u32 = 16;
 
-/// Fewest and most buckets of the decoder's lookup, as powers of two. A bucket takes eight bytes.
+/// Fewest and most buckets of a table's lookup in the decoder, as powers of two. A bucket takes eight bytes.
 const BUCKETS_LOG2: [u32; 2] = [4, 10];
-/// Buckets are halved until less than this part of all slots, as a power of two, must be searched for.
+/// Buckets are halved until fewer than one in 2^`UNDECIDED_LOG2` slots needs a search.
 const UNDECIDED_LOG2: u32 = 5;
 
 /// Why a cumulative table was refused.
@@ -93,23 +93,23 @@ impl Interval {
     }
 }
 
-/// An integer cumulative table and its decoder's lookup.
+/// An integer cumulative table, with a lookup for the decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CdfTable {
     min_symbol: i32,
-    /// n strictly increasing starts from 0, then the end 2^16, stored as 0: differences wrap to the frequencies.
+    /// The n bin starts, strictly increasing from 0, then the end 2^16, stored as 0: wrapping differences are the frequencies.
     bounds: Vec<u16>,
     /// Slots per bucket, as a power of two; 1 to 15.
     bucket_log2: u32,
-    /// As many as make up all slots.
+    /// One for each `2^bucket_log2` slots; together they cover all 2^16.
     buckets: Vec<Bucket>,
 }
 
-/// The first two bins of some slots, in one word: what decides nearly all lookups.
+/// The first two bins in a run of slots, packed into one word: enough to decide nearly all lookups.
 ///
-/// From the lowest bits: start and frequency of the bin that owns the bucket's first slot, frequency of the next, symbol of the first. Both
-/// intervals are whole, and may lie mostly outside the bucket. A frequency is 0 if it decides nothing: that of the escape, and that of the
-/// next bin if more than two own slots of the bucket.
+/// The fields, from the lowest bits: start and frequency of the bin that owns the bucket's first slot, frequency of the next bin, symbol of the
+/// first bin. Both intervals are whole: they may lie mostly outside the bucket. A frequency is 0 where it decides nothing: that of the escape,
+/// and that of the next bin if more than two bins own slots of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bucket(u64);
 
@@ -136,19 +136,19 @@ impl Bucket {
     }
 }
 
-/// What a bucket says about one of its slots.
+/// The result of looking up a slot in its bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     /// The symbol.
     pub(crate) symbol: i32,
-    /// Its frequency; 0 if the slot must be searched for, and then nothing else is true.
+    /// Frequency of the symbol; 0 if the slot needs a search, and then the other fields mean nothing.
     pub(crate) freq: u16,
-    /// The slot's place in its interval.
+    /// Offset of the slot in the symbol's interval.
     pub(crate) inside: u16,
 }
 
 impl CdfTable {
-    /// A table from the first slot of every bin; the end of the last bin, the escape, is 2^16.
+    /// Creates a table from the first slot of every bin; the last bin, the escape, ends at 2^16.
     ///
     /// # Errors
     /// [`CdfError`] unless there are [`MIN_BINS`] to [`MAX_BINS`] starts, strictly increasing from 0, and all symbols are within
@@ -199,7 +199,7 @@ impl CdfTable {
         self.bounds.split_last().map_or(&[], |(_, starts)| starts)
     }
 
-    /// The slots of a bin; none when there is no such bin.
+    /// The slots of a bin; `None` if there is no such bin.
     #[must_use]
     pub fn interval(&self, bin: usize) -> Option<Interval> {
         let start = *self.bounds.get(bin)?;
@@ -207,14 +207,14 @@ impl CdfTable {
         Some(Interval { start, freq: end.wrapping_sub(start) })
     }
 
-    /// The bin of a symbol; none when the symbol is coded as an escape.
+    /// The bin of a symbol; `None` if the symbol is coded as an escape.
     #[must_use]
     pub fn bin_of_symbol(&self, symbol: i32) -> Option<usize> {
         let bin = usize::try_from(i64::from(symbol) - i64::from(self.min_symbol)).ok()?;
         (bin < self.escape_bin()).then_some(bin)
     }
 
-    /// The symbol of a bin; none for the escape and beyond.
+    /// The symbol of a bin; `None` for the escape and beyond.
     #[must_use]
     pub const fn symbol_of_bin(&self, bin: usize) -> Option<i32> {
         if bin < self.escape_bin() { Some(self.min_symbol + bin as i32) } else { None }
@@ -236,14 +236,14 @@ impl CdfTable {
         (bin, Interval { start, freq: self.bounds[bin + 1].wrapping_sub(start) })
     }
 
-    /// What the slot's bucket says about it.
+    /// Looks up a slot in its bucket.
     #[inline(always)]
     #[allow(clippy::indexing_slicing, reason = "there are 2^16 >> bucket_log2 buckets")]
     pub(crate) fn look_up(&self, slot: u16) -> Found {
         let bucket = self.buckets[(u32::from(slot) >> self.bucket_log2) as usize];
         let (first, second) = (bucket.first_freq(), bucket.second_freq());
         let inside = slot.wrapping_sub(bucket.start());
-        // Which of the two cannot be foreseen: no branch.
+        // Which of the two bins owns the slot cannot be predicted, so nothing branches on it.
         let is_second = inside >= first;
         Found {
             symbol: bucket.symbol() + i32::from(is_second),
@@ -252,7 +252,7 @@ impl CdfTable {
         }
     }
 
-    /// All buckets of so many slots, as a power of two, and how many slots more than two bins leave undecided.
+    /// All buckets, of 2^`bucket_log2` slots each, and the number of slots that buckets of more than two bins leave undecided.
     fn buckets_of(&self, bucket_log2: u32) -> Result<(Vec<Bucket>, usize), OutOfMemory> {
         let end = |bin: usize| self.starts().get(bin + 1).map_or(1 << PROB_BITS, |start| usize::from(*start));
         let freq = |bin: usize| self.interval(bin).filter(|_| bin < self.escape_bin()).map_or(0, Interval::freq);
@@ -272,7 +272,7 @@ impl CdfTable {
         Ok((buckets, undecided))
     }
 
-    /// Information content of a symbol, its escape included, in units of 2^-16 bits; within 0.51 units.
+    /// Information content of a symbol, its escape included, in units of 2^-16 bits, within 0.51 units of the exact value.
     #[must_use]
     pub fn cost(&self, symbol: i32) -> u32 {
         let bin = self.bin_of_symbol(symbol);
@@ -281,9 +281,9 @@ impl CdfTable {
         own + (bypass_bits << 16)
     }
 
-    /// The number, at least 1, that stands behind the escape for a symbol without a bin.
+    /// The number, at least 1, that is coded after the escape for a symbol without a bin.
     ///
-    /// Odd and even alternate between both sides of the table, nearest symbols first: max+1, min-1, max+2, ...
+    /// Odd numbers are symbols above the table, even ones symbols below it, nearest first: max+1, min-1, max+2, ...
     pub(crate) fn escape_number(&self, symbol: i32) -> u64 {
         let above = i64::from(symbol) - i64::from(self.max_symbol());
         let below = i64::from(self.min_symbol) - i64::from(symbol);
@@ -317,7 +317,7 @@ fn check_symbols(min_symbol: i32, bin_count: usize) -> Result<(), CdfError> {
     Ok(())
 }
 
-/// Binary logarithm in units of 2^-16, within 0.51 units of the exact value, and the nearest integer for all v up to 2^16. `v` is not 0.
+/// Binary logarithm in units of 2^-16: within 0.51 units of the exact value, and the nearest integer for all `v` up to 2^16. `v` is not 0.
 ///
 /// Squaring the mantissa doubles its logarithm, whose integer part is the next bit. The mantissa starts exact, in units
 /// of 2^-31; the truncation at each of the 17 squarings adds less than 2^-29 in all.

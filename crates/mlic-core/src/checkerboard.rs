@@ -20,7 +20,7 @@ impl Parity {
     /// Both halves in decoding order.
     pub const BOTH: [Self; 2] = [Self::Anchor, Self::NonAnchor];
 
-    /// Whether the position belongs to this half.
+    /// Returns whether a position belongs to this half.
     #[must_use]
     pub const fn contains(self, row: usize, col: usize) -> bool {
         let odd = (row + col) % 2 == 1;
@@ -40,7 +40,7 @@ impl Parity {
     }
 }
 
-/// The positions of one half, packed: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` whole rows of it.
+/// Packs the positions of one half: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` has whole rows.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -51,7 +51,7 @@ pub fn pack<T: Copy>(full: &[T], width: usize, channels: usize, parity: Parity) 
     let mut out = Vec::new();
     memory::reserve(&mut out, full.len() / 2)?;
     for (row, line) in full.chunks_exact(row_len).enumerate() {
-        // As many of every row, whatever its width.
+        // Every row gives `width / 2` positions, even if the width is odd.
         for at in line.chunks_exact(channels).skip(parity.first_col(row)).step_by(2).take(width / 2) {
             out.extend_from_slice(at);
         }

@@ -26,7 +26,7 @@
 //!
 //! Then the stream ends. Numbers are little-endian; CRC-32 is the IEEE one; a varint is LEB128 in its shortest form.
 //!
-//! A header is believed only when its checksum fits, so the order of the checks is: magic, version, form of the varints,
+//! A header is trusted only if its checksum matches, so the order of the checks is: magic, version, form of the varints,
 //! header checksum, flags and limits. Nothing is allocated before that.
 
 use crate::limits::{MAX_PIXELS, MAX_SECTION_LEN, MAX_SIDE};
@@ -79,7 +79,7 @@ pub enum ContainerError {
         what: &'static str,
         /// Length of the file, in bytes.
         have: usize,
-        /// Length that the file must have at least, as far as is known, in bytes.
+        /// Least length that the file must have, as far as is known, in bytes.
         need: usize,
     },
     /// A varint is not in its shortest form.
@@ -154,7 +154,7 @@ pub enum ContainerError {
         /// Where the stream ends.
         offset: usize,
     },
-    /// There is no room for a stream that is written.
+    /// There is no memory for the stream to be written.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }
@@ -196,7 +196,7 @@ impl core::fmt::Display for ModelId {
     }
 }
 
-/// A text is not a [`ModelId`].
+/// The error of a text that is not a [`ModelId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a model id is 12 hexadecimal digits")]
 pub struct ModelIdError;
@@ -266,13 +266,13 @@ impl SectionKind {
 /// Bytes that travel with an image and that its decoding does not need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section<'a> {
-    /// What they are.
+    /// What the bytes are.
     pub kind: SectionKind,
     /// The bytes, at most [`MAX_SECTION_LEN`].
     pub bytes: &'a [u8],
 }
 
-/// A parsed stream. Only its header is known to be right: look at `damage`.
+/// A parsed stream. Only its header is known to be right; `damage` tells about the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stream<'a> {
@@ -280,19 +280,19 @@ pub struct Stream<'a> {
     pub header: Header,
     /// Length of the header, in bytes: where the payload begins.
     pub header_len: usize,
-    /// The payload, or what is there of it.
+    /// The payload, or the part of it that the file holds.
     pub payload: &'a [u8],
     /// Length of the payload as declared, in bytes.
     pub payload_len: usize,
     /// The first thing that is wrong after the header. [`ContainerError::Truncated`] leaves a usable prefix; with
     /// anything else a decoder gives up.
     pub damage: Option<ContainerError>,
-    /// All sections that are there and right, in order.
+    /// All sections that are whole and undamaged, in order.
     pub sections: Vec<Section<'a>>,
 }
 
 impl Stream<'_> {
-    /// The first thing that is wrong after the payload, where that is whole and right: no sample depends on it.
+    /// The first thing that is wrong after a payload that is itself whole and right. No sample depends on such damage.
     #[must_use]
     pub fn tail_damage(&self) -> Option<ContainerError> {
         let payload_is_right = self.payload.len() == self.payload_len;
@@ -300,7 +300,7 @@ impl Stream<'_> {
     }
 }
 
-/// A stream from its parts.
+/// Writes a stream from its parts.
 ///
 /// # Errors
 /// [`ContainerError::Limit`] or [`ContainerError::Zero`] when the format cannot carry them, [`ContainerError::OutOfMemory`].
@@ -322,7 +322,7 @@ pub fn write(header: &Header, payload: &[u8], sections: &[Section<'_>]) -> Resul
     Ok(out)
 }
 
-/// Bytes before the payload, which has so many.
+/// Length of the header, in bytes, before a payload of `payload_len` bytes.
 #[must_use]
 pub fn header_len(header: &Header, payload_len: usize) -> usize {
     let mut out = Vec::with_capacity(MAX_HEADER_LEN);
@@ -330,7 +330,7 @@ pub fn header_len(header: &Header, payload_len: usize) -> usize {
     out.len()
 }
 
-/// The header; `out` is empty before.
+/// Writes the header to `out`, which is empty before.
 fn write_header(out: &mut Vec<u8>, header: &Header, payload_len: usize, payload_checksum: u32, has_sections: bool) {
     let gray = if header.gray { FLAG_GRAY } else { 0 };
     let sections = if has_sections { FLAG_SECTIONS } else { 0 };
@@ -359,7 +359,7 @@ fn write_section(out: &mut Vec<u8>, section: &Section<'_>) -> Result<(), Contain
     Ok(())
 }
 
-/// The parts of a stream.
+/// Parses a stream into its parts.
 ///
 /// # Errors
 /// [`ContainerError`] when the header is not whole and right. Whatever is wrong after it is `damage` of the result.
@@ -382,7 +382,7 @@ pub fn parse(bytes: &[u8]) -> Result<Stream<'_>, ContainerError> {
     Ok(stream)
 }
 
-/// A header and what only the parser needs of it.
+/// A header, with the fields that only the parser needs.
 struct RawHeader {
     header: Header,
     has_sections: bool,
@@ -415,7 +415,7 @@ fn read_header(reader: &mut Reader<'_>) -> Result<RawHeader, ContainerError> {
     Ok(RawHeader { header, has_sections: flags & FLAG_SECTIONS != 0, payload_checksum, payload_len })
 }
 
-/// Magic and version. A file that ends within them is truncated only if what is there of it is right.
+/// Reads magic and version. A file that ends within them is truncated only if the bytes that are there are right.
 fn read_magic(reader: &mut Reader<'_>) -> Result<(), ContainerError> {
     if !reader.bytes.iter().zip(&MAGIC).all(|(byte, magic)| byte == magic) {
         return Err(ContainerError::NotAStream);
@@ -440,15 +440,15 @@ fn check_flags(flags: u8) -> Result<(), ContainerError> {
     }
 }
 
-/// Goes past the payload when it is whole, even if it is damaged.
+/// Checks the payload, and goes past it if it is whole, even if it is damaged.
 fn read_payload(reader: &mut Reader<'_>, raw: &RawHeader) -> Result<(), ContainerError> {
     let got = crc32fast::hash(reader.take(raw.payload_len as usize, "payload")?);
     let stored = raw.payload_checksum;
     if got == stored { Ok(()) } else { Err(ContainerError::PayloadChecksum { stored, got }) }
 }
 
-/// Everything after the payload: the sections, then the end. A section whose checksum is wrong is left out, and the next one read where it would
-/// begin; the first error counts.
+/// Reads everything after the payload: the sections, then the end. A section with a wrong checksum is left out, and the next one is read where
+/// it would begin; the first error is returned.
 fn read_tail<'a>(reader: &mut Reader<'a>, has_sections: bool, sections: &mut Vec<Section<'a>>) -> Result<(), ContainerError> {
     let count = if has_sections { reader.byte("section count")? } else { 0 };
     check_limit("section count", count.into(), MAX_SECTION_COUNT)?;
@@ -505,7 +505,7 @@ fn narrow(what: &'static str, got: u64) -> Result<u32, ContainerError> {
     u32::try_from(got).map_err(|_| ContainerError::Limit { what, got, limit: MAX_SIDE.into() })
 }
 
-/// Bytes of the shortest form of a varint.
+/// Length of the shortest form of a varint, in bytes.
 const fn varint_len(value: u64) -> usize {
     let mut len = 1;
     while value >> (7 * len) != 0 {
@@ -522,7 +522,7 @@ fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A place in a file.
+/// A position in a file.
 struct Reader<'a> {
     bytes: &'a [u8],
     /// Never beyond the end of `bytes`.
@@ -530,7 +530,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// At most `len` of the bytes that follow, without going past them.
+    /// The next `len` bytes, or as many as are left, without going past them.
     fn rest(&self, len: usize) -> &'a [u8] {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         rest.get(..len).unwrap_or(rest)
@@ -636,7 +636,7 @@ mod tests {
         write(&HEADER, b"payload", &sections).unwrap()
     }
 
-    /// Sets a byte of the header of [`sample`] and makes its checksum fit again.
+    /// The header of [`sample`], but without payload and sections, changed by `edit`, with its checksum made right again.
     fn with_header(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut header = write(&HEADER, &[], &[]).unwrap();
         header.truncate(header.len() - 2);
@@ -741,13 +741,13 @@ mod tests {
             flipped
         };
         assert_eq!(tail(&bytes), (None, vec![1, 200, 3]));
-        // The profile begins at byte 40, the packet has the last 200.
+        // The profile begins at byte 40; the packet is the last 200 bytes.
         assert_eq!(tail(&flipped(&[40])), (Some("section-checksum"), vec![200, 3]));
         assert_eq!(tail(&flipped(&[40, bytes.len() - 1])), (Some("section-checksum"), vec![200]));
         assert_eq!(tail(&flipped(&[40])[..bytes.len() - 1]), (Some("section-checksum"), vec![200]));
         assert_eq!(tail(&bytes[..bytes.len() - 1]), (Some("truncated"), vec![1, 200]));
         assert_eq!(tail(&[bytes.as_slice(), &[0]].concat()), (Some("trailing-bytes"), vec![1, 200, 3]));
-        // Of the payload.
+        // Damage of the payload is no damage of the tail.
         assert_eq!(tail(&flipped(&[26, 40])), (None, vec![200, 3]));
         assert_eq!(tail(&bytes[..30]), (None, vec![]));
     }

@@ -13,14 +13,14 @@ pub const PREACT_MAX: i32 = (1 << 30) - 1;
 
 /// `v / 2^shift`, rounded to nearest, ties toward plus infinity (SPEC 3.1).
 ///
-/// The one rounding rule of the arithmetic. `shift` is at most 62 and `v + 2^(shift-1)` must fit an `i64`: callers
-/// prove it when a package loads.
+/// This is the only rounding rule of the arithmetic. `shift` is at most 62 and `v + 2^(shift-1)` must fit an `i64`:
+/// callers prove that when a package loads.
 #[must_use]
 pub const fn round_shift(v: i64, shift: u32) -> i64 {
     (v + half_of(shift)) >> shift
 }
 
-/// What rounding adds before a shift: half of `2^shift`.
+/// Half of `2^shift`, which rounding adds before the shift; 0 for a shift of 0.
 #[must_use]
 #[inline]
 pub const fn half_of(shift: u32) -> i64 {

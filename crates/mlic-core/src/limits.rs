@@ -6,7 +6,7 @@ pub const MAX_SIDE: u32 = 65_535;
 pub const MAX_PIXELS: u64 = 1 << 28;
 /// Both sides of an image are padded to a multiple of this many pixels: z is at 1/64 resolution.
 pub const PADDING_MULTIPLE: u32 = 64;
-/// No picture has more positions of y, whatever the padding of [`MAX_PIXELS`]: the proofs count with it.
+/// No image has more positions of y, however far [`MAX_PIXELS`] are padded: the overflow proofs rely on it.
 pub const MAX_LATENT_POSITIONS: u64 = 1 << 21;
 /// Largest magnitude of a symbol that a stream can carry.
 pub const MAX_SYMBOL: i32 = (1 << 15) - 1;

@@ -1,26 +1,25 @@
-//! Memory whose size comes from outside: from a picture, a stream or a package. That it cannot be had is an error, not the end of the
-//! process.
+//! Allocations whose size comes from outside: from a picture, a stream or a package. A failed one is an error, not the end of the process.
 
 use alloc::vec::Vec;
 
 use bytemuck::Zeroable;
 
-/// The allocator does not give what is wanted.
+/// An allocation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{bytes} bytes of memory are wanted, and there is not as much")]
 pub struct OutOfMemory {
-    /// Bytes of the one allocation that failed; saturates.
+    /// Size of the allocation that failed, in bytes; saturates.
     pub bytes: usize,
 }
 
 impl OutOfMemory {
-    /// Of so many elements.
+    /// The error of an allocation of `len` elements.
     const fn of<T>(len: usize) -> Self {
         Self { bytes: len.saturating_mul(size_of::<T>()) }
     }
 }
 
-/// So many zeros.
+/// Allocates `len` zeros.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -28,7 +27,7 @@ pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>, OutOfMemory> {
     bytemuck::try_zeroed_vec(len).map_err(|()| OutOfMemory::of::<T>(len))
 }
 
-/// Room for so many elements after those that are there, and no more.
+/// Reserves room for `additional` elements beyond the current length, and asks for no more.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -37,7 +36,7 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<(), OutOfMemory
     vec.try_reserve_exact(additional).map_err(|_| OutOfMemory::of::<T>(len))
 }
 
-/// Room for so many elements in all.
+/// Reserves room for `len` elements in all.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -45,7 +44,7 @@ pub fn reserve_all<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
     reserve(vec, len.saturating_sub(vec.len()))
 }
 
-/// Adds one element; where there is no room for it, there is twice as much afterwards.
+/// Appends one element; a full vector first grows to at least twice its capacity.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -57,7 +56,7 @@ pub fn push<T>(vec: &mut Vec<T>, value: T) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// The elements of an iterator that has `len` of them.
+/// Collects an iterator of `len` elements.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -68,7 +67,7 @@ pub fn collect<T>(len: usize, values: impl IntoIterator<Item = T>) -> Result<Vec
     Ok(out)
 }
 
-/// A copy.
+/// Copies a slice into a vector.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -25,16 +25,16 @@ pub const MAX_CHOSEN_LANES_LOG2: u8 = 5;
 pub const INTERVALS_PER_LANE_LOG2: u32 = 16;
 
 const MAX_LANES: usize = 1 << MAX_LANES_LOG2;
-/// Symbols that a decoder takes at once where it can: as many as the words of one 64-bit number can renormalize.
+/// Symbols that a decoder takes at once where it can: as many as the words in one 64-bit load can renormalize.
 const SIMPLE: usize = 4;
 const WORD_BITS: u32 = 16;
 const WORD_LEN: usize = 2;
 const STATE_LEN: usize = 6;
-/// Smallest normalized state is 2^32.
+/// Binary logarithm of the smallest normalized state.
 const STATE_MIN_BITS: u32 = 32;
 /// Smallest normalized state; the state of every lane after the last symbol.
 const STATE_MIN: u64 = 1 << STATE_MIN_BITS;
-/// Smallest number that is no state.
+/// First number above the range of states.
 const STATE_END: u64 = STATE_MIN << WORD_BITS;
 
 const _: () = assert!(PROB_BITS == WORD_BITS, "one word renormalizes a state: freq * (state >> 16) is at least 2^16");
@@ -60,7 +60,7 @@ pub enum RansError {
         /// Length of the payload that the symbol needs, in bytes.
         need: usize,
     },
-    /// An initial state is below 2^32; six bytes hold none above the range.
+    /// An initial state is below 2^32. None can be too large: a state has six bytes.
     #[error("initial state {state:#x} of lane {lane} is below 2^32")]
     BadState {
         /// Lane of the state.
@@ -76,7 +76,7 @@ pub enum RansError {
         /// [`MAX_ESCAPE_LEN`].
         limit: u32,
     },
-    /// A symbol has the index of a table that is not there.
+    /// The table index of a symbol is not below the number of tables.
     #[error("table {index} of {count}")]
     NoTable {
         /// The index.
@@ -106,7 +106,7 @@ pub enum RansError {
         /// Number of bytes.
         count: usize,
     },
-    /// An encoder has no room for its symbols.
+    /// An encoder has no memory for its symbols.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }
@@ -137,8 +137,8 @@ pub trait SymbolCoder {
     /// [`RansError`]; `symbol` is then left as it was, and the coder is of no further use.
     fn code(&mut self, table: &CdfTable, symbol: &mut i32) -> Result<(), RansError>;
 
-    /// Codes symbols in order, each with the table that the index at its place names. Of slices of different lengths, the elements beyond the
-    /// shorter one are left alone.
+    /// Codes symbols in order, `symbols[i]` with the table `tables[indices[i]]`. If `indices` and `symbols` differ in length, the extra elements of
+    /// the longer one are left alone.
     ///
     /// # Errors
     /// As [`Self::code`], and [`RansError::NoTable`]; symbols before the one that failed have been coded.
@@ -155,7 +155,7 @@ fn table(tables: &[CdfTable], index: u8) -> Result<&CdfTable, RansError> {
 ///
 /// One lane below 2 * 2^[`INTERVALS_PER_LANE_LOG2`] intervals, then twice the lanes for twice the intervals, at most
 /// 2^[`MAX_CHOSEN_LANES_LOG2`]. A lane costs about 5 bytes, so that more lanes never cost more than 0.0006 bits per
-/// interval. A rule of the encoder only: a stream declares its lanes.
+/// interval. This is a rule of the encoder only: a stream declares its lanes.
 #[must_use]
 pub const fn lanes_log2_for(interval_count: usize) -> u8 {
     let Some(log2) = (interval_count >> INTERVALS_PER_LANE_LOG2).checked_ilog2() else { return 0 };
@@ -190,7 +190,7 @@ impl Encoder {
         self.intervals.len()
     }
 
-    /// Information content of the intervals from this one on, in units of 2^-16 bits.
+    /// Information content of the intervals from index `start` on, in units of 2^-16 bits.
     #[must_use]
     pub fn cost_q16(&self, start: usize) -> u64 {
         self.intervals.iter().skip(start).map(|interval| u64::from(interval.cost_q16())).sum()
@@ -212,7 +212,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The number behind an escape: its length without the leading one, then that many bits.
+    /// Appends the number after an escape: how many bits follow its leading one, then those bits.
     fn push_escape(&mut self, number: u32) -> Result<(), OutOfMemory> {
         let len = number.ilog2();
         memory::push(&mut self.intervals, Interval::uniform(len, ESCAPE_LEN_BITS))?;
@@ -222,7 +222,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The payload, with the lane count of [`lanes_log2_for`].
+    /// Encodes all symbols, with the lane count of [`lanes_log2_for`].
     ///
     /// # Errors
     /// [`RansError::OutOfMemory`].
@@ -231,7 +231,7 @@ impl Encoder {
         self.finish_with_lanes(lanes_log2)
     }
 
-    /// The payload with a given lane count.
+    /// Encodes all symbols with a given lane count.
     ///
     /// # Errors
     /// [`RansError::LaneCount`] when `lanes_log2` is above [`MAX_LANES_LOG2`], [`RansError::OutOfMemory`].
@@ -269,26 +269,26 @@ fn encode(intervals: &[Interval], lanes_log2: u8) -> Result<Vec<u8>, OutOfMemory
     Ok(bytes)
 }
 
-/// A normalized state without its slot, which is the one at `inside` of an interval of `freq`.
+/// The state after a normalized `state` whose slot lies at offset `inside` of an interval of `freq` slots.
 ///
-/// At least 2^16, because `state >> 16` is; and below 2^48, because `inside < freq < 2^16` and `state >> 16 < 2^32`.
+/// It is at least 2^16, because `state >> 16` is; and below 2^48, because `inside < freq < 2^16` and `state >> 16 < 2^32`.
 #[inline(always)]
 fn next_state(state: u64, freq: u16, inside: u16) -> u64 {
     u64::from(freq) * (state >> PROB_BITS) + u64::from(inside)
 }
 
-/// Several symbols on their way.
+/// Progress of a group of symbols that are decoded at once.
 struct Simple {
-    /// The next words of the payload, the first lowest.
+    /// The next words of the payload, the first in the lowest bits.
     words: u64,
-    /// Bits of words that have been taken.
+    /// Number of bits taken from `words` so far.
     read_bits: u32,
-    /// Whether all symbols so far are what was returned.
+    /// Whether all symbols returned so far are right: none needed a search.
     is_simple: bool,
 }
 
 impl Simple {
-    /// The next symbol, if it is simple.
+    /// Decodes the next symbol, from the lane in `state`; the result is right only while `is_simple` holds.
     #[inline(always)]
     fn step(&mut self, state: &mut u64, table: &CdfTable) -> i32 {
         let is_short = *state < STATE_MIN;
@@ -313,12 +313,12 @@ pub struct Decoder<'a> {
     lane: usize,
     /// Lane count minus one, below `MAX_LANES`.
     lane_mask: usize,
-    /// In 2^16..2^48 each; below `STATE_MIN` until the lane's next interval is taken.
+    /// Each in 2^16..2^48; one below `STATE_MIN` stays there until the lane's next interval is taken.
     states: [u64; MAX_LANES],
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder at the first symbol.
+    /// Creates a decoder that stands before the first symbol.
     ///
     /// # Errors
     /// [`RansError::LaneCount`], [`RansError::Exhausted`] when the initial states are cut off, or
@@ -338,7 +338,7 @@ impl<'a> Decoder<'a> {
         Ok(Self { payload, at: need, lane: 0, lane_mask: lanes - 1, states })
     }
 
-    /// The next symbol.
+    /// Decodes the next symbol.
     ///
     /// # Errors
     /// [`RansError::Exhausted`] when the symbol is not determined by the bytes that are there; all symbols returned
@@ -355,7 +355,7 @@ impl<'a> Decoder<'a> {
         self.pull_searched(table, state)
     }
 
-    /// The symbol of a normalized state, if it is an escape or has many neighbours.
+    /// Decodes the symbol of a normalized state that the lookup leaves undecided: an escape, or one with too many neighbours.
     fn pull_searched(&mut self, table: &CdfTable, state: u64) -> Result<i32, RansError> {
         let (bin, interval) = table.find(state as u16);
         self.advance(next_state(state, interval.freq(), (state as u16).wrapping_sub(interval.start())));
@@ -365,7 +365,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Checks that the last symbol was the last: all lanes are back in the state 2^32, all bytes are read.
+    /// Checks that the payload ends with the symbols decoded so far: all lanes are back in the state 2^32, all bytes are read.
     ///
     /// # Errors
     /// [`RansError::NotSealed`], [`RansError::Unread`], or [`RansError::Exhausted`] when only the last words are missing.
@@ -383,12 +383,12 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The normalized state of the current lane, with a word more if that was missing. Changes nothing but the offset.
+    /// The normalized state of the current lane, with one more word if it lacked one. Changes nothing but the offset.
     #[inline]
     #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
     fn renormalize(&mut self) -> Result<u64, RansError> {
         let state = self.states[self.lane & (MAX_LANES - 1)];
-        // Whether a word is missing cannot be foreseen, so that nothing branches on it but the end of the payload.
+        // Whether a word is missing cannot be predicted, so nothing branches on it except at the end of the payload.
         let is_short = state < STATE_MIN;
         let word = self.payload.get(self.at..self.at + WORD_LEN).and_then(|word| word.first_chunk::<WORD_LEN>());
         if is_short && word.is_none() {
@@ -404,7 +404,7 @@ impl<'a> Decoder<'a> {
         RansError::Exhausted { have: self.payload.len(), need: self.at + WORD_LEN }
     }
 
-    /// Leaves the current lane in this state and goes to the next lane.
+    /// Stores the state of the current lane and goes on to the next lane.
     #[inline]
     #[allow(clippy::indexing_slicing, reason = "states has MAX_LANES = 64 entries and the index is masked to at most 63")]
     fn advance(&mut self, state: u64) {
@@ -412,10 +412,11 @@ impl<'a> Decoder<'a> {
         self.lane = (self.lane + 1) & self.lane_mask;
     }
 
-    /// The next symbols, if all are simple: the bytes are there, none is an escape or needs a search, and the current lane is a multiple of
-    /// LANES, as many as are used: 1, 2 or 4, at most the lane count.
+    /// Decodes the next four symbols if all are simple; otherwise returns `None` and changes nothing. They are simple if eight bytes are left, and
+    /// none is an escape or needs a search. `LANES` is the number of lanes that four symbols use: 1, 2 or 4, at most the lane count. It must divide
+    /// the current lane.
     ///
-    /// It is [`Self::pull`] four times, in registers: one look at the payload, none at the lane.
+    /// This is [`Self::pull`] four times, but with the states in registers and a single look at the payload.
     #[inline]
     #[allow(clippy::indexing_slicing, reason = "an index mod LANES is below LANES")]
     fn pull_simple<const LANES: usize>(&mut self, [a, b, c, d]: [&CdfTable; SIMPLE]) -> Option<[i32; SIMPLE]> {
@@ -462,7 +463,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Uniform bits, 1 to 16 of them.
+    /// Decodes 1 to 16 uniform bits.
     fn pull_bits(&mut self, bits: u32) -> Result<u32, RansError> {
         let state = self.renormalize()?;
         let shift = PROB_BITS - bits;
@@ -471,7 +472,7 @@ impl<'a> Decoder<'a> {
         Ok((slot >> shift) as u32)
     }
 
-    /// The symbol behind an escape.
+    /// Decodes the symbol that follows an escape.
     #[cold]
     fn pull_escape(&mut self, table: &CdfTable) -> Result<i32, RansError> {
         let len = self.pull_bits(ESCAPE_LEN_BITS)?;
@@ -484,7 +485,7 @@ impl<'a> Decoder<'a> {
         Ok(symbol)
     }
 
-    /// Lets every further call fail for want of a word: after an error nothing that follows is a symbol.
+    /// Returns `error`, and makes every further call fail for lack of a word: nothing after an error is a symbol.
     fn poison(&mut self, error: RansError) -> RansError {
         self.at = self.payload.len();
         self.states = [STATE_MIN >> WORD_BITS; MAX_LANES];

@@ -2,7 +2,7 @@
 
 use crate::checkerboard::Parity;
 
-/// One step of the entropy model: one half of one latent slice. The unit of digests and of desync reports.
+/// One step of the entropy model: one checkerboard half of one latent slice. The unit of digests and of desync reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pass {
     /// Index of the latent slice.
@@ -46,7 +46,7 @@ pub struct LatentSize {
 }
 
 impl LatentSize {
-    /// Sizes for an image of `width x height` pixels; none when a limit of SPEC 1.3 is exceeded.
+    /// Sizes for an image of `width x height` pixels; `None` if they are not within the limits of SPEC 1.3.
     #[must_use]
     pub fn of_image(width: u32, height: u32) -> Option<Self> {
         use crate::limits::{MAX_PIXELS, MAX_SIDE, PADDING_MULTIPLE};
@@ -63,7 +63,7 @@ impl LatentSize {
         Self { padded: z.map(|side| 64 * side), y: z.map(|side| 4 * side), z }
     }
 
-    /// Positions of one half of y.
+    /// Number of positions in one half of y.
     #[must_use]
     pub const fn half_len(&self) -> usize {
         self.y[0] * (self.y[1] / 2)

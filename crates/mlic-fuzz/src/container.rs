@@ -1,4 +1,4 @@
-//! Container: what parses is what would be written, and damage is what it is called.
+//! Container: what parses is what would be written, and damage is reported as what it is.
 
 use mlic_core::container::{ContainerError, Header, MAX_HEADER_LEN, ModelId, Section, SectionKind, Stream, parse, write};
 
@@ -14,7 +14,7 @@ pub(crate) fn target(bytes: &[u8]) {
     written(&mut Source::new(bytes));
 }
 
-/// A stream that was parsed.
+/// Checks a parsed stream.
 fn parsed(bytes: &[u8], stream: &Stream<'_>) {
     assert!(stream.header_len <= MAX_HEADER_LEN);
     assert!(stream.payload.len() <= stream.payload_len);
@@ -31,7 +31,7 @@ fn parsed(bytes: &[u8], stream: &Stream<'_>) {
     }
 }
 
-/// What is right of a stream that is damaged after its payload is a stream without damage.
+/// Checks that the undamaged parts of a stream with damage after its payload make a stream without damage.
 fn rescued(stream: &Stream<'_>) {
     assert_eq!(stream.payload.len(), stream.payload_len);
     let whole = write(&stream.header, stream.payload, &stream.sections).unwrap();
@@ -39,7 +39,7 @@ fn rescued(stream: &Stream<'_>) {
     assert_eq!((again.damage, again.payload, &again.sections), (None, stream.payload, &stream.sections));
 }
 
-/// Every prefix of a whole stream is truncated and nothing else. A few prefixes stand for all.
+/// Checks that every prefix of a whole stream is truncated and nothing else. A few prefixes stand for all.
 fn cut(bytes: &[u8], stream: &Stream<'_>) {
     let (header, end) = (stream.header_len, stream.header_len + stream.payload_len);
     for len in [0, 1, header - 1, header, header.midpoint(end), end - 1, end, bytes.len() - 1] {
@@ -52,7 +52,7 @@ fn cut(bytes: &[u8], stream: &Stream<'_>) {
     }
 }
 
-/// What is written parses to what was given.
+/// Checks that what is written parses to what was given.
 fn written(source: &mut Source<'_>) {
     let header = Header {
         model_id: ModelId(std::array::from_fn(|_| source.byte())),

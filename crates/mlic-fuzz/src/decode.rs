@@ -10,7 +10,7 @@ use crate::{seal, seeds};
 
 /// Pixels of the largest picture that is decoded here; the limit itself is a property of the decoder.
 const MAX_PIXELS: u64 = 64 * 64;
-/// Time that decoding may take here: a hundred times what it takes.
+/// Time that decoding may take here: a hundred times what it needs.
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Memory that decoding may take here.
 const MAX_MEMORY_BYTES: u64 = 256 << 20;
@@ -30,7 +30,7 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// What decoding gives, at once and by its parts: the same.
+/// Decodes at once and in parts, and checks that both give the same.
 fn both(bytes: &[u8]) -> Result<Latents, Error> {
     let latents = TINY.decode_latents(bytes);
     match (TINY.decode(bytes), &latents) {
@@ -46,7 +46,7 @@ fn both(bytes: &[u8]) -> Result<Latents, Error> {
     latents
 }
 
-/// Decodes; where only the checksum of the symbols is wrong, again with the right one, so that the seal is reached.
+/// Decodes. If only the symbol checksum is wrong, decodes again with the right one, so that the seal is reached.
 pub(crate) fn run(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<Latents, Error>) {
     let Err(error) = decode(bytes) else { return };
     assert!(!error.code().is_empty());

@@ -1,6 +1,6 @@
 //! The fast kernels of every instruction set against the definition, on generated packages and symbols: every mean, scale index,
-//! latent and sample is equal, and so is what integer analyses give. What a package's proof promises is tested too: the build of a fuzz
-//! target checks for overflow.
+//! latent and sample is equal, and so are the results of integer analyses. The promise of a package's proof is tested too: fuzz targets are
+//! built with overflow checks.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// What a session predicts, and the latents that come of it.
+/// What a session predicts in each pass, and the latents that result.
 type Run = (Vec<PassParameters>, Map<i32>);
 
 /// Runs the entropy networks of a model on symbols, with every kind of kernels.

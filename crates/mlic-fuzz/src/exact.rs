@@ -1,4 +1,4 @@
-//! Integer transforms made of decisions, and the fast ones against the definition.
+//! Integer transforms made from decisions, and the fast kernels for them against the definition.
 
 use mlic_backend::integer::with_gain;
 use mlic_kernels::cpu::Isa;
@@ -15,10 +15,10 @@ use mlic_model::synthesis::Synthesis;
 use crate::generate;
 use crate::source::Source;
 
-/// Channels that sections are read for.
+/// Largest number of channels for which sections are read.
 const MAX_CHANNELS: usize = 4;
 
-/// A synthesis for y of so many channels; none where its proof fails, or by decision.
+/// A synthesis for y with `latent` channels; `None` if its proof fails, or by decision.
 pub(crate) fn synthesis(source: &mut Source<'_>, latent: usize) -> Option<Synthesis> {
     if source.below(8) == 7 {
         return None;
@@ -28,7 +28,7 @@ pub(crate) fn synthesis(source: &mut Source<'_>, latent: usize) -> Option<Synthe
     Synthesis::new(latent, quantizer, nodes).ok()
 }
 
-/// Analyses for y and z of so many channels; none where the proof of one fails, or by decision.
+/// Analyses for y with `latent` and z with `hyper` channels; `None` if the proof of one fails, or by decision.
 pub(crate) fn analyses(source: &mut Source<'_>, latent: usize, hyper: usize) -> Option<Analyses> {
     if source.below(8) == 7 {
         return None;
@@ -47,13 +47,13 @@ fn quantizer(source: &mut Source<'_>) -> Quantizer {
     Quantizer { max, requant: if is_tame(source) { tame } else { requant } }
 }
 
-/// Whether constants are to keep values between zero and the largest, as those of trained transforms do. With arbitrary ones nearly every
-/// value is zero or the largest, and hides what differs before it.
+/// Whether constants are to keep values between zero and the largest, as those of trained transforms do. With arbitrary constants nearly every
+/// value is zero or the largest, which hides differences before it.
 fn is_tame(source: &mut Source<'_>) -> bool {
     source.below(4) > 0
 }
 
-/// A shift that makes `worst` 1 to 2^7 times `wanted`, about: typical values are far below the worst case.
+/// A shift that makes `worst` about 1 to 2^7 times `wanted`: typical values are far below the worst case.
 fn fitting_shift(source: &mut Source<'_>, worst: i128, wanted: i32) -> u32 {
     let bits = (worst / i128::from(wanted)).max(1).ilog2();
     bits.saturating_sub(source.below(8) as u32).min(62)
@@ -79,13 +79,14 @@ struct Maker<'m, 's> {
 }
 
 impl<'m, 's> Maker<'m, 's> {
-    /// Of a transform whose node 0 has so many channels of at most `max`.
+    /// A maker for a transform whose node 0 has `channels` channels with values of at most `max`.
     fn new(source: &'m mut Source<'s>, resize: Resize, channels: usize, max: i32) -> Self {
         let is_tame = is_tame(source);
         Self { source, resize, is_tame, nodes: Vec::new(), at_size: vec![Shape { node: 0, channels, max }] }
     }
 
-    /// All nodes, with so many changes of size; the last one, which is one of them in a synthesis, has these channels and this epilogue.
+    /// Makes all nodes, with `resizes` changes of size. The last node, which in a synthesis is one of these changes, has `channels` channels and the
+    /// epilogue `end`.
     fn nodes(mut self, resizes: usize, channels: usize, end: Epilogue) -> Vec<Node> {
         let ends_resized = self.is_synthesis() || self.source.below(2) == 0;
         for step in 1..=resizes {
@@ -106,7 +107,7 @@ impl<'m, 's> Maker<'m, 's> {
         self.nodes
     }
 
-    /// A node that changes no size.
+    /// Adds a node that keeps the size.
     fn node(&mut self) {
         let shape = if self.source.below(3) == 0 {
             self.normalization()
@@ -151,7 +152,7 @@ impl<'m, 's> Maker<'m, 's> {
         let (own_max, mut level) = (self.max(), generate::layer_level(self.source, &spec));
         let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
-        // As large as an accumulator takes; seldom larger.
+        // As large as an accumulator can take; rarely larger.
         let fits = if self.source.below(16) == 0 { i64::MAX } else { i64::from(i32::MAX) / largest };
         let most = fits.min(if words { 32_767 } else { 127 });
         let weights = (0..spec.terms.len()).map(|term| {
@@ -175,7 +176,7 @@ impl<'m, 's> Maker<'m, 's> {
         self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
     }
 
-    /// Of a layer whose accumulators are at most `worst` together.
+    /// Tame constants of a layer whose accumulators are at most `worst` together.
     fn tame_level(&mut self, spec: &LayerSpec, worst: i64, max: i32) -> LayerLevel {
         const MULTIPLIER: i64 = 1 << 14;
         let wanted = match spec.epilogue {
@@ -231,8 +232,8 @@ impl<'m, 's> Maker<'m, 's> {
     }
 }
 
-/// The samples of `y_hat`, y of the picture, and z of `y_hat`, on every instruction set, in strips of so many rows of y or z, 1 to 3, and parts
-/// of as many as are missing to 4, are those of the definition.
+/// Checks on every instruction set that the samples of `y_hat`, y of the picture, and z of `y_hat` are those of the definition. Strips have
+/// `strip_rows` rows of y or z, 1 to 3, and parts have `4 - strip_rows`.
 pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, picture: &Picture<'_>, quality: u8, strip_rows: usize) {
     let functions = &model.parameters().functions;
     let tables = fast::Tables::new(functions);
@@ -258,7 +259,7 @@ pub(crate) fn compare(model: &Model, y_hat: &Map<i32>, picture: &Picture<'_>, qu
     }
 }
 
-/// Bytes that are accepted as a section are what is written for what was read.
+/// Checks that bytes that are accepted as a section are written again as they were read.
 pub(crate) fn section(bytes: &[u8]) {
     for channels in 1..=MAX_CHANNELS {
         if let Ok(own) = Synthesis::read(bytes, channels) {
@@ -300,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Many of them have several values of y and z, so that a difference shows.
+    /// Many analyses give several values of y and z, so that a difference shows.
     #[test]
     fn analyses_are_worth_comparing() {
         let several = |map: Map<i32>| map.data.iter().collect::<std::collections::BTreeSet<_>>().len() > 10;
@@ -338,7 +339,7 @@ mod tests {
         })
     }
 
-    /// [`section`] tries the channels of the seeds.
+    /// [`section`] tries as many channels as the seeds have.
     #[test]
     fn sections_of_the_small_package_are_read() {
         let model = Model::from_bytes(crate::seeds::small_package()).unwrap();

@@ -1,4 +1,4 @@
-//! Model packages made of decisions: any small shape, any parameters of the ranges of SPEC 2.5 to 2.9.
+//! Model packages made from decisions: any small shape, any parameters within the ranges of SPEC 2.5 to 2.9.
 
 use mlic_model::Config;
 use mlic_model::graph::{Conv2d, Dtype, Graph, Node, NodeId, Op};
@@ -60,7 +60,7 @@ fn config(source: &mut Source<'_>) -> Config {
     }
 }
 
-/// The largest magnitude of an activation; the widest comes seldom because few packages can afford it.
+/// The largest magnitude of an activation; the widest is chosen rarely, because few packages can afford it.
 pub(crate) fn max(source: &mut Source<'_>) -> i32 {
     source.one_of(&[127, 127, 1, 2047, 8191, 8191, 16_383, 32_767])
 }
@@ -191,7 +191,7 @@ fn downsampling(input: u32, output: u32, by: u32) -> Vec<u8> {
     graph(input, vec![conv(input, output, by)])
 }
 
-/// To three channels.
+/// A float transform to three channels at `by` times the size.
 fn upsampling(input: u32, by: u32) -> Vec<u8> {
     graph(input, vec![conv(input, 3 * by * by, 1), Op::PixelShuffle { factor: by }])
 }

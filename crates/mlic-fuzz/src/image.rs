@@ -37,7 +37,7 @@ fn sound(image: &Image) {
     }
 }
 
-/// PNG and PPM give the picture back; PNG what it can keep of the metadata too.
+/// Checks that PNG and PPM give the picture back, and the metadata that the format can keep.
 fn returns(image: &Image) {
     for format in [OutputFormat::Png, OutputFormat::Ppm] {
         let back = read_image(&write_image(image, format).unwrap(), &ReadOptions::default()).unwrap();

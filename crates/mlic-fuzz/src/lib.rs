@@ -24,7 +24,7 @@ pub mod seeds;
 mod source;
 mod structured;
 
-/// A property of any bytes; it panics where the property does not hold.
+/// A function that checks a property of any bytes; it panics if the property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
@@ -38,7 +38,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("structured", structured::target),
 ];
 
-/// The target of a name.
+/// The target with this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.into_iter().find(|(known, _)| *known == name).map(|(_, run)| run)

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The streams of all suites.
+/// The streams of the suites `smoke` and `core`.
 fn streams(conformance: &Path) -> Result<Vec<Seed>, Box<dyn Error>> {
     let mut streams = Vec::new();
     for suite in ["smoke", "core"] {

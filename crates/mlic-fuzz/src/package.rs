@@ -23,7 +23,7 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// What is computed of a transform before it is run: strips are there, cover the input, and its memory is known.
+/// Checks what is computed about a transform before it runs: there are strips, they cover the input, and its memory is known.
 fn in_strips(graph: &Graph, height: usize, width: usize) {
     let strips = Strips::new(graph);
     let rows = strips.rows(width);
@@ -37,7 +37,7 @@ fn in_strips(graph: &Graph, height: usize, width: usize) {
     assert!(transform_bytes(graph, height, width) > 0);
 }
 
-/// Every part of an accepted model is there, at every quality.
+/// Checks that every part of an accepted model is there, at every quality.
 pub(crate) fn accepted(model: &Model) {
     let layers = model.layout().layers.len();
     for level in 0..model.config().scale_levels {

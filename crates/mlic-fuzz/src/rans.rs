@@ -7,7 +7,7 @@ use mlic_core::rans::{Decoder, Encoder, MAX_LANES_LOG2, RansError};
 
 use crate::source::Source;
 
-/// Most symbols that are decoded of arbitrary bytes.
+/// Most symbols that are decoded from arbitrary bytes.
 const MAX_SYMBOLS: usize = 1 << 14;
 
 pub(crate) fn target(bytes: &[u8]) {
@@ -24,7 +24,7 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// A table with any first symbol and any starts; none when it is refused.
+/// A table with any first symbol and any starts; `None` if it is refused.
 fn table(source: &mut Source<'_>) -> Option<CdfTable> {
     let min_symbol = if source.below(2) == 0 { -(source.below(8) as i32) } else { source.u32() as i32 % 40_000 };
     let bins = source.between(2, 12);
@@ -76,7 +76,7 @@ fn any_symbols(tables: &[CdfTable], lanes_log2: u8, source: &mut Source<'_>) {
     cut(tables, lanes_log2, &symbols, &payload);
 }
 
-/// A payload is as long as its symbols cost: at most 48 bits per lane and a word more, plus the coder's redundancy.
+/// Checks that a payload is no longer than its symbols cost, plus a state and a word (64 bits) per lane, one more word, and the coder's redundancy.
 fn costs_its_bits(tables: &[CdfTable], lanes_log2: u8, symbols: &[i32], payload_len: usize) {
     let costs = symbols.iter().zip(tables.iter().cycle()).map(|(symbol, table)| u64::from(table.cost(*symbol)));
     let (ideal_bits, bits) = ((costs.sum::<u64>() >> 16) as usize, 8 * payload_len);
@@ -84,7 +84,7 @@ fn costs_its_bits(tables: &[CdfTable], lanes_log2: u8, symbols: &[i32], payload_
     assert!(bits <= most, "{bits} bits for a cost of {ideal_bits} in {} lanes", 1 << lanes_log2);
 }
 
-/// Half of a payload gives a prefix of the symbols.
+/// Checks that half of a payload gives a prefix of the symbols.
 fn cut(tables: &[CdfTable], lanes_log2: u8, symbols: &[i32], payload: &[u8]) {
     let Ok(mut decoder) = Decoder::new(&payload[..payload.len() / 2], lanes_log2) else { return };
     for (symbol, table) in symbols.iter().zip(tables.iter().cycle()) {

@@ -1,5 +1,5 @@
-//! The integer synthesis in real numbers against its definition (SPEC 5.6, 5.7): both computed one number at a time, of syntheses made of fixed
-//! decisions. No fuzz target: of some syntheses the least rounding of a weight decides about everything after it.
+//! The integer synthesis in real numbers against its definition (SPEC 5.6, 5.7): both are computed one number at a time, for syntheses made from
+//! fixed decisions. This is no fuzz target, because in some syntheses the least rounding of a weight decides everything after it.
 
 use mlic_backend::contract::Random;
 use mlic_model::graph::{self, Graph, GraphError, Op};
@@ -12,11 +12,11 @@ use crate::exact::synthesis;
 
 /// Rows and columns of y: every kernel reaches beyond both sides.
 const SIDES: [usize; 2] = [1, 2];
-/// Larger values than these, which no sample can come from, say nothing: sums of them have lost everything else.
+/// Values above this, which no sample can come from, say nothing: sums of them have lost everything else.
 const LARGEST: f64 = 1e12;
-/// Largest difference of a sample of 0 to 1, and of any value in relation to the largest.
+/// Largest difference of a sample, where the nominal range is 0 to 1; relative to the largest sample if that is above 1.
 const TOLERANCE: f64 = 1e-4;
-/// About what the values of a tame synthesis are.
+/// Typical size of the values in a tame synthesis.
 const SIZE: f64 = 200.0;
 
 /// Values `[channel][row][column]`.
@@ -34,7 +34,7 @@ impl Planes {
         Self { channels, sides, values: (0..channels * height * width).map(at).collect() }
     }
 
-    /// 0 outside; rows and columns are `by` above `row` and `column`.
+    /// The value at `[row, column]` plus `by` minus `half`; 0 outside.
     fn at(&self, channel: usize, [row, column]: [usize; 2], by: [usize; 2], half: usize) -> f64 {
         let [height, width] = self.sides;
         let (row, column) = ((row + by[0]).wrapping_sub(half), (column + by[1]).wrapping_sub(half));
@@ -65,7 +65,7 @@ impl Planes {
     }
 }
 
-/// By its series, and beyond that by its limit.
+/// GELU by its series, and far from 0 by its limit.
 fn gelu(x: f64) -> f64 {
     let t = x / std::f64::consts::SQRT_2;
     if t.abs() > 5.0 {
@@ -83,7 +83,7 @@ fn factor(requant: Requant) -> f64 {
     f64::from(requant.multiplier) / f64::from(requant.shift).exp2()
 }
 
-/// SPEC 5.7 without rounding and saturation, of a latent in real numbers; samples are 0 to 1. None where a value is too large.
+/// SPEC 5.7 without rounding and saturation, for a latent in real numbers; samples are 0 to 1. `None` if a value is too large.
 fn defined(own: &Synthesis, latent: &Planes) -> Option<Planes> {
     let mut made = vec![latent.each(|y| y * 4096.0 * factor(own.quantizer().requant))];
     for node in own.nodes() {
@@ -135,7 +135,7 @@ fn defined_layer(layer: &Layer, made: &[Planes]) -> Planes {
     if layer.shuffles() { v.shuffled() } else { v }
 }
 
-/// SPEC 5.6.
+/// Computes a graph by SPEC 5.6.
 fn computed(graph: &Graph, latent: &Planes) -> Planes {
     let mut made: Vec<Planes> = Vec::new();
     for node in graph.nodes() {
@@ -172,7 +172,7 @@ fn convolved(conv: &graph::Conv2d, x: &Planes) -> Planes {
     })
 }
 
-/// A synthesis in real numbers is its definition; whether there was anything to compare.
+/// Checks that a synthesis in real numbers agrees with its definition; returns whether there was anything to compare.
 fn compare(own: &Synthesis) -> bool {
     let graph = match mlic_model::real::graph(own) {
         Ok(graph) => graph,
@@ -194,7 +194,7 @@ fn compare(own: &Synthesis) -> bool {
     want.largest() > 0.0
 }
 
-/// The same nodes with multipliers and shifts with which every one has values of some hundreds, as a trained one has.
+/// The same nodes with multipliers and shifts that give every node values of some hundreds, as in a trained synthesis.
 fn tamed(own: &Synthesis, random: &mut Random) -> Synthesis {
     let quantizer = Quantizer { max: own.quantizer().max, requant: Requant { multiplier: 3000, shift: 18 } };
     let mut sizes = vec![100.0];

@@ -1,4 +1,4 @@
-//! Makes checksums right again after a change of contents, so that what is behind them is reached.
+//! Makes checksums right again after a change of contents, so that the code behind them is reached.
 
 use mlic_core::container::{self, ModelId, Section, SectionKind};
 use mlic_model::package;
@@ -6,8 +6,8 @@ use mlic_model::package;
 /// Offset of the model id in a stream.
 const ID_AT: usize = 5;
 
-/// The stream with the right header checksum and payload checksum; checksums of sections as far as they are found. None when
-/// there is no whole header.
+/// The stream with the right magic, version, header checksum and payload checksum; checksums of sections are made right as far as
+/// sections are found. `None` if there is no whole header.
 #[must_use]
 pub fn stream(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = bytes.to_vec();
@@ -26,13 +26,13 @@ pub fn stream(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A checksum of a header that ends at `end`.
+/// Writes the checksum of a header that ends at `end`.
 fn header(bytes: &mut [u8], end: usize) {
     let checksum = crc32fast::hash(&bytes[..end]) as u16;
     bytes[end..end + 2].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// The stream with another symbol checksum and a right header checksum.
+/// The stream with another symbol checksum, sealed by [`stream`].
 #[must_use]
 pub fn with_symbol_checksum(bytes: &[u8], checksum: u32) -> Option<Vec<u8>> {
     let mut bytes = bytes.to_vec();
@@ -41,7 +41,7 @@ pub fn with_symbol_checksum(bytes: &[u8], checksum: u32) -> Option<Vec<u8>> {
     stream(&bytes)
 }
 
-/// The stream for a model.
+/// The stream with another model id, sealed by [`stream`].
 #[must_use]
 pub fn with_model(bytes: &[u8], id: ModelId) -> Option<Vec<u8>> {
     let mut bytes = bytes.to_vec();
@@ -49,14 +49,14 @@ pub fn with_model(bytes: &[u8], id: ModelId) -> Option<Vec<u8>> {
     stream(&bytes)
 }
 
-/// A stream of these parts, whatever they are.
+/// The stream with `metadata` as its only section, an ICC profile. `None` if the stream does not parse or cannot be written.
 #[must_use]
 pub fn rewritten(bytes: &[u8], metadata: &[u8]) -> Option<Vec<u8>> {
     let stream = container::parse(bytes).ok()?;
     container::write(&stream.header, stream.payload, &[Section { kind: SectionKind::ICC, bytes: metadata }]).ok()
 }
 
-/// Checksums of the sections that begin after the count at `at`, as far as they are whole.
+/// Writes the checksums of the sections that begin after the count at `at`, as far as they are whole.
 fn sections(bytes: &mut [u8], at: usize) {
     let mut at = at + 1;
     while let Some(end) = varint_end(bytes, at + 1) {
@@ -69,7 +69,7 @@ fn sections(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// Where a varint at `at` ends; none when it has more than four bytes or is cut off.
+/// Where a varint at `at` ends; `None` if it has more than four bytes or is cut off.
 fn varint_end(bytes: &[u8], at: usize) -> Option<usize> {
     let len = 1 + bytes.get(at..)?.iter().take(4).position(|b| b & 0x80 == 0)?;
     Some(at + len)

@@ -1,4 +1,4 @@
-//! Inputs to begin with, made of the conformance vectors and of generated pictures.
+//! Inputs to begin with, made from the conformance vectors and from generated pictures.
 
 use std::io::Cursor;
 
@@ -19,7 +19,7 @@ pub fn small_package() -> Vec<u8> {
     small_parts().to_package().unwrap()
 }
 
-/// The same with its synthesis in integers only and its analyses in floats.
+/// The package of [`small_package`], but with its synthesis in integers only and its analyses in floats.
 #[must_use]
 pub fn other_package() -> Vec<u8> {
     let parts = small_parts();
@@ -31,7 +31,7 @@ fn small_parts() -> Parts {
     generate::parts(&mut Source::new(&SMALL))
 }
 
-/// Decisions that make a small package which is accepted (`tests/regressions.rs` holds it to that).
+/// Decisions that make a small package which is accepted (`tests/regressions.rs` checks that).
 const SMALL: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 223, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
 /// A seed: what to call it, and its bytes.
@@ -80,7 +80,7 @@ pub fn seeds(target: &str, streams: &[Seed]) -> Vec<Seed> {
     }
 }
 
-/// Edits of the small package: 0 to 12 bytes after the eight of the generator, which are two edits at most. With more of them next to no
+/// Edits of the small package: 0 to 12 bytes after the eight that seed the generator, which make two edits at most. With more edits hardly any
 /// package is accepted.
 fn edits(seed: u8) -> Vec<u8> {
     let mut bytes = decisions(seed);

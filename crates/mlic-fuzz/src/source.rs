@@ -16,8 +16,8 @@ impl Fill {
     const ALL: [Self; 5] = [Self::Random, Self::Zero, Self::Most, Self::Least, Self::Alternating];
 }
 
-/// Decisions come from the bytes of the input, one byte or more each, so that a fuzzer can change them one by one. Where the
-/// bytes end, and for the contents of tensors, numbers come from a generator that the first eight bytes seed.
+/// A source of decisions. Each is made from one or more bytes of the input, so that a fuzzer can change them one by one.
+/// After the end of the bytes, and for the contents of tensors, numbers come from a generator that the first eight bytes seed.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
     rest: &'a [u8],
@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
         usize::from(self.byte()) % limit
     }
 
-    /// A number of `low` to `high`, at most 255 apart.
+    /// A number from `low` to `high`, which are at most 255 apart.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }

@@ -1,4 +1,4 @@
-//! Streams and packages whose checksums are right, so that what is behind them is reached.
+//! Streams and packages whose checksums are right, so that the code behind the checksums is reached.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,20 +16,20 @@ pub(crate) fn target(bytes: &[u8]) {
     }
 }
 
-/// The small package on the fast kernels and on the definition.
+/// Codecs for the small package, on the fast kernels and on the definition.
 static SMALL: LazyLock<[Codec; 2]> = LazyLock::new(|| {
     let model = Arc::new(Model::from_bytes(seeds::small_package()).unwrap());
     [BackendChoice::Integer, BackendChoice::Reference].map(|choice| decode::codec(Arc::clone(&model), choice))
 });
 
-/// A stream, resealed, for the small package.
+/// Decodes a stream that is resealed for the small package.
 fn stream(bytes: &[u8]) {
     if let Some(bytes) = seal::with_model(bytes, SMALL[0].model().id()) {
         decode::run(&bytes, both);
     }
 }
 
-/// What both kinds of kernels make of a stream: the same.
+/// Decodes a stream with both kinds of kernels, and checks that they give the same.
 fn both(bytes: &[u8]) -> Result<Latents, Error> {
     let [fast, reference] = SMALL.each_ref().map(|codec| codec.decode_latents(bytes));
     match (&fast, &reference) {
@@ -43,7 +43,7 @@ fn both(bytes: &[u8]) -> Result<Latents, Error> {
     fast
 }
 
-/// A sound package with a few edits, resealed, and what holds for it where it is accepted.
+/// Edits a sound package in a few places, reseals it, and checks what must hold if it is accepted.
 fn edited_package(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     if let Ok(model) = edited(&mut source) {
@@ -61,7 +61,7 @@ fn edited(source: &mut Source<'_>) -> Result<Model, ModelError> {
     Model::from_bytes(package::write(&sections))
 }
 
-/// One change of a section.
+/// Makes one change to a section.
 fn edit(source: &mut Source<'_>, section: &mut Vec<u8>) {
     let at = source.u32() as usize % (section.len() + 1);
     match source.below(4) {

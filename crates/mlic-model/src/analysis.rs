@@ -1,8 +1,8 @@
 //! The integer analysis: `g_a` from samples of the picture to y, and `h_a` from y after its gain to z, in the arithmetic of the integer synthesis,
 //! so that a stream too is the same whichever machine encodes (SPEC 2.10, 5.8). Only encoders read it.
 //!
-//! Lists of [nodes](crate::nodes): layers may take every second row and column, normalizations divide. Node 0 is the padded picture, or
-//! y quantized; the last node is in latent fixed point. There are no levels.
+//! Both are lists of [nodes](crate::nodes): layers may take every second row and column, normalizations divide. Node 0 is the padded picture
+//! in `g_a`, the quantized y in `h_a`; the last node is in latent fixed point. There are no levels of activation scales.
 
 use std::ops::Deref;
 
@@ -15,7 +15,7 @@ pub const SAMPLES_SCALE: usize = 16;
 /// Rows of y per row of z.
 pub const LATENT_SCALE: usize = 4;
 
-/// Both of a model.
+/// Both integer analyses of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analyses {
     /// From samples to y.
@@ -24,13 +24,13 @@ pub struct Analyses {
     pub h_a: HyperAnalysis,
 }
 
-/// An integer `g_a`, verified as a whole. `scale` of its nodes counts rows per row of y; the largest value of the last one means nothing.
+/// An integer `g_a`, verified as a whole. The `scale` of a node counts rows per row of y; `max` of the last node means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
     nodes: Nodes,
 }
 
-/// An integer `h_a`, verified as a whole. `scale` of its nodes counts rows per row of z; the largest value of the last one means nothing.
+/// An integer `h_a`, verified as a whole. The `scale` of a node counts rows per row of z; `max` of the last node means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HyperAnalysis {
     quantizer: Quantizer,
@@ -54,7 +54,7 @@ impl Deref for HyperAnalysis {
 }
 
 impl Analysis {
-    /// Verifies these nodes (the first is number 1), which make samples of red, green and blue into y with so many channels.
+    /// Verifies `nodes` (the first is number 1), which turn red, green and blue samples into y with `latent` channels.
     ///
     /// # Errors
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].
@@ -85,7 +85,7 @@ impl Analysis {
 }
 
 impl HyperAnalysis {
-    /// Verifies these nodes (the first is number 1), which make y with `latent` channels into z with `hyper` channels.
+    /// Verifies `nodes` (the first is number 1), which turn y with `latent` channels into z with `hyper` channels.
     ///
     /// # Errors
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].

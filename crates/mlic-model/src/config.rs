@@ -11,7 +11,7 @@ pub const MAX_WEIGHTS: u64 = 1 << 29;
 /// Most channels of a latent slice, and so of a head of an attention.
 pub const MAX_SLICE_CHANNELS: usize = 64;
 
-/// Widths, counts and levels of one model. Nothing about a model is known to the code but through this.
+/// Widths, counts and levels of one model: all that the code knows about a model's shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -39,14 +39,14 @@ pub struct Config {
     pub gain_levels: usize,
     /// Levels for which the package carries activation scales; 1 for a fixed-rate model.
     pub scale_levels: usize,
-    /// Largest quality of a stream; qualities 0 to this divide the gain levels evenly. 0 for a fixed-rate model.
+    /// Largest quality of a stream; the qualities from 0 to this one divide the gain levels evenly. 0 for a fixed-rate model.
     pub quality_steps: u8,
     /// Symbols whose scale index is below this are not coded: they are zero.
     pub skip_below: u8,
 }
 
 impl Config {
-    /// The float transforms: in which section each is, its channels in and out, and its scale (SPEC 5.6).
+    /// The float transforms: the section of each, its input and output channels, and its scale (SPEC 5.6).
     #[must_use]
     pub const fn transforms(&self) -> [(SectionKind, [usize; 2], Scale); 3] {
         [
@@ -62,7 +62,7 @@ impl Config {
         self.latent / self.slices
     }
 
-    /// Index of the activation scales for a quality: the nearest level (SPEC 2.2).
+    /// Level of activation scales for a quality: the nearest one (SPEC 2.2).
     #[must_use]
     pub const fn scale_level(&self, quality: u8) -> usize {
         let steps = self.quality_steps as usize;

@@ -49,7 +49,7 @@ pub enum ModelError {
         part: &'static str,
         /// Bytes there.
         have: u64,
-        /// Bytes that may be there.
+        /// Bytes allowed.
         need: u64,
     },
     /// A checksum does not match.
@@ -70,7 +70,7 @@ pub enum ModelError {
         /// Declared hash, hexadecimal.
         declared: String,
     },
-    /// A section is missing, doubled or unknown.
+    /// A section is missing, doubled, unknown, out of place, or empty where it may not be.
     #[error("model package: section {kind}: {problem}")]
     Section {
         /// The section's kind.
@@ -126,7 +126,7 @@ pub enum ModelError {
         /// The cause.
         source: GraphError,
     },
-    /// There is no room for a part of the package.
+    /// There is no memory for a part of the package.
     #[error("model package")]
     OutOfMemory(#[from] OutOfMemory),
 }

@@ -21,7 +21,7 @@ pub const MAX_NODES: u32 = 4096;
 pub const MAX_CHANNELS: u32 = 1 << 16;
 /// Largest kernel side.
 pub const MAX_KERNEL: u32 = 31;
-/// Largest stride or pixel-shuffle factor, either part of a scale, and the stride that all nodes have in common ([`Graph::stride`]).
+/// Largest stride, pixel-shuffle factor, numerator or denominator of a scale, and common stride of all nodes ([`Graph::stride`]).
 pub const MAX_FACTOR: u32 = 1 << 10;
 
 /// Why bytes or nodes are not a graph.
@@ -35,9 +35,9 @@ pub enum GraphError {
         what: &'static str,
         /// Where it begins.
         offset: usize,
-        /// How many bytes it has.
+        /// Number of bytes needed.
         needed_bytes: u64,
-        /// How many there are.
+        /// Number of bytes left.
         left_bytes: usize,
     },
     /// Not a graph of this version.
@@ -51,10 +51,10 @@ pub enum GraphError {
     /// Bytes after the last node.
     #[error("{left_bytes} bytes after the last node")]
     Trailing {
-        /// How many.
+        /// Number of bytes.
         left_bytes: usize,
     },
-    /// There is no room for a tensor.
+    /// There is no memory for a tensor.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// A number outside its range.
@@ -215,9 +215,9 @@ pub struct Node {
 /// Output size over input size, in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
-    /// Positions out ...
+    /// Positions of the output ...
     pub numerator: u32,
-    /// ... per positions in.
+    /// ... per this many positions of the input.
     pub denominator: u32,
 }
 
@@ -251,7 +251,7 @@ pub struct Size {
     pub width: u64,
 }
 
-/// What is known of a graph from outside: how many channels go in and come out, and how their sizes relate.
+/// A graph seen from outside: channels of its input and of its result, and how their sizes relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
     /// Channels of the input.
@@ -278,7 +278,7 @@ struct Fact {
 }
 
 impl Graph {
-    /// Check nodes and take them as a graph.
+    /// Checks nodes and makes them a graph.
     ///
     /// # Errors
     /// When an operator is malformed, reads a later node, or disagrees with its operands about channels or scale.
@@ -306,12 +306,12 @@ impl Graph {
         &self.nodes
     }
 
-    /// The nodes by value, for a backend that takes the weights over.
+    /// The nodes by value, for a backend that takes over the weights.
     pub fn into_nodes(self) -> Vec<Node> {
         self.nodes
     }
 
-    /// The same without weights, biases and constants: what sizes and memory follow from, once an executor has taken the tensors over.
+    /// The same graph without weights, biases and constants. Sizes and memory follow from it once an executor has taken over the tensors.
     #[must_use]
     pub fn without_weights(&self) -> Self {
         let bare = |op: &Op| match op {
@@ -351,13 +351,13 @@ impl Graph {
         self.facts.get(self.output.0 as usize).map_or(Scale::ONE, |f| f.scale)
     }
 
-    /// Rows of the input after which every node begins a row of its own: what a part of the input must begin at a multiple of, to give a
-    /// part of the output. At most [`MAX_FACTOR`].
+    /// Input rows after which every node begins a row of its own. A part of the input must begin at a multiple of this to give a part of the
+    /// output. At most [`MAX_FACTOR`].
     pub fn stride(&self) -> u32 {
         self.facts.iter().map(|f| f.scale.denominator).fold(1, lcm)
     }
 
-    /// Weights, biases and constants.
+    /// Number of weights, biases and constants.
     pub fn parameter_count(&self) -> u64 {
         let tensors = |op: &Op| match op {
             Op::Conv2d(c) => c.weight.len() + c.bias.len(),
@@ -389,7 +389,7 @@ impl Graph {
         Ok(sizes)
     }
 
-    /// Rows of the input that these rows of the output depend on; they may reach beyond the input, where its padding is. So it is for columns.
+    /// Input rows on which output rows `rows` depend; they may reach beyond the input, into its padding. The same holds for columns.
     pub fn reads(&self, rows: Range<i64>) -> Range<i64> {
         let mut needed: Vec<Option<Range<i64>>> = vec![None; self.nodes.len()];
         if let Some(own) = needed.get_mut(self.output.0 as usize) {
@@ -461,7 +461,7 @@ impl Graph {
         out
     }
 
-    /// Read the byte form of a graph from untrusted bytes.
+    /// Reads the byte form of a graph from untrusted bytes.
     ///
     /// # Errors
     /// When the bytes are not exactly one valid graph. Nothing is allocated for a tensor before its bytes are there.
@@ -475,7 +475,7 @@ impl Graph {
     /// As [`Self::parse`].
     pub fn check(bytes: &[u8]) -> Result<Outline, GraphError> {
         let checked = Self::read(Reader { bytes, offset: 0, node: 0, is_check: true });
-        // The two find things in another order; what is reported is what parsing finds first.
+        // A check finds errors in another order than parsing; the one that parsing finds first is reported.
         let graph = checked.or_else(|_| Self::parse(bytes))?;
         let (input_channels, output_channels) = (graph.input_channels(), graph.output_channels());
         Ok(Outline { input_channels, output_channels, scale: graph.scale() })
@@ -575,7 +575,7 @@ fn fact(id: u32, node: &Node, before: &[Fact]) -> Result<Fact, GraphError> {
     }
 }
 
-/// The numbers of a convolution, before its tensors: [input, output, kernel, stride, groups] in range; values in the weight.
+/// Checks the numbers of a convolution, [input, output, kernel, stride, groups], before its tensors; returns the number of values in the weight.
 fn conv_len(id: u32, [input, output, kernel, stride, groups]: [u32; 5]) -> Result<u64, GraphError> {
     range(id, "input channels", input, 1, MAX_CHANNELS)?;
     range(id, "output channels", output, 1, MAX_CHANNELS)?;
@@ -607,7 +607,7 @@ impl Domain {
     }
 }
 
-/// Lengths and values.
+/// Checks lengths and values of the tensors of an operator.
 fn check_tensors(id: u32, op: &Op) -> Result<(), GraphError> {
     match op {
         Op::Conv2d(c) => {
@@ -648,7 +648,7 @@ struct Reader<'a> {
     offset: usize,
     /// The node being read, for messages.
     node: u32,
-    /// Tensors are checked and left empty.
+    /// Whether tensors are only checked, and left empty.
     is_check: bool,
 }
 
@@ -905,7 +905,7 @@ mod tests {
 
     #[test]
     fn operands_of_different_size_are_named() {
-        // A whole, and one that went up by 2 and down by 2 in the other order.
+        // The input itself, and the input after it went down by 2 and up by 2.
         let nodes = vec![
             node(Op::Input { channels: 4 }, &[]),
             node(conv(4, 16, 1, 2), &[0]),

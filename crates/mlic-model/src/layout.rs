@@ -13,33 +13,33 @@ macro_rules! id {
     };
 }
 id!(
-    /// A [`LayerSpec`] of [`Layout::layers`].
+    /// Index of a [`LayerSpec`] in [`Layout::layers`].
     LayerId
 );
 id!(
-    /// A conversion from latent fixed point to activations: 0 is z, 1 + i is latent slice i.
+    /// Index of a conversion from latent fixed point to activations: 0 is that of z, 1 + i that of latent slice i.
     QuantizerId
 );
 id!(
-    /// A layer normalization of [`Layout::norms`].
+    /// Index of a layer normalization in [`Layout::norms`].
     NormId
 );
 id!(
-    /// A linear attention of [`Layout::linear_attentions`].
+    /// Index of a linear attention in [`Layout::linear_attentions`].
     LinearAttentionId
 );
 id!(
-    /// A checkerboard window attention: one per latent slice.
+    /// Index of a checkerboard window attention; there is one per latent slice.
     LocalAttentionId
 );
 
 id!(
-    /// A node of an integer synthesis or analysis, in the order of its section; 0 is its input.
+    /// Index of a node of an integer synthesis or analysis, in the order of its section; node 0 is the input of the transform.
     NodeIndex
 );
 
 impl QuantizerId {
-    /// The input of the hyper synthesis.
+    /// z, the input of the hyper synthesis.
     pub const Z: Self = Self(0);
     /// Latent slice `index` of `y_hat`.
     #[must_use]
@@ -48,20 +48,20 @@ impl QuantizerId {
     }
 }
 
-/// Where a tensor of activations comes from; it decides the tensor's scale and its largest magnitude.
+/// The operator that a tensor of activations comes from; it decides the tensor's scale and its largest magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Latent values converted to activations.
     Quantizer(QuantizerId),
     /// The output of a layer.
     Layer(LayerId),
-    /// A layer normalization: Q12, the same for all models.
+    /// The output of a layer normalization: Q12, the same for all models.
     Norm(NormId),
-    /// A global linear attention.
+    /// The output of a global linear attention.
     LinearAttention(LinearAttentionId),
-    /// A window attention: in the scale of its values.
+    /// The output of a window attention, in the scale of its values.
     LocalAttention(LocalAttentionId),
-    /// A node of an integer synthesis or analysis, which have lists of their own: [`crate::synthesis`], [`crate::analysis`].
+    /// The output of a node of an integer synthesis or analysis, which have lists of their own: [`crate::synthesis`], [`crate::analysis`].
     Node(NodeIndex),
 }
 
@@ -74,7 +74,7 @@ pub struct TermSpec {
     pub first_channel: usize,
     /// Number of channels that are read.
     pub channels: usize,
-    /// The input is added as it is (a residual connection): no weights.
+    /// Whether the input is added as it is, without weights (a residual connection).
     pub identity: bool,
 }
 
@@ -86,7 +86,7 @@ impl TermSpec {
     }
 }
 
-/// The spatial form of a layer. Padding keeps the size, with zeros; strides are a matter of [`crate::nodes::Resize`].
+/// The spatial form of a layer. Zero padding keeps the size; strides are a matter of [`crate::nodes::Resize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// Each output reads all channels of a `size x size` neighbourhood.
@@ -120,7 +120,7 @@ pub enum Epilogue {
     Gelu,
     /// Requantize to latent fixed point: the last entropy parameters (scale, mean), or the last layer of an integer analysis.
     Latent,
-    /// Requantize to pre-activation fixed point, `0.5 tanh`, in latent fixed point: the latent residual.
+    /// Requantize to pre-activation fixed point, `0.5 tanh`, result in latent fixed point: the latent residual.
     HalfTanh,
     /// Requantize to samples, clipped to 0 to 255: the last layer of the integer synthesis.
     Pixel,
@@ -131,7 +131,7 @@ pub enum Epilogue {
 pub struct LayerSpec {
     /// Unique name, for reports.
     pub name: String,
-    /// Inputs, in the order of the concatenation they stand for.
+    /// Inputs, in the order of the concatenation that they replace.
     pub terms: Vec<TermSpec>,
     /// Spatial form.
     pub kernel: Kernel,
@@ -142,7 +142,7 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
-    /// Weights of one output channel in one term.
+    /// Number of weights of one output channel in one term.
     #[must_use]
     pub fn weights_per_output(&self, term: usize) -> usize {
         match (self.terms.get(term), self.kernel) {
@@ -153,7 +153,7 @@ impl LayerSpec {
         }
     }
 
-    /// Number of weights.
+    /// Number of weights of all terms.
     #[must_use]
     pub fn weight_count(&self) -> u64 {
         (0..self.terms.len()).map(|t| self.weights_per_output(t) as u64 * self.outputs as u64).sum()
@@ -166,7 +166,7 @@ impl LayerSpec {
     }
 }
 
-/// A layer normalization over the channels of one position, without scale and shift (they are folded into what follows).
+/// A layer normalization over the channels of one position, without scale and shift (they are folded into the layers after it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormSpec {
     /// Unique name.
@@ -193,7 +193,7 @@ pub struct LinearAttentionSpec {
 /// Layers of the hyper synthesis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HyperSynthesisIds {
-    /// z to 1/64.
+    /// From z, at 1/64.
     pub conv0: LayerId,
     /// 1/64 to 1/32 by pixel shuffle.
     pub up0: LayerId,
@@ -238,7 +238,7 @@ pub struct LocalContextIds {
     pub qkv: [LayerId; 3],
     /// The attention.
     pub attention: LocalAttentionId,
-    /// The window's positions to one: fusion and projection in one layer.
+    /// From all positions of the window to one: fusion and projection in one layer.
     pub fusion: LayerId,
     /// Normalization before the MLP.
     pub norm2: NormId,
@@ -248,7 +248,7 @@ pub struct LocalContextIds {
     pub out: LayerId,
 }
 
-/// Layers one after the other.
+/// Layers that are applied one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// All but the last, each with GELU.
@@ -258,13 +258,13 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// All of them in order.
+    /// All layers in order.
     pub fn ids(&self) -> impl Iterator<Item = LayerId> + '_ {
         self.hidden.iter().copied().chain([self.last])
     }
 }
 
-/// Layers of one latent slice. Index 0 of a pair is the anchors', 1 the non-anchors'.
+/// Operators of one latent slice. Index 0 of a pair is for the anchors, index 1 for the non-anchors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceIds {
     /// Channel context; none for slice 0.

@@ -1,8 +1,8 @@
-//! The model package: one file with everything an MLIC++ model is, checksummed and proved before use.
+//! The model package: one file that holds a whole MLIC++ model, checksummed and proved before use.
 //!
-//! [`Model::open`] reads a package; it verifies every checksum, the model id, each table and the overflow proof of [`proof`] before it returns, on
-//! the current rayon pool if there is one. [`model::verified_by_a_test`] takes one that has been verified when the program was made. `docs/SPEC.md` clause 2
-//! defines the format.
+//! [`Model::open`] reads a package. Before it returns it verifies every checksum, the model id and each table, and makes the overflow proof of
+//! [`proof`], on the current rayon pool if there is one. [`model::verified_by_a_test`] takes a package that was verified when the program was made.
+//! `docs/SPEC.md` clause 2 defines the format.
 #![deny(clippy::indexing_slicing)]
 
 pub mod analysis;

@@ -21,13 +21,13 @@ pub(crate) enum Bytes {
 }
 
 impl Bytes {
-    /// Reads a file: no more of it than a package can have and, if it does not begin like one, no more than that.
+    /// Reads a file: its first bytes and, if they are those of a package, at most `MAX_PACKAGE_LEN` more.
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_path_buf(), source };
         let mut file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len().min(MAX_PACKAGE_LEN);
         let mut bytes = Vec::new();
-        // One byte more than there is, so that its end is found without more memory.
+        // One byte more than the file has, so that its end is found without more memory.
         memory::reserve(&mut bytes, usize::try_from(len + 1).unwrap_or(usize::MAX))?;
         file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut bytes).map_err(io)?;
         if bytes == MAGIC {
@@ -49,22 +49,22 @@ impl Bytes {
         if file.metadata().map_err(io)?.len() == 0 {
             return Ok(Self::Owned(Vec::new()));
         }
-        // SAFETY: the mapping is read-only here, and the caller promises that nobody changes the file while it lives. No kind of mapping rules that
-        // out: a private one too may show what is written to pages that were not touched yet.
+        // SAFETY: the mapping is read-only here, and the caller promises that nobody changes the file while the mapping lives. No kind of mapping
+        // rules out such changes: even a private one may show what is written to pages that were not touched yet.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Self::Mapped(map))
     }
 }
 
 impl Model {
-    /// Maps and verifies a package, where [`Self::open`] reads it: less time before the first picture, and memory that processes share.
+    /// Maps and verifies a package, where [`Self::open`] reads it: the first picture comes sooner, and processes share the memory.
     ///
     /// # Errors
     /// Any [`ModelError`].
     ///
     /// # Safety
-    /// The memory of the model is that of the file: as long as the model lives nobody, in whichever process, may write to the file or truncate it.
-    /// What was verified would change under references to it, or the process end by SIGBUS. A newer package may take its place by a rename.
+    /// The memory of the model is that of the file: as long as the model lives, nobody, in whichever process, may write to the file or truncate it.
+    /// Otherwise verified bytes would change under references to them, or SIGBUS would end the process. A newer package may replace the file by a rename.
     pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         // SAFETY: the caller's promise.
         Self::new(unsafe { Bytes::map(path.as_ref()) }?)
@@ -87,7 +87,7 @@ mod tests {
 
     /// A file that nobody changes.
     fn map(path: &Path) -> Result<Bytes, ModelError> {
-        // SAFETY: it is part of the repository, or none.
+        // SAFETY: the file is part of the repository, or does not exist.
         unsafe { Bytes::map(path) }
     }
 
@@ -108,7 +108,7 @@ mod tests {
         assert!(matches!(Bytes::read(path), Err(ModelError::Io { .. })));
     }
 
-    /// That has no length of its own.
+    /// `/dev/zero` has no length of its own.
     #[test]
     #[cfg(target_os = "linux")]
     fn what_never_ends_is_no_package() {

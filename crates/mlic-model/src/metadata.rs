@@ -1,4 +1,4 @@
-//! What a package says about itself (SPEC 2.1): read for people, so that whoever adds to it makes no package unreadable.
+//! What a package says about itself (SPEC 2.1). It is read for people, so that additions to it make no package unreadable.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::fmt;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// What a package says about itself that no result depends on.
+/// What a package says about itself; no result depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct Metadata {
     /// Name of the model.
     pub name: String,
-    /// How the package was made: checkpoint, calibration, program. What is no text in it, or no object of texts, is left out when it is read.
+    /// How the package was made: checkpoint, calibration, program. Reading leaves out members that are no text, and anything that is no object.
     pub provenance: BTreeMap<String, String>,
 }
 
@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// The members of the whole. Of several of one name the last counts.
+/// Visits the members of the outermost object. Of several members of one name the last counts.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
@@ -47,10 +47,10 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// What is kept of a value: everything is parsed, so that what SPEC refuses is found, but a tree of it would take a hundred times its text.
+/// What is kept of a value. Everything is parsed, so that what SPEC refuses is found, but a tree of it would take a hundred times the memory of its text.
 enum Kept {
     Text(String),
-    /// Of an object, its members that are texts.
+    /// The members of an object that are texts.
     Texts(BTreeMap<String, String>),
     Nothing,
 }
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(texts, Ok(("a".into(), vec![("x".into(), "w".into())])));
     }
 
-    /// The limits of SPEC 2.1, which `conformance/reference/tests/test_stream.py` has too: what else is there is read, whether it counts or not.
+    /// The limits of SPEC 2.1, as in `conformance/reference/tests/test_stream.py`: they hold for all other members too, whether these count or not.
     #[test]
     fn what_else_is_there_has_limits() {
         let with = |more: &str| read(&format!(r#"{{"more":{more},"more":0,"name":"a"}}"#)).is_ok();

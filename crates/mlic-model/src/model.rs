@@ -44,14 +44,14 @@ pub struct LayerView<'a> {
 /// Weights of one term of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights<'a> {
-    /// -127 to 127: all of the entropy networks.
+    /// -127 to 127: all weights of the entropy networks.
     Bytes(&'a [i8]),
     /// -32767 to 32767: layers of the integer transforms that need them.
     Words(&'a [i16]),
 }
 
 impl<'a> Weights<'a> {
-    /// One weight.
+    /// The weight at `index`.
     #[must_use]
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "as of a slice: another number in its place would be a wrong picture")]
@@ -62,7 +62,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// How many there are.
+    /// Number of weights.
     #[must_use]
     pub const fn len(self) -> usize {
         match self {
@@ -71,13 +71,13 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Whether there are none: those of a residual.
+    /// Whether there are no weights, as in a residual term.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// All of them.
+    /// All weights in order.
     pub fn iter(self) -> impl Iterator<Item = i32> + 'a {
         let (bytes, words): (&[i8], &[i16]) = match self {
             Self::Bytes(w) => (w, &[]),
@@ -102,7 +102,7 @@ pub struct Model {
     exact_synthesis: Option<Synthesis>,
 }
 
-/// The parts of a package that is being made.
+/// The parts from which a package is made.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// Shape.
@@ -111,11 +111,11 @@ pub struct Parts {
     pub parameters: Parameters,
     /// Weights in layout order.
     pub weights: Vec<i8>,
-    /// Serialized synthesis transform; empty where the integer one, in real numbers, takes its place.
+    /// Serialized float synthesis; empty where the integer one, in real numbers, takes its place.
     pub synthesis: Vec<u8>,
     /// Serialized analysis transform, float or integer.
     pub analysis: Vec<u8>,
-    /// Serialized hyper analysis transform, of the same form.
+    /// Serialized hyper analysis transform, float or integer like the analysis.
     pub hyper_analysis: Vec<u8>,
     /// Name and provenance.
     pub metadata: Metadata,
@@ -124,7 +124,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The bytes of the package.
+    /// Serializes the package.
     ///
     /// # Errors
     /// [`ModelError::Json`] when configuration or metadata cannot be written.
@@ -145,8 +145,8 @@ impl Parts {
     }
 }
 
-/// A JSON object; serde would take an array of the fields too. Parsed JSON takes many times the room of its text, so the text is
-/// limited.
+/// Parses a JSON object; an array of the fields, which serde would take too, is refused. Parsed JSON takes many times the memory of its text,
+/// so the length of the text is limited.
 fn json<'a, T: Deserialize<'a>>(part: &'static str, bytes: &'a [u8], limit: u64) -> Result<T, ModelError> {
     let have = bytes.len() as u64;
     if have > limit {
@@ -168,7 +168,7 @@ fn tables(what: &'static str, stored: &[StoredCdf]) -> Result<Vec<CdfTable>, Mod
     stored.iter().enumerate().map(build).collect()
 }
 
-/// The first element that is not allowed.
+/// Reports the first element that is not allowed.
 fn check<T: Copy + std::fmt::Display>(
     what: &'static str,
     values: &[T],
@@ -184,7 +184,7 @@ fn check<T: Copy + std::fmt::Display>(
     }
 }
 
-/// Whether a magnitude is at most this; that of -2^31 is no i32.
+/// Whether the magnitude of `value` is at most `magnitude`; that of -2^31 would not fit an `i32`.
 fn within(value: i32, magnitude: i32) -> bool {
     (-magnitude..=magnitude).contains(&value)
 }
@@ -217,7 +217,7 @@ fn check_tables(parameters: &Parameters) -> Result<(), ModelError> {
     if rises { Ok(()) } else { Err(ModelError::Parameter { what: "scale threshold", index: 0, problem: problem() }) }
 }
 
-/// What a package holds beside its configuration and transforms.
+/// What a package holds besides its configuration, its analyses and its float transforms.
 struct Contents {
     layout: Layout,
     parameters: Parameters,
@@ -257,7 +257,7 @@ impl Contents {
     }
 }
 
-/// The transforms fit the latent shape (SPEC 2.1, 2.10, 5.6).
+/// Checks that the transforms fit the latent shape (SPEC 2.1, 2.10, 5.6).
 fn check_transforms<'f>(
     config: &Config,
     section: impl Fn(SectionKind) -> &'f [u8],
@@ -282,7 +282,7 @@ fn check_transforms<'f>(
     Ok(())
 }
 
-/// Whether the section of an analysis holds it in integers.
+/// Whether a section holds an analysis in integers.
 fn is_exact(kind: SectionKind, bytes: &[u8]) -> bool {
     matches!(kind, SectionKind::Analysis | SectionKind::HyperAnalysis) && Form::Analysis.begins(bytes)
 }
@@ -304,20 +304,22 @@ fn graph(kind: SectionKind, bytes: &[u8]) -> Result<Graph, ModelError> {
     Graph::parse(bytes).map_err(|source| ModelError::Graph { name: kind.name(), source })
 }
 
-/// What of a package need not be verified.
+/// Which parts of a package are trusted instead of verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Nothing,
-    /// The hash, which must be declared to be this, the weights and the proof of the entropy networks, and what only encoders read.
+    /// The hash, if the package declares this one; the weights and the proof of the entropy networks; what only encoders read.
     Hash(NormativeHash),
 }
 
-/// A package that is part of the program, has this hash, and was verified as a whole by a test of the program ([`Model::from_static`]). That it still is
-/// what was verified its checksums tell; with that, hash and proof of the entropy networks are not made again, nor is what only encoders read
-/// verified before they read it. Of a package that no test has verified, integers may overflow: results then depend on the machine.
+/// Reads a package that is part of the program, has this hash, and was verified as a whole by a test of the program ([`Model::from_static`]).
+///
+/// Its checksums show that it still is what was verified. The hash and the proof of the entropy networks are therefore not made again, and
+/// what only encoders read is not verified before they read it. In a package that no test has verified, integers may overflow: results then
+/// depend on the machine.
 ///
 /// # Errors
-/// [`ModelError::IdMismatch`] when it declares another hash, and those of [`Model::from_static`] for the rest.
+/// [`ModelError::IdMismatch`] when the package declares another hash, and those of [`Model::from_static`] for the rest.
 pub fn verified_by_a_test(bytes: &'static [u8], hash: &NormativeHash) -> Result<Model, ModelError> {
     Model::read(Bytes::Static(bytes), Trust::Hash(*hash))
 }
@@ -347,7 +349,7 @@ impl Model {
         Self::new(Bytes::Owned(bytes))
     }
 
-    /// Verifies the package as [`Self::from_bytes`] does, which [`verified_by_a_test`] has not.
+    /// Verifies the package as [`Self::from_bytes`] does, which [`verified_by_a_test`] does not.
     ///
     /// # Errors
     /// Any [`ModelError`] but [`ModelError::Io`].
@@ -373,7 +375,7 @@ impl Model {
             Trust::Hash(hash) => (unhashed.declares(hash), Ok(())),
             Trust::Nothing => (unhashed.verify(file), check_transforms(&config, section, exact_synthesis.is_some())),
         };
-        // The hash and the transforms take longer than everything else. Errors count in the order of a single thread.
+        // The hash and the transforms take longer than everything else. Of several errors, the one that a single thread would find first is reported.
         let ((parsed, transforms), contents) = beside(verify, || Contents::read(&config, section, exact_synthesis, trust));
         let (parsed, contents) = (parsed?, contents?);
         transforms?;
@@ -471,7 +473,7 @@ impl Model {
         is_exact(SectionKind::Analysis, self.section(SectionKind::Analysis))
     }
 
-    /// The integer `g_a` and `h_a`, if the package has them in integers. They are read anew each time: a decoder keeps none of it.
+    /// The integer `g_a` and `h_a`, if the package has them. Each call reads them anew, so that a decoder keeps neither.
     ///
     /// # Errors
     /// Those of [`Analysis::read`] and [`HyperAnalysis::read`]; [`ModelError::Parameter`] when only one is in integers.
@@ -479,7 +481,7 @@ impl Model {
         exact_analysis(&self.config, |kind| self.section(kind))
     }
 
-    /// Latents (channels last) after a gain, still in latent fixed point (SPEC 5.7, 5.8).
+    /// Multiplies latents (channels last) by a gain; the result is still in latent fixed point (SPEC 5.7, 5.8).
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -489,7 +491,7 @@ impl Model {
         memory::collect(latents.len(), latents.chunks(gain.len().max(1)).flat_map(|at| at.iter().zip(&gain).map(value)))
     }
 
-    /// The symbols of z (channels last, after its gain): the nearest to what is left when the median is taken away (SPEC 5.8).
+    /// The symbols of z (channels last, after its gain): `z - median`, rounded to the nearest symbol (SPEC 5.8).
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -499,17 +501,18 @@ impl Model {
         memory::collect(z.len(), z.chunks(medians.len().max(1)).flat_map(|at| at.iter().zip(medians).map(symbol)))
     }
 
-    /// Whether the package has a float `g_s` of its own; else it is the integer one in real numbers (SPEC 5.6).
+    /// Whether the package has a float `g_s` of its own; otherwise the integer one in real numbers takes its place (SPEC 5.6).
     #[must_use]
     pub fn has_float_synthesis(&self) -> bool {
         !self.section(SectionKind::Synthesis).is_empty()
     }
 
-    /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`]. It is made anew each time: whoever
-    /// needs no float pays nothing for it.
+    /// A float transform: [`SectionKind::Analysis`], [`SectionKind::HyperAnalysis`] or [`SectionKind::Synthesis`]. Each call makes it anew, so that
+    /// a caller who needs no float pays nothing for it.
     ///
     /// # Errors
-    /// [`ModelError::Graph`] when it cannot be parsed, or made of the integer synthesis: also when the package has an analysis in integers.
+    /// [`ModelError::Graph`] when the transform cannot be parsed, or made from the integer synthesis; also for an analysis that the package has in
+    /// integers.
     pub fn transform(&self, kind: SectionKind) -> Result<Graph, ModelError> {
         match &self.exact_synthesis {
             Some(own) if kind == SectionKind::Synthesis && !self.has_float_synthesis() => {
@@ -519,7 +522,7 @@ impl Model {
         }
     }
 
-    /// A layer of the entropy networks at one level of activation scales; none when there is no such layer or level.
+    /// A layer of the entropy networks at one level of activation scales; `None` if there is no such layer or level.
     #[must_use]
     pub fn layer(&self, id: LayerId, level: usize) -> Option<LayerView<'_>> {
         let (spec, parameters) = (self.layout.layers.get(id.0)?, self.parameters.layers.get(id.0)?);
@@ -535,7 +538,7 @@ impl Model {
     }
 
     /// Gain of each channel at a quality, Q16, by interpolation of the logarithms (SPEC 4.8); 2^16 for a fixed rate. A quality
-    /// above the model's counts as the largest.
+    /// above the model's largest counts as the largest.
     #[must_use]
     pub fn gain(&self, which: Gain, quality: u8) -> Vec<u32> {
         let g = &self.parameters.gains;
@@ -553,13 +556,13 @@ impl Model {
         let at = usize::from(quality.min(self.config.quality_steps)) * (levels - 1);
         let low = (at / steps).min(levels - 2);
         let (t, steps) = ((at - low * steps) as i64, steps as i64);
-        // Of each channel at this level and at the next.
+        // The logarithms of each channel at this level and at the next.
         let pairs = values.iter().skip(low * channels).zip(values.iter().skip((low + 1) * channels)).take(channels);
         let lerp = |(a, b): (&i32, &i32)| divide(i64::from(*a) * (steps - t) + i64::from(*b) * t, steps) as i32;
         pairs.map(lerp).map(|log2| exp2(&self.parameters.functions, log2)).collect()
     }
 
-    /// z symbols (channels last) in latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).
+    /// Converts z symbols (channels last) to latent fixed point, with median and inverse gain: the input of the hyper synthesis (SPEC 4.8).
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -575,7 +578,7 @@ impl Model {
     }
 }
 
-/// Which gain.
+/// Selects one of the gains of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gain {
     /// Of y at the encoder.
@@ -607,7 +610,7 @@ fn weight_offsets(layout: &Layout) -> Vec<usize> {
     running.collect()
 }
 
-/// Whether a value is among the weights: vector code, as that of slices is not for bytes.
+/// Whether a value is among the weights. This becomes vector code; the `contains` of slices does not for bytes.
 pub(crate) fn contains<T: Copy + PartialEq>(weights: &[T], value: T) -> bool {
     weights.chunks(1 << 12).any(|part| part.iter().fold(false, |found, w| found | (*w == value)))
 }

@@ -1,7 +1,8 @@
 //! What integer transforms are made of: the synthesis ([`crate::synthesis`], SPEC 2.9) and the analyses ([`crate::analysis`], SPEC 2.10).
 //!
-//! A list of nodes, each of which reads earlier ones: linear layers ([`crate::layout::LayerSpec`]), which may change the size of their maps, and divisive
-//! normalizations. Node 0 is what the transform reads. Residual connections are layers of identity terms alone. There are no levels.
+//! A transform is a list of nodes, each of which reads earlier ones: linear layers ([`crate::layout::LayerSpec`]), which may change the size of their
+//! maps, and divisive normalizations. Node 0 is the input. Residual connections are layers of identity terms alone. There are no levels of
+//! activation scales.
 
 use std::ops::Range;
 
@@ -23,20 +24,20 @@ pub const MAX_NODES: u32 = 256;
 pub const MAX_CHANNELS: u32 = 1 << 14;
 /// Most terms of a layer.
 pub const MAX_TERMS: u8 = 4;
-/// Largest sum of the gammas of one channel: the squares of activations, in halves of 15 bits, then have 32-bit sums.
+/// Largest sum of the gammas of one channel: with it, the weighted sums over the 15-bit halves of squared activations fit 32 bits.
 pub const MAX_GAMMA_SUM: i64 = (1 << 16) - 1;
 /// Largest beta.
 pub const MAX_BETA: i64 = 1 << 61;
-/// Lower bits of a square that are a factor of their own: 15, so that both parts are activations.
+/// Number of lower bits of a square that are split off as a factor of their own: 15, so that both parts are activations.
 pub const SQUARE_LOW_BITS: u32 = 15;
 /// The argument of the square root saturates to this value.
 pub const MAX_NORM: i64 = i32::MAX as i64;
-/// The reciprocal of a root r is this, divided by r (SPEC 4.12).
+/// The reciprocal of a root r is this value divided by r (SPEC 4.12).
 pub const RECIPROCAL: i32 = i32::MAX;
 
 const LAYER: u8 = 1;
 
-/// What the nodes of a synthesis and of an analysis differ in.
+/// The two kinds of transform, with the rules in which their nodes differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Layers may shuffle, normalizations are inverse; the last node is the picture.
@@ -53,7 +54,7 @@ impl Form {
         }
     }
 
-    /// First part of the names of its operators.
+    /// First part of the names of the transform's operators.
     const fn name(self) -> &'static str {
         match self {
             Self::Synthesis => "exact_g_s",
@@ -61,7 +62,7 @@ impl Form {
         }
     }
 
-    /// Epilogue 2, that of the last node.
+    /// The epilogue with code 2, which is that of the last node.
     const fn last(self) -> Epilogue {
         match self {
             Self::Synthesis => Epilogue::Pixel,
@@ -69,7 +70,7 @@ impl Form {
         }
     }
 
-    /// Scale of the last node, and what it is.
+    /// Scale of the last node, and what the node holds.
     const fn end(self) -> (usize, &'static str) {
         match self {
             Self::Synthesis => (SCALE, "samples"),
@@ -77,7 +78,7 @@ impl Form {
         }
     }
 
-    /// What the byte says that is 0 or 1 of a synthesis, 1 or 2 of an analysis.
+    /// The values of a layer's resize byte, 0 or 1 in a synthesis and 1 or 2 in an analysis, and what they mean.
     const fn resizes(self) -> [(u8, Resize); 2] {
         match self {
             Self::Synthesis => [(0, Resize::None), (1, Resize::Shuffle)],
@@ -85,7 +86,7 @@ impl Form {
         }
     }
 
-    /// Opcode of its normalizations, and whether they are inverse ones.
+    /// Opcode of the transform's normalizations, and whether they are inverse ones.
     const fn normalization(self) -> (u8, bool) {
         match self {
             Self::Synthesis => (2, true),
@@ -104,7 +105,7 @@ pub enum OwnedWeights {
 }
 
 impl OwnedWeights {
-    /// As an executor reads them.
+    /// The weights as an executor reads them.
     #[must_use]
     pub fn view(&self) -> Weights<'_> {
         match self {
@@ -119,9 +120,9 @@ impl OwnedWeights {
 pub enum Resize {
     /// Not at all.
     None,
-    /// Twice as many: a pixel shuffle by two after the epilogue, which leaves a quarter of the outputs as channels. Of a synthesis.
+    /// Doubles them, by a pixel shuffle after the epilogue, which leaves a quarter of the outputs as channels. In a synthesis only.
     Shuffle,
-    /// Half as many: at every second row and column, from the first on. Of an analysis.
+    /// Halves them: the layer is computed at every second row and column, from the first on. In an analysis only.
     Stride,
 }
 
@@ -134,9 +135,9 @@ pub struct Layer {
     pub max: i32,
     /// Multipliers and bias.
     pub level: LayerLevel,
-    /// Per term.
+    /// Weights of each term.
     pub weights: Vec<OwnedWeights>,
-    /// What becomes of rows and columns.
+    /// How the layer changes rows and columns.
     pub resize: Resize,
 }
 
@@ -152,13 +153,13 @@ impl Layer {
         matches!(self.resize, Resize::Shuffle)
     }
 
-    /// Rows of its output for one of its inputs: 2 with a shuffle.
+    /// Output rows per row before the pixel shuffle: 2 with a shuffle, else 1.
     #[must_use]
     pub const fn up(&self) -> usize {
         if self.shuffles() { 2 } else { 1 }
     }
 
-    /// Rows of its inputs from one that is computed to the next: 1 or 2.
+    /// Input rows from one computed row to the next: 1, or 2 with a stride.
     #[must_use]
     pub const fn stride(&self) -> usize {
         if matches!(self.resize, Resize::Stride) { 2 } else { 1 }
@@ -170,19 +171,19 @@ impl Layer {
         self.spec.outputs / if self.shuffles() { 4 } else { 1 }
     }
 
-    /// Whether it has weights: whether not all its terms are identity terms.
+    /// Whether the layer has weights, that is, whether not all its terms are identity terms.
     #[must_use]
     pub fn has_weights(&self) -> bool {
         self.weights.iter().any(|weights| !weights.view().is_empty())
     }
 
-    /// Whether all its weights are of one byte.
+    /// Whether all weights of the layer are bytes.
     #[must_use]
     pub fn is_of_bytes(&self) -> bool {
         self.weights.iter().all(|weights| matches!(weights, OwnedWeights::Bytes(_)))
     }
 
-    /// Weights and biases.
+    /// Number of weights and biases.
     #[must_use]
     pub fn parameter_count(&self) -> u64 {
         self.spec.weight_count() + self.spec.outputs as u64
@@ -195,8 +196,8 @@ impl Layer {
         LayerView { spec: &self.spec, max: self.max, level: &self.level, weights }
     }
 
-    /// The same with its outputs, of which there are four for each channel, in the order row offset, column offset, channel: what a pixel shuffle puts
-    /// side by side then lies side by side.
+    /// The same layer with its outputs, four per channel, in the order row offset, column offset, channel: outputs that a pixel shuffle puts side by
+    /// side then already lie side by side.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -225,7 +226,7 @@ impl Layer {
     }
 }
 
-/// Latent fixed point to the activations of node 0.
+/// The conversion from latent fixed point to the activations of node 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantizer {
     /// Largest magnitude of the activations.
@@ -256,7 +257,7 @@ impl Quantizer {
 pub struct Gdn {
     /// The node it reads.
     pub input: NodeIndex,
-    /// Whether it is an inverse one, of a synthesis: `x_c * sqrt(norm_c)` (SPEC 4.11). That of an analysis is `x_c / sqrt(norm_c)` (SPEC 4.12).
+    /// Whether this is the inverse normalization of a synthesis, `x_c * sqrt(norm_c)` (SPEC 4.11), or that of an analysis, `x_c / sqrt(norm_c)` (SPEC 4.12).
     pub inverse: bool,
     /// Largest magnitude of the output.
     pub max: i32,
@@ -266,9 +267,9 @@ pub struct Gdn {
     pub beta: Vec<i64>,
     /// Shift of the sums.
     pub shift: u32,
-    /// Per channel: product with the root, or quotient by it, to activations.
+    /// Per channel: from the product with the root, or the quotient by it, to activations.
     pub multipliers: Vec<i32>,
-    /// Shift of these products.
+    /// Shift of the products with `multipliers`.
     pub output_shift: u32,
 }
 
@@ -279,8 +280,8 @@ impl Gdn {
         self.beta.len()
     }
 
-    /// Its sums of squares as a linear layer of two nodes of their own, the upper parts of the squares and their lower [`SQUARE_LOW_BITS`],
-    /// both as activations, with the gammas as weights.
+    /// The sums of squares as a linear layer that reads two nodes of their own: the upper parts of the squares, and their lower
+    /// [`SQUARE_LOW_BITS`] bits, both as activations. Its weights are the gammas.
     #[must_use]
     pub fn sums_of_squares(&self) -> (LayerSpec, LayerLevel) {
         let channels = self.channels();
@@ -300,7 +301,7 @@ impl Gdn {
         (spec, level)
     }
 
-    /// Gammas and betas.
+    /// Number of gammas and betas.
     #[must_use]
     pub fn parameter_count(&self) -> u64 {
         (self.gamma.len() + self.beta.len()) as u64
@@ -326,7 +327,7 @@ impl Node {
         layer.into_iter().flat_map(Layer::inputs).chain(gdn)
     }
 
-    /// How it gets from rows of what it reads to rows of its own.
+    /// Which rows of its inputs the node needs for which rows of its output.
     #[must_use]
     pub const fn reach(&self) -> Reach {
         match self {
@@ -353,7 +354,7 @@ impl Node {
         }
     }
 
-    /// Multiply-adds for one position of what it reads, or of its output with a stride.
+    /// Multiply-adds per position of the input or, with a stride, per position of the output.
     #[must_use]
     pub fn macs_per_position(&self) -> u64 {
         match self {
@@ -363,19 +364,19 @@ impl Node {
     }
 }
 
-/// Which rows (and columns) of what it reads a node needs.
+/// Which rows (and columns) of its inputs a node needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
     /// Neighbours on each side.
     pub halo: usize,
-    /// Rows of the output for one of the inputs: 2 with a shuffle.
+    /// Output rows per row before the pixel shuffle: 2 with a shuffle, else 1.
     pub up: usize,
-    /// Rows of the inputs for one of the output.
+    /// Input rows from one computed row to the next: 1, or 2 with a stride.
     pub stride: usize,
 }
 
 impl Reach {
-    /// The rows of the inputs that these rows of the output are computed from; they may end beyond the last one.
+    /// The input rows from which output rows `rows` are computed; they may end beyond the last row of the input.
     #[must_use]
     pub fn of(self, rows: &Range<usize>) -> Range<usize> {
         let (first, end) = (rows.start / self.up, rows.end.div_ceil(self.up));
@@ -436,7 +437,7 @@ fn refuse(index: usize, problem: impl Into<String>) -> ModelError {
 }
 
 impl Form {
-    /// Reads the first bytes of a section, and its version.
+    /// Reads and checks the first bytes of a section and its version.
     pub(crate) fn read_start(self, r: &mut Reader<'_>) -> Result<(), ModelError> {
         let magic = self.magic();
         if r.take(magic.len())? != magic {
@@ -458,7 +459,7 @@ impl Form {
         w
     }
 
-    /// Reads nodes that begin with so many channels.
+    /// Reads nodes; node 0 has `channels` channels.
     pub(crate) fn read_nodes(self, r: &mut Reader<'_>, channels: usize) -> Result<Vec<Node>, ModelError> {
         let (count, limit) = (r.u32()?, MAX_NODES - 1);
         if !(1..=limit).contains(&count) {
@@ -488,7 +489,7 @@ impl Form {
         }
     }
 
-    /// Verifies nodes, the first of which is number 1, that begin with node 0 of this shape and end with so many channels.
+    /// Verifies nodes, the first of which is number 1. Node 0 has the shape `first`, and the last node must have `channels` channels.
     pub(crate) fn verified(self, first: NodeShape, nodes: Vec<Node>, channels: usize) -> Result<Nodes, ModelError> {
         let mut shapes = vec![first];
         for (i, node) in nodes.iter().enumerate() {
@@ -612,7 +613,7 @@ impl Form {
             if gdn.output_shift > 62 || gdn.multipliers.iter().any(|m| *m < 0) {
                 return Err(refuse(here, "multiplier or shift of a quotient is out of range"));
             }
-            // The reciprocal is of 31 bits too: the product of both has 62.
+            // The reciprocal has 31 bits too, so that its product with the numerator has 62.
             let largest = gdn.multipliers.iter().copied().max().unwrap_or(0);
             let claim = proof::Claim { operator: &operator, operation: "32-bit numerator" };
             claim.at_most(i128::from(read.max) * i128::from(largest), i32::MAX.into())?;
@@ -621,7 +622,7 @@ impl Form {
     }
 }
 
-/// An earlier node and its channels.
+/// Reads the index of an earlier node; returns it with the node's channels.
 fn operand(r: &mut Reader<'_>, channels: &[usize]) -> Result<(NodeIndex, usize), ModelError> {
     let at = r.u32()? as usize;
     let earlier = channels.get(at).map(|n| (NodeIndex(at), *n));
@@ -646,7 +647,7 @@ fn write_gdn(w: &mut Writer, opcode: u8, gdn: &Gdn) {
     w.i32s(gdn.multipliers.iter().copied());
 }
 
-/// The input shapes of a node, all of one scale.
+/// The shapes that a node reads, which must be of one scale.
 fn inputs(shapes: &[NodeShape], at: impl Iterator<Item = NodeIndex>) -> Result<Vec<NodeShape>, ModelError> {
     let here = shapes.len();
     let found: Option<Vec<NodeShape>> = at.map(|i| shapes.get(i.0).copied()).collect();
@@ -657,7 +658,7 @@ fn inputs(shapes: &[NodeShape], at: impl Iterator<Item = NodeIndex>) -> Result<V
     }
 }
 
-/// Everything about layer `here` that does not depend on what transform it is part of; it reads nodes of these shapes.
+/// Checks everything about layer `here` that does not depend on the kind of its transform; `found` are the shapes that its terms read.
 fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Result<(), ModelError> {
     let spec = &layer.spec;
     let whole = spec.terms.iter().zip(found).all(|(t, s)| t.first_channel == 0 && t.channels == s.channels);
@@ -683,7 +684,7 @@ fn check_layer(here: usize, found: &[NodeShape], layer: &Layer) -> Result<(), Mo
     proof::layer(spec, std::slice::from_ref(level), &maxima, layer.weights.iter().map(OwnedWeights::view))
 }
 
-/// Everything up to the norms; the shape of what is read.
+/// Checks everything up to the norms; returns the shape of the node that is read.
 fn check_norms(shapes: &[NodeShape], gdn: &Gdn, operator: &str) -> Result<NodeShape, ModelError> {
     let here = shapes.len();
     let found = inputs(shapes, std::iter::once(gdn.input))?;

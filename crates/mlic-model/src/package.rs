@@ -27,7 +27,7 @@ pub const MAGIC: [u8; 8] = *b"MLICPKG\0";
 pub const FORMAT_VERSION: u32 = 1;
 /// Largest size of a package, in bytes.
 pub const MAX_PACKAGE_LEN: u64 = 1 << 30;
-/// Largest size of the configuration, in bytes: several times the longest that has a meaning.
+/// Largest size of the configuration, in bytes: several times the longest one that has a meaning.
 pub const MAX_CONFIG_LEN: u64 = 1 << 16;
 /// Largest size of the metadata, in bytes.
 pub const MAX_METADATA_LEN: u64 = 1 << 20;
@@ -46,7 +46,7 @@ pub enum SectionKind {
     Parameters = 2,
     /// Weights of the entropy networks, int8. Normative.
     Weights = 3,
-    /// Synthesis transform. Part of the id: the picture depends on it. Empty where the integer one in real numbers takes its place.
+    /// Float synthesis transform. Part of the id, because the picture depends on it. Empty where the integer one in real numbers takes its place.
     Synthesis = 4,
     /// Analysis transform.
     Analysis = 5,
@@ -70,7 +70,7 @@ impl SectionKind {
         Self::Metadata,
         Self::ExactSynthesis,
     ];
-    /// How many of [`Self::ALL`], the first ones, every package has.
+    /// Number of sections that every package has: the first ones of [`Self::ALL`].
     pub const REQUIRED: usize = 7;
 
     /// Whether the model id covers this section.
@@ -109,7 +109,7 @@ pub fn normative_hash<'a>(sections: impl IntoIterator<Item = (SectionKind, &'a [
     hash.finalize().into()
 }
 
-/// Bytes of a package made of these sections, at most one of each kind in the order of [`SectionKind::ALL`].
+/// The bytes of a package made of these sections: at most one of each kind, in the order of [`SectionKind::ALL`].
 #[must_use]
 pub fn write(sections: &[(SectionKind, Vec<u8>)]) -> Vec<u8> {
     let mut directory = Writer::default();
@@ -150,12 +150,12 @@ impl Parsed {
         self.sections.len() >= kind as usize
     }
 
-    /// The sections that are there, in the order of the file.
+    /// The sections of the package, in the order of the file.
     pub fn sections(&self) -> impl Iterator<Item = (SectionKind, Range<usize>)> + '_ {
         SectionKind::ALL.into_iter().zip(self.sections.iter().cloned())
     }
 
-    /// Where a section lies in the file; nowhere when the package does not have it.
+    /// Where a section lies in the file; an empty range if the package does not have it.
     #[must_use]
     pub fn range(&self, kind: SectionKind) -> Range<usize> {
         self.sections.get(kind as usize - 1).cloned().unwrap_or_default()
@@ -180,7 +180,7 @@ impl Unhashed {
         self.declares(normative_hash(SectionKind::ALL.into_iter().zip(sections)))
     }
 
-    /// As it is verified, of a package whose hash is this.
+    /// Returns the package as verified if `hash` is the one that it declares.
     pub(crate) fn declares(&self, hash: NormativeHash) -> Result<Parsed, ModelError> {
         if hash != self.declared {
             return Err(ModelError::IdMismatch { got: hex(&hash), declared: hex(&self.declared) });
@@ -188,7 +188,7 @@ impl Unhashed {
         Ok(Parsed { hash, sections: self.sections.clone() })
     }
 
-    /// Where a section lies in the file; none when the package does not have it.
+    /// The bytes of a section of `file`; `None` if the package does not have it.
     pub(crate) fn section<'f>(&self, file: &'f [u8], kind: SectionKind) -> Option<&'f [u8]> {
         file.get(self.sections.get(kind as usize - 1)?.clone())
     }
@@ -257,7 +257,7 @@ fn directory(file: &[u8], count: usize, declared: u32) -> Result<Vec<Range<usize
         entries.push((kind, range, sum));
         Ok::<_, ModelError>(())
     });
-    // The checksum of a section counts before the place of the next.
+    // A wrong checksum of a section is reported before a wrong place of the next one.
     checksums(file, &entries)?;
     placed?;
     if end != file.len() {
@@ -266,7 +266,7 @@ fn directory(file: &[u8], count: usize, declared: u32) -> Result<Vec<Range<usize
     Ok(entries.into_iter().map(|(_, range, _)| range).collect())
 }
 
-/// Place and checksum of a section that begins after `end`.
+/// Reads place and checksum of a section, which begins after `end`.
 fn entry(r: &mut Reader<'_>, file: &[u8], kind: SectionKind, end: usize) -> Result<(Range<usize>, u32), ModelError> {
     let (got, sum) = (r.u32()?, r.u32()?);
     let (offset, length) = (r.i64()? as u64, r.i64()? as u64);
@@ -286,14 +286,14 @@ fn entry(r: &mut Reader<'_>, file: &[u8], kind: SectionKind, end: usize) -> Resu
     Ok((range, sum))
 }
 
-/// The first of these sections whose checksum is wrong.
+/// Verifies the checksums of these sections; reports the first that is wrong.
 fn checksums(file: &[u8], entries: &[(SectionKind, Range<usize>, u32)]) -> Result<(), ModelError> {
     let check = |entries: &[(SectionKind, Range<usize>, u32)]| {
         entries.iter().try_for_each(|(kind, range, sum)| {
             checksum(kind.name(), crc32fast::hash(file.get(range.clone()).unwrap_or_default()), *sum)
         })
     };
-    // The weights of the entropy networks are the third, and about half of a package.
+    // The weights of the entropy networks are the third section, and about half of a package.
     let (first, rest) = entries.split_at(entries.len().min(3));
     let (first, rest) = beside(|| check(first), || check(rest));
     first.and(rest)

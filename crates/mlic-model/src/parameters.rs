@@ -43,7 +43,7 @@ pub struct LayerLevel {
     pub multipliers: Vec<Vec<i32>>,
     /// Bias per output channel, in units of 2^-shift.
     pub bias: Vec<i64>,
-    /// Pre-activation fixed point to activations; used by [`Epilogue::Gelu`] only.
+    /// From pre-activation fixed point to activations; used by [`Epilogue::Gelu`] only.
     pub output: Requant,
 }
 
@@ -56,7 +56,7 @@ pub struct LayerParameters {
     pub levels: Vec<LayerLevel>,
 }
 
-/// Latent fixed point to activations.
+/// Parameters of a conversion from latent fixed point to activations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizerParameters {
     /// Largest magnitude of the activations.
@@ -65,7 +65,7 @@ pub struct QuantizerParameters {
     pub levels: Vec<Requant>,
 }
 
-/// A layer normalization.
+/// Parameters of a layer normalization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormParameters {
     /// Per level: epsilon in units of the integer variance (SPEC 4.6); positive.
@@ -75,15 +75,15 @@ pub struct NormParameters {
 /// Scales of a linear attention at one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearAttentionLevel {
-    /// Queries to arguments of the exponential.
+    /// From queries to arguments of the exponential.
     pub query: Requant,
-    /// Keys to arguments of the exponential.
+    /// From keys to arguments of the exponential.
     pub key: Requant,
-    /// Attention in units of 2^-12 value steps to activations.
+    /// From attention in units of 2^-12 value steps to activations.
     pub output: Requant,
 }
 
-/// A global linear attention.
+/// Parameters of a global linear attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearAttentionParameters {
     /// Largest magnitude of the output activations.
@@ -92,12 +92,12 @@ pub struct LinearAttentionParameters {
     pub levels: Vec<LinearAttentionLevel>,
 }
 
-/// A checkerboard window attention.
+/// Parameters of a checkerboard window attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalAttentionParameters {
     /// Relative position bias, `[head][(2 window - 1)^2]`, Q10.
     pub bias: Vec<i32>,
-    /// Per level: dot products of queries and keys to logits in Q10.
+    /// Per level: from dot products of queries and keys to logits in Q10.
     pub levels: Vec<Requant>,
 }
 
@@ -127,7 +127,7 @@ pub struct Gains {
     pub inverse_gain: Vec<i32>,
     /// Of z at the encoder.
     pub hyper_gain: Vec<i32>,
-    /// Of z before the hyper synthesis; the one that touches the entropy path.
+    /// Of z before the hyper synthesis; the only one on the entropy path.
     pub inverse_hyper_gain: Vec<i32>,
 }
 
@@ -140,7 +140,7 @@ pub struct StoredCdf {
     pub starts: Vec<u16>,
 }
 
-/// Everything integer but the weights.
+/// All integer parameters of the entropy networks except the weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
     /// In the order of [`Layout::layers`].
@@ -202,7 +202,7 @@ impl StoredCdf {
     }
 }
 
-/// Reads `count` items with one function.
+/// Reads `count` items, each with the same function.
 pub(crate) fn many<T>(count: usize, mut read: impl FnMut(usize) -> Result<T, ModelError>) -> Result<Vec<T>, ModelError> {
     (0..count).map(&mut read).collect()
 }

@@ -1,7 +1,7 @@
 //! The proof that no integer operation of the entropy networks and transforms can overflow, made once when a package loads (SPEC 4.9).
 //!
 //! Activations are bounded by the `max` that their producer saturates to. From these bounds and the weights follows the
-//! worst case of every accumulator and every product; each is compared with the type that holds it. Nothing is hoped.
+//! worst case of every accumulator and every product; each is compared with the type that holds it. Nothing is left to chance.
 
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX, half_of};
 use mlic_core::limits::MAX_LATENT_POSITIONS;
@@ -16,7 +16,7 @@ use crate::parameters::{LayerLevel, Parameters, Requant};
 pub const MAX_ACTIVATION: i32 = i16::MAX as i32;
 /// Layer normalizations saturate to this value: Q12 in an `i16`.
 pub const NORM_MAX: i32 = MAX_ACTIVATION;
-/// Fraction bits of global attention before requantization, in value steps.
+/// Fraction bits of the result of a global attention before requantization, in value steps.
 pub const ATTENTION_FRAC_BITS: u32 = 12;
 /// Logits of the window attention saturate to ±this value (Q10).
 pub const LOGIT_MAX: i32 = (1 << 26) - 1;
@@ -50,7 +50,7 @@ impl Claim<'_> {
     }
 }
 
-/// A value of at most `worst` passes through `requant` without leaving an `i64`.
+/// Proves that a value of magnitude at most `worst` passes through `requant` without leaving an `i64`.
 pub(crate) fn requantized(operator: &str, operation: &'static str, worst: i128, requant: Requant) -> Result<(), ModelError> {
     let claim = Claim { operator, operation };
     let Requant { multiplier, shift } = requant;
@@ -80,7 +80,7 @@ fn weight_sums(spec: &LayerSpec, term: usize, weights: Weights<'_>) -> Vec<i64> 
     }
 }
 
-/// Sum of magnitudes; in 16 bits as far as they hold it, which is what vector code is fastest at.
+/// Sum of magnitudes, in 16 bits as far as these hold it: vector code is fastest at that.
 fn sum_of_bytes(weights: &[i8]) -> i64 {
     let sum = |part: &[i8]| part.iter().map(|w| u16::from(w.unsigned_abs())).sum::<u16>();
     weights.chunks(256).map(|part| i64::from(sum(part))).sum()
@@ -91,7 +91,7 @@ fn sum_of_words(weights: &[i16]) -> i64 {
     weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum()
 }
 
-/// Takes the first `len` weights off.
+/// Splits off the first `len` weights.
 fn split<'w>(weights: &mut &'w [i8], len: usize) -> Result<&'w [i8], ModelError> {
     let missing = ModelError::Truncated { part: "weights", have: weights.len() as u64, need: len as u64 };
     let (own, rest) = weights.split_at_checked(len).ok_or(missing)?;
@@ -99,7 +99,7 @@ fn split<'w>(weights: &mut &'w [i8], len: usize) -> Result<&'w [i8], ModelError>
     Ok(own)
 }
 
-/// One layer, whose terms read activations of at most `inputs` with these weights (none missing).
+/// Proves one layer, whose terms read activations of magnitude at most `inputs` with these weights (none missing).
 pub(crate) fn layer<'w>(
     spec: &LayerSpec,
     levels: &[LayerLevel],
@@ -140,7 +140,7 @@ fn layer_level(spec: &LayerSpec, level: &LayerLevel, accumulators: &[Vec<i64>]) 
     Ok(())
 }
 
-/// Residual connections read as many channels as the layer has outputs; depthwise layers likewise.
+/// Checks that residual and depthwise terms read as many channels as the layer has outputs.
 pub(crate) fn shape(spec: &LayerSpec, terms: &[TermSpec]) -> Result<(), ModelError> {
     let depthwise = matches!(spec.kernel, Kernel::Depthwise { .. });
     let ok = terms.iter().all(|t| (!t.identity && !depthwise) || t.channels == spec.outputs);

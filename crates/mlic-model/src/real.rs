@@ -1,8 +1,8 @@
 //! The integer synthesis in real numbers (SPEC 5.6): the float form of `g_s` of a package whose section 4 is empty.
 //!
-//! Each node of the graph is what an integer node computes, neither rounded nor saturated, divided by a number of its own: its *unit*. That of
-//! `y_hat` and those after GELU follow from what is real there; all others are free, and are chosen so that identity terms need no multiplication
-//! where their multipliers agree. Multipliers, shifts and units end up in weights and biases.
+//! Each node of the graph holds what an integer node computes, neither rounded nor saturated, divided by a number of its own: its *unit*. The units
+//! of `y_hat`, of the samples and of nodes after GELU follow from the real values there. All others are free, and are chosen so that identity terms
+//! need no multiplication where their multipliers agree. Multipliers, shifts and units end up in weights and biases.
 
 use std::ops::RangeInclusive;
 
@@ -16,20 +16,20 @@ use crate::nodes::{self, Gdn, Layer};
 use crate::parameters::Requant;
 use crate::synthesis::Synthesis;
 
-/// Factors that differ by less than this, relatively, are one: a few roundings of binary32.
+/// Factors with a relative difference of no more than this count as equal: a few roundings of binary32.
 const TOLERANCE: f64 = 1.0 / 1_048_576.0;
-/// Units that may be chosen: what is made of them is then within binary32, with any multipliers that a trained model has.
+/// Units that may be chosen: constants made with them are within binary32, for any multipliers that a trained model has.
 const UNITS: RangeInclusive<f64> = 1.0 / 16_777_216.0..=16_777_216.0;
 /// Samples are 0 to 1 in the graph.
 const SAMPLE_UNIT: f64 = 255.0;
 
 /// Real value of a step of latent fixed point.
 pub const LATENT_STEP: f64 = 1.0 / LATENT_ONE as f64;
-/// The same of pre-activations.
+/// Real value of a step of pre-activation fixed point.
 pub const PREACT_STEP: f64 = 1.0 / (1_u64 << PREACT_FRAC_BITS) as f64;
-/// The same of what has 16 bits after the point: gains, bits that symbols cost, logarithms.
+/// Real value of a step of Q16: gains, bits that symbols cost, logarithms.
 pub const Q16_STEP: f64 = 1.0 / 65_536.0;
-/// The same of samples, which are 0 to 1 in float transforms.
+/// Real value of a step of samples, which are 0 to 1 in float transforms.
 pub const SAMPLE_STEP: f64 = 1.0 / 255.0;
 
 /// The graph that computes in real numbers what this synthesis computes in integers.
@@ -51,7 +51,7 @@ pub fn graph(synthesis: &Synthesis) -> Result<Graph, GraphError> {
     Graph::new(maker.nodes, output)
 }
 
-/// Latent fixed point of a real number, the nearest (ties away from zero), saturated; 0 of what is none.
+/// Converts a real number to the nearest value in latent fixed point (ties away from zero), saturated; NaN becomes 0.
 #[must_use]
 pub fn to_latent(v: f32) -> i32 {
     let limit = f64::from(LATENT_MAX);
@@ -66,7 +66,7 @@ fn factor(requant: Requant) -> f64 {
     f64::from(requant.multiplier) / power_of_two(requant.shift)
 }
 
-/// The unit of a layer's sums, where they are not those of its activations.
+/// The unit of a layer's sums, where its epilogue determines it.
 fn sum_unit(layer: &Layer) -> Option<f64> {
     match layer.spec.epilogue {
         Epilogue::Gelu => Some(1.0 / PREACT_STEP),
@@ -82,7 +82,7 @@ fn given(node: &nodes::Node) -> Option<f64> {
     sum_unit(layer).map(|unit| if is_gelu { unit * factor(layer.level.output) } else { unit })
 }
 
-/// Identity terms with one multiplier for all channels: what they read, and that multiplier, shifted.
+/// Identity terms with one multiplier for all channels: the node that each reads, and that multiplier, shifted.
 fn uniform_terms(layer: &Layer) -> impl Iterator<Item = (NodeIndex, f64)> + '_ {
     let terms = layer.spec.terms.iter().zip(&layer.level.multipliers).filter(|(term, _)| term.identity);
     terms.filter_map(|(term, multipliers)| {
@@ -141,7 +141,7 @@ impl Units {
         self.0.get(at.0).copied().flatten()
     }
 
-    /// Gives a node this unit, if it has none yet and may have that.
+    /// Gives a node this unit if it has none yet and the unit is within `UNITS`; returns whether it did.
     fn choose(&mut self, at: NodeIndex, unit: f64) -> bool {
         let free = self.0.get_mut(at.0).filter(|own| own.is_none() && UNITS.contains(&unit));
         free.map(|own| *own = Some(unit)).is_some()
@@ -149,7 +149,7 @@ impl Units {
 }
 
 struct Maker {
-    /// Of each integer node.
+    /// The unit of each integer node.
     units: Vec<f64>,
     nodes: Vec<Node>,
     /// The node of the graph that stands for each integer node so far.
@@ -170,7 +170,8 @@ impl Maker {
         NodeId(self.nodes.len() as u32 - 1)
     }
 
-    /// A convolution for all terms that read one node, identity terms as they are or as a multiplication per channel, their sum, what follows it.
+    /// Adds a layer: one convolution for all terms that read the same node, identity terms as they are or as a multiplication per channel, their sum,
+    /// then GELU and pixel shuffle where the layer has them.
     fn layer(&mut self, here: NodeIndex, layer: &Layer) -> Result<NodeId, GraphError> {
         let view = layer.view();
         let unit = sum_unit(layer).unwrap_or_else(|| self.unit(here));
@@ -195,7 +196,7 @@ impl Maker {
         Ok(if layer.shuffles() { self.add(Op::PixelShuffle { factor: 2 }, vec![sum]) } else { sum })
     }
 
-    /// The multipliers go under the root, squared.
+    /// Adds a normalization; its multipliers go under the root, squared.
     fn gdn(&mut self, here: NodeIndex, gdn: &Gdn) -> Result<NodeId, GraphError> {
         let (from, channels) = (self.unit(gdn.input), gdn.channels());
         let ratio = |m: &i32| factor(Requant { multiplier: *m, shift: gdn.output_shift }) * from / self.unit(here);
@@ -206,7 +207,7 @@ impl Maker {
         let beta: Vec<f32> = gdn.beta.iter().zip(scales).map(|(beta, scale)| (*beta as f64 * scale) as f32).collect();
         let is_zero = |(row, beta): (&[f32], &f32)| *beta == 0.0 && row.iter().all(|g| *g == 0.0);
         let zeros: Vec<bool> = gamma.chunks_exact(channels.max(1)).zip(&beta).map(is_zero).collect();
-        // A graph has no root of nothing: it is that of next to nothing, and what it multiplies is made zero after it.
+        // The beta of a graph is positive: 0 becomes next to nothing, and a channel whose norm is always 0 is multiplied by 0 afterwards.
         let beta = beta.into_iter().map(|beta| beta.max(f32::MIN_POSITIVE)).collect();
         let op = Op::Gdn(graph::Gdn { channels: channels as u32, inverse: true, gamma, beta });
         let own = self.add(op, vec![self.made(gdn.input)]);
@@ -228,8 +229,8 @@ fn convolved(view: &LayerView<'_>) -> Vec<(NodeIndex, Vec<usize>)> {
     all
 }
 
-/// The sum of terms that read one node; `scale` is of their accumulators. Weights are `[output][row][column][channel]` there, `[output][channel]
-/// [row][column]` here.
+/// The sum of terms that read one node; `scale` applies to their accumulators. Their weights are `[output][row][column][channel]`, those of the
+/// convolution `[output][channel][row][column]`.
 fn convolution(view: &LayerView<'_>, terms: &[usize], scale: f64, bias: Option<Vec<f32>>) -> Result<Conv2d, OutOfMemory> {
     let (kernel, outputs) = (view.spec.kernel.size(), view.spec.outputs);
     let channels = terms.first().and_then(|t| view.spec.terms.get(*t)).map_or(0, |term| term.channels);
@@ -254,7 +255,7 @@ fn convolution(view: &LayerView<'_>, terms: &[usize], scale: f64, bias: Option<V
     Ok(Conv2d { input, output, kernel: kernel as u32, stride: 1, groups: 1, weight, bias })
 }
 
-/// A multiplication of each channel.
+/// A multiplication of each channel by its own weight.
 fn diagonal(weight: Vec<f32>, bias: Option<Vec<f32>>) -> Op {
     let channels = weight.len() as u32;
     let bias = bias.unwrap_or_else(|| vec![0.0; weight.len()]);

@@ -1,15 +1,15 @@
-//! Which rows of the nodes of an integer transform a strip of the last one needs. What goes through a picture strip by strip computes
-//! those alone, and forgets of each node what no later row reads.
+//! Which rows of each node of an integer transform a strip of the last node needs. An executor that goes through a picture strip by strip
+//! computes only these, and forgets the rows of a node that no later row reads.
 
 use crate::layout::NodeIndex;
 use crate::nodes::{Node, NodeShape, Reach};
 
-/// The rows that flow from node to node: rows are those of a node's own map, nodes are counted as those that are read (0 is the input).
+/// The rows that flow from node to node. Rows are counted in a node's own map; node 0 is the input of the transform.
 #[derive(Debug, Clone)]
 pub struct RowFlow {
-    /// Of all nodes, that of node 0 first.
+    /// Shapes of all nodes, that of node 0 first.
     shapes: Vec<NodeShape>,
-    /// Of node 1 and on.
+    /// One for each node from node 1 on.
     readers: Vec<Reader>,
 }
 
@@ -21,7 +21,7 @@ struct Reader {
 }
 
 impl RowFlow {
-    /// Of nodes and the shapes of all of them, that of node 0 first.
+    /// The flow through `nodes`; `shapes` are those of all nodes, that of node 0 first.
     #[must_use]
     pub fn new(shapes: &[NodeShape], nodes: &[Node]) -> Self {
         let mut is_needed = vec![false; shapes.len()];
@@ -47,13 +47,13 @@ impl RowFlow {
         &self.shapes
     }
 
-    /// Whether the last node needs this one, or is it.
+    /// Whether this node is the last one, or the last one needs it.
     #[must_use]
     pub fn is_needed(&self, node: usize) -> bool {
         node.checked_sub(1).is_none_or(|at| self.readers.get(at).is_some_and(|reader| reader.is_needed))
     }
 
-    /// The nodes that a node reads; none of node 0.
+    /// The nodes that a node reads; none for node 0.
     #[must_use]
     pub fn inputs(&self, node: usize) -> &[NodeIndex] {
         node.checked_sub(1).and_then(|at| self.readers.get(at)).map_or(&[], |reader| &reader.inputs)
@@ -63,8 +63,8 @@ impl RowFlow {
         self.readers.iter().enumerate().map(|(i, reader)| (i + 1, reader)).filter(|(_, reader)| reader.is_needed)
     }
 
-    /// The row before which each node must be there for the last one to be there up to its row `end`, where a map of scale 1 has `height`
-    /// rows; 0 where no row is needed.
+    /// For each node, the end of the rows that it must have computed so that the last node has its rows before `end`; 0 where no row is needed. A
+    /// map of scale 1 has `height` rows.
     #[must_use]
     pub fn ends(&self, height: usize, end: usize) -> Vec<usize> {
         let mut ends = vec![0; self.shapes.len()];
@@ -84,7 +84,7 @@ impl RowFlow {
         ends
     }
 
-    /// The first row of each node that the last one needs for its row `first` and those after it; 0 where none is needed.
+    /// For each node, the first row that the last node needs for its rows from `first` on; 0 where none is needed.
     #[must_use]
     pub fn firsts(&self, first: usize) -> Vec<usize> {
         let mut firsts = vec![usize::MAX; self.shapes.len()];
@@ -102,7 +102,7 @@ impl RowFlow {
         firsts.into_iter().map(|first| if first == usize::MAX { 0 } else { first }).collect()
     }
 
-    /// The first row of a node that rows still to come read, where each node is there up to row `end(node)`; `usize::MAX` if none does.
+    /// The first row of `node` that is read by rows still to be computed, where each node `i` has its rows before `end(i)`; `usize::MAX` if none is.
     #[must_use]
     pub fn first_read(&self, node: usize, end: impl Fn(usize) -> usize) -> usize {
         let readers = self.needed().filter(|(_, reader)| reader.inputs.contains(&NodeIndex(node)));

@@ -1,8 +1,8 @@
 //! The integer synthesis: `g_s` from `y_hat` to the samples of the picture in the arithmetic of the entropy path, so that the picture too is
 //! the same everywhere (SPEC 2.9, 5.7).
 //!
-//! A list of [nodes](crate::nodes): node 0 is `y_hat` after its inverse gain, quantized; the last node is the picture. There are no levels: after the inverse
-//! gain the range of y hardly depends on quality.
+//! It is a list of [nodes](crate::nodes): node 0 is `y_hat` after its inverse gain, quantized; the last node is the picture. There are no levels of
+//! activation scales: after the inverse gain the range of y hardly depends on quality.
 
 use std::ops::Deref;
 
@@ -10,10 +10,10 @@ use crate::error::ModelError;
 use crate::nodes::{Form, Layer, Node, NodeShape, Nodes, Quantizer};
 use crate::wire::Reader;
 
-/// Positions of the picture per position of y, each way.
+/// Rows of the picture per row of y, columns per column.
 pub const SCALE: usize = 16;
 
-/// The integer synthesis of a model, verified as a whole. `scale` of its nodes counts rows per row of y.
+/// The integer synthesis of a model, verified as a whole. The `scale` of a node counts rows per row of y.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synthesis {
     quantizer: Quantizer,
@@ -29,7 +29,7 @@ impl Deref for Synthesis {
 }
 
 impl Synthesis {
-    /// Verifies these nodes (the first is number 1) for y with so many channels.
+    /// Verifies `nodes` (the first is number 1) for y with `latent` channels.
     ///
     /// # Errors
     /// [`ModelError::Parameter`] or [`ModelError::Overflow`].

@@ -1,6 +1,6 @@
-//! Work that can be done at the same time.
+//! Work that can run concurrently.
 
-/// Two pieces of work: at once on a thread of a rayon pool; elsewhere one after the other, so that nobody gets threads who did not make them.
+/// Runs two pieces of work: concurrently on a thread of a rayon pool, elsewhere one after the other, so that no caller gets threads unasked.
 pub(crate) fn beside<A: Send, B: Send>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B + Send) -> (A, B) {
     if rayon::current_thread_index().is_some() { rayon::join(first, second) } else { (first(), second()) }
 }

@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
     scalar!(i32, i32s, i32);
     scalar!(i64, i64s, i64);
 
-    /// Every byte has been read.
+    /// Checks that every byte has been read.
     pub(crate) fn finish(self) -> Result<(), ModelError> {
         if self.rest.is_empty() {
             return Ok(());

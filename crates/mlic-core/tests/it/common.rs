@@ -23,12 +23,12 @@ impl Random {
     }
 }
 
-/// The scale of an index.
+/// The scale of a scale index.
 pub(crate) fn scale(index: usize) -> f64 {
     0.11 * (256.0f64 / 0.11).powf(index as f64 / (SCALE_COUNT - 1) as f64)
 }
 
-/// A table of a Gaussian, as far as five scales from its mean.
+/// The table of a zero-mean Gaussian, with bins as far as five scales from the mean.
 pub(crate) fn gaussian(scale: f64) -> CdfTable {
     let reach = (5.0 * scale).ceil() as i32;
     let weights: Vec<f64> = (-reach..=reach).map(|v| (-0.5 * (f64::from(v) / scale).powi(2)).exp()).collect();

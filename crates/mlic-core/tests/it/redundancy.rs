@@ -1,4 +1,4 @@
-//! How far rANS stays from the ideal cost. Float is allowed here: it only judges.
+//! How far rANS stays from the ideal cost. Float is allowed here: it only judges the result.
 
 use crate::common::{Random, SCALE_COUNT, draw, scale, tables};
 use mlic_core::rans::Encoder;
@@ -18,7 +18,7 @@ fn redundancy(name: &str, choose: impl FnMut(&mut Random) -> usize) -> f64 {
     redundancy
 }
 
-/// Bits of a payload of one lane, without the about 5 bytes that a lane costs whatever it holds: of its initial state
+/// Bits of a payload of one lane, without the roughly 5 bytes that a lane costs whatever it holds: of its initial state
 /// only what exceeds 2^32 counts.
 fn payload_bits(encoder: Encoder) -> f64 {
     let bytes = encoder.finish_with_lanes(0).expect("one lane").bytes;

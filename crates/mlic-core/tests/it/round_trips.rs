@@ -26,7 +26,7 @@ fn any_symbol(table: &CdfTable) -> impl Strategy<Value = i32> + use<> {
     ]
 }
 
-/// Tables, and symbols with the index of the table of each.
+/// Tables, and symbols, each with the index of its table.
 fn any_source(most: usize) -> impl Strategy<Value = (Vec<CdfTable>, Vec<(usize, i32)>)> {
     vec(any_table(), 1..5).prop_flat_map(move |tables| {
         let one = (0..tables.len()).prop_flat_map({
@@ -45,7 +45,7 @@ fn encoder_of(tables: &[CdfTable], symbols: &[(usize, i32)]) -> Encoder {
     encoder
 }
 
-/// Symbols as far as they decode, and why they end; all at once and one by one must be the same.
+/// The symbols as far as they decode, and why they end. Checks that decoding all at once gives the same as one by one.
 fn decode(payload: &[u8], lanes_log2: u8, tables: &[CdfTable], symbols: &[(usize, i32)]) -> (Vec<i32>, Result<(), RansError>) {
     let mut decoded = Vec::new();
     let mut walk = || {

@@ -1,4 +1,4 @@
-//! The integer synthesis in real numbers: what kind of graph it is. That it computes what it should is for `mlic-fuzz`, `mlic-tract` and `mlic` to say.
+//! The integer synthesis in real numbers: which operators its graph has. That it computes what it should is tested in `mlic-fuzz`, `mlic-tract` and `mlic`.
 
 use mlic_model::Model;
 use mlic_model::graph::{Graph, Op};

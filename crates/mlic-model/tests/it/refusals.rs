@@ -37,7 +37,7 @@ fn reseal_header(bytes: &mut [u8]) {
     put(bytes, 60, header);
 }
 
-/// Changes a section's contents and makes everything around them right.
+/// The refusal of the package after a change of a section's contents, with everything around them made right again.
 fn with(kind: SectionKind, change: impl FnOnce(&mut [u8])) -> ModelError {
     let original = package();
     let mut bytes = original.clone();
@@ -58,7 +58,7 @@ fn the_package_is_sound() {
     assert_eq!(Model::from_bytes(package()).unwrap().name(), "tiny");
 }
 
-/// Of a package that a test has verified the hash is not made again, but no other package is taken for it, and no changed byte of any section for what it was.
+/// The hash of a package that a test has verified is not made again; yet no other package is taken for it, and no changed byte of any section escapes.
 #[test]
 fn damage_of_a_known_package_is_found() {
     let original = package();
@@ -251,7 +251,7 @@ fn a_transform_of_another_scale_is_refused() {
         let graph = model.transform(kind).unwrap();
         let output = graph.output();
         let mut nodes = graph.into_nodes();
-        // Twice as much at the end.
+        // Twice the size at the end.
         let channels = Graph::new(nodes.clone(), output).unwrap().output_channels();
         let weight = vec![0.0; (channels * channels * 4) as usize];
         let bias = vec![0.0; 4 * channels as usize];
