@@ -152,7 +152,7 @@ impl CdfTable {
     ///
     /// # Errors
     /// [`CdfError`] unless there are [`MIN_BINS`] to [`MAX_BINS`] starts, strictly increasing from 0, and all symbols are within
-    /// ±[`MAX_SYMBOL`].
+    /// ±[`MAX_SYMBOL`]; [`CdfError::OutOfMemory`].
     pub fn new(min_symbol: i32, starts: &[u16]) -> Result<Self, CdfError> {
         check_starts(starts)?;
         check_symbols(min_symbol, starts.len())?;

@@ -40,7 +40,8 @@ impl Parity {
     }
 }
 
-/// Packs the positions of one half: `height x width x channels` to `height x width/2 x channels`. The width is even, and `full` has whole rows.
+/// Packs the positions of one half: `height x width x channels` to `height x width/2 x channels`. `full` has whole rows of an even width;
+/// of an odd one, rows lack a position.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -52,6 +52,9 @@ pub enum Weights<'a> {
 
 impl<'a> Weights<'a> {
     /// The weight at `index`.
+    ///
+    /// # Panics
+    /// If there are not so many.
     #[must_use]
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "as of a slice: another number in its place would be a wrong picture")]
