@@ -1,5 +1,5 @@
-//! `gpu_full CONFORMANCE [WIDTHxHEIGHT...]`: time and device memory of decoding on a GPU with a model of the published shape, whose weights are
-//! random: no package is read. Symbols are random too, and entropy coding is left out; pixels are exact ones, and go to the host.
+//! `gpu_full CONFORMANCE [WIDTHxHEIGHT...]`: time and device memory of decoding on a GPU with a model of the published shape and random weights.
+//! Symbols are random too, and entropy coding is left out; pixels are exact, and are copied to the host.
 //!
 //! CONFORMANCE is the folder of the conformance data: function tables come from a package there. A size that does not fit ends the run.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends the program")]
@@ -26,7 +26,7 @@ const WIDTH: usize = 192;
 /// Largest magnitude of the activations of the synthesis.
 const MAX: i32 = 8191;
 
-/// That of the published weights.
+/// The configuration of the published weights.
 fn config() -> Config {
     Config {
         latent: LATENT,
@@ -46,11 +46,11 @@ fn config() -> Config {
     }
 }
 
-/// Nodes of a synthesis that are being made.
+/// A synthesis under construction.
 struct Maker {
     random: Random,
     nodes: Vec<Node>,
-    /// Of each node, the latent first.
+    /// Channels of each node, those of the latent first.
     channels: Vec<usize>,
 }
 
@@ -123,7 +123,7 @@ fn synthesis() -> Synthesis {
     Synthesis::new(LATENT, quantizer, maker.nodes).unwrap()
 }
 
-/// Milliseconds: all, hyper synthesis and passes, pixels.
+/// Decodes a picture; returns milliseconds: in all, of hyper synthesis and passes, of pixels.
 fn picture(backend: &CudaBackend, size: LatentSize) -> Result<[f64; 3], BackendError> {
     let (model, mut random) = (backend.model(), Random(1));
     let z = Fill::Small.symbols(&mut random, z_count(model, &size));
@@ -175,7 +175,7 @@ fn main() {
             }
         }
         let memory = mebibytes(measure::used_memory(0).unwrap().saturating_sub(there));
-        // The first allocates, the second records.
+        // The first picture of a size allocates, the second records graphs.
         let mut timed = times.split_off(2);
         timed.sort_by(|a, b| a[0].total_cmp(&b[0]));
         let [all, passes, pixels] = timed[1];

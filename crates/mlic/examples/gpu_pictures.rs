@@ -1,7 +1,7 @@
 //! `gpu_pictures PACKAGE [--rounds N] [--quality PERCENT] [--backend NAME] [WIDTHxHEIGHT...]`: times of whole pictures, from stream to samples and
 //! from samples to stream, both in memory of the host and entropy coding included.
 //!
-//! The picture is drawn here, the same each time. What is decoded is compared with what the latents give, once for each size.
+//! The picture is drawn here, the same each time. Every decoded picture is compared with what its latents give.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends the program")]
 
 use std::time::Instant;
@@ -11,7 +11,7 @@ use mlic::{BackendChoice, Codec, CodecOptions, Quality, Report};
 use mlic_backend::contract::Random;
 use mlic_model::Model;
 
-/// Smooth shades, edges and grain: about as many symbols that are not zero as a photograph.
+/// A picture of smooth shades, edges and grain, with about as many nonzero symbols as a photograph.
 fn picture(width: u32, height: u32) -> Image {
     let mut random = Random(1);
     let mut rgb = Vec::with_capacity(3 * width as usize * height as usize);
@@ -26,7 +26,7 @@ fn picture(width: u32, height: u32) -> Image {
     Image::from_rgb(width, height, rgb).unwrap()
 }
 
-/// Median, least and largest of some, the first of which do not count.
+/// Median, least and largest of the times of rounds, in milliseconds; the first two do not count.
 fn of_rounds(mut seconds: Vec<f64>) -> String {
     seconds.drain(..2.min(seconds.len().saturating_sub(1)));
     seconds.sort_by(f64::total_cmp);
@@ -34,7 +34,7 @@ fn of_rounds(mut seconds: Vec<f64>) -> String {
     format!("{:8.2} ({:.2} to {:.2})", at(seconds.len() / 2), at(0), at(seconds.len() - 1))
 }
 
-/// Medians of the stages.
+/// Median time of each stage, in milliseconds; the first two rounds do not count.
 fn stages(reports: &[Report]) -> String {
     let count = reports.last().map_or(0, |r| r.stages.len());
     let stage = |i: usize| {

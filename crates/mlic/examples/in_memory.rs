@@ -1,4 +1,4 @@
-//! From a picture to a stream and back, in memory, with what both ends say of it.
+//! Encodes a picture to a stream and decodes it again, in memory, and prints what both ends report.
 //!
 //!     cargo run --release -p mlic --example in_memory -- PICTURE QUALITY OUT.png
 //!

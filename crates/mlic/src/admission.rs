@@ -1,4 +1,4 @@
-//! What is known of a stream before anything is decoded: whether it is sound, of this model, and within the limits.
+//! Checks of a stream before anything is decoded: whether it is sound, for this model, and within the limits.
 
 use mlic_core::container::{self, ContainerError, Stream};
 use mlic_core::memory::{self, OutOfMemory};
@@ -14,14 +14,14 @@ use crate::watched::Goal;
 pub(crate) struct Admitted<'s> {
     pub(crate) parsed: Stream<'s>,
     pub(crate) size: LatentSize,
-    /// The payload is not all there. A file that is cut within its sections still has all of it: every symbol must be there.
+    /// Whether the payload is incomplete. A file that is cut within its sections still has the whole payload, so every symbol must be there.
     pub(crate) is_cut: bool,
-    /// Bytes there and bytes of the whole stream, if it was cut anywhere.
+    /// Bytes present and bytes of the whole stream, if it was cut; after the payload this counts only for [`MetadataPolicy::Keep`].
     truncated: Option<[u64; 2]>,
 }
 
 impl<'s> Admitted<'s> {
-    /// Reads the container and holds it against model and limits of a codec, in the order of SPEC 6.1 and 5.1.
+    /// Reads the container and checks it against the model and the limits of a codec, in the order of SPEC 6.1 and 5.1.
     ///
     /// # Errors
     /// [`Error::Container`], [`Error::Tail`], [`Error::WrongModel`], [`Error::Quality`], and those of the limits.
@@ -42,7 +42,7 @@ impl<'s> Admitted<'s> {
         Ok(Self { parsed, size, is_cut, truncated })
     }
 
-    /// The entropy coder's refusal before the first pass: without all of z there is no picture.
+    /// The error for a failure of the entropy coder before the first pass: without all of z there is no picture.
     pub(crate) fn refused_in_z(&self, source: RansError) -> Error {
         match source {
             RansError::Exhausted { .. } if self.is_cut => {
@@ -65,7 +65,7 @@ impl<'s> Admitted<'s> {
     }
 }
 
-/// The metadata of a stream's sections as a policy wants them, and a note where some were left out.
+/// The metadata in a stream's sections that a policy keeps, and a note if damaged metadata was left out.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -11,22 +11,22 @@ use mlic_model::Model;
 
 use crate::error::Error;
 
-/// Most threads that the programs take from a command line: more gain nothing here, and some thousands of them stop a machine. The library takes any
-/// number that the system does.
+/// Largest number of threads that the programs accept on a command line: more gain nothing here, and some thousands stop a machine. The library accepts
+/// any number that the system does.
 pub const MAX_THREADS: u16 = 256;
 
 /// Which executor runs the networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendChoice {
-    /// The best that is available.
+    /// This processor, with tract if it is built in ([`Self::resolved`]).
     #[default]
     Auto,
     /// The exact networks on an NVIDIA GPU, the float transforms on tract.
     Cuda,
     /// Float transforms on tract, the fast integer kernels on this CPU.
     Tract,
-    /// The fast integer kernels alone: streams to `y_hat` and exact pixels, and encoding where the package has its analysis in integers.
+    /// The fast integer kernels alone: decoding to `y_hat` and exact pixels, and encoding where the package has an integer analysis.
     Integer,
     /// The scalar definition of the integer operators: slow, for conformance.
     Reference,
@@ -36,8 +36,8 @@ impl BackendChoice {
     /// Every choice.
     pub const ALL: &'static [Self] = &[Self::Auto, Self::Cuda, Self::Tract, Self::Integer, Self::Reference];
 
-    /// What [`Self::Auto`] stands for in this program: the processor. The GPU is asked for by name: of its kernels only those for sm_90 have passed
-    /// the conformance suites on silicon, and an encoder that was wrong elsewhere would write streams that nothing else reads.
+    /// The backend that [`Self::Auto`] stands for in this program: the processor. A GPU must be asked for by name: of its kernels, only those for sm_90
+    /// have passed the conformance suites on silicon, and an encoder that was wrong elsewhere would write streams that nothing else reads.
     #[must_use]
     pub const fn resolved(self) -> Self {
         match self {
@@ -47,7 +47,7 @@ impl BackendChoice {
         }
     }
 
-    /// Its name.
+    /// The name by which the choice is parsed.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,10 +75,10 @@ impl fmt::Display for BackendChoice {
     }
 }
 
-/// A backend with a model on it, on this many threads (0: all cores).
+/// Creates the chosen backend for a model, on this many threads (0: all cores).
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`]: a backend that was asked for by name and cannot be had is never replaced by another.
+/// [`BackendError::NotAvailable`]: a backend that was asked for by name and is not available is never replaced by another.
 pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Result<Arc<dyn Backend>, Error> {
     let fast = Kernels::best();
     let backend = match choice.resolved() {
@@ -91,13 +91,14 @@ pub fn backend(model: Arc<Model>, choice: BackendChoice, threads: usize) -> Resu
     Ok(Arc::new(backend?))
 }
 
-/// What a program should say to its user of the environment: that `MLIC_CPU` names no instruction set of this architecture, and that the slowest is therefore used.
+/// A warning that a program should show its user: that `MLIC_CPU` names no instruction set of this architecture, and that the slowest is therefore used.
 #[must_use]
 pub fn cpu_warning() -> Option<String> {
     mlic_kernels::cpu::warning()
 }
 
-/// Runs work whose parallel loops take exactly this many threads (0: all cores). Loading a model uses as many as it runs on, one where it runs on none of these.
+/// Runs `work` with exactly this many threads (0: all cores) for its parallel loops. Loading a model uses the threads of the pool that it runs on, and only
+/// one outside of any pool.
 ///
 /// # Errors
 /// [`BackendError::Threads`].

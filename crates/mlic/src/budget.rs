@@ -1,4 +1,4 @@
-//! What a codec may spend on one stream or picture, whatever that says of itself.
+//! What a codec may spend on one stream or picture, whatever the stream or picture claims.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use mlic_core::schedule::LatentSize;
 use crate::codec::size_of;
 use crate::error::{Error, Place};
 
-/// Most pixels of a picture that is read or decoded, unless the caller says otherwise: 8192 x 8192.
+/// Default limit on the pixels of a picture that is read or decoded: 8192 x 8192.
 pub const DEFAULT_MAX_PIXELS: u64 = 1 << 26;
-/// Most memory for encoding or decoding, unless the caller says otherwise: 16 GiB.
+/// Default limit on the memory for encoding or decoding: 16 GiB.
 pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 
-/// What [`Codec`](crate::Codec) may spend on decoding one stream, or on encoding one picture. What needs more is refused
-/// ([`Error::Pixels`], [`Error::Memory`]) from its size, before anything is allocated by it; what takes longer ends in [`Error::Time`].
+/// What [`Codec`](crate::Codec) may spend on decoding one stream, or on encoding one picture. A picture that needs more is refused
+/// ([`Error::Pixels`], [`Error::Memory`]) by its size, before anything is allocated for it; a call that takes longer ends in [`Error::Time`].
 ///
-/// Bytes bound nothing: thirty of them can be a whole stream of a picture of 2^28 pixels, since symbols that are as expected cost next to
-/// nothing. Pixels bound the work, as the networks do the same at every position, and with the model the memory; how long the work takes
-/// depends on the machine, which is what `max_time` is for.
+/// The length of a stream bounds nothing: thirty bytes can be a whole stream of a picture of 2^28 pixels, since symbols that are as expected
+/// cost next to nothing. The number of pixels bounds the work, as the networks do the same at every position, and, for a given model, the
+/// memory. How long the work takes depends on the machine, which is what `max_time` is for.
 ///
 /// ```
 /// use mlic::Limits;
@@ -31,18 +31,18 @@ pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 16 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Most pixels of a picture that is decoded. One that is encoded is there already.
+    /// Most pixels of a decoded picture. Encoding is not limited: its picture is in memory already.
     pub max_pixels: u64,
-    /// Most bytes beside the model, the stream and the picture that is encoded, by `mlic_backend::memory`: for decoding a bound of what is
-    /// exact and an estimate of the float synthesis, for encoding an estimate. Of a backend on a GPU, neither memory of the device nor pinned
-    /// memory of the host is counted, which on a device that shares the host's memory is the same memory; it keeps some for the next picture.
+    /// Most bytes of memory beside the model, the stream and the picture to encode, by `mlic_backend::memory`: for decoding, a bound of the
+    /// exact parts and an estimate of the float synthesis; for encoding, an estimate. For a backend on a GPU, neither device memory nor pinned
+    /// host memory is counted (on a device that shares the host's memory, both are the same memory); the backend keeps some for the next picture.
     pub max_memory_bytes: u64,
-    /// Longest time; none is no limit. It is looked at before each pass and before the synthesis, none of which is interrupted; in encoding first
-    /// after the analysis.
+    /// Longest time of a call; `None` is no limit. The time is checked before each pass and before the synthesis, none of which is interrupted;
+    /// in encoding, first after the analysis.
     pub max_time: Option<Duration>,
 }
 
-/// When the time for a stream is over.
+/// When the time of a call is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -50,7 +50,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// What is to be done next may begin.
+    /// Checks that there is time left to begin what comes next.
     ///
     /// # Errors
     /// [`Error::Time`].
@@ -69,30 +69,30 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same with another number of pixels.
+    /// Sets [`Self::max_pixels`].
     #[must_use]
     pub const fn with_max_pixels(self, max_pixels: u64) -> Self {
         Self { max_pixels, ..self }
     }
 
-    /// The same with other memory.
+    /// Sets [`Self::max_memory_bytes`].
     #[must_use]
     pub const fn with_max_memory_bytes(self, max_memory_bytes: u64) -> Self {
         Self { max_memory_bytes, ..self }
     }
 
-    /// The same with a longest time, or without one.
+    /// Sets or removes [`Self::max_time`].
     #[must_use]
     pub fn with_max_time(self, max_time: impl Into<Option<Duration>>) -> Self {
         Self { max_time: max_time.into(), ..self }
     }
 
-    /// Time runs from now on.
+    /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline { start: Instant::now(), limit: self.max_time }
     }
 
-    /// Sizes of the tensors of a picture that is within these limits.
+    /// Sizes of the tensors of a picture, provided that its pixels are within these limits.
     ///
     /// # Errors
     /// [`Error::Size`] beyond the format, [`Error::Pixels`] beyond these limits.
@@ -102,13 +102,13 @@ impl Limits {
         if pixels <= limit { Ok(size) } else { Err(Error::Pixels { width, height, limit }) }
     }
 
-    /// So much memory is within these limits, and can be had just now.
+    /// Checks that this much memory is within these limits and available now.
     ///
-    /// What is reserved here is given back at once: an allocator that cannot give it says so now, where it is an error, and not in
+    /// The memory is reserved and freed at once: an allocator that cannot provide it says so here, where that is an error, and not in
     /// the midst of the networks, where it would end the process.
     ///
     /// # Errors
-    /// [`Error::Memory`] beyond these limits, [`Error::OutOfMemory`] when there is not as much.
+    /// [`Error::Memory`] beyond these limits, [`Error::OutOfMemory`] when not as much is available.
     pub(crate) fn check_memory(&self, needed_bytes: u64) -> Result<(), Error> {
         let limit_bytes = self.max_memory_bytes;
         if needed_bytes > limit_bytes {
@@ -119,20 +119,20 @@ impl Limits {
     }
 }
 
-/// What the passes of a decoder need.
+/// Bytes that the passes of a decoder need.
 pub(crate) fn of_latents(backend: &dyn Backend, size: LatentSize) -> u64 {
     entropy_bytes(backend.model(), size, backend.threads())
 }
 
-/// What a decoder needs down to the picture: the passes' memory is free when the synthesis begins.
+/// Bytes that a decoder needs down to the picture: the memory of the passes is free when the synthesis begins.
 ///
 /// # Errors
-/// [`Error::Model`] when the transform is refused, [`Error::Backend`] when there is no integer synthesis and it is asked for.
+/// [`Error::Model`] when the transform is refused, [`Error::Backend`] when an integer synthesis is asked for and there is none.
 pub(crate) fn of_picture(backend: &dyn Backend, size: LatentSize, exact: bool) -> Result<u64, Error> {
     Ok(of_latents(backend, size).max(of_synthesis(backend, size, exact)?))
 }
 
-/// What the synthesis alone needs.
+/// Bytes that the synthesis alone needs.
 ///
 /// # Errors
 /// As [`of_picture`].
@@ -145,7 +145,7 @@ pub(crate) fn of_synthesis(backend: &dyn Backend, size: LatentSize, exact: bool)
     transform_bytes(backend, FloatTransform::Synthesis, size.y)
 }
 
-/// What a float transform needs, by the graph that the backend runs: it is made of the package once.
+/// Bytes that a float transform needs, by the graph that the backend runs, which is made from the package once.
 fn transform_bytes(backend: &dyn Backend, transform: FloatTransform, size: [usize; 2]) -> Result<u64, Error> {
     backend.transform_bytes(transform, size).map_err(|error| match error {
         BackendError::Model(refused) => refused.into(),
@@ -153,7 +153,7 @@ fn transform_bytes(backend: &dyn Backend, transform: FloatTransform, size: [usiz
     })
 }
 
-/// How an encoder makes latents, as far as its memory goes: read from the package once.
+/// The form of an encoder's analysis, as far as its memory depends on it: read from the package once.
 #[derive(Debug)]
 pub(crate) enum AnalysisShape {
     Exact(Box<[Windows; 2]>),
@@ -161,7 +161,7 @@ pub(crate) enum AnalysisShape {
 }
 
 impl AnalysisShape {
-    /// Of the backend's model.
+    /// The form of the analysis of the backend's model.
     ///
     /// # Errors
     /// [`Error::Model`] when the transforms are refused.
@@ -170,7 +170,7 @@ impl AnalysisShape {
         Ok(exact.map_or(Self::Float, |own| Self::Exact(Box::new([&*own.g_a, &*own.h_a].map(Windows::of_analysis)))))
     }
 
-    /// What an encoder needs: the analysis' memory is free when the passes begin.
+    /// Bytes that an encoder needs: the memory of the analysis is free when the passes begin.
     ///
     /// # Errors
     /// [`Error::Model`] when a transform is refused.

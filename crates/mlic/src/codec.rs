@@ -37,80 +37,80 @@ use crate::watched::{Goal, Watched};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CodecOptions {
-    /// The executor. [`Codec::new`] alone reads this.
+    /// The executor of the networks. Only [`Codec::new`] reads this.
     pub backend: BackendChoice,
-    /// Threads; 0 means all cores. No result depends on it. They are the codec's own, and all who call it at once share them: several pictures at a time
-    /// take no more threads than one. A caller on a thread of a rayon pool waits as elsewhere, without beginning other jobs of that pool.
-    /// [`Codec::new`] alone reads this.
+    /// Number of threads; 0 means all cores. No result depends on it. The threads belong to the codec and serve all concurrent calls: several pictures
+    /// at a time take no more threads than one. A caller on a thread of a rayon pool waits without starting other jobs of that pool.
+    /// Only [`Codec::new`] reads this.
     pub threads: usize,
-    /// How pictures are made of latents.
+    /// How pictures are made from latents.
     pub pixels: PixelMode,
-    /// What becomes of the metadata of streams that are decoded. A stream that is damaged after its payload alone (a section, or bytes after the
-    /// last) is [`Error::Tail`] to [`MetadataPolicy::Keep`], and [truncated](Truncation) if it is cut there; to [`Fit`](MetadataPolicy::Fit) it has the
-    /// sections that are right, and a note in [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) sees nothing of it.
+    /// What happens to the metadata of decoded streams. If a stream is damaged only after its payload (in a section, or by bytes after the last one),
+    /// [`MetadataPolicy::Keep`] gives [`Error::Tail`], or a [truncated](Truncation) result if the stream is cut there; [`Fit`](MetadataPolicy::Fit)
+    /// keeps the intact sections and adds a note to [`Image::notes`]; [`Strip`](MetadataPolicy::Strip) ignores the damage.
     pub metadata: MetadataPolicy,
-    /// Rounds of refinement in encoding: after each the encoder looks at what the decoder would make of the stream, and moves the latents by what is
-    /// missing (SPEC 5.9). A round costs a decoding and an analysis; of all rounds the best is written.
+    /// Rounds of refinement in encoding. In each round the encoder looks at what a decoder would make of its stream, and moves the latents by what is
+    /// missing (SPEC 5.9). A round costs a decoding and an analysis; the best stream of all rounds is written.
     pub effort: u8,
-    /// How symbols are chosen in encoding.
+    /// How the encoder chooses symbols.
     pub rounding: Rounding,
-    /// What it may spend.
+    /// What the codec may spend on one stream or picture.
     pub limits: Limits,
 }
 
 impl CodecOptions {
-    /// The same with another executor.
+    /// Sets [`Self::backend`].
     #[must_use]
     pub const fn with_backend(self, backend: BackendChoice) -> Self {
         Self { backend, ..self }
     }
 
-    /// The same on so many threads.
+    /// Sets [`Self::threads`].
     #[must_use]
     pub const fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// The same making its pictures this way.
+    /// Sets [`Self::pixels`].
     #[must_use]
     pub const fn with_pixels(self, pixels: PixelMode) -> Self {
         Self { pixels, ..self }
     }
 
-    /// The same with another policy for metadata.
+    /// Sets [`Self::metadata`].
     #[must_use]
     pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
         Self { metadata, ..self }
     }
 
-    /// The same encoding with so many rounds of refinement.
+    /// Sets [`Self::effort`].
     #[must_use]
     pub const fn with_effort(self, effort: u8) -> Self {
         Self { effort, ..self }
     }
 
-    /// The same encoding with symbols chosen this way.
+    /// Sets [`Self::rounding`].
     #[must_use]
     pub const fn with_rounding(self, rounding: Rounding) -> Self {
         Self { rounding, ..self }
     }
 
-    /// The same with other limits.
+    /// Sets [`Self::limits`].
     #[must_use]
     pub const fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 }
 
-/// How a picture is made of latents.
+/// How a picture is made from latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PixelMode {
-    /// Exact where the model has an integer synthesis: the faster one on every processor with products of integers, and the same
-    /// everywhere. Float elsewhere.
+    /// Exact where the model has an integer synthesis, else float. Exact pixels are the same everywhere, and faster on every processor with
+    /// instructions for integer products.
     #[default]
     Auto,
-    /// In integers (SPEC 5.7): every sample the same on every machine.
+    /// In integers (SPEC 5.7): every sample is the same on every machine.
     Exact,
     /// In float, within the tolerance of conformance level 4.
     Float,
@@ -120,11 +120,11 @@ pub enum PixelMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rounding {
-    /// By rate and distortion together: the symbol next to the nearest one, toward zero, where the bits that it saves are worth more than its error (SPEC 5.8).
+    /// By rate and distortion together: the nearest symbol, or the next one toward zero where the bits saved are worth more than the error (SPEC 5.8).
     #[default]
     RateDistortion,
-    /// The nearest, as the published code does: more bytes, and a better picture. At equal PSNR streams of photographs are up to 3 % larger; a
-    /// model of one quality has no other point than this to choose.
+    /// The nearest symbol, as in the published code: more bytes, and a better picture. At equal PSNR, streams of photographs are up to 3 % larger. For
+    /// a model of one quality this is the only other operating point.
     Nearest,
 }
 
@@ -132,9 +132,9 @@ pub enum Rounding {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PartBits {
-    /// Which: the header, z, every pass, the coder, metadata.
+    /// The part: header, z, a pass, the coder, or metadata.
     pub part: Place,
-    /// Bits.
+    /// Its bits.
     pub bits: f64,
 }
 
@@ -146,15 +146,15 @@ pub struct StageTime {
     pub stage: Stage,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// What ran it.
+    /// The device that ran it.
     pub device: String,
 }
 
-/// What a call did.
+/// Where the bits and the time of a call went.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Bits by part; only an encoder knows them.
+    /// Bits by part, known only to an encoder; empty from a decoder.
     pub bits: Vec<PartBits>,
     /// Time by stage.
     pub stages: Vec<StageTime>,
@@ -166,25 +166,25 @@ pub struct Report {
 pub struct Encoded {
     /// The stream.
     pub stream: Vec<u8>,
-    /// Index of its quality, 0 to [`Model::quality_steps`].
+    /// Quality index of the stream, 0 to [`Model::quality_steps`].
     pub quality: u8,
     /// Bits and times.
     pub report: Report,
 }
 
-/// How far a stream that was cut goes.
+/// How far a truncated stream goes.
 ///
-/// The checksums of payload and symbols are of whole payloads (SPEC 5.5): nothing says that the bytes of a cut one are those that were written.
+/// The checksums of payload and symbols cover whole payloads (SPEC 5.5): nothing shows that the bytes of a truncated one are those that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Truncation {
-    /// Latent slices whose symbols are all there.
+    /// Number of latent slices whose symbols are all present.
     pub whole_slices: usize,
-    /// Latent slices of the model.
+    /// Number of latent slices of the model.
     pub slice_count: usize,
-    /// The payload is all there, and right: the picture is that of the whole stream, only metadata are cut.
+    /// Whether the payload is complete and intact: then the picture is that of the whole stream, and only metadata is cut.
     pub is_payload_whole: bool,
-    /// Bytes there.
+    /// Bytes present.
     pub have_bytes: u64,
     /// Bytes of the whole stream.
     pub need_bytes: u64,
@@ -198,9 +198,9 @@ pub struct Latents {
     pub header: Header,
     /// Symbols of z, `[H/64][W/64][N]`.
     pub z_symbols: Vec<i32>,
-    /// Latent fixed point, `[H/16][W/16][M]`.
+    /// `y_hat` in latent fixed point, `[H/16][W/16][M]`.
     pub y_hat: Map<i32>,
-    /// The stream was cut.
+    /// Present if the stream was cut.
     pub truncation: Option<Truncation>,
 }
 
@@ -210,13 +210,13 @@ pub struct Latents {
 pub struct Decoded {
     /// The picture.
     pub image: Image,
-    /// The stream was cut: the picture is made of the latent slices that are whole.
+    /// Present if the stream was cut: the picture is then made from the latent slices that are whole.
     pub truncation: Option<Truncation>,
     /// Times.
     pub report: Report,
 }
 
-/// What a codec is doing.
+/// A step of a codec's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProgressEvent {
@@ -224,17 +224,17 @@ pub enum ProgressEvent {
     Stage(Stage),
     /// A pass is done.
     Pass {
-        /// Which, from 0.
+        /// Index of the pass, from 0.
         index: usize,
-        /// Of how many.
+        /// Number of passes.
         count: usize,
     },
 }
 
-/// Takes what a codec says while it runs, on whichever thread that does, and says whether it goes on.
+/// Callback that a codec calls with each event, on whichever thread it runs; the result says whether the codec goes on.
 pub type Progress<'a> = dyn Fn(ProgressEvent) -> ControlFlow<()> + Sync + 'a;
 
-/// An encoder and decoder with its model on its backend. A clone shares both, and so does one [with other options](Self::with_options).
+/// An encoder and decoder: a model on a backend. Clones share both, and so do codecs [with other options](Self::with_options).
 #[derive(Clone)]
 pub struct Codec {
     backend: Arc<dyn Backend>,
@@ -243,10 +243,10 @@ pub struct Codec {
     encoding: Arc<OnceCell<ForEncoding>>,
 }
 
-/// What an encoder makes of its model.
+/// What an encoder derives from its model.
 struct ForEncoding {
     analysis: AnalysisShape,
-    /// That of [`Rounding::RateDistortion`].
+    /// Dead zone of [`Rounding::RateDistortion`].
     dead_zone: DeadZone,
 }
 
@@ -261,7 +261,7 @@ pub(crate) fn size_of(width: u32, height: u32) -> Result<LatentSize, Error> {
 }
 
 impl Codec {
-    /// A codec with a model, which codecs may share.
+    /// Creates a codec for a model, which several codecs may share.
     ///
     /// # Errors
     /// [`Error::Backend`] when the backend is not available, or as [`Self::from_backend`].
@@ -269,15 +269,15 @@ impl Codec {
         Self::from_backend(backend(model.into(), options.backend, options.threads)?, options)
     }
 
-    /// A codec on a backend that is there. Which it is and how many threads it has the options have no say in.
+    /// Creates a codec on an existing backend, whatever backend and number of threads the options name.
     ///
     /// # Errors
-    /// [`BackendError::NotExact`] of [`PixelMode::Exact`] with a model that has no integer synthesis.
+    /// [`BackendError::NotExact`] for [`PixelMode::Exact`] with a model that has no integer synthesis.
     pub fn from_backend(backend: Arc<dyn Backend>, options: CodecOptions) -> Result<Self, Error> {
         Self { backend, options: options.clone(), encoding: Arc::default() }.with_options(options)
     }
 
-    /// The same codec, on the same threads of the same backend, with other options but those two. It costs nothing: the model is shared.
+    /// Returns this codec with other options, except that its backend and threads stay the same. This costs nothing: the model is shared.
     ///
     /// # Errors
     /// As [`Self::from_backend`].
@@ -289,18 +289,18 @@ impl Codec {
         Ok(Self { options: CodecOptions { backend, threads, ..options }, ..self.clone() })
     }
 
-    /// How it runs.
+    /// The options of this codec.
     #[must_use]
     pub const fn options(&self) -> &CodecOptions {
         &self.options
     }
 
-    /// Whether pictures can be exact. Refinement looks at those then, so that a stream depends on no machine.
+    /// Whether the model can make exact pictures. Refinement then uses them, so that a stream does not depend on the machine.
     pub(crate) fn has_exact_pictures(&self) -> bool {
         self.model().exact_synthesis().is_some()
     }
 
-    /// Whether pictures are exact: whether every machine makes the same of a stream.
+    /// Whether pictures are exact: whether every machine makes the same picture from a stream.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         match self.options.pixels {
@@ -332,7 +332,7 @@ impl Codec {
         if wanted == have { Ok(()) } else { Err(Error::WrongModel { wanted, have }) }
     }
 
-    /// Sizes of the tensors of a picture, when decoding it so far is within the limits.
+    /// Sizes of the tensors of a picture, provided that decoding it up to `goal` is within the limits.
     pub(crate) fn check_size(&self, width: u32, height: u32, goal: Goal) -> Result<LatentSize, Error> {
         let (backend, limits) = (self.backend(), &self.options.limits);
         let size = limits.size(width, height)?;
@@ -350,7 +350,7 @@ impl Codec {
         })
     }
 
-    /// How an encoder rounds.
+    /// The dead zone with which an encoder rounds.
     pub(crate) fn dead_zone(&self) -> Result<&DeadZone, Error> {
         match self.options.rounding {
             Rounding::RateDistortion => Ok(&self.for_encoding()?.dead_zone),
@@ -358,7 +358,7 @@ impl Codec {
         }
     }
 
-    /// Sizes of the tensors of a picture that can be encoded within the limits.
+    /// Sizes of the tensors of a picture, provided that it can be encoded within the limits.
     pub(crate) fn check_picture(&self, image: &Image) -> Result<LatentSize, Error> {
         let size = pixels::check(image)?;
         for (kind, bytes) in image.metadata.parts() {
@@ -379,26 +379,27 @@ impl Codec {
     /// Encodes a picture.
     ///
     /// # Errors
-    /// [`Error::Size`] or [`Error::Image`] of a picture that no stream holds; [`Error::Memory`], [`Error::Time`] beyond the
-    /// limits of this codec; or what the backend says.
+    /// [`Error::Size`] or [`Error::Image`] for a picture that no stream can hold; [`Error::Memory`], [`Error::Time`] beyond the
+    /// limits of this codec; or an error of the backend.
     pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
         self.watched(&unwatched).encode(image, quality)
     }
 
-    /// Encodes a picture at the highest quality whose stream has at most so many bytes, which [`Encoded::quality`] names. About eight
-    /// qualities are tried, by halves, of a picture that is analysed once: streams grow with quality, but for
-    /// refined ones now and then, of which a higher one that fits may be missed.
+    /// Encodes a picture at the highest quality whose stream has at most `limit_bytes` bytes; [`Encoded::quality`] names that quality.
+    ///
+    /// The picture is analysed once, and a binary search tries about eight qualities. Streams grow with quality, except that refined ones now and then
+    /// do not: then a higher quality that fits may be missed.
     ///
     /// # Errors
-    /// [`Error::StreamSize`] when there is none, or those of [`Self::encode`].
+    /// [`Error::StreamSize`] when no quality fits, or those of [`Self::encode`].
     pub fn encode_within(&self, image: &Image, limit_bytes: u64) -> Result<Encoded, Error> {
         self.watched(&unwatched).encode_within(image, limit_bytes)
     }
 
     /// Decodes a stream.
     ///
-    /// The pixels of a stream that was cut are not authenticated: neither checksum can be tested without the whole payload, so that damage before the cut
-    /// may show as a wrong picture. A caller who wants none of that refuses what has a [`Decoded::truncation`].
+    /// The pixels of a truncated stream are not verified: neither checksum can be tested without the whole payload, so damage before the cut may show as
+    /// a wrong picture. A caller who cannot accept that should refuse any result with a [`Decoded::truncation`].
     ///
     /// # Errors
     /// Damage of a whole stream is an error; truncation after z is not: see [`Decoded::truncation`].
@@ -406,26 +407,27 @@ impl Codec {
         self.watched(&unwatched).decode(stream)
     }
 
-    /// The exact part of decoding.
+    /// Decodes a stream to its latents: the exact part of decoding.
     ///
     /// # Errors
-    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. What a cut payload gives is not checked: damage in it is found by chance only.
+    /// Damage is an error; truncation after z is not: see [`Latents::truncation`]. The symbols of a truncated payload are not checked: damage in it is
+    /// found only by chance.
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
         self.watched(&unwatched).decode_latents(stream)
     }
 
-    /// The last part of decoding: the picture of `y_hat`. Where it is not exact ([`Self::is_exact`]) it depends on the backend within the
-    /// tolerance of conformance level 4; it never depends on the number of threads.
+    /// Makes the picture of `y_hat`: the last part of decoding. A picture that is not exact ([`Self::is_exact`]) depends on the backend, within the
+    /// tolerance of conformance level 4. No picture depends on the number of threads.
     ///
     /// # Errors
-    /// [`Error::WrongModel`] and [`Error::Quality`] of latents that are not this model's, those of this codec's limits, or what the backend
-    /// says.
+    /// [`Error::WrongModel`] and [`Error::Quality`] for latents that are not this model's, those of this codec's limits, or an error of the
+    /// backend.
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
         self.watched(&unwatched).synthesize(latents)
     }
 
-    /// The same calls, with someone who is told of each step and may end them: whoever breaks at an event gets [`Error::Cancelled`], and the codec is as
-    /// good as before. So does a flag that another thread sets:
+    /// Returns the calls of this codec with a callback that is told of each step and may end the call. If it breaks at an event, the call returns
+    /// [`Error::Cancelled`], and the codec works as before. A flag that another thread sets can end a call in this way:
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -438,15 +440,15 @@ impl Codec {
     /// }
     /// ```
     ///
-    /// What runs between two events is not interrupted: a pass, of which a model has two per latent slice, or another stage, the longest of which are
-    /// the analysis and the synthesis of the whole picture.
+    /// The work between two events is not interrupted: a pass (a model has two per latent slice) or another stage, of which the analysis and the
+    /// synthesis of the whole picture take longest.
     #[must_use]
     pub const fn watched<'a>(&'a self, progress: &'a Progress<'a>) -> Watched<'a> {
         Watched::new(self, progress)
     }
 }
 
-/// Goes on.
+/// A [`Progress`] that never ends a call.
 fn unwatched(_: ProgressEvent) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }

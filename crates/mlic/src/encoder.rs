@@ -34,7 +34,8 @@ pub(crate) fn encode(
     encoding.stream(latents)
 }
 
-/// The same at the highest quality whose stream has at most so many bytes. Streams grow with quality; the picture is analysed once.
+/// Encodes a checked picture at the highest quality whose stream has at most `limit_bytes` bytes, by a binary search: streams grow with quality. The
+/// picture is analysed once.
 pub(crate) fn encode_within(
     codec: &Codec,
     image: &Image,
@@ -44,7 +45,7 @@ pub(crate) fn encode_within(
 ) -> Result<Encoded, Error> {
     let mut encoding = Encoding { codec, image, quality: 0, size, watch, walks: 0 };
     let analyzed = encoding.analyze(image)?;
-    // Those before `low` fit, those from `high` on do not.
+    // Qualities below `low` fit; those from `high` on do not.
     let (mut low, mut high, mut found) = (0, 1 + u16::from(codec.model().quality_steps()), Err(0));
     while low < high {
         let middle = low.midpoint(high);
@@ -61,7 +62,7 @@ pub(crate) fn encode_within(
     found.map_err(|least_bytes| Error::StreamSize { least_bytes, limit_bytes })
 }
 
-/// One picture on its way.
+/// A picture that is being encoded.
 struct Encoding<'a> {
     codec: &'a Codec,
     image: &'a Image,
@@ -69,11 +70,11 @@ struct Encoding<'a> {
     quality: u8,
     size: LatentSize,
     watch: Stopwatch<'a>,
-    /// Walks over the passes that are done.
+    /// Number of walks over the passes so far.
     walks: usize,
 }
 
-/// y or z, as the package has the analyses.
+/// y or z, in integers or in float as the package has its analysis.
 enum Analyzed {
     /// In latent fixed point (SPEC 5.8).
     Exact(Map<i32>),
@@ -81,7 +82,7 @@ enum Analyzed {
 }
 
 impl Analyzed {
-    /// After a gain.
+    /// Multiplies by a gain.
     fn with_gain(&self, model: &Model, which: Gain, quality: u8) -> Result<Self, Error> {
         Ok(match self {
             Self::Exact(map) => Self::Exact(with_gain(model, which, map, quality)?),
@@ -89,7 +90,7 @@ impl Analyzed {
         })
     }
 
-    /// In latent fixed point.
+    /// Converts to latent fixed point.
     fn into_latent(self) -> Result<Map<i32>, Error> {
         match self {
             Self::Exact(map) => Ok(map),
@@ -98,14 +99,14 @@ impl Analyzed {
     }
 }
 
-/// What a quality makes of y.
+/// The latents of a picture at one quality.
 struct Latents {
-    /// After its gain, in latent fixed point.
+    /// y after its gain, in latent fixed point.
     y: Map<i32>,
     z_symbols: Vec<i32>,
 }
 
-/// What a walk over the passes leaves: all of a stream but its container.
+/// Result of a walk over the passes: a stream without its container.
 struct Candidate {
     bits: Vec<PartBits>,
     symbol_checksum: u32,
@@ -113,7 +114,7 @@ struct Candidate {
 }
 
 impl<'a> Encoding<'a> {
-    /// y of a picture of this size, before its gain: the same at every quality. In integers where the package has them, else in float.
+    /// Computes y of a picture of this size before its gain, which is the same at every quality. In integers where the package has them, else in float.
     fn analyze(&mut self, image: &Image) -> Result<Analyzed, Error> {
         let (codec, [width, height]) = (self.codec, [image.width, image.height].map(|side| side as usize));
         if codec.model().has_exact_analysis() {
@@ -146,7 +147,7 @@ impl<'a> Encoding<'a> {
         Ok(Latents { y: y.into_latent()?, z_symbols: model.z_symbols(&z.data)? })
     }
 
-    /// The stream of latents, refined as often as the codec is to.
+    /// Codes latents to a stream, with the codec's rounds of refinement.
     fn stream(&mut self, Latents { y, mut z_symbols }: Latents) -> Result<Encoded, Error> {
         let candidate = match self.codec.options().effort {
             0 => self.candidate(&y, &mut z_symbols, None)?.0,
@@ -155,7 +156,7 @@ impl<'a> Encoding<'a> {
         self.finish(candidate)
     }
 
-    /// Takes y through the passes, after which the session has `y_hat`. `rounded` becomes y as it was coded: symbols and means.
+    /// Takes y through the passes; the returned session then has `y_hat`. `rounded` receives y as it was coded: symbol plus mean.
     fn candidate(
         &mut self,
         y: &Map<i32>,
@@ -199,7 +200,7 @@ impl<'a> Encoding<'a> {
         Ok((Candidate { bits, symbol_checksum: checksum.finish(), payload }, session))
     }
 
-    /// The best of as many candidates as there are rounds and one more (SPEC 5.9).
+    /// The best candidate: the first, or that of a round of refinement (SPEC 5.9).
     fn refined(&mut self, own: &Map<i32>, z_symbols: &mut [i32]) -> Result<Candidate, Error> {
         let mut y = own.copy()?;
         let mut rounded = Map::zeros(y.height, y.width, y.channels)?;
@@ -217,7 +218,7 @@ impl<'a> Encoding<'a> {
         Ok(best)
     }
 
-    /// A candidate, its score and its picture, which is in integers where the package has them, whatever pictures the codec makes otherwise.
+    /// A candidate, its score and its picture. The picture is exact where the package has an integer synthesis, whatever pixels the options ask for.
     fn scored(&mut self, y: &Map<i32>, z_symbols: &mut [i32], rounded: &mut Map<i32>) -> Result<(Candidate, f64, Image), Error> {
         let (candidate, session) = self.candidate(y, z_symbols, Some(rounded))?;
         let y_hat = session.y_hat()?;
@@ -258,23 +259,23 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// Moves y toward what was coded and by what the analysis misses in the picture that the decoder makes of it: most of the way in the first round, half of it in
-/// later ones (SPEC 5.9).
+/// Moves y toward `rounded`, its coded value, and by what `seen`, the analysis of the decoded picture, lacks of `own`, that of the original: three quarters
+/// of the way in the first round, half of it in later ones (SPEC 5.9).
 ///
-/// What was coded takes rounding out of that difference: without it each symbol would be pushed away from itself.
+/// `rounded` takes the rounding out of that difference: without it each symbol would be pushed away from itself.
 fn refine(y: &mut Map<i32>, rounded: &Map<i32>, own: &Map<i32>, seen: &Map<i32>, round: u8) {
     let (factor, shift) = if round == 0 { (3, 2) } else { (1, 1) };
     let targets = rounded.data.iter().zip(own.data.iter().zip(&seen.data));
     for (y, (rounded, (own, seen))) in y.data.iter_mut().zip(targets) {
-        // Latents are below 2^27, and so are symbols as latents: three times the step may have more than 32 bits.
+        // Latents are below 2^27, and so are coded ones: three times the step may have more than 32 bits.
         let [now, rounded, missing] = [*y, *rounded, own - seen].map(i64::from);
         let step = (factor * (rounded - now + missing + (missing >> 3))) >> shift;
         *y = (now + step).clamp(-i64::from(LATENT_MAX), LATENT_MAX.into()) as i32;
     }
 }
 
-/// What the best candidate has least of: near any quality the squared error of a picture falls about as the length of its stream to the power of
-/// -2/3, so that this says which of two streams would show the picture better if they were equally long.
+/// The score of a candidate; the best has the least. Near any quality, the squared error of a picture falls about as the length of its stream to the power
+/// of -2/3, so the score tells which of two streams would show the picture better if they were equally long.
 fn score(squared_error: u64, payload_len: usize) -> f64 {
     let (error, len) = (squared_error as f64, payload_len as f64);
     error * error * error * len * len

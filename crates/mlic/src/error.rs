@@ -1,4 +1,4 @@
-//! What the codec refuses, and what sort of refusal it is.
+//! Errors of the codec, and their kinds.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub enum Place {
     Z,
     /// A pass and its symbols.
     Pass(Pass),
-    /// What the entropy coder adds to the information of its symbols.
+    /// Bits of the entropy coder beyond the information of its symbols.
     Coder,
     /// The end of the payload.
     End,
@@ -67,10 +67,10 @@ impl fmt::Display for Place {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes are not a whole stream.
+    /// The bytes are not a stream, or not a whole and intact one.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// The payload is whole and right, and what follows it is not: [`MetadataPolicy::Fit`](crate::metadata::MetadataPolicy::Fit) and
+    /// The payload is whole and right, but what follows it is not: [`MetadataPolicy::Fit`](crate::metadata::MetadataPolicy::Fit) and
     /// [`Strip`](crate::metadata::MetadataPolicy::Strip) decode such a stream.
     #[error("what follows the payload is damaged")]
     Tail {
@@ -85,12 +85,12 @@ pub enum Error {
         /// The model at hand.
         have: ModelId,
     },
-    /// Quality above the model's, which no encoder writes.
+    /// The quality index is above the model's, which no encoder writes.
     #[error("quality {got}, the model has 0 to {limit}")]
     Quality {
-        /// Given.
+        /// The index given.
         got: u8,
-        /// Largest.
+        /// The largest of the model.
         limit: u8,
     },
     /// The entropy coder found bytes that no encoder writes.
@@ -104,12 +104,12 @@ pub enum Error {
     /// The stream ends before the hyper-latent is whole: there is no picture in it.
     #[error("the stream ends within z, before any latent slice: {have} of {need} payload bytes")]
     NoPicture {
-        /// Payload bytes there.
+        /// Payload bytes present.
         have: u64,
         /// Payload bytes declared.
         need: u64,
     },
-    /// The decoded symbols are not the encoded ones, though every byte is: the decoder has drifted.
+    /// The decoded symbols are not the encoded ones, though every byte is right: the decoder has drifted.
     #[error("desync: the decoded symbols have checksum {got:08x}, the stream declares {declared:08x}")]
     Desync {
         /// Computed.
@@ -117,24 +117,24 @@ pub enum Error {
         /// Declared.
         declared: u32,
     },
-    /// The image exceeds a limit.
+    /// The picture exceeds a limit of the format.
     #[error("image of {width} x {height} pixels: at most {max_side} per side and {max_pixels} in all")]
     Size {
-        /// Given.
+        /// Columns given.
         width: u32,
-        /// Given.
+        /// Rows given.
         height: u32,
-        /// Limit.
+        /// Largest side.
         max_side: u32,
-        /// Limit.
+        /// Most pixels.
         max_pixels: u64,
     },
     /// The picture has more pixels than the caller allows.
     #[error("image of {width} x {height} pixels: at most {limit} pixels are allowed here")]
     Pixels {
-        /// Given.
+        /// Columns given.
         width: u32,
-        /// Given.
+        /// Rows given.
         height: u32,
         /// Limit of the caller.
         limit: u64,
@@ -142,12 +142,12 @@ pub enum Error {
     /// More memory would be needed than the caller allows.
     #[error("up to {} MiB of memory are needed: at most {} MiB are allowed here", needed_bytes.div_ceil(1 << 20), limit_bytes >> 20)]
     Memory {
-        /// By the sizes of picture and model.
+        /// Bytes needed, by the sizes of picture and model.
         needed_bytes: u64,
         /// Limit of the caller.
         limit_bytes: u64,
     },
-    /// Even at the lowest quality the stream is longer than the caller wants it ([`Codec::encode_within`](crate::Codec::encode_within)).
+    /// Even at the lowest quality the stream is longer than the caller allows ([`Codec::encode_within`](crate::Codec::encode_within)).
     #[error("{least_bytes} bytes at the lowest quality: at most {limit_bytes} are wanted")]
     StreamSize {
         /// Bytes at the lowest quality.
@@ -155,18 +155,18 @@ pub enum Error {
         /// Limit of the caller.
         limit_bytes: u64,
     },
-    /// It takes longer than the caller allows.
+    /// The call takes longer than the caller allows.
     #[error("it takes longer than {} s, the most that is allowed here: ended before {before}", limit.as_secs_f64())]
     Time {
         /// Limit of the caller.
         limit: Duration,
-        /// What was not begun: a pass, or another stage.
+        /// The step that was not begun: a pass, or another stage.
         before: Place,
     },
-    /// Whoever watched the call ended it ([`Codec::watched`](crate::Codec::watched)).
+    /// The callback of [`Codec::watched`](crate::Codec::watched) ended the call.
     #[error("cancelled")]
     Cancelled,
-    /// There is no room for picture and stream as a whole, or for a part of them, though the limits allow it.
+    /// There is no memory for picture and stream as a whole, or for a part of them, though the limits allow it.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// The package cannot be used.
@@ -178,7 +178,7 @@ pub enum Error {
     /// There is no backend of this name.
     #[error("there is no backend {name}: auto, cuda, tract, integer or reference")]
     UnknownBackend {
-        /// Its name.
+        /// The name given.
         name: String,
     },
     /// A picture cannot be read, written or coded.
@@ -186,8 +186,8 @@ pub enum Error {
     Image(#[from] ImageError),
 }
 
-/// What sort of failure it is: one value for each thing that a caller would do about it. Its number is the exit code of the program `mlic` and the
-/// status of `mlic.h`, which have others too.
+/// Kind of an error: one value for each thing that a caller would do about it. Its number is the exit code of the program `mlic` and the status of
+/// `mlic.h`, which have others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -208,14 +208,14 @@ pub enum ErrorKind {
     Backend = 10,
     /// More pixels, memory, time or bytes than the caller allows, or more memory than there is.
     Budget = 11,
-    /// Ended by whoever watched the call.
+    /// Ended by the callback of the call.
     Cancelled = 12,
     /// Anything else.
     Other = 1,
 }
 
 impl Error {
-    /// The sort of failure.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         if self.out_of_memory().is_some() {
@@ -267,7 +267,7 @@ impl Error {
         }
     }
 
-    /// The allocation that failed, wherever it was.
+    /// The allocation that failed, wherever it was, if that is the cause.
     #[must_use]
     pub const fn out_of_memory(&self) -> Option<OutOfMemory> {
         match self {
@@ -281,13 +281,13 @@ impl Error {
         }
     }
 
-    /// The entropy coder's refusal, with the place.
+    /// The error of a failure of the entropy coder at a place.
     pub(crate) fn payload(at: impl Into<Place>, source: RansError) -> Self {
         Self::Payload { at: at.into(), source }
     }
 }
 
-/// An error and its sources, with colons between; one that its own error repeats already is left out.
+/// Joins the texts of an error and its sources with colons, leaving out a source whose text the one before already ends with.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -2,7 +2,7 @@
 //!
 //! Reading changes nothing silently: what a stream cannot carry (alpha, more than 8 bits, CMYK, animation) is refused
 //! by name, or converted because [`ReadOptions`] asks for it, and then [`Image::notes`] says so. The format is found
-//! from the content. Dimensions are held against [`mlic_core::limits`] before any pixel is decoded.
+//! from the content. Dimensions are checked against [`mlic_core::limits`] before any pixel is decoded.
 //!
 //! ```
 //! use mlic::image::{Image, OutputFormat, ReadOptions, read_image, write_image};
@@ -39,7 +39,7 @@ pub struct Image {
     pub height: u32,
     /// `width * height * 3` samples, row-major, R G B interleaved.
     pub rgb: Vec<u8>,
-    /// The source has one channel: R = G = B in what was read, and writing gives one channel again.
+    /// Whether the source has one channel: R = G = B in what was read, and writing gives one channel again.
     pub gray: bool,
     /// ICC, EXIF and XMP.
     pub metadata: Metadata,
@@ -64,7 +64,7 @@ pub struct ReadOptions {
     pub background: Option<[u8; 3]>,
     /// Round 16-bit samples to 8 bits. Without it they are an error, unless each is exact in 8 bits.
     pub reduce_depth: bool,
-    /// What becomes of ICC, EXIF and XMP.
+    /// What happens to ICC, EXIF and XMP.
     pub metadata: MetadataPolicy,
     /// Largest number of pixels, at most [`MAX_PIXELS`]; [`DEFAULT_MAX_PIXELS`] unless set.
     pub max_pixels: u64,
@@ -77,25 +77,25 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// The same flattening alpha onto a colour.
+    /// Sets [`Self::background`].
     #[must_use]
     pub const fn with_background(self, background: [u8; 3]) -> Self {
         Self { background: Some(background), ..self }
     }
 
-    /// The same rounding 16-bit samples to 8 bits, or not.
+    /// Sets [`Self::reduce_depth`].
     #[must_use]
     pub const fn with_reduce_depth(self, reduce_depth: bool) -> Self {
         Self { reduce_depth, ..self }
     }
 
-    /// The same with another policy for metadata.
+    /// Sets [`Self::metadata`].
     #[must_use]
     pub const fn with_metadata(self, metadata: MetadataPolicy) -> Self {
         Self { metadata, ..self }
     }
 
-    /// The same with another number of pixels.
+    /// Sets [`Self::max_pixels`].
     #[must_use]
     pub const fn with_max_pixels(self, max_pixels: u64) -> Self {
         Self { max_pixels, ..self }
@@ -106,7 +106,8 @@ impl Image {
     /// A colour picture from row-major RGB samples.
     ///
     /// # Errors
-    /// [`ImageError::Empty`], [`ImageError::SideLimit`], [`ImageError::PixelLimit`] of the size, [`ImageError::SampleCount`] of other samples than it needs.
+    /// [`ImageError::Empty`], [`ImageError::SideLimit`], [`ImageError::PixelLimit`] for the size; [`ImageError::SampleCount`] if `rgb` does not have
+    /// as many samples as the size needs.
     pub fn from_rgb(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, ImageError> {
         let pixels = check_size(width, height, MAX_PIXELS)?;
         check_samples(rgb.len(), pixels * 3)?;
@@ -130,20 +131,20 @@ impl Image {
     }
 }
 
-/// Whether a file that begins like this is of a format that [`read_image`] reads: [`HEAD_LEN`] bytes tell.
+/// Whether a file that begins with `head` is of a format that [`read_image`] reads; [`HEAD_LEN`] bytes are enough to tell.
 pub fn is_picture(head: &[u8]) -> bool {
     use ::image::ImageFormat::{Jpeg, Png, Pnm, WebP};
     matches!(::image::guess_format(head), Ok(Png | Jpeg | WebP | Pnm))
 }
 
-/// Bytes at the beginning of a file that tell its format.
+/// Number of bytes at the beginning of a file that tell its format.
 pub const HEAD_LEN: usize = 16;
 
 /// Reads a PNG, JPEG, WebP, PGM, PPM, PBM or PAM file.
 ///
 /// # Errors
-/// [`ImageError`]: what is no picture, damaged or cut, beyond the limits, or would lose what `options` do not allow to be lost. The codes of JPEG have no
-/// checksum: damage among them may only be seen.
+/// [`ImageError`] for a file that is not a picture, is damaged or cut, is beyond the limits, or would lose what `options` do not allow to be lost. The
+/// entropy-coded data of JPEG has no checksum: damage in it may only show in the picture.
 pub fn read_image(bytes: &[u8], options: &ReadOptions) -> Result<Image, ImageError> {
     let raw = match ::image::guess_format(bytes) {
         Ok(::image::ImageFormat::Png) => png::read(bytes, options)?,
@@ -156,7 +157,7 @@ pub fn read_image(bytes: &[u8], options: &ReadOptions) -> Result<Image, ImageErr
     raw.into_image(options)
 }
 
-/// The number of pixels, once both sides and it are within their limits.
+/// Returns the number of pixels, if that and both sides are within their limits.
 fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<u64, ImageError> {
     if width == 0 || height == 0 {
         return Err(ImageError::Empty { width, height });

@@ -1,6 +1,6 @@
 //! MLIC++ (arXiv 2307.15421) as a codec whose streams decode to the same latents on every machine.
 //!
-//! [`Codec`] encodes an [`image::Image`] to a stream and back. The entropy path is integer arithmetic defined in
+//! [`Codec`] encodes an [`image::Image`] to a stream and decodes it again. The entropy path is integer arithmetic, defined in
 //! `docs/SPEC.md`: what one machine writes, every other reads. This crate is the only versioned API of the project.
 //!
 //! ```
@@ -22,19 +22,21 @@
 //! # }
 //! ```
 //!
-//! [`CodecOptions`] have what a codec can be told; [`Codec::watched`] is for progress, and for calls that may be cancelled.
-//! [`image::read_image`] and [`image::write_image`] are for files; `examples/in_memory.rs` goes from one to the other.
+//! [`CodecOptions`] configure a codec; [`Codec::watched`] reports progress and lets a call be cancelled.
+//! [`image::read_image`] and [`image::write_image`] read and write picture files; `examples/in_memory.rs` goes from one to the other.
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `embedded-model` | yes | [`default_model`] is part of the program (25 MB); without it, [`installed_model_path`] |
+//! | `embedded-model` | yes | [`default_model`] is part of the program (25 MB); without the feature, it is at [`installed_model_path`] |
 //! | `tract` | yes | float transforms on [tract](https://docs.rs/tract-core): [`PixelMode::Float`], and packages whose analysis is in float |
 //! | `cuda` | yes | [`BackendChoice::Cuda`]: NVIDIA GPUs, whose driver is loaded at run time |
 //!
-//! Some names are of crates below. Versioned are of [`Model`] how it is opened, its `id`, `name` and `quality_steps`, of [`container`] and [`limits`] what reads and
-//! writes streams, and the errors. The rest of them, and [`Backend`] with what it takes, is for work on the project itself and changes with it.
+//! Some names are re-exported from the crates below this one. The versioned API includes of these: opening a [`Model`], and its `id`, `name` and
+//! `quality_steps`; what reads and writes streams in [`container`] and [`limits`]; and the errors. Everything else in them, and [`Backend`] with the
+//! types that it takes, is for work on the project itself and changes with it.
 //!
-//! An [`Error`] says what, how much, and which limit; [`Error::kind`] what to do about it, [`error::chain`] all of it in one line.
+//! An [`Error`] says what is wrong, by how much, and which limit applies; [`Error::kind`] tells what to do about it, and [`error::chain`] gives the
+//! error with all its causes in one line.
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +78,7 @@ pub use watched::Watched;
 
 #[cfg(feature = "embedded-model")]
 static EDGE: &[u8] = include_bytes!("../../../models/edge/edge.mlicpkg");
-/// Of the package that `tests` verify as a whole.
+/// Hash of the embedded package, which `tests` verify as a whole.
 #[cfg(feature = "embedded-model")]
 #[rustfmt::skip]
 const EDGE_HASH: NormativeHash = [
@@ -84,7 +86,7 @@ const EDGE_HASH: NormativeHash = [
     0xfa, 0x56, 0x0c, 0x16, 0x37, 0xad, 0xf4, 0x05, 0xdd, 0xad, 0xf0, 0x85, 0x68, 0xf9, 0xde, 0x36,
 ];
 
-/// The model that is part of the program. Its checksums are verified each time, the whole of it by a test.
+/// The model that is part of the program. Each call verifies its checksums; a test verifies the whole package.
 ///
 /// # Errors
 /// [`ModelError`] when the program was damaged.
@@ -93,7 +95,7 @@ pub fn embedded_model() -> Result<Model, ModelError> {
     verified_by_a_test(EDGE, &EDGE_HASH)
 }
 
-/// The model of a program: the embedded one or, without the feature `embedded-model`, [`installed_model_path`].
+/// The model of a program: the embedded one or, without the feature `embedded-model`, the one at [`installed_model_path`].
 ///
 /// # Errors
 /// [`ModelError::Io`] when it is not installed, any other [`ModelError`] when it was damaged.
@@ -104,7 +106,7 @@ pub fn default_model() -> Result<Model, ModelError> {
     Model::open(installed_model_path())
 }
 
-/// Where a model is installed: `../share/mlic/edge.mlicpkg`, seen from the folder of the running program.
+/// Path of an installed model: `../share/mlic/edge.mlicpkg`, relative to the folder of the running program.
 #[must_use]
 pub fn installed_model_path() -> PathBuf {
     let program = std::env::current_exe().ok();

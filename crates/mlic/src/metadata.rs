@@ -1,4 +1,4 @@
-//! What travels beside the pixels: ICC profile, EXIF and XMP, as the bytes they came in.
+//! Metadata beside the pixels: ICC profile, EXIF and XMP, as the bytes they came in.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub struct Metadata {
     pub icc: Option<Vec<u8>>,
     /// EXIF from its TIFF header on (no `Exif\0\0` before it). The orientation stays here; pixels are not turned.
     pub exif: Option<Vec<u8>>,
-    /// XMP packet, UTF-8 as far as the source kept to it.
+    /// XMP packet; it is UTF-8 if the source kept to that.
     pub xmp: Option<Vec<u8>>,
 }
 
-/// A note of a profile that is left out.
+/// Note for a profile that is left out.
 pub const ICC_LEFT_OUT: &str = "ICC profile left out: the colours will be taken for those of sRGB";
-/// What becomes of a picture whose EXIF is left out, after the words that say so, if it [is turned](Metadata::is_turned).
+/// End of a note that EXIF is left out, for a picture that [is turned](Metadata::is_turned).
 pub const TURNED: &str = "; it has the orientation: the picture may lie on its side";
 
 /// One part of [`Metadata`].
@@ -33,17 +33,17 @@ pub enum MetadataKind {
     Xmp,
 }
 
-/// What becomes of metadata when an image is read or a stream decoded.
+/// What happens to metadata when an image is read or a stream is decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataPolicy {
-    /// All of it, or an error.
+    /// Keep all of it, or fail.
     #[default]
     Keep,
-    /// What can be read and is within the section limit; the rest is dropped with a note. Of a stream that is damaged or cut after its payload alone,
-    /// the sections that are right.
+    /// Keep what can be read and is within the section limit, and drop the rest with a note. If a stream is damaged or cut only after its payload, keep
+    /// its intact sections.
     Fit,
-    /// None of it. Notes name what changes how a picture file looks: its colours, its orientation. What follows the payload of a stream is not looked at.
+    /// Keep none of it. Notes name what changes how a picture file looks: its colours, its orientation. What follows the payload of a stream is ignored.
     Strip,
 }
 
@@ -51,7 +51,7 @@ impl MetadataKind {
     /// All kinds, in the order in which [`Metadata::parts`] gives them.
     pub const ALL: &'static [Self] = &[Self::Icc, Self::Exif, Self::Xmp];
 
-    /// The section of a stream that has it.
+    /// Kind of the section of a stream that holds this part.
     pub(crate) const fn section(self) -> SectionKind {
         match self {
             Self::Icc => SectionKind::ICC,
@@ -98,12 +98,12 @@ impl Metadata {
         *part = bytes;
     }
 
-    /// The parts that are there.
+    /// The parts that are present.
     pub fn parts(&self) -> impl Iterator<Item = (MetadataKind, &[u8])> {
         MetadataKind::ALL.iter().filter_map(|&kind| Some((kind, self.get(kind)?)))
     }
 
-    /// Whether there is none.
+    /// Whether no part is present.
     pub fn is_empty(&self) -> bool {
         self.parts().next().is_none()
     }

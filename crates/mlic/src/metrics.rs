@@ -9,7 +9,7 @@ pub use self::bd_rate::{RatePoint, bd_rate};
 pub use self::ms_ssim::ms_ssim;
 use crate::image::Image;
 
-/// Why a figure cannot be given.
+/// Why a metric cannot be computed.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum MetricsError {
@@ -21,7 +21,7 @@ pub enum MetricsError {
         /// Width and height of the second.
         right: (u32, u32),
     },
-    /// A picture has not as many samples as its size needs.
+    /// A picture does not have as many samples as its size needs.
     #[error("a picture of {width}x{height} pixels has {got} samples")]
     Samples {
         /// Columns.
@@ -51,7 +51,7 @@ pub enum MetricsError {
         /// Its quality.
         psnr: f64,
     },
-    /// Two points of one curve at the same quality: no rate as a function of it.
+    /// Two points of one curve at the same quality: the rate is no function of it.
     #[error("{curve} has two points at {psnr} dB")]
     RepeatedQuality {
         /// `the anchor` or `the test`.
@@ -79,7 +79,7 @@ pub fn psnr(a: &Image, b: &Image) -> Result<f64, MetricsError> {
     Ok(10.0 * (255.0 * 255.0 / mean).log10())
 }
 
-/// Squares of the differences of all samples of two pictures of the same size.
+/// Sum of the squared differences of all samples of two pictures of the same size.
 pub(crate) fn squared_error(a: &Image, b: &Image) -> u64 {
     a.rgb.iter().zip(&b.rgb).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum()
 }

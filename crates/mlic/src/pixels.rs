@@ -1,4 +1,4 @@
-//! Between 8-bit pictures and float planes: padding, scaling, rounding (SPEC 5.6).
+//! Conversion between 8-bit pictures and float planes: padding, scaling, rounding (SPEC 5.6).
 
 use mlic_backend::{BackendError, Planes, Stage, check_shape};
 use mlic_core::memory::{self, OutOfMemory};
@@ -13,25 +13,25 @@ use crate::image::{Image, ImageError};
 /// and row.
 ///
 /// # Errors
-/// [`Error::Size`] when the picture exceeds a limit, [`Error::Image`] when it has not as many samples as its size needs,
+/// [`Error::Size`] when the picture exceeds a limit, [`Error::Image`] when it does not have as many samples as its size needs,
 /// [`Error::OutOfMemory`].
 pub fn planes_of(image: &Image) -> Result<Planes, Error> {
     let size = check(image)?;
     Ok(to_planes(&image.rgb, image.width as usize, image.height as usize, &size)?)
 }
 
-/// The picture in the top left part of what the synthesis transform gives, clipped and rounded to 8 bits.
+/// The picture in the top left part of the output of the synthesis transform, clipped and rounded to 8 bits.
 ///
 /// # Errors
-/// [`BackendError::Shape`] when the planes are not three, smaller than the picture, or have not as many elements as their size needs;
-/// [`Error::Image`] of a size that no picture has; [`Error::OutOfMemory`].
+/// [`BackendError::Shape`] when the planes are not three, are smaller than the picture, or do not have as many elements as their size needs;
+/// [`Error::Image`] for a size that no picture has; [`Error::OutOfMemory`].
 pub fn image_of(planes: &Planes, width: u32, height: u32) -> Result<Image, Error> {
     let (w, h) = (width as usize, height as usize);
     check_cover(Stage::Synthesis, planes.data.len(), [planes.height, planes.width], planes.channels, [h, w])?;
     Ok(Image::from_rgb(width, height, to_rgb(planes, w, h)?)?)
 }
 
-/// The picture in the top left part of what the integer synthesis gives.
+/// The picture in the top left part of the output of the integer synthesis.
 ///
 /// # Errors
 /// As [`image_of`].
@@ -46,13 +46,13 @@ pub(crate) fn image_of_samples(samples: Map<u8>, width: u32, height: u32) -> Res
     Ok(Image::from_rgb(width, height, rgb)?)
 }
 
-/// Whether what a synthesis gives, `got` elements of this size and so many channels, is whole and has a picture in it.
+/// Checks that the output of a synthesis, `got` elements of this size and number of channels, is complete and covers a picture.
 fn check_cover(stage: Stage, got: usize, size: [usize; 2], channels: usize, picture: [usize; 2]) -> Result<(), BackendError> {
     let covers = channels == 3 && size.iter().zip(&picture).all(|(have, need)| have >= need);
     check_shape(stage, got, covers, if covers { size } else { picture }, 3)
 }
 
-/// Sizes of the tensors of a picture that has as many samples as its size needs.
+/// Sizes of the tensors of a picture, provided that it has as many samples as its size needs.
 ///
 /// # Errors
 /// [`Error::Size`], [`ImageError::SampleCount`].
@@ -61,12 +61,12 @@ pub(crate) fn check(image: &Image) -> Result<LatentSize, Error> {
     if image.rgb.len() as u64 == 3 * image.pixels() { Ok(size) } else { Err(sample_count(image).into()) }
 }
 
-/// A picture that has other samples than its size needs.
+/// The error for a picture that does not have as many samples as its size needs.
 pub(crate) fn sample_count(image: &Image) -> ImageError {
     ImageError::SampleCount { got: image.rgb.len() as u64, want: 3 * image.pixels() }
 }
 
-/// Whether what a stage gives has this shape.
+/// Checks that the output of a stage has this shape.
 ///
 /// # Errors
 /// [`BackendError::Shape`].
@@ -75,7 +75,7 @@ pub(crate) fn check_planes(planes: &Planes, stage: Stage, size: [usize; 2], chan
     check_shape(stage, planes.data.len(), is_shaped, size, channels)
 }
 
-/// Whether `y_hat` has this shape.
+/// Checks that `y_hat` has this shape.
 ///
 /// # Errors
 /// [`BackendError::Shape`].
@@ -84,14 +84,14 @@ pub(crate) fn check_latents(y_hat: &Map<i32>, stage: Stage, size: [usize; 2], ch
     check_shape(stage, y_hat.data.len(), is_shaped, size, channels)
 }
 
-/// The one channel of a gray picture at a position of red, green and blue (SPEC 5.6): `(299 R + 587 G + 114 B + 500) // 1000`, which is the
-/// sample itself where the three are equal.
+/// The sample of a gray picture for one of red, green and blue (SPEC 5.6): `(299 R + 587 G + 114 B + 500) // 1000`, which is the sample itself
+/// where the three are equal.
 #[must_use]
 pub const fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((299 * r as u32 + 587 * g as u32 + 114 * b as u32 + 500) / 1000) as u8
 }
 
-/// The picture as the flag of its stream wants it: of a gray one the three samples are the same at every position.
+/// The picture with the gray flag of its stream: if it is gray, the three samples are made equal at every position.
 pub(crate) fn with_gray(mut image: Image, gray: bool) -> Image {
     if gray {
         image.rgb.as_chunks_mut::<3>().0.iter_mut().for_each(|at| *at = [luma(*at); 3]);
@@ -135,7 +135,7 @@ fn factor(gain: u32) -> f32 {
     (f64::from(gain) * real::Q16_STEP) as f32
 }
 
-/// Planes after their gains (Q16).
+/// Planes multiplied by their gains (Q16).
 pub(crate) fn with_gain(planes: &Planes, gains: &[u32]) -> Result<Planes, OutOfMemory> {
     let (mut data, area) = (memory::copy(&planes.data)?, (planes.height * planes.width).max(1));
     for (plane, gain) in data.chunks_exact_mut(area).zip(gains) {

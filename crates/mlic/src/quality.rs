@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The quality of a picture that is encoded: a percent, 0 to 100, 50 unless said. What it means in bits is up to the model.
+/// The quality at which a picture is encoded: a percentage, 0 to 100; 50 by default. What it means in bits depends on the model.
 ///
-/// A stream and its model count otherwise: by an index of 0 to [`Model::quality_steps`](crate::Model::quality_steps), and a percent means the nearest one.
+/// A stream and its model use an index of 0 to [`Model::quality_steps`](crate::Model::quality_steps) instead; a percentage stands for the nearest index.
 ///
 /// ```
 /// use mlic::Quality;
@@ -21,7 +21,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Quality(f32);
 
-/// A number or text that is no [`Quality`].
+/// The error for a number or text that is not a [`Quality`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("a quality is a number from 0 to 100, not {got}")]
 #[non_exhaustive]
@@ -31,32 +31,32 @@ pub struct QualityError {
 }
 
 impl Quality {
-    /// The lowest.
+    /// The lowest quality.
     pub const LOWEST: Self = Self(0.0);
-    /// The highest.
+    /// The highest quality.
     pub const HIGHEST: Self = Self(100.0);
 
-    /// A percent.
+    /// Creates a quality from a percentage.
     ///
     /// # Errors
-    /// [`QualityError`] of what is not 0 to 100.
+    /// [`QualityError`] unless `percent` is 0 to 100.
     pub fn new(percent: f32) -> Result<Self, QualityError> {
         if (0.0..=100.0).contains(&percent) { Ok(Self(percent.abs())) } else { Err(QualityError { got: percent.to_string() }) }
     }
 
-    /// The percent.
+    /// The quality as a percentage.
     #[must_use]
     pub const fn percent(self) -> f32 {
         self.0
     }
 
-    /// The nearest index of a model with so many steps; one of fixed rate has 0 alone.
+    /// The nearest quality index of a model with this many steps; a model of fixed rate has only index 0.
     #[must_use]
     pub fn index(self, steps: u8) -> u8 {
         (self.0 / 100.0 * f32::from(steps)).round() as u8
     }
 
-    /// The quality that an index of a model with so many steps stands for; none beyond them. A model of fixed rate has the highest alone.
+    /// The quality that `index` stands for in a model with this many steps; `None` beyond them. A model of fixed rate has only the highest.
     #[must_use]
     pub fn of_index(index: u8, steps: u8) -> Option<Self> {
         match steps {

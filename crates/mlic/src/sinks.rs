@@ -1,4 +1,4 @@
-//! What encoding and decoding do in the one walk over the passes.
+//! The sinks of encoding and decoding for the one walk over the passes.
 
 use mlic_backend::dead_zone::DeadZone;
 use mlic_backend::walk::choose_symbols;
@@ -27,7 +27,7 @@ pub(crate) fn code_z(model: &Model, coder: &mut impl SymbolCoder, symbols: &mut 
     Ok(())
 }
 
-/// The symbols of a pass that are coded, those whose scale index is not below the skip threshold, side by side. Its memory stays for the next pass.
+/// The coded symbols of a pass, those whose scale index is not below the skip threshold, side by side. The next pass reuses the memory.
 #[derive(Default)]
 pub(crate) struct Coded {
     skip_below: u8,
@@ -36,12 +36,13 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
-    /// Of a model's passes.
+    /// An empty one for the passes of a model.
     pub(crate) fn of(model: &Model) -> Self {
         Self { skip_below: model.config().skip_below, ..Self::default() }
     }
 
-    /// Takes the symbols that are coded. Every one is written, and kept if it is one: which are is too irregular to be predicted.
+    /// Collects the symbols that are coded. Each symbol is written, and overwritten by the next if it is not coded: a branch would be too irregular to
+    /// be predicted.
     fn gather(&mut self, indices: &[u8], symbols: &[i32]) -> Result<(), OutOfMemory> {
         let room = indices.len().saturating_sub(self.indices.len());
         memory::reserve(&mut self.indices, room)?;
@@ -60,12 +61,12 @@ impl Coded {
         Ok(())
     }
 
-    /// Codes those that were taken with the tables of their scale indices.
+    /// Codes the collected symbols with the tables of their scale indices.
     fn code(&mut self, model: &Model, coder: &mut impl SymbolCoder) -> Result<(), RansError> {
         coder.code_all(model.y_cdfs(), &self.indices, &mut self.symbols)
     }
 
-    /// Puts them back where they came from; the others stay as they are.
+    /// Puts the collected symbols back where they came from; the others stay as they are.
     fn scatter(&self, indices: &[u8], symbols: &mut [i32]) {
         let mut count = 0;
         for (index, symbol) in indices.iter().zip(symbols) {
@@ -81,7 +82,7 @@ pub(crate) struct EncodeSink<'a> {
     pub(crate) model: &'a Model,
     /// y after its gain.
     pub(crate) y: &'a Map<i32>,
-    /// What a pass codes of it; its memory stays for the next.
+    /// The values of y that a pass codes; the next pass reuses the memory.
     pub(crate) half: Vec<i32>,
     pub(crate) dead_zone: &'a DeadZone,
     pub(crate) encoder: Encoder,
@@ -94,7 +95,7 @@ pub(crate) struct EncodeSink<'a> {
 }
 
 impl EncodeSink<'_> {
-    /// Takes the symbols of z.
+    /// Codes and measures the symbols of z.
     pub(crate) fn z(&mut self, symbols: &mut [i32]) -> Result<(), Error> {
         let failed = |source| Error::payload(Place::Z, source);
         code_z(self.model, &mut self.encoder, symbols).map_err(failed)?;
@@ -125,7 +126,7 @@ impl PassSink for EncodeSink<'_> {
     }
 }
 
-/// Decodes symbols. In a truncated stream, the first pass that is not whole and all after it are zero.
+/// Decodes symbols. In a truncated stream, the symbols of the first pass that is not whole and of all passes after it are zero.
 pub(crate) struct DecodeSink<'a, 'b> {
     pub(crate) model: &'a Model,
     pub(crate) decoder: Decoder<'a>,
@@ -139,8 +140,8 @@ pub(crate) struct DecodeSink<'a, 'b> {
 }
 
 impl DecodeSink<'_, '_> {
-    /// Whether the symbols are those that were encoded, and the payload was used up, as far as it is there. Returns the number of latent slices
-    /// whose symbols all were.
+    /// Checks that the symbols are those that were encoded and that the payload is used up, as far as it is present. Returns the number of latent
+    /// slices whose symbols were all there.
     pub(crate) fn finish(self, declared: u32) -> Result<usize, Error> {
         if !self.exhausted {
             let got = self.checksum.finish();

@@ -1,4 +1,4 @@
-//! One call of a codec, whose caller is told of each step and may end it.
+//! Calls of a codec whose callback is told of each step and may end them.
 
 use std::fmt;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::pixels;
 use crate::quality::Quality;
 use crate::sinks::{Coded, DecodeSink, code_z};
 
-/// The calls of a [`Codec`] with someone who is told of each step and may end them: [`Codec::watched`].
+/// The calls of a [`Codec`] with a callback that is told of each step and may end the call: [`Codec::watched`].
 #[derive(Clone, Copy)]
 pub struct Watched<'a> {
     codec: &'a Codec,
@@ -34,7 +34,7 @@ impl fmt::Debug for Watched<'_> {
     }
 }
 
-/// What may end a call before its next step: whoever watches it, and its deadline.
+/// What may end a call before its next step: its callback, and its deadline.
 #[derive(Clone, Copy)]
 pub(crate) struct Watch<'a> {
     progress: &'a Progress<'a>,
@@ -42,7 +42,7 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Tells of an event.
+    /// Tells the callback of an event.
     ///
     /// # Errors
     /// [`Error::Cancelled`].
@@ -50,7 +50,7 @@ impl Watch<'_> {
         if (self.progress)(event).is_break() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// What is to be done next may begin.
+    /// Checks that there is time left to begin what comes next.
     ///
     /// # Errors
     /// [`Error::Time`].
@@ -59,7 +59,7 @@ impl Watch<'_> {
     }
 }
 
-/// Times stages as they end; of one that runs more than once, all of them together.
+/// Measures the time of each stage, summed over all its runs.
 pub(crate) struct Stopwatch<'a> {
     backend: &'a dyn Backend,
     pub(crate) watch: Watch<'a>,
@@ -72,10 +72,10 @@ impl Stopwatch<'_> {
         self.watch.check(before)
     }
 
-    /// Runs a stage.
+    /// Runs a stage and adds its time.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], or what it says.
+    /// [`Error::Cancelled`], or the error of the stage.
     pub(crate) fn time<T, E: Into<Error>>(&mut self, stage: Stage, run: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
         self.watch.tell(ProgressEvent::Stage(stage))?;
         let start = Instant::now();
@@ -103,16 +103,16 @@ impl<'a> Watched<'a> {
         Self { codec, progress }
     }
 
-    /// Makes a call, whose time runs from now on, on a thread that has nothing else to do while it waits for those of the codec.
+    /// Runs a call, whose time starts now, on a thread that starts no other jobs while it waits for the codec's threads.
     fn call<T: Send>(&self, call: impl FnOnce(Stopwatch<'a>) -> Result<T, Error> + Send) -> Result<T, Error> {
         let watch = Watch { progress: self.progress, deadline: self.codec.options().limits.deadline() };
         apart(|| call(Stopwatch { backend: self.codec.backend(), watch, stages: Vec::new() }))
     }
 
-    /// [`Codec::encode`].
+    /// [`Codec::encode`], watched.
     ///
     /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
+    /// Those of [`Codec::encode`], and [`Error::Cancelled`].
     pub fn encode(&self, image: &Image, quality: Quality) -> Result<Encoded, Error> {
         self.call(|watch| {
             let size = self.codec.check_picture(image)?;
@@ -121,10 +121,10 @@ impl<'a> Watched<'a> {
         })
     }
 
-    /// [`Codec::encode_within`]. Passes are counted anew at each quality.
+    /// [`Codec::encode_within`], watched. Passes are counted anew at each quality.
     ///
     /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
+    /// Those of [`Codec::encode_within`], and [`Error::Cancelled`].
     pub fn encode_within(&self, image: &Image, limit_bytes: u64) -> Result<Encoded, Error> {
         self.call(|watch| {
             let size = self.codec.check_picture(image)?;
@@ -132,10 +132,10 @@ impl<'a> Watched<'a> {
         })
     }
 
-    /// [`Codec::decode`].
+    /// [`Codec::decode`], watched.
     ///
     /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
+    /// Those of [`Codec::decode`], and [`Error::Cancelled`].
     pub fn decode(&self, stream: &[u8]) -> Result<Decoded, Error> {
         self.call(|mut watch| {
             let walked = self.codec.walk_stream(stream, Goal::Picture, &mut watch)?;
@@ -150,18 +150,18 @@ impl<'a> Watched<'a> {
         })
     }
 
-    /// [`Codec::decode_latents`].
+    /// [`Codec::decode_latents`], watched.
     ///
     /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
+    /// Those of [`Codec::decode_latents`], and [`Error::Cancelled`].
     pub fn decode_latents(&self, stream: &[u8]) -> Result<Latents, Error> {
         self.call(|mut watch| self.codec.walk_stream(stream, Goal::Latents, &mut watch)?.latents())
     }
 
-    /// [`Codec::synthesize`].
+    /// [`Codec::synthesize`], watched.
     ///
     /// # Errors
-    /// Those of it, and [`Error::Cancelled`].
+    /// Those of [`Codec::synthesize`], and [`Error::Cancelled`].
     pub fn synthesize(&self, latents: &Latents) -> Result<Image, Error> {
         let (codec, header, y_hat) = (self.codec, &latents.header, &latents.y_hat);
         let (limits, is_exact) = (&codec.options().limits, codec.is_exact());
@@ -176,7 +176,7 @@ impl<'a> Watched<'a> {
 }
 
 impl Codec {
-    /// Takes a stream through its passes.
+    /// Decodes a stream to the end of its passes.
     fn walk_stream<'a>(&'a self, stream: &'a [u8], goal: Goal, watch: &mut Stopwatch<'_>) -> Result<Walked<'a>, Error> {
         let model = self.model();
         let admitted = Admitted::new(self, stream, goal)?;
@@ -221,7 +221,7 @@ impl Codec {
         self.float_image(header, y_hat, watch)
     }
 
-    /// The picture of what a session has come to, whose memory is free by then. `y_hat` of exact pixels need not leave the device.
+    /// The picture of a session whose passes are done; its memory is free when the synthesis runs. For exact pixels, `y_hat` need not leave the device.
     fn picture(&self, header: &Header, session: Box<dyn EntropySession + '_>, watch: &mut Stopwatch<'_>) -> Result<Image, Error> {
         if self.is_exact() {
             let samples = || exact_samples(self.backend(), session, header.quality);

@@ -19,14 +19,14 @@ use mlic_core::memory;
 /// Counts allocations of at least [`LARGE`] bytes, and refuses one of them.
 struct Refusing;
 
-/// What is allocated beside tensors, whatever the picture is, takes less: jobs of the thread pool, names, one part of a digest.
+/// More bytes than any allocation beside tensors takes, whatever the picture is: jobs of the thread pool, names, one part of a digest.
 const PICTURE: usize = 6 << 10;
-/// What is allocated beside weights, whatever the package is, takes less: a configuration, the look-up of one table of symbols.
+/// More bytes than any allocation beside weights takes, whatever the package is: a configuration, the look-up of one table of symbols.
 const PACKAGE: usize = 512 << 10;
 
 static LARGE: AtomicUsize = AtomicUsize::new(usize::MAX);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Which of them is refused.
+/// Index of the allocation that is refused, among those that [`COUNT`] counts.
 static REFUSED: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 fn is_refused(size: usize) -> bool {
@@ -59,7 +59,7 @@ unsafe impl GlobalAlloc for Refusing {
 #[global_allocator]
 static ALLOCATOR: Refusing = Refusing;
 
-/// Runs work with one allocation of at least `large` bytes refused, if it comes to that many; returns how many there were.
+/// Runs `work` with allocation `index` of those of at least `large` bytes refused, if there are so many; also returns how many there were.
 fn refuse<T>(large: usize, index: usize, work: impl FnOnce() -> T) -> (T, usize) {
     COUNT.store(0, Relaxed);
     REFUSED.store(index, Relaxed);
@@ -69,13 +69,13 @@ fn refuse<T>(large: usize, index: usize, work: impl FnOnce() -> T) -> (T, usize)
     (out, COUNT.load(Relaxed))
 }
 
-/// Every allocation of at least `large` bytes is refused in turn, until work needs no more.
+/// Refuses every allocation of at least `large` bytes in turn; each refusal must be an error that says so.
 fn refuse_each<T>(what: &str, large: usize, work: impl Fn() -> Result<T, Error>) {
     let (result, count) = refuse(large, usize::MAX, &work);
     assert!(result.is_ok(), "{what}: {:?}", result.err());
     assert!(count >= 5, "{what}: {count} allocations show nothing");
     for index in 0..count {
-        // Threads may come to another number.
+        // With threads the number of allocations may vary.
         let (Err(error), _) = refuse(large, index, &work) else { continue };
         assert_eq!(error.kind(), ErrorKind::Budget, "{what}, allocation {index}: {error}");
         let refused = error.out_of_memory().unwrap_or_else(|| panic!("{what}, allocation {index}: {error}"));
@@ -84,7 +84,7 @@ fn refuse_each<T>(what: &str, large: usize, work: impl Fn() -> Result<T, Error>)
     println!("{what}: {count} allocations of at least {large} bytes");
 }
 
-/// In place of a network: values that depend on the place. It has its memory from where the codec has its own.
+/// Stands in for a network: values that depend on the position, in memory that is allocated as the codec allocates its own.
 struct Pattern(Arc<Model>);
 
 impl FloatTransforms for Pattern {

@@ -16,7 +16,7 @@ pub enum ImageError {
     /// The content is none of the formats.
     #[error("not a PNG, JPEG, WebP, PPM, PGM, PBM or PAM file")]
     NotAnImage,
-    /// A picture format, but none that is read here, or a variant of one that is not.
+    /// A picture format that is not read here, or a variant that is not read of one that is.
     #[error("{format} is not supported: convert it to PNG, JPEG, WebP, PPM, PGM, PBM or PAM")]
     FormatUnsupported {
         /// Name of the format, or of the feature.
@@ -80,7 +80,7 @@ pub enum ImageError {
     /// Alpha that is not opaque, and no background colour to flatten it onto.
     #[error("the alpha channel is not opaque and a stream has none: give a background colour to flatten it")]
     AlphaUnsupported,
-    /// More than 8 bits per sample that matter, and no leave to round them.
+    /// More than 8 bits per sample that matter, and no permission to round them.
     #[error("{bits} bits per sample, a stream has 8")]
     DepthUnsupported {
         /// Bits per sample.
@@ -106,13 +106,13 @@ pub enum ImageError {
         /// Name of the format.
         format: &'static str,
     },
-    /// Files of pictures one after the other.
+    /// Several pictures one after the other in a file.
     #[error("several pictures in one {format} file: a stream holds one, extract it")]
     SeveralPictures {
         /// Name of the format.
         format: &'static str,
     },
-    /// Chunks say that the colours are not those of sRGB, and no stream carries them.
+    /// Chunks say that the colours are not those of sRGB, which no stream can carry.
     #[error(
         "the file declares colours other than those of sRGB ({chunks}), which a stream cannot carry: convert the picture, or give it an ICC profile"
     )]
@@ -130,7 +130,7 @@ pub enum ImageError {
         /// Largest length.
         limit_bytes: u64,
     },
-    /// Metadata that is there and cannot be read.
+    /// Metadata that is present but cannot be read.
     #[error("the {kind} is there and cannot be read: damaged, or over {limit_bytes} bytes")]
     MetadataUnreadable {
         /// Which part.
@@ -157,7 +157,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// The error of `format`'s parser in the `image` crate, in our terms, for a file of so many bytes.
+    /// Converts an error of the `image` crate's parser of `format`, for a file of `have_bytes` bytes.
     pub(super) fn from_decoder(format: &'static str, have_bytes: usize, error: ::image::ImageError) -> Self {
         match error {
             ::image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -1,5 +1,5 @@
-//! JPEG, through the `image` crate, which shows what there is of a damaged file, and gray for the rest: a walk over the markers finds first whether the
-//! file has an end. Damage inside its scans is shown as the parser shows it.
+//! JPEG, through the `image` crate, which decodes what it can of a damaged file and leaves the rest gray. Therefore a walk over the markers first checks that
+//! the file has an end. Damage inside its scans shows as the parser decodes it.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use crate::metadata::MetadataKind;
 
 const FORMAT: &str = "JPEG";
 
-/// Every block of 64 pixels has a code of at least one bit: a file too short for its size is refused before pixels are allocated.
+/// Most pixels that a byte can code, since every block of 64 has at least one bit: a file too short for its size is refused before pixels are allocated.
 const PIXELS_PER_BYTE: u64 = 8 * 64;
 
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
@@ -83,7 +83,7 @@ impl Markers {
                 self.bits = segment.first().copied();
                 self.components = segment.get(5).copied();
             }
-            // Units, unless it is an aspect ratio alone, and the density in both directions.
+            // The unit of the density; 0 if the density is only an aspect ratio.
             0xe0 if segment.starts_with(b"JFIF\0") && !matches!(segment.get(7), None | Some(0)) => self.note("density (JFIF)"),
             0xe1 if segment.starts_with(b"http://ns.adobe.com/xmp/extension/\0") => self.note("extended XMP"),
             0xe2 if segment.starts_with(b"ICC_PROFILE\0") => self.icc = true,

@@ -16,24 +16,24 @@ pub(super) const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 /// Largest memory for rows and chunks, in bytes, beside the samples. A chunk is charged twice: as it grows and as it
 /// is kept. 65535 pixels of 8 bytes take half a MiB.
 const WORK_BYTES: usize = 4 * MAX_SECTION_LEN as usize;
-/// Most types of chunks that a note names: a file can have as many as it has room for chunks.
+/// Most types of chunks that a note names: a file can have as many types as chunks.
 const MAX_NAMED: usize = 8;
 /// Most chunks of text: the parser keeps an object for each, which [`WORK_BYTES`] does not count.
 const MAX_TEXTS: usize = 1000;
-/// Deflate gives at most this many bytes for one: a file too short for its size is refused before pixels are allocated.
+/// Deflate expands a byte to at most this many: a file too short for its size is refused before pixels are allocated.
 const DEFLATE_RATIO: u64 = 1032;
 /// Chunks that change neither the pixels nor anything that is kept.
 const SILENT: [&[u8; 4]; 11] =
     [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"iCCP", b"eXIf", b"hIST", b"sPLT", b"sBIT", b"bKGD", b"tIME"];
-/// What gAMA and cHRM say of a picture that is sRGB, as one without them is taken to be, in units of 1e-5.
+/// Values of gAMA and cHRM for sRGB, in units of 1e-5. A picture without these chunks is taken to be sRGB.
 const SRGB_GAMMA: [u32; 1] = [45_455];
 const SRGB_PRIMARIES: [u32; 8] = [31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000];
-/// How far they may be from that: writers round them, and nobody sees it.
+/// How far gAMA and cHRM may be from these values: writers round them, and nobody sees it.
 const SRGB_TOLERANCE: u32 = 500;
-/// What cICP says of it: primaries and transfer function of sRGB, RGB, full range.
+/// Value of cICP for sRGB: primaries and transfer function of sRGB, RGB, full range.
 const SRGB_CODES: [u8; 4] = [1, 13, 0, 1];
 
-/// A file whose text and profile are beyond the limit is read without them.
+/// Reads a PNG file; if its text and profile are beyond the limit, without them.
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageError> {
     match read_chunks(bytes, options, true) {
         Err(ImageError::WorkLimit { .. }) => read_chunks(bytes, options, false),
@@ -66,7 +66,7 @@ fn read_chunks(bytes: &[u8], options: &ReadOptions, with_texts: bool) -> Result<
     if color == ColorType::Indexed {
         return Err(ImageError::FormatUnsupported { format: "PNG with a palette that does not expand".into() });
     }
-    // Within the limits on pixels: at most 8 bytes for each.
+    // Bounded by the limits on pixels: at most 8 bytes for each.
     raw.data = memory::zeros(reader.output_buffer_size().unwrap_or_default())?;
     reader.next_frame(&mut raw.data).map_err(|e| wrap(bytes, e))?;
     reader.finish().map_err(|e| wrap(bytes, e))?;
@@ -104,7 +104,7 @@ fn wrap(bytes: &[u8], error: png::DecodingError) -> ImageError {
     }
 }
 
-/// Which chunks the file has. The parser skips ancillary chunks that it cannot read and does not tell.
+/// Which chunks the file has. The parser skips ancillary chunks that it cannot read, without saying so.
 #[derive(Debug, Default)]
 struct Chunks {
     icc: bool,
@@ -113,15 +113,15 @@ struct Chunks {
     animation: bool,
     /// Chunks of text, of any kind.
     texts: usize,
-    /// A chunk says sRGB: gAMA and cHRM have no say beside it.
+    /// There is an sRGB chunk, which overrides gAMA and cHRM.
     srgb: bool,
-    /// There is a cICP: no other chunk has a say beside it.
+    /// There is a cICP chunk, which overrides all others.
     code: bool,
-    /// Chunks by which the colours are others than sRGB's.
+    /// Whether cICP, gAMA and cHRM declare colours other than sRGB's.
     other_code: bool,
     other_gamma: bool,
     other_primaries: bool,
-    /// Types of chunks whose content gets lost, each once; [`MAX_NAMED`] of them, then `others`.
+    /// Types of chunks whose content is lost, each once: at most [`MAX_NAMED`], then `others`.
     not_kept: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl Chunks {
         found
     }
 
-    /// The chunks by which the colours are not sRGB's: cICP before all others, then a profile, then sRGB, then the rest.
+    /// The chunks that declare colours other than sRGB's. Precedence has cICP before all others, then a profile, then sRGB, then the rest.
     fn colors(&self) -> Vec<&'static str> {
         let rest = !(self.code || self.icc || self.srgb);
         let all = [(self.other_code, "cICP"), (rest && self.other_gamma, "gAMA"), (rest && self.other_primaries, "cHRM")];
@@ -170,7 +170,7 @@ impl Chunks {
     }
 }
 
-/// Whether a chunk holds these numbers, about.
+/// Whether a chunk holds these numbers, within [`SRGB_TOLERANCE`].
 fn is_about(body: &[u8], numbers: &[u32]) -> bool {
     let (found, rest) = body.as_chunks::<4>();
     let near = |(found, number): (&[u8; 4], &u32)| u32::from_be_bytes(*found).abs_diff(*number) <= SRGB_TOLERANCE;

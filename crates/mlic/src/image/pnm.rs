@@ -27,7 +27,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     if (bytes.len() as u64) < least_bytes {
         return Err(ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 });
     }
-    // A bitmap has no maximum: its samples are 0 and 1 by name.
+    // A bitmap declares no maximum: its samples are 0 and 1 by definition.
     let is_bitmap = matches!(decoder.subtype(), PnmSubtype::Bitmap(_));
     let maximum = header_maximum(bytes).filter(|_| !is_bitmap);
     let mut raw = Raw::from_decoder(FORMAT, bytes.len(), decoder, options)?;
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     Ok(raw)
 }
 
-/// Refuses what follows the picture, white space excepted.
+/// Refuses anything but white space after the picture.
 fn check_end(rest: &[u8]) -> Result<(), ImageError> {
     match rest.trim_ascii_start() {
         [] => Ok(()),

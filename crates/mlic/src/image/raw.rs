@@ -1,4 +1,4 @@
-//! Decoded samples as a format has them, and the one way from there to an [`Image`].
+//! Decoded samples in the form of their file format, and their conversion to an [`Image`].
 
 use image::{ColorType, ImageDecoder, Limits};
 use mlic_core::limits::{MAX_SECTION_LEN, MAX_SIDE};
@@ -27,12 +27,12 @@ pub(super) enum Found {
     Absent,
     /// Read.
     Bytes(Vec<u8>),
-    /// In the file, and not to be had.
+    /// In the file, but not readable.
     Unreadable,
 }
 
 impl Found {
-    /// What a parser gave, where `present` says whether the file has such a part.
+    /// From what a parser gave; `present` says whether the file has such a part.
     pub(super) fn new(parsed: Option<Vec<u8>>, present: bool) -> Self {
         match parsed {
             Some(bytes) if !bytes.is_empty() => Self::Bytes(bytes),
@@ -44,7 +44,7 @@ impl Found {
 }
 
 impl Raw {
-    /// The pixels of `decoder`, whose size is held against the limits first, from a file of `have_bytes`.
+    /// Reads the pixels of `decoder` from a file of `have_bytes` bytes, after checking the size against the limits.
     pub(super) fn from_decoder<D: ImageDecoder>(
         format: &'static str,
         have_bytes: usize,
@@ -76,7 +76,7 @@ impl Raw {
         Ok(Self { width, height, channels, wide, data, ..Self::default() })
     }
 
-    /// Takes a part of the metadata, or says why not.
+    /// Takes a part of the metadata; one that cannot be kept is an error or a note, as `policy` says.
     pub(super) fn attach(&mut self, kind: MetadataKind, found: Found, policy: MetadataPolicy) -> Result<(), ImageError> {
         let problem = match found {
             Found::Absent => return Ok(()),
@@ -100,7 +100,7 @@ impl Raw {
         Ok(())
     }
 
-    /// What a caller who wants no metadata may not know of: without this part the picture looks other.
+    /// Notes a part that is left out, if the picture looks different without it: a caller who wants no metadata may not know of it.
     fn note_of_looks(&mut self, kind: MetadataKind, found: Found) {
         let exif = Metadata { exif: if let Found::Bytes(bytes) = found { Some(bytes) } else { None }, ..Metadata::default() };
         match kind {
@@ -110,7 +110,7 @@ impl Raw {
         }
     }
 
-    /// Notes what else the file has and no stream carries, unless the caller wants none of it.
+    /// Notes what else the file has that no stream carries, unless the caller wants no metadata.
     pub(super) fn note_not_kept<S: AsRef<str>>(&mut self, names: &[S], policy: MetadataPolicy) {
         if !names.is_empty() && policy != MetadataPolicy::Strip {
             let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
@@ -118,7 +118,7 @@ impl Raw {
         }
     }
 
-    /// Refuses colours that a stream cannot tell from those of sRGB, if the caller wants all metadata, or notes them.
+    /// Refuses colours other than sRGB's that a stream cannot carry, declared by `chunks`, if the caller wants all metadata; else notes them.
     pub(super) fn check_colors(&mut self, chunks: &[&str], policy: MetadataPolicy) -> Result<(), ImageError> {
         if chunks.is_empty() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Raw {
         self.attach(MetadataKind::Exif, found, policy)
     }
 
-    /// 8-bit RGB, as far as `options` allow what that takes.
+    /// Converts to 8-bit RGB, if `options` allow the changes that this takes.
     pub(super) fn into_image(mut self, options: &ReadOptions) -> Result<Image, ImageError> {
         let opaque = self.is_opaque();
         self.narrow(options)?;
@@ -178,7 +178,7 @@ impl Raw {
         Ok(Image { gray, metadata: self.metadata, notes: self.notes, ..image })
     }
 
-    /// No alpha channel, or one that is at its maximum everywhere.
+    /// Whether there is no alpha channel, or one that is at its maximum everywhere.
     fn is_opaque(&self) -> bool {
         let sample_bytes = if self.wide { 2 } else { 1 };
         let pixel_bytes = self.channels * sample_bytes;
@@ -186,7 +186,7 @@ impl Raw {
             || self.data.chunks_exact(pixel_bytes).all(|p| p.iter().rev().take(sample_bytes).all(|&b| b == 0xff))
     }
 
-    /// 8 bits per sample: exactly, or rounded where that is allowed.
+    /// Reduces samples to 8 bits: exactly, or by rounding where that is allowed.
     fn narrow(&mut self, options: &ReadOptions) -> Result<(), ImageError> {
         if !self.wide {
             return Ok(());
@@ -205,7 +205,7 @@ impl Raw {
     }
 }
 
-/// `color` over `onto` with weight `alpha` / 255, rounded, in the samples as they are.
+/// Blends `color` over `onto` with weight `alpha` / 255, rounded, in the samples as they are.
 fn flatten(color: [u8; 3], alpha: u8, onto: [u8; 3]) -> [u8; 3] {
     let alpha = u32::from(alpha);
     let blend = |c: u8, b: u8| ((u32::from(c) * alpha + u32::from(b) * (255 - alpha) + 127) / 255) as u8;

@@ -181,7 +181,7 @@ fn colours_that_are_not_those_of_srgb_are_refused_or_noted() {
         assert!(notes.iter().any(|note| note.starts_with(&format!("left out: {name}, so that"))), "{notes:?}");
         assert_eq!(read_image(&file, &strip).unwrap().notes, notes);
     }
-    // A profile, or sRGB, is heard before gAMA; cICP before both.
+    // A profile, or sRGB, takes precedence over gAMA; cICP over both.
     let gamma = with(b"gAMA", &bytes(&[100_000]));
     assert!(read(&with_chunk(&gamma, b"sRGB", &[0], true)).is_ok());
     assert!(read(&with_chunk(&with(b"cICP", &[9, 16, 0, 1]), b"sRGB", &[0], true)).is_err());
@@ -219,7 +219,7 @@ fn sixteen_bits_are_refused_reduced_or_exact() {
     assert!(reduced.gray);
     let exact = read(&wide_file([0, 257, 514, 65535])).unwrap();
     assert_eq!(exact.notes, ["16-bit samples reduced to 8 bits exactly"]);
-    // The largest alpha that is not opaque stays so.
+    // The largest alpha that is not opaque does not become opaque by rounding.
     let samples = [1u16, 65534].map(u16::to_be_bytes).concat().repeat(4);
     let file = png_file(::png::ColorType::GrayscaleAlpha, ::png::BitDepth::Sixteen, &samples, |_| {});
     assert!(matches!(read_image(&file, &options), Err(ImageError::AlphaUnsupported)));
@@ -303,7 +303,7 @@ fn webp_is_read_and_its_animation_refused() {
     let mut huge = file.clone();
     huge[vp8x + 4..vp8x + 8].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(matches!(read(&huge), Err(ImageError::Truncated { format: "WebP", .. })));
-    // Flag and chunk of an animation with one frame of nothing.
+    // The flag and the chunk of an animation with one empty frame.
     let mut animated = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x01\0\0\x01\0\0ANIM\x06\0\0\0\0\0\0\0\0\0".to_vec();
     animated.extend(b"ANMF\x18\0\0\0\0\0\0\0\0\0\x01\0\0\x01\0\0\0\0\0\0VP8L\0\0\0\0");
     let len = animated.len() as u32 - 8;
@@ -311,7 +311,7 @@ fn webp_is_read_and_its_animation_refused() {
     assert!(matches!(read(&animated), Err(ImageError::AnimationUnsupported { format: "WebP" })));
 }
 
-/// A WebP file of a canvas with these chunks, `after` its container.
+/// A WebP file with a canvas and these chunks; `after` follows its container.
 fn webp_of(sides: [u8; 2], chunks: &[(&[u8; 4], &[u8])], after: &[u8]) -> Vec<u8> {
     let [width, height] = sides.map(|side| side - 1);
     let mut file = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
@@ -345,15 +345,15 @@ fn a_webp_frame_is_as_large_as_its_canvas() {
     refused(&small, "a frame of 40x24 on a canvas of 1x1");
     let second = webp_of([40, 24], &[(b"VP8 ", &frame), (b"VP8 ", &vp8_frame([0x3fff, 24]))], b"");
     refused(&second, "a frame of 16383x24 on a canvas of 40x24");
-    // The parser reads a canvas whatever length its chunk has; what is beyond it would be a chunk of 0 bytes here.
+    // The parser reads a canvas whatever length its chunk has; the bytes beyond that length would be a chunk of 0 bytes here.
     let mut short = webp_of([1, 1], &[(b"VP8 ", &frame)], b"");
     short[16] = 2;
     short[22..30].copy_from_slice(b"none\0\0\0\0");
     refused(&short, "a frame of 40x24 on a canvas of 25967x1");
-    // What follows the container is no part of it.
+    // Chunks after the container do not count.
     let behind = [b"VP8 ", (frame.len() as u32).to_le_bytes().as_slice(), &frame].concat();
     assert!(read(&webp_of([1, 1], &[], &behind)).is_err_and(|e| !e.to_string().is_empty()));
-    // Chunks within those of an animation are looked at by the parser whatever the flags say, and claim what they like.
+    // The parser looks at chunks within those of an animation whatever the flags say, and such chunks can claim any length.
     let claims = [&[0; 16], b"ICCP\xff\xff\xff\xff".as_slice()].concat();
     let animated = webp_of([40, 24], &[(b"VP8 ", &frame), (b"ANMF", &claims)], b"");
     assert!(matches!(read(&animated), Err(ImageError::AnimationUnsupported { format: "WebP" })));
@@ -445,7 +445,7 @@ fn damage_never_panics() {
     }
 }
 
-/// Looking for each kind among all before would take time by the square of their number.
+/// Looking for each kind among all kinds before it would take quadratic time.
 #[test]
 fn many_kinds_of_chunks_make_a_short_note() {
     let kinds = (0..20).map(|i| [b'a', b'b', b'C', b'a' + i]);
@@ -454,7 +454,7 @@ fn many_kinds_of_chunks_make_a_short_note() {
     assert!(read(&file).unwrap().notes.contains(&expected.to_owned()));
 }
 
-/// The parser keeps all of them.
+/// The parser keeps every chunk of text.
 #[test]
 fn chunks_of_text_are_limited() {
     let base = rgba_file(255);

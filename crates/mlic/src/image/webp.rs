@@ -25,9 +25,9 @@ pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Result<Raw, ImageErro
     Ok(raw)
 }
 
-/// The RIFF container alone, for the parser reads on after its end. Every chunk ends within it and every frame is as large as the canvas: the parser
-/// allocates what a chunk's header claims, decodes a lossy frame at the frame's own size, and compares afterwards. Frames of an animation are chunks
-/// within chunks: there is none.
+/// Returns the bytes of the RIFF container alone, because the parser reads on after its end. Checks that every chunk ends within the container and that
+/// every frame is as large as the canvas: the parser allocates what a chunk's header claims, decodes a lossy frame at the frame's own size, and compares
+/// afterwards. Refuses animations, whose frames are chunks within chunks.
 fn checked(bytes: &[u8]) -> Result<&[u8], ImageError> {
     let truncated = || ImageError::Truncated { format: FORMAT, have_bytes: bytes.len() as u64 };
     let riff_len = bytes.get(4..8).and_then(|b| b.first_chunk()).map(|b| u32::from_le_bytes(*b) as usize);
@@ -50,19 +50,20 @@ fn checked(bytes: &[u8]) -> Result<&[u8], ImageError> {
     Ok(riff)
 }
 
-/// Columns and rows in the bytes from a `VP8X` chunk's body on, whatever length it claims, as the parser reads them: each 24 bits, less one.
+/// Columns and rows of the canvas, from the bytes that begin with a `VP8X` chunk's body, whatever length the chunk claims, as the parser reads them: each
+/// 24 bits, less one.
 fn canvas_size(bytes: &[u8]) -> Option<[u32; 2]> {
     let [w0, w1, w2, h0, h1, h2] = *bytes.get(4..)?.first_chunk()?;
     Some([[w0, w1, w2, 0], [h0, h1, h2, 0]].map(|side| u32::from_le_bytes(side) + 1))
 }
 
-/// Columns and rows in a `VP8 ` chunk: each 14 bits, after three bytes of tag and three of start code; the upper two bits are of upscaling.
+/// Columns and rows in a `VP8 ` chunk, after three bytes of tag and three of start code: each 14 bits, below two bits for upscaling.
 fn frame_size(chunk: &[u8]) -> Option<[u32; 2]> {
     let [w0, w1, h0, h1] = *chunk.get(6..)?.first_chunk()?;
     Some([[w0, w1], [h0, h1]].map(|side| u32::from(u16::from_le_bytes(side) & 0x3fff)))
 }
 
-/// Refuses a frame of another size than its canvas. A frame without a canvas is its own, and one without a size the parser refuses.
+/// Refuses a frame whose size differs from its canvas. A frame without a canvas is its own canvas; the parser refuses a frame without a size.
 fn check_frame(canvas: Option<[u32; 2]>, frame: Option<[u32; 2]>) -> Result<(), ImageError> {
     match (canvas, frame) {
         (Some(canvas), Some(frame)) if canvas != frame => {

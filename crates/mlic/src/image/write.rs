@@ -41,8 +41,8 @@ impl OutputFormat {
         }
     }
 
-    /// The parts of a picture's metadata that a file of the format cannot carry: [`PictureFile`] leaves them out. PPM carries
-    /// none, PNG all but XMP that is not UTF-8 and ICC profiles of other colours than the file's.
+    /// The parts of a picture's metadata that a file of this format cannot carry; [`PictureFile`] leaves them out. PPM carries
+    /// none; PNG carries all but XMP that is not UTF-8 and ICC profiles for other colours than the file's.
     pub fn cannot_keep(self, image: &Image) -> Vec<MetadataKind> {
         let fits = |kind, bytes: &[u8]| match kind {
             MetadataKind::Icc => match color_space(bytes) {
@@ -57,7 +57,7 @@ impl OutputFormat {
     }
 }
 
-/// What the samples are that a profile is of: ICC.1, 7.2.6.
+/// Colour space of the samples that a profile is for (ICC.1, 7.2.6).
 fn color_space(profile: &[u8]) -> Option<&[u8; 4]> {
     profile.get(16..)?.first_chunk()
 }
@@ -80,11 +80,11 @@ impl FromStr for OutputFormat {
     }
 }
 
-/// A picture as a file of some format, which has not been written yet.
+/// A picture to be written as a file of some format.
 ///
-/// A gray picture ([`Image::gray`]) gives one channel: the BT.601 luma `(299 R + 587 G + 114 B + 500) / 1000`, which is
-/// the sample itself where R = G = B; three equal ones in a PNG file with a profile of RGB. PNG files hold the ICC profile (iCCP), EXIF (eXIf) and XMP (iTXt) as far as
-/// [`OutputFormat::cannot_keep`] does not name them.
+/// A gray picture ([`Image::gray`]) is written with one channel: the BT.601 luma `(299 R + 587 G + 114 B + 500) / 1000`, which is
+/// the sample itself where R = G = B. A PNG file with an RGB profile has three equal channels instead. PNG files hold the ICC profile (iCCP),
+/// EXIF (eXIf) and XMP (iTXt), except those that [`OutputFormat::cannot_keep`] names.
 #[derive(Debug)]
 pub struct PictureFile<'a> {
     image: &'a Image,
@@ -96,10 +96,10 @@ pub struct PictureFile<'a> {
 }
 
 impl<'a> PictureFile<'a> {
-    /// Of a picture that can be written.
+    /// Prepares a picture for writing.
     ///
     /// # Errors
-    /// As [`Image::from_rgb`] of size and samples; [`ImageError::OutOfMemory`].
+    /// As [`Image::from_rgb`] for size and samples; [`ImageError::OutOfMemory`].
     pub fn new(image: &'a Image, format: OutputFormat) -> Result<Self, ImageError> {
         let pixels = check_size(image.width, image.height, u64::MAX)?;
         check_samples(image.rgb.len(), pixels * 3)?;
@@ -119,7 +119,7 @@ impl<'a> PictureFile<'a> {
         self.samples.len() < self.image.rgb.len()
     }
 
-    /// Writes the file; of the samples it makes no copy.
+    /// Writes the file, without copying the samples.
     ///
     /// # Errors
     /// Those of `to`.
@@ -148,7 +148,7 @@ impl<'a> PictureFile<'a> {
             info.utf8_text.push(ITXtChunk::new(XMP_KEYWORD, text));
         }
         let mut encoder = png::Encoder::with_info(to, info)?;
-        // The default takes a fifth of the time of a whole decoding, for files that are a tenth smaller.
+        // The default compression takes a fifth of the time of a whole decoding, for files that are a tenth smaller.
         encoder.set_compression(png::Compression::Fast);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&self.samples)?;
@@ -156,7 +156,7 @@ impl<'a> PictureFile<'a> {
     }
 }
 
-/// The bytes of a [`PictureFile`].
+/// Writes a picture to memory: returns the bytes of a [`PictureFile`].
 ///
 /// # Errors
 /// As [`PictureFile::new`]; [`ImageError::Write`].

@@ -2,7 +2,7 @@
 
 use super::MetricsError;
 
-/// Points that a curve must have.
+/// Least number of points of a curve.
 const LEAST_POINTS: usize = 4;
 
 /// One point of a rate-distortion curve.

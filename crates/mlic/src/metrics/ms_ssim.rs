@@ -14,7 +14,7 @@ const C2: f64 = 7.65 * 7.65;
 /// A picture must be larger than this on both sides: the window has to fit the smallest scale.
 const LEAST_SIDE: u32 = (TAPS as u32 - 1) << (WEIGHTS.len() - 1);
 
-/// MS-SSIM of 8-bit RGB: five scales, per channel, then the mean of the three. None for a side of at most 160 pixels.
+/// MS-SSIM of 8-bit RGB: five scales, per channel, then the mean of the three. `None` if a side has at most 160 pixels.
 ///
 /// # Errors
 /// [`MetricsError::SizeMismatch`], [`MetricsError::Samples`].

@@ -1,4 +1,5 @@
-//! Thirty bytes can claim 2^28 pixels: what they would cost is refused from the header, by a code of its own. So is what encoding would cost.
+//! Thirty bytes can claim 2^28 pixels: a stream that would cost too much is refused by its header, with a code of its own. So is encoding that would
+//! cost too much.
 
 use std::sync::Arc;
 use std::time::Duration;

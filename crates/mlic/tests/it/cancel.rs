@@ -1,4 +1,4 @@
-//! A call ends where whoever watches it says so, and the codec is as good as before.
+//! A call ends where its callback says so, and the codec works as before.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -51,7 +51,7 @@ fn every_event_may_be_the_last() {
     let encode = |call: Watched<'_>| Ok(call.encode(&image, quality)?.stream);
     // g_a, h_a, h_s, all passes, rans.
     assert_eq!(at_each_event(&codec, encode), 5 + passes);
-    // Of each of the three walks h_s, all passes, rans and the picture; between two of them g_a.
+    // Each of the three walks has h_s, all passes, rans and the picture; g_a comes between two walks.
     let refining = codec.with_options(CodecOptions::default().with_effort(2)).unwrap();
     assert_eq!((refining.options().backend, refining.options().threads), (BackendChoice::Integer, 1));
     assert_eq!(at_each_event(&refining, encode), 2 + 3 * (4 + passes) + 2);

@@ -1,4 +1,4 @@
-//! Models and pictures that several tests take.
+//! Models and pictures that several tests use.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) fn tiny() -> Model {
     Model::open(file("conformance/models/tiny.mlicpkg")).unwrap()
 }
 
-/// The same with an integer analysis in place of the float one.
+/// [`tiny`] with an integer analysis in place of the float one.
 pub(crate) fn tiny_integer() -> Model {
     Model::from_bytes(probe::with_integer_analysis(&tiny()).unwrap()).unwrap()
 }

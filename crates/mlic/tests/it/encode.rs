@@ -1,5 +1,5 @@
 //! A package with an integer analysis: every instruction set, every number of threads and the definition write the same stream, without any
-//! float executor. That it is the stream of other architectures too is for `mlic-conform encode` to say.
+//! float executor. `mlic-conform encode` checks that other architectures write it too.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn codec(model: &Arc<Model>, kernels: Kernels, threads: usize) -> Codec {
     Codec::from_backend(backend(model, kernels, threads), CodecOptions::default()).unwrap()
 }
 
-/// What the passes decided in a call of a codec on this backend.
+/// Calls a codec on this backend; returns also a recording of its passes.
 fn recorded<T>(backend: Arc<dyn Backend>, call: impl FnOnce(&Codec) -> T) -> (T, Recording) {
     let recorder = Arc::new(Recorder::new(backend));
     let called = call(&Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, CodecOptions::default()).unwrap());
@@ -53,7 +53,7 @@ fn streams_are_the_same_whatever_encodes() {
     }
 }
 
-/// Of random weights refinement makes nothing better, but what it computes on the way decides which candidate is written.
+/// With random weights refinement makes nothing better, but what it computes on the way decides which candidate is written.
 #[test]
 fn refined_streams_are_the_same_whatever_encodes() {
     let model = Arc::new(tiny_integer());

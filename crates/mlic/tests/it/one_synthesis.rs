@@ -16,7 +16,7 @@ fn picture() -> Image {
     Image::from_rgb(width, height, (top..top + height).flat_map(row).copied().collect()).unwrap()
 }
 
-/// With the syntheses that it has, and with the integer one alone.
+/// A model with both its syntheses, and with the integer one alone.
 fn models(name: &str) -> [Arc<Model>; 2] {
     let both = Model::open(file(name)).unwrap();
     let one = Model::from_bytes(with_one_synthesis(&both).unwrap()).unwrap();

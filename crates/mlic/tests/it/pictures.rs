@@ -1,4 +1,4 @@
-//! Pictures that a codec makes and takes: gray ones are gray, and one that is not whole is an error, not a panic.
+//! Pictures that a codec makes and takes: gray ones stay gray, and an incomplete one is an error, not a panic.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn with(model: Model, options: CodecOptions) -> Codec {
     Codec::new(model, options.with_backend(BackendChoice::Integer).with_threads(1)).unwrap()
 }
 
-/// In place of networks: planes of another shape than was asked for.
+/// Stands in for networks, with planes of another shape than was asked for.
 struct Short;
 
 impl FloatTransforms for Short {
@@ -130,7 +130,7 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
     assert!(bare.rgb == whole.rgb && bare.metadata.is_empty() && bare.notes.is_empty());
     assert_eq!(decode(MetadataPolicy::Fit, &stream).unwrap().image, whole);
 
-    // In the profile; in the length of the packet; after the end.
+    // Damage in the profile, in the length of the packet, and after the end.
     let mut in_profile = stream.clone();
     let packet = stream.len() - 4 - 4 - 2;
     in_profile[packet - 1] ^= 1;
@@ -151,7 +151,7 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
         assert!(fit.image.notes.len() == 1 && fit.image.notes[0].starts_with("damaged metadata left out: "));
         assert_eq!(decode(MetadataPolicy::Strip, &damaged).unwrap().image, bare);
     }
-    // Cut within a section: the same, but that those who want all of it have the picture too.
+    // Cut within a section: the same, except that `Keep` gives the picture too.
     let cut = &stream[..stream.len() - 1];
     let [keep, fit] = [MetadataPolicy::Keep, MetadataPolicy::Fit].map(|policy| decode(policy, cut).unwrap());
     for image in [&keep.image, &fit.image] {
@@ -161,7 +161,7 @@ fn damaged_metadata_cost_the_picture_only_where_they_are_to_be_kept() {
     assert!(keep.truncation.unwrap().is_payload_whole && fit.truncation.is_none());
     let unread = decode(MetadataPolicy::Strip, cut).unwrap();
     assert!(unread.truncation.is_none() && unread.image == bare);
-    // Of the payload nothing is forgiven.
+    // Damage in the payload is always an error.
     let mut in_payload = stream;
     in_payload[packet - 70] ^= 1;
     for policy in [MetadataPolicy::Keep, MetadataPolicy::Fit, MetadataPolicy::Strip] {

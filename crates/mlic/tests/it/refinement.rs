@@ -1,4 +1,4 @@
-//! What an encoder chooses with the model that is shipped is better than what it would have written otherwise.
+//! With the shipped model, what an encoder chooses is better than what it would have written otherwise.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -24,7 +24,8 @@ fn picture() -> Image {
     Image::from_rgb(width, height, (0..3 * width * height).map(sample).collect()).unwrap()
 }
 
-/// Bytes of the stream of [`picture`], PSNR, and what SPEC 5.9 compares, but for the header, as the logarithm of the bits of a stream of equal quality.
+/// Bytes of the stream of [`picture`], its PSNR, and what SPEC 5.9 compares, except that the header counts too: the logarithm of the length of a stream
+/// of equal quality.
 fn measured(codec: &Codec, percent: f32) -> [f64; 3] {
     let stream = codec.encode(&picture(), Quality::new(percent).unwrap()).unwrap().stream;
     let decoded = codec.decode(&stream).unwrap().image;
