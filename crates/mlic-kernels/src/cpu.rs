@@ -7,7 +7,7 @@ use crate::arch::Matrix;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use std::arch::is_aarch64_feature_detected;
 
-/// Instruction sets that the fast operators are compiled for; of each architecture, weakest first.
+/// Instruction sets that the fast operators are compiled for; within each architecture, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// What the target guarantees; no further instructions.
@@ -16,20 +16,20 @@ pub enum Isa {
     Neon,
     /// 64-bit ARM with NEON and its dot product instructions.
     Dotprod,
-    /// The same, and its products of matrices of bytes.
+    /// 64-bit ARM with NEON, dot products and byte matrix products.
     I8mm,
     /// x86-64 with AVX2.
     Avx2,
-    /// The same, and its dot product instructions: processors without AVX-512.
+    /// x86-64 with AVX2 and its dot product instructions (AVX-VNNI), for processors without AVX-512.
     AvxVnni,
     /// x86-64 with AVX-512 and its dot product instructions.
     Avx512Vnni,
-    /// The same, and the matrix unit of x86-64 under Linux for the layers that are faster with it.
+    /// [`Self::Avx512Vnni`] and the matrix unit of x86-64 (AMX) under Linux, for the layers that are faster with it.
     Amx,
 }
 
 impl Isa {
-    /// All instruction sets; of each architecture, weakest first.
+    /// All instruction sets; within each architecture, weakest first.
     pub const ALL: [Self; 8] =
         [Self::Scalar, Self::Neon, Self::Dotprod, Self::I8mm, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
 
@@ -48,7 +48,7 @@ impl Isa {
         }
     }
 
-    /// Whether this processor has it.
+    /// Whether this processor has the instructions.
     #[must_use]
     pub fn is_available(self) -> bool {
         match self {
@@ -79,7 +79,7 @@ impl Isa {
         }
     }
 
-    /// Whether it is one of the architecture that this is compiled for.
+    /// Whether the instruction set belongs to the architecture that this crate is compiled for.
     const fn is_of_this_architecture(self) -> bool {
         match self {
             Self::Scalar => true,
@@ -88,15 +88,15 @@ impl Isa {
         }
     }
 
-    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names; a name that is unknown, or of another architecture, means scalar
-    /// ([`warning`]).
+    /// The best instruction set of this processor, or the weaker one that `MLIC_CPU` names; a name that is unknown or belongs to another architecture
+    /// means scalar ([`warning`]).
     #[must_use]
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::choose(limit().as_deref()))
     }
 
-    /// The best available instruction set that is not above the one named; a name that is none of this architecture means scalar.
+    /// The best available instruction set that is not above the named one; a name that is not one of this architecture means scalar.
     #[must_use]
     pub fn choose(limit: Option<&str>) -> Self {
         let ceiling = limit.map_or(Self::Amx, |name| Self::named(name).unwrap_or(Self::Scalar));
@@ -116,7 +116,7 @@ fn limit() -> Option<String> {
     std::env::var("MLIC_CPU").ok().filter(|name| !name.is_empty())
 }
 
-/// What programs say to a `MLIC_CPU` that names no instruction set of this architecture.
+/// The warning for programs to print if `MLIC_CPU` names no instruction set of this architecture.
 #[must_use]
 pub fn warning() -> Option<String> {
     limit().and_then(|name| warning_of(&name))

@@ -6,21 +6,21 @@
 use mlic_core::fixed::{PREACT_FRAC_BITS, PREACT_MAX, round_shift, saturate};
 use mlic_model::parameters::Functions;
 
-/// Arguments of at least 8 use the end of the table.
+/// Magnitude at which the tables of GELU and half tanh end: 8 in pre-activation fixed point. From there on, both functions are at their limits.
 pub(crate) const TABLE_END: i32 = 8 << PREACT_FRAC_BITS;
 /// Fraction bits of an argument of the exponential.
 pub const EXP_FRAC_BITS: u32 = 10;
-/// `exp` is zero from here on.
+/// [`exp_neg`] is zero from this argument on: 16 in Q10.
 pub(crate) const EXP_END: i32 = 16 << EXP_FRAC_BITS;
 
-/// Pre-activation fixed point: saturates a requantized sum.
+/// Saturates a requantized sum to the range of pre-activation fixed point.
 #[must_use]
 #[inline]
 pub const fn preactivation(v: i64) -> i32 {
     saturate(v, PREACT_MAX)
 }
 
-/// The table at `|x|` (Q14), linear between its entries 1/64 apart.
+/// Interpolates a table linearly at `|x|` (Q14); its entries are 1/64 apart.
 #[inline]
 fn interpolate(table: &[i16], magnitude: u32) -> i32 {
     let (i, fraction) = ((magnitude >> 8) as usize, i64::from(magnitude & 0xff));
@@ -61,7 +61,7 @@ pub fn exp_neg(functions: &Functions, d: i64) -> i64 {
     round_shift(i64::from(coarse) * i64::from(fine), 15)
 }
 
-/// Replaces exponentials by softmax weights in Q15: `e * floor(2^40 / sum)`, rounded. The sum is at least 32767, because
+/// Replaces exponentials with softmax weights in Q15: `e * floor(2^40 / sum)`, rounded. The sum is at least 32767, because
 /// the largest element contributes that (SPEC 4.5).
 #[inline]
 pub fn normalize(exponentials: &mut [i64]) {
@@ -70,7 +70,7 @@ pub fn normalize(exponentials: &mut [i64]) {
     exponentials.iter_mut().for_each(|e| *e = round_shift(*e * reciprocal, 25));
 }
 
-/// The scale index: how many thresholds are less than the scale (SPEC 4.10).
+/// The scale index: the number of thresholds that are less than the scale (SPEC 4.10).
 #[must_use]
 #[inline]
 pub fn scale_index(thresholds: &[i32], scale: i32) -> u8 {

@@ -1,7 +1,7 @@
-//! The integer operators of MLIC++: of the entropy networks and of the integer transforms.
+//! The integer operators of MLIC++, for the entropy networks and the integer transforms.
 //!
 //! [`mod@reference`] is the definition: scalar, naive, readable, and the same as `docs/SPEC.md` clause 4 line by line. [`fast`]
-//! computes the same numbers with threads and vector instructions; property tests hold the two together. No float type
+//! computes the same numbers with threads and vector instructions; property tests check that the two agree. No float type
 //! occurs in this crate.
 #![deny(clippy::float_arithmetic, clippy::disallowed_types)]
 

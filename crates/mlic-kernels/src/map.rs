@@ -6,7 +6,7 @@ use mlic_core::limits::PADDING_MULTIPLE;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_core::schedule::Pass;
 
-/// Elements of a map of this shape; none where they are too many to count.
+/// Number of elements of a map of this shape; `None` if it overflows.
 #[must_use]
 pub const fn elements(height: usize, width: usize, channels: usize) -> Option<usize> {
     match height.checked_mul(width) {
@@ -25,7 +25,7 @@ pub struct Map<T> {
     pub width: usize,
     /// Channels of one position.
     pub channels: usize,
-    /// Elements, `[height][width][channels]`. The length is the product of the three.
+    /// Elements, `[height][width][channels]`. Their number is the product of the three sides.
     pub data: Vec<T>,
 }
 
@@ -33,13 +33,13 @@ impl<T: Copy + Zeroable> Map<T> {
     /// A map of zeros.
     ///
     /// # Errors
-    /// [`OutOfMemory`]; so for every map that is made of another.
+    /// [`OutOfMemory`], as in every function that makes a new map.
     pub fn zeros(height: usize, width: usize, channels: usize) -> Result<Self, OutOfMemory> {
         let len = height.saturating_mul(width).saturating_mul(channels);
         Ok(Self { height, width, channels, data: memory::zeros(len)? })
     }
 
-    /// A map of these elements; none when their number is not the product of the sides.
+    /// A map of these elements; `None` if their number is not `height * width * channels`.
     #[must_use]
     pub fn from_vec(height: usize, width: usize, channels: usize, data: Vec<T>) -> Option<Self> {
         (Some(data.len()) == elements(height, width, channels)).then_some(Self { height, width, channels, data })
@@ -52,13 +52,13 @@ impl<T: Copy + Zeroable> Map<T> {
         &self.data[start..start + self.channels]
     }
 
-    /// Elements of one position, to be changed.
+    /// Mutable elements of one position.
     pub fn at_mut(&mut self, row: usize, col: usize) -> &mut [T] {
         let start = (row * self.width + col) * self.channels;
         &mut self.data[start..start + self.channels]
     }
 
-    /// Elements of one position; none outside the map.
+    /// Elements of one position; `None` outside the map.
     #[must_use]
     pub fn get(&self, row: isize, col: isize) -> Option<&[T]> {
         let inside = (0..self.height as isize).contains(&row) && (0..self.width as isize).contains(&col);
@@ -82,7 +82,7 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(Self { height: self.height, width: self.width / 2, channels: self.channels, data })
     }
 
-    /// The full map with this packed half in its place and zeros elsewhere.
+    /// The full map with this packed half at the positions of `parity` and zeros elsewhere.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -130,8 +130,8 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(Self { height: self.height, width: self.width, channels: count, data })
     }
 
-    /// What a pass codes of a map of latents whose slices have so many channels: one half of one slice, packed (SPEC 5.4), in memory that is
-    /// there already.
+    /// Writes to `to` what a pass codes of a map of latents whose slices have `slice_channels` channels: one half of one slice, packed (SPEC 5.4).
+    /// Previous elements of `to` are removed; its memory is reused.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -146,7 +146,7 @@ impl<T: Copy + Zeroable> Map<T> {
         Ok(())
     }
 
-    /// Puts the values of a pass where [`Self::select_pass`] takes them from; those that are missing stay.
+    /// Writes the values of a pass to the elements that [`Self::select_pass`] reads. Elements for which there is no value stay as they are.
     pub fn fill_pass(&mut self, pass: Pass, slice_channels: usize, mut values: impl Iterator<Item = T>) {
         let of_slice = pass.slice_index * slice_channels..(pass.slice_index + 1) * slice_channels;
         for (row, line) in self.data.chunks_exact_mut((self.width * self.channels).max(1)).enumerate() {
@@ -155,7 +155,7 @@ impl<T: Copy + Zeroable> Map<T> {
         }
     }
 
-    /// Replaces the channels from `first` on by those of a map of the same positions: the inverse of [`Self::select`].
+    /// Replaces the channels from `first` on with those of `values`, a map with the same positions: the inverse of [`Self::select`].
     pub fn set_channels(&mut self, first: usize, values: &Self) {
         let places = self.data.chunks_exact_mut(self.channels.max(1));
         for (to, from) in places.zip(values.data.chunks_exact(values.channels.max(1))) {
@@ -164,7 +164,7 @@ impl<T: Copy + Zeroable> Map<T> {
     }
 }
 
-/// A picture that is to be encoded: samples of red, green and blue.
+/// A picture to be encoded: 8-bit samples of red, green and blue.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture<'a> {
     height: usize,
@@ -173,7 +173,7 @@ pub struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    /// A picture of at least one sample, `[height][width][3]`; none when there are more or less.
+    /// A picture of these samples, `[height][width][3]`; `None` if there are none or their number does not match the size.
     #[must_use]
     pub fn new(height: usize, width: usize, rgb: &'a [u8]) -> Option<Self> {
         let len = height.checked_mul(width)?.checked_mul(3)?;
@@ -186,19 +186,19 @@ impl<'a> Picture<'a> {
         [self.height, self.width]
     }
 
-    /// Rows and columns with padding (SPEC 5.8), so that y and z have whole ones.
+    /// Rows and columns after padding (SPEC 5.8), for which y and z have whole numbers of rows and columns.
     #[must_use]
     pub fn padded(&self) -> [usize; 2] {
         self.size().map(|side| side.next_multiple_of(PADDING_MULTIPLE as usize))
     }
 
-    /// Its samples, `[height][width][3]`.
+    /// The samples, `[height][width][3]`.
     #[must_use]
     pub const fn rgb(&self) -> &'a [u8] {
         self.rgb
     }
 
-    /// A row of the picture when its last row and column are repeated without end, as many samples as there is room for (SPEC 5.8).
+    /// Writes a row of the padded picture, which repeats its last row and column without end: as many samples as `to` has room for (SPEC 5.8).
     pub fn padded_row(&self, row: usize, to: &mut [i16]) {
         let row = &self.rgb[3 * self.width * row.min(self.height - 1)..][..3 * self.width];
         let (to, padding) = to.split_at_mut(row.len().min(to.len()));
@@ -207,7 +207,7 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Consecutive rows of a map of activations: as much of it as is at hand.
+/// Consecutive rows of a map of activations: the part of the map that is at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// Rows of the whole map.
@@ -216,14 +216,14 @@ pub struct Rows<'a> {
     pub width: usize,
     /// Channels of one position.
     pub channels: usize,
-    /// The row with which `data` begins.
+    /// Index, in the whole map, of the first row in `data`.
     pub first: usize,
     /// Elements, `[row - first][width][channels]`.
     pub data: &'a [i16],
 }
 
 impl<'a> Rows<'a> {
-    /// Elements of one row, which is among those at hand.
+    /// Elements of row `row` of the whole map, which must be at hand.
     #[must_use]
     pub fn row(&self, row: usize) -> &'a [i16] {
         let len = self.width * self.channels;

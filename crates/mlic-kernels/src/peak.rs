@@ -1,16 +1,16 @@
-//! What a kernel is measured against: the product instructions of an instruction set, on registers only.
+//! The peak that kernels are measured against: the product instructions of an instruction set, on registers only.
 
 use crate::arch::{Job, Matrix, Simd, Tiles, run};
 use crate::cpu::Isa;
 
-/// What is multiplied.
+/// The kind of numbers to multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
-    /// Signed 16-bit numbers, in pairs; on a matrix unit three products of bytes for each.
+    /// Signed 16-bit numbers, in pairs; a matrix unit takes three byte products for each product.
     Words,
-    /// Signed 16-bit numbers and bytes: as the others; on a matrix unit two products.
+    /// Signed 16-bit numbers by bytes: like [`Self::Words`] on vectors; a matrix unit takes two byte products for each product.
     Pairs,
-    /// Bytes, in quads; in pairs of 16-bit numbers where these are as fast.
+    /// Bytes, in quads, or in pairs of 16-bit numbers where quads are not faster.
     Quads,
 }
 
@@ -30,7 +30,7 @@ impl Job for Peak {
         for _ in 0..self.rounds {
             for row in &mut sums {
                 for sum in row {
-                    // Each product is of the sum itself: it can be neither shared nor moved out of the loop.
+                    // The sum itself is a factor of each product, which can then be neither shared nor moved out of the loop.
                     *sum = if quads { s.dot_quads(*sum, *sum, factor) } else { s.dot_pairs(*sum, *sum, factor) };
                 }
             }
@@ -46,8 +46,8 @@ impl Job for Peak {
     }
 }
 
-/// Does that many rounds of independent multiply-adds, as many at once as the kernels keep in registers. Returns how many there were,
-/// and a number that depends on all of them.
+/// Does `rounds` rounds of independent multiply-adds, as many at once as the kernels keep in registers. Returns the number of multiply-adds,
+/// and a number that depends on all of them (0 on a matrix unit).
 #[must_use]
 pub fn multiply_adds(isa: Isa, products: Products, rounds: usize) -> (u64, i32) {
     if let Some(matrix) = (isa == Isa::Amx).then(Matrix::detect).flatten() {

@@ -10,12 +10,12 @@ use std::arch::x86_64::*;
 use super::{Job, Simd};
 use crate::cpu::Isa;
 
-/// Proof that the processor has the instructions: dot products too if DOT.
+/// Proof that the processor has the instructions, including dot products if DOT.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2<const DOT: bool>(());
 
 impl<const DOT: bool> Avx2<DOT> {
-    /// The proof, if it is true.
+    /// The proof, if the processor has the instructions.
     pub(super) fn detect() -> Option<Self> {
         let isa = if DOT { Isa::AvxVnni } else { Isa::Avx2 };
         isa.is_available().then_some(Self(()))
@@ -119,7 +119,7 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
         op!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
     }
 
-    /// Without dot products by halves: the byte instruction would saturate.
+    /// Without dot products, the even and the odd bytes are multiplied as 16-bit numbers: the byte instruction would saturate.
     #[inline(always)]
     fn dot_quads(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         if DOT {
@@ -233,7 +233,7 @@ impl<const DOT: bool> Simd for Avx2<DOT> {
         op!(_mm256_add_epi64(a, b))
     }
 
-    /// The logical shift of `v + 2^63`, less what `2^63` became.
+    /// The logical shift of `v + 2^63`, minus that of `2^63`.
     #[inline(always)]
     fn shift_right_wide(self, v: __m256i, count: u32) -> __m256i {
         let sign = self.splat_wide(i64::MIN);

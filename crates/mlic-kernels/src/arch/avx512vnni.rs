@@ -15,7 +15,7 @@ use crate::cpu::Isa;
 pub(super) struct Avx512Vnni(());
 
 impl Avx512Vnni {
-    /// The proof, if it is true.
+    /// The proof, if the processor has the instructions.
     pub(super) fn detect() -> Option<Self> {
         Isa::Avx512Vnni.is_available().then_some(Self(()))
     }

@@ -1,8 +1,8 @@
-//! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It stands beside the vectors of AVX-512, which do everything else.
+//! The matrix unit of x86-64 (AMX): products of whole matrices of bytes. It works beside the vectors of AVX-512, which do everything else.
 //!
-//! Of its eight tiles of 16 x 64 bytes, four (five in a normalization) are accumulators (16 positions x 16 outputs), two hold activations (16 positions x
-//! 64 bytes), two hold weights (16 outputs x 64 bytes): one step loads four and multiplies each pair. Accumulators stay in their tiles from
-//! the first step to the last, between which other work can stand: the processor does both at once.
+//! Of its eight tiles of 16 x 64 bytes, four are accumulators (16 positions x 16 outputs), two hold activations (16 positions x 64 bytes), and two hold
+//! weights (16 outputs x 64 bytes); a normalization has five accumulators and one tile of activations. One step loads four operands and multiplies each
+//! pair. Accumulators stay in their tiles from the first step to the last. Other work may come between steps: the processor does both at once.
 //!
 //! SAFETY of all of it: a value of [`Matrix`] exists, and only [`Matrix::detect`] makes one, after the processor said that it has the
 //! instructions and the system allowed this process to use them. A value of [`Tiles`] exists while the tiles of this thread have the
@@ -20,15 +20,15 @@ use super::{Activations, Beside, Block, Powers, SIDE};
 pub(crate) struct Matrix(());
 
 impl Matrix {
-    /// The proof, if it is true.
+    /// The proof, if the unit may be used.
     pub(crate) fn detect() -> Option<Self> {
         static ALLOWED: OnceLock<bool> = OnceLock::new();
         ALLOWED.get_or_init(|| is_there() && is_allowed()).then_some(Self(()))
     }
 
-    /// Gives the tiles of this thread their shape until the value is dropped.
+    /// Gives the tiles of this thread their shape, which they keep until the returned value is dropped.
     pub(crate) fn tiles(self) -> Tiles {
-        /// Of all tiles; as `ldtilecfg` reads it.
+        /// The shape of all tiles, as `ldtilecfg` reads it.
         #[repr(C, align(64))]
         struct Shape {
             palette: u8,
@@ -54,7 +54,7 @@ fn is_there() -> bool {
     std::arch::x86_64::__get_cpuid_max(0).0 >= 7 && bits >> 24 & 0b11 == 0b11
 }
 
-/// Asks the system for the state that tiles need. It is kept for all threads of the process.
+/// Asks the system for the state that tiles need. The system keeps this state for all threads of the process.
 fn is_allowed() -> bool {
     /// `arch_prctl`, `ARCH_REQ_XCOMP_PERM`, and the number of the state of tiles.
     const CALL: [u64; 3] = [158, 0x1023, 18];
@@ -77,7 +77,7 @@ impl Drop for Tiles {
     }
 }
 
-/// The steps of [`Tiles::multiply`]: products of activations (tiles 4 and 5) and weights (tiles 6 and 7), those of the second activations as given.
+/// The steps of [`Tiles::multiply`]: products of activations (tiles 4 and 5) and weights (tiles 6 and 7). The caller gives the instructions for tile 5.
 macro_rules! steps {
     ($block:expr, $other:expr, $ba:literal, $bb:literal) => {{
         let Block { activations: [a, b], stride, row_len, rows, groups, weights } = $block;
@@ -108,7 +108,7 @@ macro_rules! steps {
                 (a, b, weights) = (a.wrapping_add(64), b.wrapping_add(64), weights.wrapping_add(2048));
                 $other.some();
             }
-            // The groups of a row reach beyond it where it is short.
+            // Where a row is short, its groups reach beyond it, and this goes back.
             let on = row_len.wrapping_sub(groups * 64);
             (a, b) = (a.wrapping_add(on), b.wrapping_add(on));
         }
@@ -119,7 +119,7 @@ impl Tiles {
     /// Multiply-adds of a round of [`Self::spin`].
     pub(crate) const ROUND: usize = 4 * 16 * 16 * 64;
 
-    /// Multiplies what the tiles hold, round after round: what the unit can do at most.
+    /// Multiplies what the tiles hold, round after round, as fast as the unit can.
     pub(crate) fn spin(&self, rounds: usize) {
         let rounds = rounds.max(1);
         // SAFETY: the unit may be used and the tiles have their shape; no memory is touched.
@@ -139,8 +139,8 @@ impl Tiles {
         }
     }
 
-    /// All products of a block as quarters of a square: of the first and the second operand of the activations (above each other) with the
-    /// first and the second one of the weights (beside each other). After each step comes some other work.
+    /// Makes all products of a block, as quarters of a square: the first and the second activation operand above each other, the first and
+    /// the second weight operand beside each other. After each step, it does a piece of `other`.
     #[inline(always)]
     pub(crate) fn multiply(
         &self,
@@ -176,8 +176,9 @@ impl Tiles {
         }
     }
 
-    /// The sums of products of unsigned numbers of four bytes (`planes`, the lowest first), of 16 positions, `stride` bytes from one to the next, by numbers of two bytes, of
-    /// 16 outputs: `[group of 64][lower or upper byte][quad of the group][output][member of the quad]`.
+    /// Makes the sums of products of unsigned four-byte numbers and unsigned two-byte numbers. `planes` has the bytes of the former, the lowest first, at
+    /// 16 positions, `stride` bytes apart. `weights` has the bytes of the latter, for 16 outputs:
+    /// `[group of 64][lower or upper byte][quad of the group][output][member of the quad]`.
     #[inline(always)]
     pub(crate) fn multiply_unsigned(&self, planes: [&[u8]; 4], stride: usize, groups: usize, weights: &[u8], to: &mut Powers) {
         assert!(groups > 0 && weights.len() >= groups * 2048);

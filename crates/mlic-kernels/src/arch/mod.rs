@@ -1,9 +1,9 @@
 //! Vector instructions behind one small trait. Operators are written once, over [`Simd`]; an instruction set is one file that
 //! says what its vectors are and how large a tile of a matrix product fits its registers.
 //!
-//! The value of type `Simd` is a token: it exists only where the processor has the instructions, which is what makes its
+//! A value that implements [`Simd`] is a token: it exists only where the processor has the instructions, which is what makes its
 //! methods safe to call. All methods, and all code over them, are `#[inline(always)]`, so that they become part of a function
-//! that [`run`] or [`Simd::run`] enters with the instructions enabled: one for each [`Job`].
+//! that [`run`] or [`Simd::run`] enters with the instructions enabled: one function for each [`Job`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -19,13 +19,13 @@ pub(crate) use matrix::{Matrix, Tiles};
 
 use crate::cpu::Isa;
 
-/// Most lanes of any vector.
+/// Largest number of lanes of any vector.
 pub(crate) const MAX_LANES: usize = 16;
 
-/// Positions and outputs of a block of a matrix unit.
+/// Side of a block of a matrix unit, in positions and in outputs.
 pub(crate) const SIDE: usize = 32;
 
-/// The two operands of activations of a matrix unit.
+/// What the two activation operands of a matrix unit hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activations {
     /// Signed bytes of different positions.
@@ -34,25 +34,26 @@ pub(crate) enum Activations {
     Words,
 }
 
-/// Two times 16 positions, or both bytes of 16, and two times 16 outputs.
+/// A block of a matrix unit: two times 16 positions, or both bytes of 16 positions, by two times 16 outputs.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
 pub(crate) struct Block<'a> {
-    /// Bytes from the first one that is read of the first position on.
+    /// The bytes of both operands, from the first byte that is read of the first position on.
     pub(crate) activations: [&'a [u8]; 2],
     /// Bytes from one position to the next.
     pub(crate) stride: usize,
-    /// Bytes from one row of the kernel to the next, at least those that are read.
+    /// Bytes from one row of the kernel to the next. Where they are fewer than the groups of a row have, reads reach into the next row.
     pub(crate) row_len: usize,
     /// Rows of the kernel.
     pub(crate) rows: usize,
-    /// Groups of 64 bytes that are read of each row.
+    /// Groups of 64 bytes that are read from each row.
     pub(crate) groups: usize,
     /// `[row][group][operand][quad of the group][output][member of the quad]`.
     pub(crate) weights: &'a [u8],
 }
 
-/// Sums of products of numbers of four bytes and numbers of two, by the power of 256 that they count, the lowest first: `[position][output]`, 16 of each.
+/// Sums of products of four-byte numbers and two-byte numbers, separated by the power of 256 by which they count, the lowest first. Each power
+/// has `[position][output]`, 16 of each.
 #[derive(Clone)]
 #[repr(align(64))]
 pub(crate) struct Powers(pub(crate) [[i32; 256]; 5]);
@@ -63,34 +64,34 @@ impl Default for Powers {
     }
 }
 
-/// Work for vectors while a matrix unit multiplies. No closure: that would be compiled without the instructions.
+/// Work for vectors while a matrix unit multiplies. A closure would not do: it would be compiled without the instructions.
 pub(crate) trait Beside {
-    /// Does some of it.
+    /// Does a piece of the work.
     #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "there is no matrix unit"))]
     fn some(&mut self);
 }
 
 /// Operations on vectors of [`Self::LANES`] 32-bit integers, and of half as many 64-bit integers.
 ///
-/// A lane may hold a pair of 16-bit numbers or a quad of bytes, the first lowest. Additions and [`Self::dot_pairs`], [`Self::dot_quads`] wrap. A slice that is too short for what is loaded or stored is a
-/// panic; longer is right.
+/// A lane may hold a pair of 16-bit numbers or a quad of bytes, the first in the lowest bits. Additions, [`Self::dot_pairs`] and [`Self::dot_quads`]
+/// wrap. Loads and stores panic if the slice is too short; it may be longer than needed.
 pub(crate) trait Simd: Copy + Send + Sync {
-    /// 32-bit integers of a vector.
+    /// 32-bit integers per vector.
     const LANES: usize;
     /// Whether [`Self::dot_quads`] is faster than two [`Self::dot_pairs`].
     const PREFERS_QUADS: bool;
-    /// What stands for zero in the first operand of [`Self::dot_quads`]: 128 if its bytes are unsigned, 0 if they are signed.
+    /// The byte that stands for zero in the first operand of [`Self::dot_quads`]: 128 if its bytes are unsigned, 0 if they are signed.
     const BYTE_ZERO: u8 = 128;
     /// Quads of an output that lie side by side in the weights of [`Self::quads`].
     const QUADS: usize = 1;
-    /// Whether a matrix unit may stand beside these vectors.
+    /// Whether a processor with these vectors may also have a matrix unit.
     const HAS_MATRIX: bool = false;
     /// 32-bit lanes.
     type I32: Copy;
     /// 64-bit lanes.
     type I64: Copy;
 
-    /// Runs a job with these instructions, as a function of its own: where that is called from code that is compiled for each kind of layer, the job is not.
+    /// Runs a job with these instructions, as a function of its own: callers that are compiled for each kind of layer share one compiled job.
     fn run<J: Job>(self, job: J) -> J::Output;
 
     /// The same number in all lanes.
@@ -103,9 +104,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn load_with_zeros(self, from: &[i16]) -> Self::I32;
     /// All lanes.
     fn store(self, v: Self::I32, to: &mut [i32]);
-    /// All lanes; each fits.
+    /// Stores all lanes as 16-bit numbers; each fits.
     fn store_i16(self, v: Self::I32, to: &mut [i16]);
-    /// All lanes of two vectors, each limited to `low..=high`.
+    /// Stores all lanes of two vectors as 16-bit numbers, each limited to `low..=high`.
     #[inline(always)]
     fn store_limited(self, vectors: [Self::I32; 2], [low, high]: [i16; 2], to: &mut [i16]) {
         let limit = |v| self.max(self.min(v, self.splat(high.into())), self.splat(low.into()));
@@ -119,23 +120,23 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat_quad(self, quad: [u8; 4]) -> Self::I32;
     /// `sum + a[0] * b[0] + a[1] * b[1]` of the signed 16-bit halves of each lane.
     fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `sum + a[0] * b[0] + ... + a[3] * b[3]` of the bytes of each lane: those of a as [`Self::BYTE_ZERO`] says, those of b signed.
+    /// `sum + a[0] * b[0] + ... + a[3] * b[3]` of the bytes of each lane: the bytes of a are as [`Self::BYTE_ZERO`] says, those of b are signed.
     fn dot_quads(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
 
-    /// Adds the products of pairs of positions and weights `[pair][vector]` to a tile: [`Self::dot_pairs`] for each of them.
+    /// Adds products to a tile: each pair of each position, in `rows`, times the weights, `[pair][vector]`, by [`Self::dot_pairs`].
     #[inline(always)]
     fn pairs<const P: usize, const V: usize>(self, tile: &mut [[Self::I32; V]; P], rows: [&[[i16; 2]]; P], weights: &[i32]) {
         pairs_one_by_one(self, tile, rows, weights);
     }
 
-    /// Adds the products of quads of positions and weights `[group of QUADS][output][quad of the group]` to a tile: [`Self::dot_quads`] for each of them.
-    /// Sums may be in an order of their own, in a tile that began with zeros, until [`Self::in_rows`] has seen it.
+    /// Adds products to a tile: each quad of each position, in `rows`, times the weights, `[group of QUADS][output][quad of the group]`, by
+    /// [`Self::dot_quads`]. In a tile that began with zeros, an implementation may keep sums in an order of its own until [`Self::in_rows`] is called.
     #[inline(always)]
     fn quads<const P: usize, const V: usize>(self, tile: &mut [[Self::I32; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
         quads_one_by_one(self, tile, rows, weights);
     }
 
-    /// What [`Self::quads`] has made, as `[position][vector]`.
+    /// Puts the sums that [`Self::quads`] has made in the order `[position][vector]`.
     #[inline(always)]
     fn in_rows<const P: usize, const V: usize>(self, tile: [[Self::I32; V]; P]) -> [[Self::I32; V]; P] {
         tile
@@ -155,7 +156,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn and(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Bits of either.
     fn or(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// All bits where `a < b`, none elsewhere.
+    /// All bits set where `a < b`, none elsewhere.
     fn less(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Arithmetic shift of each lane by its own count, 0 to 31.
     fn shift_right_each(self, v: Self::I32, counts: Self::I32) -> Self::I32;
@@ -174,7 +175,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `table[index mod N]`. N is a power of two.
     fn gather<const N: usize>(self, table: &[i32; N], index: Self::I32) -> Self::I32;
 
-    /// The largest even count by which lanes that are not negative can be shifted to the left and stay so; 30 of zero.
+    /// For lanes that are not negative: the largest even count by which each can be shifted to the left without becoming negative; 30 for zero.
     #[inline(always)]
     fn even_shift(self, v: Self::I32) -> Self::I32 {
         let (mut rest, mut counts) = (v, self.splat(0));
@@ -204,14 +205,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add_wide(self, a: Self::I64, b: Self::I64) -> Self::I64;
     /// Arithmetic shift, 0 to 62.
     fn shift_right_wide(self, v: Self::I64, count: u32) -> Self::I64;
-    /// The upper halves, in the lanes that [`Self::even`] and [`Self::odd`] take.
+    /// The upper halves, in the lanes from which [`Self::even`] and [`Self::odd`] take their numbers.
     fn upper(self, even: Self::I64, odd: Self::I64) -> Self::I32;
-    /// Undoes [`Self::even`] and [`Self::odd`], each number limited to ±max.
+    /// The inverse of [`Self::even`] and [`Self::odd`], with each number limited to ±max.
     fn saturate(self, even: Self::I64, odd: Self::I64, max: i32) -> Self::I32;
 }
 
-/// `len` elements from each of these places on. A loop and not `map`: of an array that `map` returns compilers do not see that all lengths are the same,
-/// and check every index in the loops that follow.
+/// `len` elements from each of `starts` on. This is a loop because compilers do not see that the slices of an array that `map` returns have the same
+/// length, and would check every index in the loops that follow.
 #[inline(always)]
 pub(crate) fn pieces<T, const P: usize>(data: &[T], starts: [usize; P], len: usize) -> [&[T]; P] {
     let mut pieces = [&data[..0]; P];
@@ -221,7 +222,7 @@ pub(crate) fn pieces<T, const P: usize>(data: &[T], starts: [usize; P], len: usi
     pieces
 }
 
-/// The same in groups of N.
+/// [`pieces`] in groups of N.
 #[inline(always)]
 pub(crate) fn groups<T, const N: usize, const P: usize>(data: &[T], starts: [usize; P], len: usize) -> [&[[T; N]]; P] {
     let mut groups = [data[..0].as_chunks().0; P];
@@ -240,7 +241,7 @@ fn beginnings<T, const P: usize>(mut slices: [&[T]; P], len: usize) -> [&[T]; P]
     slices
 }
 
-/// The first `len` elements of each slice in groups of four, and what is left of them.
+/// The first `len` elements of each slice, in groups of four, and the elements left over.
 #[inline(always)]
 #[cfg_attr(
     not(all(target_arch = "aarch64", target_endian = "little")),
@@ -304,15 +305,15 @@ fn quads_one_by_one<S: Simd, const P: usize, const V: usize>(
 
 /// An operator, or a part of one, over any vectors.
 pub(crate) trait Job {
-    /// Its result.
+    /// The result of the job.
     type Output;
 
-    /// Runs it. POSITIONS and VECTORS are the sides of the tile of a matrix product that fits the registers: so many positions, so many
-    /// vectors of outputs. Implementations that use vectors are `#[inline(always)]`.
+    /// Runs the job. POSITIONS and VECTORS are the sides of the largest tile of a matrix product that fits the registers, in positions and in vectors
+    /// of outputs. Implementations that use vectors are `#[inline(always)]`.
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, simd: S) -> Self::Output;
 }
 
-/// Runs a job with an instruction set; with none where the processor lacks it.
+/// Runs a job with an instruction set, or with the scalar one where the processor lacks it.
 pub(crate) fn run<J: Job>(isa: Isa, job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     match isa {

@@ -1,4 +1,4 @@
-//! NEON: four lanes, 32 registers; alone, with the dot product instructions of ARMv8.2, and with the matrix product of bytes of ARMv8.6 too.
+//! NEON: four lanes, 32 registers; alone, with the dot product instructions of ARMv8.2, or also with the byte matrix products of ARMv8.6.
 //!
 //! SAFETY of every intrinsic and instruction here: a value of [`Neon`] exists, and only [`Neon::detect`] makes one, after the processor
 //! said that it has the instructions. Loads and stores are of slices whose length has been asserted. Without intrinsics
@@ -19,7 +19,7 @@ macro_rules! op {
     };
 }
 
-/// `sum + a[0] * b[0] + ... + a[3] * b[3]` of signed bytes; of all lanes, or of one lane of the second.
+/// `sum + a[0] * b[0] + ... + a[3] * b[3]` of signed bytes, for all lanes of b, or for one lane of b in place of all.
 macro_rules! sdot {
     ($sum:expr, $a:expr, $b:expr, $operands:literal) => {{
         let mut sum: int32x4_t = $sum;
@@ -33,7 +33,7 @@ macro_rules! sdot {
     }};
 }
 
-/// Adds the products of both rows of eight signed bytes of a by both rows of b.
+/// Adds to a 2 x 2 square the products of both rows of a with both rows of b; a row has eight signed bytes.
 macro_rules! smmla {
     ($sum:expr, $a:expr, $b:expr) => {{
         let mut sum: int32x4_t = $sum;
@@ -47,7 +47,7 @@ macro_rules! smmla {
     }};
 }
 
-/// Adds the products of eight bytes of each position, those of two positions in one vector, to squares.
+/// Adds the products of eight bytes of each position to squares; one vector holds the bytes of two positions.
 macro_rules! eight {
     ($s:expr, $sums:ident, $pairs:ident, $weights:expr) => {
         for v in 0..V {
@@ -62,19 +62,19 @@ macro_rules! eight {
     };
 }
 
-/// Products of bytes that a processor has no instruction for.
+/// No instruction for products of bytes.
 pub(super) const NONE: u8 = 0;
-/// `sdot`: of four by four.
+/// `sdot`: products of four bytes by four.
 pub(super) const DOT: u8 = 1;
-/// `smmla` too: of two times eight by two times eight.
+/// `smmla` too: products of two times eight bytes by two times eight.
 pub(super) const MATRIX: u8 = 2;
 
-/// Proof that the processor has the instructions: those products of bytes.
+/// Proof that the processor has the instructions, including those for products of bytes that BYTES names.
 #[derive(Clone, Copy)]
 pub(super) struct Neon<const BYTES: u8>(());
 
 impl<const BYTES: u8> Neon<BYTES> {
-    /// The proof, if it is true.
+    /// The proof, if the processor has the instructions.
     pub(super) fn detect() -> Option<Self> {
         let isa = match BYTES {
             NONE => Isa::Neon,
@@ -84,7 +84,7 @@ impl<const BYTES: u8> Neon<BYTES> {
         isa.is_available().then_some(Self(()))
     }
 
-    /// [`Simd::quads`] by squares of two positions and two outputs: those of positions 2i and 2i + 1 and of outputs 2j and 2j + 1 of a vector are
+    /// [`Simd::quads`] in squares of two positions and two outputs: the square of positions 2i and 2i + 1 and of outputs 2j and 2j + 1 of a vector is
     /// at position 2i + j of the tile.
     #[inline(always)]
     fn squares<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[u8; 4]]; P], weights: &[i32]) {
@@ -133,8 +133,8 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
     type I32 = int32x4_t;
     type I64 = int64x2_t;
 
-    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights. Products of matrices have 4 x 4: two positions that are put together serve
-    /// more of them.
+    /// Runs a job: 8 x 2 accumulators, 8 vectors of activations, 4 of weights. With byte matrix products, a tile has 4 x 4 accumulators, so that
+    /// two positions that are put into one vector serve more products.
     #[inline(always)]
     fn run<J: Job>(self, job: J) -> J::Output {
         #[inline(never)]
@@ -225,7 +225,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
         })
     }
 
-    /// By halves where there is no dot product.
+    /// Without dot products, the even and the odd bytes are multiplied as 16-bit numbers.
     #[inline(always)]
     fn dot_quads(self, sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         if BYTES >= DOT {
@@ -241,7 +241,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
         self.dot_pairs(self.dot_pairs(sum, even.0, even.1), odd.0, odd.1)
     }
 
-    /// Four pairs of each position are one register, whose lanes the instructions choose.
+    /// Loads four pairs of each position into one register, whose lanes the instructions choose.
     #[inline(always)]
     fn pairs<const P: usize, const V: usize>(self, tile: &mut [[int32x4_t; V]; P], rows: [&[[i16; 2]]; P], weights: &[i32]) {
         let count = weights.len() / (4 * V);
@@ -306,7 +306,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
         quads_one_by_one(self, tile, rows, rest);
     }
 
-    /// Both halves of a square are sums of one position each.
+    /// Each half of a square has the sums of one position.
     #[inline(always)]
     fn in_rows<const P: usize, const V: usize>(self, mut tile: [[int32x4_t; V]; P]) -> [[int32x4_t; V]; P] {
         if BYTES == MATRIX {
@@ -434,7 +434,7 @@ impl<const BYTES: u8> Simd for Neon<BYTES> {
         op!(vtrn2q_s32(vreinterpretq_s32_s64(even), vreinterpretq_s32_s64(odd)))
     }
 
-    /// Narrowed with saturation first.
+    /// Narrows with saturation first.
     #[inline(always)]
     fn saturate(self, even: int64x2_t, odd: int64x2_t, max: i32) -> int32x4_t {
         let v = op!({

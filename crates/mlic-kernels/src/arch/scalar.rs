@@ -19,7 +19,7 @@ fn zip(a: I32, b: I32, f: impl Fn(i32, i32) -> i32) -> I32 {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-/// The two signed halves.
+/// The two signed 16-bit halves of a lane.
 #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 #[inline(always)]
 const fn halves(v: i32) -> [i32; 2] {

@@ -26,7 +26,7 @@ pub struct HyperAnalysis {
     latents: Latents,
 }
 
-/// Nodes of which the last one is in latent fixed point.
+/// Nodes of a transform whose last node is in latent fixed point.
 #[derive(Debug, Clone)]
 struct Latents {
     before: Nodes,
@@ -39,7 +39,7 @@ impl Latents {
         Ok(Self { before: Nodes::new(isa, own, before)?, last: PackedLayer::new(isa, last, own.shapes())? })
     }
 
-    /// Latents of this size.
+    /// Computes latents of this size.
     fn run(&self, tables: &Tables, size: [usize; 2], plan: Plan, fill: &Fill<'_>) -> Result<Map<i32>, OutOfMemory> {
         let last = self.before.nodes.len() + 1;
         self.before.run(tables, size, plan, fill, &|walk, windows, rows, out| {
@@ -67,7 +67,7 @@ impl Analysis {
         self.run_by(tables, picture, Plan::of_analysis(size, rayon::current_num_threads()))
     }
 
-    /// The same by a plan: no result depends on it.
+    /// [`Self::run`] with the given plan, on which the result does not depend.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -101,7 +101,7 @@ impl HyperAnalysis {
         self.run_by(tables, y, Plan::of_analysis(size, rayon::current_num_threads()))
     }
 
-    /// The same by a plan, of rows of z: no result depends on it.
+    /// [`Self::run`] with the given plan, in rows of z, on which the result does not depend.
     ///
     /// # Errors
     /// [`OutOfMemory`].

@@ -1,5 +1,5 @@
-//! The same numbers as [`crate::reference`], sooner: bands of rows or positions in parallel on the current rayon pool, each in
-//! vector code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes nothing.
+//! The operators of [`crate::reference`], faster: bands of rows or positions run in parallel on the current rayon pool, each in vector
+//! code for one [`crate::cpu::Isa`]. What a band computes does not depend on the others: the number of threads changes no result.
 
 mod aligned;
 mod analysis;

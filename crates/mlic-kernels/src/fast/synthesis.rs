@@ -36,7 +36,7 @@ impl Synthesis {
         self.run_by(tables, latent, plan.on(self.nodes.isa, latent.width))
     }
 
-    /// The same by a plan: no result depends on it.
+    /// [`Self::run`] with the given plan, on which the result does not depend.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -50,8 +50,8 @@ impl Synthesis {
         })
     }
 
-    /// What one node gives, 0 being the quantizer: to find where two implementations part. None where there is no such node, or no other
-    /// reads it.
+    /// The output of one node (0 is the quantizer), to find where two implementations diverge. `None` if there is no such node, or if the
+    /// last node does not need it.
     ///
     /// # Errors
     /// [`OutOfMemory`].

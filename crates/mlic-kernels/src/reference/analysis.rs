@@ -1,4 +1,4 @@
-//! The integer analysis (SPEC 5.8), node after node on whole maps.
+//! The integer analysis (SPEC 5.8), node by node on whole maps.
 
 use mlic_core::fixed::{LATENT_MAX, saturate};
 use mlic_core::memory::OutOfMemory;
@@ -11,7 +11,7 @@ use super::quantize;
 use super::synthesis::node;
 use crate::map::{Map, Picture};
 
-/// From a picture, which is padded, to y in latent fixed point: `[height / 16][width / 16]`.
+/// Takes a picture, which is padded, to y in latent fixed point: `[height / 16][width / 16]` of the padded sides.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -22,7 +22,7 @@ pub fn analysis(functions: &Functions, g_a: &Analysis, picture: &Picture<'_>) ->
     run(functions, g_a, samples)
 }
 
-/// From y after its gain to z, both in latent fixed point: `[height / 4][width / 4]`.
+/// Takes y, after its gain, to z: `[height / 4][width / 4]`. Both are in latent fixed point.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -73,10 +73,10 @@ fn head_context(
     (0..head_channels).map(row).collect()
 }
 
-/// What a window attention needs beside its inputs.
+/// Parameters of a window attention.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalAttentionShape<'a> {
-    /// Dot products to logits in Q10.
+    /// Requantizes dot products to logits in Q10.
     pub requant: Requant,
     /// Relative position bias, `[head][(2 window - 1)^2]`, Q10.
     pub bias: &'a [i32],
@@ -90,12 +90,12 @@ pub struct LocalAttentionShape<'a> {
 
 /// Attention within the `window x window` neighbourhood of each non-anchor position.
 ///
-/// Every position of a window is a query. Anchors attend to the anchors of the window, all other positions (outside the
-/// image too, where queries, keys and values are zero) to all of the window: the published mask adds the same -100 to
-/// each logit of such a row, which cancels. `bias` is `[head][(2 window - 1)^2]`.
+/// Every position of a window is a query. Anchors attend to the anchors of the window; all other positions, including those outside
+/// the image, where queries, keys and values are zero, attend to the whole window: the published mask adds the same -100 to each
+/// logit of such a row, which cancels. `bias` is `[head][(2 window - 1)^2]`.
 ///
 /// The inputs are full maps with channel `head * head_channels + i`; the output is packed at the non-anchors, with channels
-/// `[window position][head][i]`, saturated to the values' ±max.
+/// `[window position][head][i]`, and saturates to ±max.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -141,7 +141,7 @@ impl Window<'_> {
         [(i / self.window) as isize + self.center[0] as isize - half, (i % self.window) as isize + self.center[1] as isize - half]
     }
 
-    /// The head's channels at a window position; none outside the map, where they count as zero.
+    /// The head's channels at a window position; `None` outside the map, where they count as zero.
     fn read<'m>(&self, map: &'m Map<i16>, i: usize) -> Option<&'m [i16]> {
         let [row, col] = self.place(i);
         map.get(row, col).map(|at| &at[self.first..self.first + self.count])

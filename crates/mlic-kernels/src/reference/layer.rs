@@ -39,7 +39,7 @@ fn weighted_sum(view: &LayerView<'_>, inputs: &[&Map<i16>], output: usize, row: 
     round_shift(terms.sum::<i64>() + view.level.bias[output], view.level.shift)
 }
 
-/// Outputs at every `stride`-th row and column.
+/// The outputs of a layer at every `stride`-th row and column.
 pub(super) fn map_outputs<T: Copy + Zeroable>(
     view: &LayerView<'_>,
     inputs: &[&Map<i16>],
@@ -58,7 +58,7 @@ pub(super) fn map_outputs<T: Copy + Zeroable>(
     Ok(out)
 }
 
-/// A layer whose output are activations (linear, or with GELU) or samples.
+/// Computes a layer whose outputs are activations (linear, or with GELU) or samples.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -66,7 +66,7 @@ pub fn layer(view: &LayerView<'_>, functions: &Functions, inputs: &[&Map<i16>]) 
     activations(view, functions, inputs, 1)
 }
 
-/// The same at every `stride`-th row and column.
+/// [`layer`] at every `stride`-th row and column.
 pub(super) fn activations(
     view: &LayerView<'_>,
     functions: &Functions,
@@ -83,7 +83,7 @@ pub(super) fn activations(
     }
 }
 
-/// A layer whose output is in latent fixed point: (scale, mean).
+/// Computes a layer whose outputs are in latent fixed point: (scale, mean).
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -91,7 +91,7 @@ pub fn latent_layer(view: &LayerView<'_>, inputs: &[&Map<i16>]) -> Result<Map<i3
     map_outputs(view, inputs, 1, |v| saturate(v, LATENT_MAX))
 }
 
-/// The last layer of latent residual prediction: `0.5 tanh` in latent fixed point.
+/// Computes the last layer of latent residual prediction: `0.5 tanh` in latent fixed point.
 ///
 /// # Errors
 /// [`OutOfMemory`].

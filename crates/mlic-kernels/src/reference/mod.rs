@@ -20,7 +20,7 @@ use mlic_core::fixed::saturate;
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::parameters::Requant;
 
-/// Latent fixed point to activations: requantize, saturate to ±max (SPEC 4.1).
+/// Converts latent fixed point to activations: requantizes, then saturates to ±max (SPEC 4.1).
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -1,4 +1,4 @@
-//! The integer synthesis (SPEC 5.7), node after node on whole maps.
+//! The integer synthesis (SPEC 5.7), node by node on whole maps.
 
 use mlic_core::memory::{self, OutOfMemory};
 use mlic_model::layout::NodeIndex;
@@ -11,7 +11,7 @@ use super::layer::activations;
 use super::quantize;
 use crate::map::Map;
 
-/// From `y_hat` after its inverse gain, in latent fixed point, to samples: `[16 height][16 width]` of red, green, blue.
+/// Takes `y_hat`, after its inverse gain, in latent fixed point, to samples of red, green and blue: `[16 height][16 width]`.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -21,7 +21,7 @@ pub fn synthesis(functions: &Functions, synthesis: &Synthesis, latent: &Map<i32>
     Ok(Map { height, width, channels, data: memory::collect(data.len(), data.iter().map(|v| *v as u8))? })
 }
 
-/// What every node gives, the quantizer (node 0) first and the samples last.
+/// The outputs of all nodes, the quantizer (node 0) first and the samples last.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -34,7 +34,7 @@ pub fn synthesis_nodes(functions: &Functions, synthesis: &Synthesis, latent: &Ma
     Ok(maps)
 }
 
-/// What a node makes of those before it, unless it is the last one of an analysis.
+/// The output of a node, from the maps of the nodes before it; not for the last node of an analysis.
 pub(super) fn node(functions: &Functions, node: &Node, maps: &[Map<i16>]) -> Result<Map<i16>, OutOfMemory> {
     let at = |index: NodeIndex| &maps[index.0];
     match node {
