@@ -5,7 +5,7 @@ use mlic_kernels::{Map, OutOfMemory, Picture, map};
 use mlic_model::package::SectionKind;
 use mlic_model::{Model, ModelError};
 
-/// A stage cannot be run.
+/// Why a stage cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
@@ -17,10 +17,10 @@ pub enum BackendError {
         /// Why.
         reason: String,
     },
-    /// The system has no threads for it.
+    /// The system cannot start a thread.
     #[error("no thread can be started: {reason}")]
     Threads {
-        /// What it says.
+        /// What the system says.
         reason: String,
     },
     /// An input does not have the shape that the stage needs.
@@ -45,13 +45,13 @@ pub enum BackendError {
         /// The operator.
         name: String,
     },
-    /// Exact pixels of a model whose package has no integer synthesis.
+    /// Exact pixels were asked of a model whose package has no integer synthesis.
     #[error("model {model} has no integer synthesis: its pixels cannot be exact")]
     NotExact {
         /// Name of the model.
         model: String,
     },
-    /// An integer analysis of a model whose package has a float one.
+    /// An integer analysis was asked of a model whose package has a float one.
     #[error("model {model} has no integer analysis")]
     NoExactAnalysis {
         /// Name of the model.
@@ -60,10 +60,10 @@ pub enum BackendError {
     /// The model's part for this stage cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// There is no room for a tensor of the picture, or for the weights of the model.
+    /// The host has no memory for a tensor of the picture or for the weights of the model.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-    /// The device, which is another than the processor, has no room for what a stage needs.
+    /// A device other than the processor lacks the memory that a stage needs.
     #[error("{stage} on {backend}: the device has not as much memory as is needed")]
     DeviceMemory {
         /// Which backend.
@@ -78,12 +78,13 @@ pub enum BackendError {
         backend: &'static str,
         /// Which stage.
         stage: Stage,
-        /// What it said.
+        /// What the device said.
         message: String,
     },
 }
 
-/// Whether a tensor with `got` elements has this size and so many channels; `is_shaped` says what is known of its sides and channels.
+/// Checks that a tensor has `height x width` positions of `channels` channels: that it has as many elements (`got`), and that what is known of its
+/// sides and channels agrees (`is_shaped`).
 ///
 /// # Errors
 /// [`BackendError::Shape`].
@@ -118,7 +119,7 @@ pub enum Stage {
     Rans,
     /// Synthesis: `y_hat` to image.
     Synthesis,
-    /// The same in integers: the image is exact.
+    /// Synthesis in integers: the image is exact.
     ExactSynthesis,
 }
 
@@ -147,7 +148,7 @@ pub struct Planes {
     pub height: usize,
     /// Columns.
     pub width: usize,
-    /// Elements; the length is the product of the three.
+    /// Elements: the product of the three.
     pub data: Vec<f32>,
 }
 
@@ -163,14 +164,14 @@ pub struct PassParameters {
 
 /// The entropy model of one image, advanced pass by pass: [`Self::parameters`], then [`Self::commit`], for each pass in order.
 pub trait EntropySession {
-    /// Runs the networks up to the parameters of this pass, which go into memory that may be there already. Where means are not wanted, there
-    /// may be none.
+    /// Runs the networks up to the parameters of this pass and writes them to `to`, whose contents are replaced and whose memory is reused. Without
+    /// `with_means`, the means may be missing.
     ///
     /// # Errors
-    /// [`BackendError::Order`] when it is not this pass's turn, or what the device says.
+    /// [`BackendError::Order`] when it is not this pass's turn, or an error of the device.
     fn parameters_into(&mut self, pass: Pass, with_means: bool, to: &mut PassParameters) -> Result<(), BackendError>;
 
-    /// The same with means, into memory of their own.
+    /// Like [`Self::parameters_into`] with means, but into newly allocated memory.
     ///
     /// # Errors
     /// As [`Self::parameters_into`].
@@ -184,17 +185,17 @@ pub trait EntropySession {
     /// latent slice and adds the latent residual prediction.
     ///
     /// # Errors
-    /// [`BackendError::Order`], [`BackendError::Shape`], or what the device says.
+    /// [`BackendError::Order`], [`BackendError::Shape`], or an error of the device.
     fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError>;
 
-    /// `y_hat` of the latent slices that are complete, then zeros: `[height][width][M]` in latent fixed point.
+    /// Returns `y_hat`, `[height][width][M]` in latent fixed point. The channels of latent slices that are not complete are zero.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn y_hat(&self) -> Result<Map<i32>, BackendError>;
 
-    /// What [`Backend::exact_synthesis`] makes of [`Self::y_hat`] when all slices are complete, where the device can make it without `y_hat` going
-    /// through the host; none where it cannot: see [`exact_samples`].
+    /// Returns what [`Backend::exact_synthesis`] makes of [`Self::y_hat`] when all slices are complete, if the device can do that without bringing
+    /// `y_hat` to the host, and none if it cannot. [`exact_samples`] covers both cases.
     ///
     /// # Errors
     /// As [`Backend::exact_synthesis`].
@@ -203,7 +204,8 @@ pub trait EntropySession {
     }
 }
 
-/// Exact synthesis of what a session of this backend has come to. Where `y_hat` goes through the host, the session ends before, with all of its memory.
+/// Runs the exact synthesis on the `y_hat` of a session of this backend. If `y_hat` has to go through the host, the session is dropped first, which
+/// frees all of its memory.
 ///
 /// # Errors
 /// As [`Backend::exact_synthesis`].
@@ -228,10 +230,10 @@ pub enum FloatTransform {
 }
 
 impl FloatTransform {
-    /// All of them.
+    /// All transforms.
     pub const ALL: [Self; 3] = [Self::Analysis, Self::HyperAnalysis, Self::Synthesis];
 
-    /// The stage that it is.
+    /// The stage that runs this transform.
     #[must_use]
     pub const fn stage(self) -> Stage {
         match self {
@@ -241,7 +243,7 @@ impl FloatTransform {
         }
     }
 
-    /// The section that has it.
+    /// The section of a package that holds this transform.
     #[must_use]
     pub const fn section(self) -> SectionKind {
         match self {
@@ -254,7 +256,7 @@ impl FloatTransform {
 
 /// A device with a model on it.
 pub trait Backend: Send + Sync {
-    /// Short name: `reference`, `integer`, `tract`, `cuda`; the processor's says which kernels and which float executor it has.
+    /// Short name: `reference`, `integer`, `tract` or `cuda`. The name of the CPU backend says which kernels and which float executor it uses.
     fn name(&self) -> &'static str;
 
     /// What runs a stage, for reports: processor and instruction set, or GPU.
@@ -263,14 +265,14 @@ pub trait Backend: Send + Sync {
     /// The model.
     fn model(&self) -> &Model;
 
-    /// Threads of this machine that it computes on: what bounds of memory count.
+    /// Number of threads of this machine that the backend computes on, as bounds on memory count them.
     fn threads(&self) -> usize;
 
-    /// An estimate of the bytes that a float transform holds at a time for an input of this height and width
+    /// Estimates the bytes that a float transform holds at a time for an input of this height and width
     /// ([`memory::transform_bytes`](crate::memory::transform_bytes)).
     ///
     /// # Errors
-    /// [`BackendError::Model`] when the transform is refused, or what its executor says.
+    /// [`BackendError::Model`] when the transform is refused, or an error of its executor.
     fn transform_bytes(&self, transform: FloatTransform, size: [usize; 2]) -> Result<u64, BackendError> {
         crate::cpu::transform_bytes(self.model(), None, transform, size)
     }
@@ -278,31 +280,32 @@ pub trait Backend: Send + Sync {
     /// Runs a float transform.
     ///
     /// # Errors
-    /// [`BackendError::NotAvailable`] of a backend that has none, or what the device says.
+    /// [`BackendError::NotAvailable`] when the backend has no float transforms, or an error of the device.
     fn transform(&self, transform: FloatTransform, input: &Planes) -> Result<Planes, BackendError>;
 
-    /// Exact analysis: a picture to y before its gain, `[H/16][W/16][M]` in latent fixed point, sides padded to multiples of 64 (SPEC 5.8).
+    /// Exact analysis: from a picture, its sides padded to multiples of 64, to y before its gain, `[H/16][W/16][M]` in latent fixed point (SPEC 5.8).
     ///
     /// # Errors
-    /// [`BackendError::NoExactAnalysis`] when the model has a float one, or what the device says.
+    /// [`BackendError::NoExactAnalysis`] when the model's analysis is a float one, or an error of the device.
     fn exact_analysis(&self, picture: &Picture<'_>) -> Result<Map<i32>, BackendError>;
 
-    /// Exact hyper analysis: y after its gain to z before its own, `[H/64][W/64][N]` in latent fixed point (SPEC 5.8).
+    /// Exact hyper analysis: from y after its gain to z before its gain, `[H/64][W/64][N]` in latent fixed point (SPEC 5.8).
     ///
     /// # Errors
-    /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or what the device says.
+    /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or an error of the device.
     fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
 
-    /// Exact synthesis: `y_hat` as [`EntropySession::y_hat`] gives it to samples of red, green, blue, `[16 height][16 width][3]` (SPEC 5.7).
+    /// Exact synthesis: from `y_hat`, as [`EntropySession::y_hat`] returns it, to samples of red, green and blue, `[16 height][16 width][3]` (SPEC
+    /// 5.7).
     ///
     /// # Errors
-    /// [`BackendError::NotExact`] when the model has no integer synthesis, [`BackendError::Shape`], or what the device says.
+    /// [`BackendError::NotExact`] when the model has no integer synthesis, [`BackendError::Shape`], or an error of the device.
     fn exact_synthesis(&self, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>, BackendError>;
 
-    /// Exact: starts the entropy model from the symbols of z (channels last) and runs the hyper synthesis.
+    /// Starts the entropy model, which is exact, from the symbols of z (channels last), and runs the hyper synthesis.
     ///
     /// # Errors
-    /// [`BackendError::Shape`], or what the device says.
+    /// [`BackendError::Shape`], or an error of the device.
     fn entropy<'a>(
         &'a self,
         size: LatentSize,

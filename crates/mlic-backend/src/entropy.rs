@@ -1,7 +1,7 @@
 //! MEM++: what is predicted from what, written once for every kind of arithmetic (SPEC 5.3).
 //!
-//! This is the published forward pass with the contexts computed only where they are used: entropy parameters, window
-//! attention and the intra context at one checkerboard half. The operators decide the numbers.
+//! This is the published forward pass with the contexts computed only where they are used: entropy parameters, window attention and the intra context
+//! at one checkerboard half. The operators determine the arithmetic.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::ops::Ops;
 pub struct Gaussian<L> {
     /// Scale of the conditional Gaussian.
     pub scale: L,
-    /// Mean of the conditional Gaussian; the model keeps it too, until the symbols come.
+    /// Mean of the conditional Gaussian; the model shares it until the symbols are committed.
     pub mean: Arc<L>,
 }
 
@@ -26,7 +26,7 @@ struct SliceState<O: Ops> {
     channel: Option<O::Map>,
     inter: Option<O::Map>,
     mean: Option<Arc<O::Latent>>,
-    /// `y_hat` at the anchors, packed, after their residual.
+    /// `y_hat` at the anchors, packed, with the predicted residual added.
     anchors: Option<O::Latent>,
 }
 
@@ -50,10 +50,10 @@ const fn half(parity: Parity) -> usize {
 }
 
 impl<'m, O: Ops> EntropyModel<'m, O> {
-    /// Starts from the hyper-latent, in latent fixed point after its inverse gain: runs the hyper synthesis.
+    /// Starts from the hyper-latent after its inverse gain, in latent fixed point, and runs the hyper synthesis.
     ///
     /// # Errors
-    /// What the operators say.
+    /// An error of the operators.
     pub fn new(layout: &'m Layout, mut ops: O, z: &O::Latent) -> Result<Self, BackendError> {
         let ids = &layout.h_s;
         let mut map = ops.quantize(QuantizerId::Z, z)?;
@@ -73,7 +73,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         &self.ops
     }
 
-    /// The operators, to be changed.
+    /// The operators, mutably.
     pub const fn ops_mut(&mut self) -> &mut O {
         &mut self.ops
     }
@@ -107,7 +107,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
     /// Runs the networks up to the Gaussians of a pass.
     ///
     /// # Errors
-    /// [`BackendError::Order`], or what the operators say.
+    /// [`BackendError::Order`], or an error of the operators.
     pub fn parameters(&mut self, pass: Pass) -> Result<Gaussian<O::Latent>, BackendError> {
         let ids = self.slice_ids(pass)?;
         let mut inputs = Vec::with_capacity(5);
@@ -145,14 +145,14 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         Ok(Gaussian { scale, mean })
     }
 
-    /// Takes the symbols of a pass; its half of the latent slice is reconstructed and gets its residual.
+    /// Takes the symbols of a pass, reconstructs its half of the latent slice and adds the predicted residual.
     ///
     /// # Errors
-    /// [`BackendError::Order`], or what the operators say.
+    /// [`BackendError::Order`], or an error of the operators.
     pub fn commit(&mut self, pass: Pass, symbols: &[i32]) -> Result<(), BackendError> {
         let ids = self.slice_ids(pass)?;
         let mean = self.state.mean.clone().ok_or(BackendError::Order { pass })?;
-        // Symbols of a wrong number are refused here, and the pass is still the next one.
+        // A wrong number of symbols fails here, and the pass remains the next one.
         let y = self.ops.reconstruct(&mean, symbols)?;
         self.state.mean = None;
         let id = QuantizerId::y(pass.slice_index);
@@ -177,7 +177,7 @@ impl<'m, O: Ops> EntropyModel<'m, O> {
         Ok(())
     }
 
-    /// Latent residual prediction at one half.
+    /// Predicts the latent residual at one half.
     fn residual(&mut self, ids: &Chain, current: &O::Map, parity: Parity) -> Result<O::Latent, BackendError> {
         let mut inputs: Vec<&O::Map> = vec![&self.hyper];
         inputs.extend(&self.slices);
@@ -192,7 +192,7 @@ impl<O: Ops> SliceState<O> {
     }
 }
 
-/// Layers one after the other; what the last one gives.
+/// Runs layers one after the other and returns the result of the last one.
 fn chain<O: Ops, T>(
     ops: &mut O,
     ids: &Chain,
@@ -207,7 +207,7 @@ fn chain<O: Ops, T>(
     last(ops, ids.last, &[&map])
 }
 
-/// Queries, keys and values, which need nothing of each other.
+/// Computes queries, keys and values, which do not depend on one another.
 fn three<O: Ops>(
     ops: &mut O,
     project: impl Fn(&mut O, usize) -> Result<O::Map, BackendError> + Sync,
@@ -246,8 +246,8 @@ fn inter_context<O: Ops>(ops: &mut O, ids: &GlobalContextIds, previous: &[&O::Ma
     ops.layer(ids.out, &[&hidden, &attended])
 }
 
-/// Global intra context at the non-anchors: the previous slice's non-anchors ask, its anchors are the keys, the anchors of this
-/// slice the values.
+/// Global intra context at the non-anchors. Queries come from the previous slice's non-anchors, keys from its anchors, values from the anchors of
+/// this slice.
 fn intra_context<O: Ops>(
     ops: &mut O,
     ids: &GlobalContextIds,

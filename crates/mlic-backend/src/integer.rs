@@ -35,14 +35,14 @@ pub enum Kernels {
 }
 
 impl Kernels {
-    /// The fast ones with the best instruction set of this processor.
+    /// The fast kernels with the best instruction set of this processor.
     #[must_use]
     pub fn best() -> Self {
         Self::Fast(Isa::best())
     }
 }
 
-/// A model in the form that the kernels read: made once when it comes to a device, used for every image.
+/// A model in the form that the kernels read: made once, when the model is brought to a device, and used for every image.
 #[derive(Debug)]
 pub struct PackedModel(Executor);
 
@@ -58,9 +58,9 @@ enum Executor {
 #[derive(Debug)]
 struct FastModel {
     isa: Isa,
-    /// Of the entropy networks: all of them, by their ids.
+    /// All layers of the entropy networks, by their ids.
     layers: Vec<fast::Layer>,
-    /// None before it is wanted, and of a model without.
+    /// Empty until the synthesis is first needed, and always for a model without one.
     synthesis: OnceCell<fast::Synthesis>,
     tables: fast::Tables,
 }
@@ -76,16 +76,16 @@ impl FastModel {
         self.layers.get(id.0).ok_or_else(|| no_layer(id))
     }
 
-    /// Packs the weights of the synthesis if nobody has, and waits for who does.
+    /// Returns the packed synthesis. The first caller packs the weights; others wait until that is done.
     fn synthesis(&self, own: &Synthesis) -> Result<&fast::Synthesis, OutOfMemory> {
-        // Nothing in here is parallel: who waits is no help.
+        // Nothing in here is parallel: a thread that waits could not help.
         self.synthesis.get_or_try_init(|| fast::Synthesis::new(self.isa, own))
     }
 }
 
 impl PackedModel {
-    /// Packs the weights of the entropy networks for these kernels, layers in parallel on the current rayon pool. Those of the synthesis follow when
-    /// they are wanted.
+    /// Packs the weights of the entropy networks for these kernels, layers in parallel on the current rayon pool. The weights of the synthesis are
+    /// packed when they are first needed.
     ///
     /// # Errors
     /// [`BackendError::OutOfMemory`].
@@ -96,7 +96,7 @@ impl PackedModel {
         }))
     }
 
-    /// Packs the weights of the integer synthesis of `model` if nobody has and these kernels want them packed.
+    /// Packs the weights of the integer synthesis of `model`, unless that has been done or these kernels read them as they are.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -107,7 +107,7 @@ impl PackedModel {
         }
     }
 
-    /// The integer synthesis of `model`, which is the one that was packed.
+    /// Runs the integer synthesis of `model`, which must be the model that was packed.
     ///
     /// # Errors
     /// [`BackendError::NotExact`], [`BackendError::Shape`], [`BackendError::OutOfMemory`].
@@ -119,8 +119,8 @@ impl PackedModel {
         })
     }
 
-    /// What one node of it gives, 0 being the quantizer: to find where two kinds of kernels part. None where there is no such node, or no
-    /// other reads it.
+    /// Returns the output of one node of the integer synthesis, 0 being the quantizer, to find where two kinds of kernels differ. None if there is no
+    /// such node, or if the fast kernels skip it because no other node reads it.
     ///
     /// # Errors
     /// As [`Self::synthesize`].
@@ -139,14 +139,14 @@ impl PackedModel {
     }
 }
 
-/// The integer synthesis of a model, and what it begins with.
+/// Returns the integer synthesis of a model and its input, `y_hat` after the inverse gain.
 fn synthesis_input<'m>(model: &'m Model, quality: u8, y_hat: &Map<i32>) -> Result<(&'m Synthesis, Map<i32>), BackendError> {
     let own = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
     check_y_hat(model, y_hat)?;
     Ok((own, with_gain(model, Gain::InverseY, y_hat, quality)?))
 }
 
-/// Latents after a gain, still in latent fixed point (SPEC 5.7, 5.8).
+/// Applies a gain to latents; the result is still in latent fixed point (SPEC 5.7, 5.8).
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -154,7 +154,7 @@ pub fn with_gain(model: &Model, which: Gain, latents: &Map<i32>, quality: u8) ->
     Ok(Map { data: model.with_gain(which, &latents.data, quality)?, ..*latents })
 }
 
-/// Whether a picture can be made of `y_hat`: it has the channels of the model, and all of their elements.
+/// Checks that a picture can be made of `y_hat`: that it has the model's channels, and as many elements as its shape says.
 ///
 /// # Errors
 /// [`BackendError::Shape`].
@@ -163,17 +163,17 @@ pub fn check_y_hat(model: &Model, y_hat: &Map<i32>) -> Result<(), BackendError> 
     check_shape(Stage::ExactSynthesis, y_hat.data.len(), y_hat.channels == latent, [y_hat.height, y_hat.width], latent)
 }
 
-/// Weights do not depend on the level of activation scales: any will do.
+/// Packs a layer. Weights do not depend on the level of activation scales, so any level will do.
 fn pack(model: &Model, id: LayerId, isa: Isa) -> Result<fast::Layer, BackendError> {
     let view = model.layer(id, 0).ok_or_else(|| no_layer(id))?;
     let max_of = |t: &TermSpec| source_max(model.parameters(), model.layout(), t.source);
     let maxima: Vec<i32> = view.spec.terms.iter().map(max_of).collect();
-    // The last layer of a residual is wanted at a half (SPEC 5.3), all others of 3x3 at all positions.
+    // The last layer of latent residual prediction is needed at one half (SPEC 5.3), all other dense 3x3 layers at all positions.
     let pack = if view.spec.epilogue == Epilogue::HalfTanh { fast::Layer::new } else { fast::Layer::for_all_positions };
     Ok(pack(isa, view.spec, &view.weights, &maxima)?)
 }
 
-/// What is wrong with a model that lacks a layer of its layout.
+/// The error for a model that lacks a layer of its layout.
 #[must_use]
 pub fn no_layer(id: LayerId) -> BackendError {
     BackendError::Operator { name: format!("layer {}", id.0) }
@@ -188,7 +188,7 @@ pub struct IntegerOps<'m> {
 }
 
 impl<'m> IntegerOps<'m> {
-    /// Operators for a quality. `packed` is of this model.
+    /// Operators for a quality. `packed` must be of this model.
     #[must_use]
     pub fn new(model: &'m Model, packed: Arc<PackedModel>, quality: u8) -> Self {
         Self { model, packed, level: model.config().scale_level(quality) }
@@ -202,7 +202,7 @@ impl<'m> IntegerOps<'m> {
         &self.model.parameters().functions
     }
 
-    /// Parameters of one operator at this level.
+    /// Returns the parameters of one operator at this level, or an error that names the operator.
     fn find<T>(&self, what: &str, index: usize, found: Option<T>) -> Result<T, BackendError> {
         found.ok_or_else(|| BackendError::Operator { name: format!("{what} {index} at level {}", self.level) })
     }
@@ -331,7 +331,7 @@ pub struct IntegerSession<'m> {
 }
 
 impl<'m> IntegerSession<'m> {
-    /// Starts from the symbols of z (channels last). `packed` is of this model.
+    /// Starts from the symbols of z (channels last). `packed` must be of this model.
     ///
     /// # Errors
     /// [`BackendError::Shape`] when their number is not that of the image's z, [`BackendError::OutOfMemory`].
@@ -378,7 +378,7 @@ impl EntropySession for IntegerSession<'_> {
     }
 }
 
-/// The input of the hyper synthesis: [`Model::z_latent`] of as many symbols as an image of this size has.
+/// Returns the input of the hyper synthesis: [`Model::z_latent`] of as many symbols as an image of this size has.
 ///
 /// # Errors
 /// [`BackendError::Shape`] when there are more or fewer, or when the sizes of y and z do not belong together.
@@ -394,7 +394,7 @@ pub fn z_latent(model: &Model, size: LatentSize, quality: u8, symbols: &[i32]) -
     z.ok_or(BackendError::Shape { stage: Stage::HyperSynthesis, got, need })
 }
 
-/// `y_hat` of its latent slices, and zeros for those that are not there.
+/// Assembles `y_hat` from its latent slices; missing slices are zero.
 ///
 /// # Errors
 /// [`OutOfMemory`].

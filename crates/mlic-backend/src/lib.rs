@@ -1,9 +1,9 @@
 //! The stages of MLIC++ on a device.
 //!
-//! [`Backend`] is what a device offers; [`entropy::EntropyModel`] is MEM++ written once over the operators of [`ops::Ops`],
-//! for integers ([`integer::IntegerOps`]: the product) and for float (the quantizer); [`mod@walk`] is the one loop over the
-//! passes that encoding, decoding and measuring share; [`dead_zone`] is how an encoder rounds; [`contract`] is the suite that makes a
-//! backend right; [`cpu`] is the backend of every CPU, [`analysis`] the integer encoder's part of it.
+//! [`Backend`] is the interface of a device. [`entropy::EntropyModel`] is MEM++, written once over the operators of [`ops::Ops`] and used with
+//! integers ([`integer::IntegerOps`]: the product) and with float (the quantizer). [`mod@walk`] is the one loop over the passes that encoding,
+//! decoding and measuring share, and [`dead_zone`] is how an encoder rounds. [`cpu`] is the backend of every CPU, with the integer analysis of an
+//! encoder in [`analysis`]. [`contract`] is the suite that decides whether a backend is right.
 
 pub mod analysis;
 pub mod backend;

@@ -13,91 +13,91 @@ pub trait Ops {
     /// Latent quantities: y, mean, scale, residual.
     type Latent: Clone + Send + Sync;
 
-    /// Latent values to activations.
+    /// Quantizes latent values to activations.
     ///
     /// # Errors
-    /// What the device says; so for every operator.
+    /// An error of the device, as for every operator.
     fn quantize(&mut self, id: QuantizerId, latent: &Self::Latent) -> Result<Self::Map, BackendError>;
 
-    /// A layer with activations as output, at all positions.
+    /// Applies a layer at all positions; the output is activations.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn layer(&mut self, id: LayerId, inputs: &[&Self::Map]) -> Result<Self::Map, BackendError>;
 
-    /// A layer on full inputs, evaluated and packed at one half.
+    /// Applies a layer to full inputs at the positions of one half; the output is packed.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn layer_at(&mut self, id: LayerId, inputs: &[&Self::Map], parity: Parity) -> Result<Self::Map, BackendError>;
 
-    /// The last layer of entropy parameters: (scale, mean), each with the channels of a latent slice.
+    /// Applies the last layer of entropy parameters. Returns (scale, mean), each with the channels of a latent slice.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn gaussian_layer(&mut self, id: LayerId, inputs: &[&Self::Map]) -> Result<(Self::Latent, Self::Latent), BackendError>;
 
-    /// The last layer of latent residual prediction on full inputs, packed at one half.
+    /// Applies the last layer of latent residual prediction to full inputs at the positions of one half; the output is packed.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn residual_layer_at(&mut self, id: LayerId, inputs: &[&Self::Map], parity: Parity) -> Result<Self::Latent, BackendError>;
 
     /// Pixel shuffle by two.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn shuffle(&mut self, map: &Self::Map) -> Result<Self::Map, BackendError>;
 
     /// Layer normalization of each position.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn norm(&mut self, id: NormId, map: &Self::Map) -> Result<Self::Map, BackendError>;
 
     /// Global linear attention of queries, keys, values.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn linear_attention(&mut self, id: LinearAttentionId, qkv: [&Self::Map; 3]) -> Result<Self::Map, BackendError>;
 
     /// Window attention of full queries, keys, values; packed at the non-anchors.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn local_attention(&mut self, id: LocalAttentionId, qkv: [&Self::Map; 3]) -> Result<Self::Map, BackendError>;
 
-    /// One half of a full map.
+    /// Packs one half of a full map.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn pack(&mut self, map: &Self::Map, parity: Parity) -> Result<Self::Map, BackendError>;
 
-    /// The full map of a packed half, zeros elsewhere.
+    /// Unpacks a half to a full map that is zero elsewhere.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn unpack(&mut self, map: &Self::Map, parity: Parity) -> Result<Self::Map, BackendError>;
 
-    /// A full latent tensor from packed halves; a missing half is zero.
+    /// Merges packed halves into a full latent tensor; a missing half is zero.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn merge(&mut self, anchors: &Self::Latent, non_anchors: Option<&Self::Latent>) -> Result<Self::Latent, BackendError>;
 
     /// `mean + symbol`, for packed latents.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn reconstruct(&mut self, mean: &Self::Latent, symbols: &[i32]) -> Result<Self::Latent, BackendError>;
 
     /// Sum of two latents of one shape.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     fn add(&mut self, a: &Self::Latent, b: &Self::Latent) -> Result<Self::Latent, BackendError>;
 
-    /// The results of two computations that need nothing of each other: one after the other, unless the device does better.
+    /// Runs two independent computations and returns their results: one after the other, unless the device does better.
     fn both<A: Send, B: Send>(&mut self, a: impl FnOnce(&mut Self) -> A + Send, b: impl FnOnce(&mut Self) -> B + Send) -> (A, B)
     where
         Self: Sized,

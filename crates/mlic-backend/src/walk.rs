@@ -8,21 +8,21 @@ use crate::dead_zone::DeadZone;
 
 /// What is done with the symbols of a pass.
 pub trait PassSink {
-    /// Why it may stop.
+    /// Why the walk may stop.
     type Error: From<BackendError>;
 
-    /// Whether it reads the means.
+    /// Whether the sink reads the means.
     fn needs_means(&self) -> bool {
         true
     }
 
-    /// Fills in the symbols of one pass (they come as zeros), in coding order: row, packed column, channel.
+    /// Fills in the symbols of one pass, which are zero on entry, in coding order: row, packed column, channel.
     ///
     /// # Errors
     /// Whatever ends the walk.
     fn pass(&mut self, pass: Pass, parameters: &PassParameters, symbols: &mut [i32]) -> Result<(), Self::Error>;
 
-    /// Whatever else is done with them: the device has them by now, and need not wait for it.
+    /// Does any further work with the symbols of a pass. The device has them by then and need not wait for this work.
     ///
     /// # Errors
     /// Whatever ends the walk.
@@ -51,8 +51,8 @@ pub fn walk<S: PassSink>(session: &mut dyn EntropySession, slice_count: usize, s
     Ok(())
 }
 
-/// What an encoder codes: the symbol of `y - mean` that its dead zone chooses, and zero where the scale index says that nothing is
-/// coded (SPEC 5.4).
+/// Chooses the symbols that an encoder codes: the symbol of `y - mean` that its dead zone gives, or zero where the scale index is below `skip_below`,
+/// so that nothing is coded (SPEC 5.4).
 ///
 /// `y` holds this half of the latent slice in latent fixed point, in coding order.
 pub fn choose_symbols(y: &[i32], parameters: &PassParameters, skip_below: u8, dead_zone: &DeadZone, symbols: &mut [i32]) {

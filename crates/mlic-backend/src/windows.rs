@@ -1,4 +1,4 @@
-//! What the integer transforms hold while they are computed strip by strip: of every node the rows that its readers still need.
+//! Memory that the integer transforms hold while they are computed strip by strip: of every node, the rows that its readers still need.
 
 use mlic_core::schedule::LatentSize;
 use mlic_kernels::fast::Plan;
@@ -7,33 +7,33 @@ use mlic_model::nodes::{NodeShape, Nodes, Reach};
 
 use crate::memory::{ACTIVATION, LATENT, product};
 
-/// Bytes of the inputs of a band of rows, at most where it is more than one row; a band is what one thread computes at a time.
+/// Most bytes of the inputs of a band of more than one row. A band is the rows that one thread computes at a time.
 const BAND: u64 = 512 << 10;
-/// How often a thread holds a band: each of four terms staged for products, the result, and the result in another order.
+/// Copies of a band that a thread holds: each of four terms staged for products, the result, and the result in another order.
 const COPIES: u64 = 6;
-/// Channels are staged in groups of so many at most.
+/// Most channels of a group; channels are staged in groups.
 const GROUP: u64 = 64;
 
-/// The windows of an integer transform.
+/// The windows of an integer transform: for each of its nodes, the rows that are held.
 #[derive(Debug, Clone)]
 pub struct Windows {
     shapes: Vec<NodeShape>,
-    /// Rows of each node that are held beside those of the strip.
+    /// Rows of each node that are held besides those of the strip.
     around: Vec<usize>,
-    /// Side of the kernels that read each node, at most.
+    /// Largest side of the kernels that read each node.
     sides: Vec<usize>,
-    /// How the transform goes through a picture, by so many threads.
+    /// Plan of the transform for maps of scale 1 with these rows and columns, on so many threads.
     plan: fn([usize; 2], usize) -> Plan,
 }
 
 impl Windows {
-    /// Of an integer synthesis.
+    /// Windows of an integer synthesis.
     #[must_use]
     pub fn of_synthesis(own: &Nodes) -> Self {
         Self::new(own, Plan::of_synthesis)
     }
 
-    /// Of an integer analysis or hyper analysis.
+    /// Windows of an integer analysis or hyper analysis.
     #[must_use]
     pub fn of_analysis(own: &Nodes) -> Self {
         Self::new(own, Plan::of_analysis)
@@ -58,8 +58,8 @@ impl Windows {
         Self { shapes: shapes.to_vec(), around, sides, plan }
     }
 
-    /// An upper bound of the bytes that are held at a time on the fast kernels, beside input and result, where a map of scale 1 has
-    /// these rows and columns. It saturates.
+    /// An upper bound on the bytes that the fast kernels hold at a time, besides input and result, if a map of scale 1 has these rows and columns. It
+    /// saturates.
     #[must_use]
     pub fn bytes(&self, [height, width]: [usize; 2], threads: usize) -> u64 {
         let plan = (self.plan)([height, width], threads);
@@ -69,7 +69,7 @@ impl Windows {
             let rows = (strip * shape.scale + around).min(height * shape.scale + 1);
             row(shape).saturating_mul(rows as u64)
         });
-        // Of each part. One of them is moved to more room at a time.
+        // Windows of each part. One of them at a time is moved to a larger buffer.
         let (sum, largest) = windows.fold((0_u64, 0), |(sum, most), bytes| (sum.saturating_add(bytes), bytes.max(most)));
         let band = self.shapes.iter().zip(&self.sides).map(|(shape, side)| {
             let padded = (width * shape.scale + side) as u64 * (shape.channels as u64).next_multiple_of(GROUP) * ACTIVATION;
@@ -85,8 +85,8 @@ impl Windows {
     }
 }
 
-/// An upper bound of the bytes that the integer synthesis holds at a time on the fast kernels, `y_hat` with and without its gain and the
-/// picture included.
+/// An upper bound on the bytes that the integer synthesis holds at a time on the fast kernels, including the picture, and `y_hat` with and without
+/// its gain.
 #[must_use]
 pub fn exact_synthesis_bytes(own: &Windows, size: LatentSize, threads: usize) -> u64 {
     let [latent, _] = own.ends();
@@ -94,7 +94,8 @@ pub fn exact_synthesis_bytes(own: &Windows, size: LatentSize, threads: usize) ->
     latents.saturating_add(product(size.padded).saturating_mul(3)).saturating_add(own.bytes(size.y, threads))
 }
 
-/// The same of the integer analysis and hyper analysis, y and z with and without their gains included. The picture is the caller's.
+/// An upper bound on the bytes that the integer analysis and hyper analysis hold at a time on the fast kernels, including y and z with and without
+/// their gains. The picture belongs to the caller and is not included.
 #[must_use]
 pub fn exact_analysis_bytes([g_a, h_a]: &[Windows; 2], size: LatentSize, threads: usize) -> u64 {
     let [latent, hyper] = h_a.ends();
