@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// What the program needs; all else in the folder is for people.
+/// Extensions of the files that the program needs; all others in the folder are for people.
 const EXTENSIONS: [&str; 4] = ["json", "mlic", "mlicpkg", "png"];
 
 fn main() -> io::Result<()> {
@@ -26,7 +26,7 @@ fn is_data(path: &Path) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e))
 }
 
-/// Sorted; none for a folder that is not there.
+/// Entries of a folder, sorted; none if the folder does not exist.
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());

@@ -1,7 +1,6 @@
 //! Expected verdicts other than pass: what is known to be wrong, and why.
 //!
-//! A baseline does not make a decoder conforming. It makes a change visible in both directions: what fails without being
-//! expected to, and what passes though it was expected not to.
+//! A baseline does not make a decoder conforming. It makes changes visible in both directions: unexpected failures, and unexpected passes.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +11,10 @@ use crate::report::SuiteReport;
 use crate::store::Store;
 use crate::verdict::Kind;
 
-/// The form that this program reads and writes.
+/// Version of the baseline format that this program reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// A file of expected verdicts.
+/// A baseline: expected verdicts, by vector.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Baseline {
     expected: BTreeMap<String, Expected>,
@@ -27,7 +26,7 @@ pub struct Baseline {
 pub struct Expected {
     /// The verdict.
     pub verdict: Kind,
-    /// Why.
+    /// Why it is expected.
     pub reason: String,
 }
 
@@ -46,7 +45,7 @@ struct Entry {
     reason: String,
 }
 
-/// What a baseline may expect: something that a run found.
+/// Whether a baseline may expect this verdict: one that a run finds, and no pass.
 const fn can_be_expected(verdict: Kind) -> bool {
     matches!(verdict, Kind::Fail | Kind::Error | Kind::Timeout | Kind::NotSupported)
 }
@@ -55,7 +54,7 @@ impl Baseline {
     /// Reads a baseline.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the baseline.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if file.format != FORMAT {
@@ -76,7 +75,7 @@ impl Baseline {
         Ok(Self { expected })
     }
 
-    /// Its bytes.
+    /// Returns the baseline as JSON.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -92,16 +91,16 @@ impl Baseline {
         Ok(bytes)
     }
 
-    /// What is expected of a vector instead of a pass.
+    /// Returns what is expected of a vector instead of a pass.
     #[must_use]
     pub fn expected(&self, suite: &str, vector: &str) -> Option<&Expected> {
         self.expected.get(&format!("{suite}/{vector}"))
     }
 
-    /// Every name is that of a vector of the data, selected or not.
+    /// Checks that every name is that of a vector of the data, selected or not.
     ///
     /// # Errors
-    /// [`ConformError::UnknownVector`] for the first that is not, or [`ConformError::Manifest`].
+    /// [`ConformError::UnknownVector`] for the first name that is not, or [`ConformError::Manifest`].
     pub fn check_names(&self, store: &Store) -> Result<(), ConformError> {
         let mut known = std::collections::BTreeSet::new();
         for suite in store.suites() {
@@ -112,11 +111,11 @@ impl Baseline {
         unknown.map_or(Ok(()), |name| Err(ConformError::UnknownVector { name: format!("{name} (in the baseline)") }))
     }
 
-    /// The baseline under which these runs are as expected. What the run did not look at stays, and so do reasons whose
-    /// verdict is still true.
+    /// Returns the baseline under which these runs are as expected. Entries for vectors that the runs did not look at stay, and so do reasons whose
+    /// verdict still holds.
     ///
     /// # Errors
-    /// The first vector whose verdict cannot be expected: it was not run.
+    /// The first vector whose verdict cannot be expected, because it was not run.
     pub fn updated(&self, suites: &[SuiteReport]) -> Result<Self, String> {
         let mut expected = self.expected.clone();
         for (suite, vector) in suites.iter().flat_map(|suite| suite.vectors.iter().map(move |vector| (suite, vector))) {

@@ -1,4 +1,4 @@
-//! Making suites: streams from their recipes, expectations from decoding them, agreement of the backends.
+//! Blessing: makes the streams of suites from their recipes, takes the expectations from decoding them, and checks that the backends agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,19 +29,19 @@ use crate::scene::{draw, gray};
 use crate::store::{MANIFEST, Store, Suite, sha256};
 use crate::suites::{Drawn, Quality, Recipe, Source, VectorRecipe};
 
-/// What float synthesis may differ by: largest and in the mean.
+/// Differences allowed in float synthesis: the largest, and the mean.
 const TOLERANCE: (u8, f64) = (2, 0.25);
 const TOLERANCE_REASON: &str = "float synthesis: f32 or f16, sums in any order, so that a sample may round to a neighbour";
 
 /// Files of a blessed suite, by path within the conformance data.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What becomes of vectors that a suite has already.
+/// What happens to vectors that a suite already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// They are made again.
     Remade,
-    /// They stay as they are, and only the others are made: a program without float transforms can add streams of chosen symbols to any suite.
+    /// They stay as they are, and only the others are made, so that a program without float transforms can add streams of chosen symbols to any suite.
     Kept,
 }
 
@@ -91,7 +91,7 @@ pub fn bless(recipe: &Recipe, model: Arc<Model>, store: &Store, known: Known, th
     }
 }
 
-/// Runs what was just made.
+/// Runs on one backend the suite that was just made, which must pass.
 fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) -> Result<(), ConformError> {
     let jobs = if threads == 0 { crate::report::cores() } else { threads };
     let exact = backend.model().exact_synthesis().is_some();
@@ -109,16 +109,16 @@ fn agree(store: &Store, suite: &str, backend: Arc<dyn Backend>, threads: usize) 
     Err(ConformError::Blessing { suite: suite.to_owned(), backend: name, problem })
 }
 
-/// Refuses a suite that is there already, before the work is done.
+/// Checks, before the work is done, that an existing suite may be replaced.
 ///
 /// # Errors
-/// [`ConformError::Output`] without leave to overwrite.
+/// [`ConformError::Output`] for an existing suite without permission to overwrite it.
 pub fn check(root: &Path, suite: &str, overwrite: bool) -> Result<(), ConformError> {
     let manifest = root.join(suite).join(MANIFEST);
     if manifest.exists() { files::output(&manifest, overwrite).map(drop) } else { Ok(()) }
 }
 
-/// Writes a suite's files, each whole and its manifest last. With leave to overwrite, files of other contents are replaced, and streams and
+/// Writes a suite's files, each completely and the manifest last. With `overwrite`, files with other contents are replaced, and streams, packages and
 /// pictures that are no longer part of the suite are removed.
 ///
 /// # Errors
@@ -148,7 +148,7 @@ fn remove_others(root: &Path, suite: &str, files: &Files) -> Result<(), ConformE
 
 struct Maker<'a> {
     suite: &'static str,
-    /// What is there already and stays.
+    /// The existing suite, whose vectors stay.
     kept: Option<Suite<'a>>,
     backend: Arc<dyn Backend>,
     store: Store,
@@ -158,7 +158,7 @@ struct Maker<'a> {
     files: Files,
 }
 
-/// The error of a recipe.
+/// Returns a function that makes the error of a recipe.
 fn cannot(vector: &str) -> impl Fn(&str) -> ConformError {
     move |problem| ConformError::Recipe { vector: vector.to_owned(), problem: problem.to_owned() }
 }
@@ -186,7 +186,7 @@ impl Maker<'_> {
         Ok(Vector { name: recipe.name.clone(), why: recipe.why.clone(), stream: file, expect })
     }
 
-    /// A vector of the suite as it is, with its files.
+    /// Returns a vector of the existing suite as it is, if it is to stay, and adds its files.
     fn kept(&mut self, recipe: &VectorRecipe) -> Result<Option<Vector>, ConformError> {
         let Some(suite) = &self.kept else { return Ok(None) };
         let Some(vector) = suite.manifest.vector(&recipe.name).cloned() else { return Ok(None) };
@@ -255,11 +255,11 @@ impl Maker<'_> {
         }
     }
 
-    /// The shortest prefix with this many whole slices.
+    /// Returns the shortest prefix in which this many latent slices are whole.
     fn cut(&self, name: &str, stream: &[u8], whole_slices: usize) -> Result<Vec<u8>, ConformError> {
         let codec = Codec::from_backend(Arc::clone(&self.backend), CodecOptions::default())?;
         let prefix = |len: usize| stream.get(..len).unwrap_or(stream);
-        // No picture counts as less than none whole.
+        // None, for no picture, orders below a picture without whole slices.
         let whole = |len: usize| match codec.decode_latents(prefix(len)) {
             Ok(Latents { truncation: Some(t), .. }) => Some(t.whole_slices),
             Ok(_) => Some(usize::MAX),
@@ -302,7 +302,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Level 4, but for symbols that no picture has: their synthesis is a difference of enormous numbers.
+    /// Makes the picture of level 4; none for symbols that no picture has, because their synthesis is a difference of enormous numbers.
     fn picture(&mut self, recipe: &VectorRecipe, codec: &Codec, latents: &Latents) -> Result<Option<PictureRef>, ConformError> {
         use mlic_backend::contract::Fill;
         let means_nothing = match &recipe.source {
@@ -336,7 +336,7 @@ fn with_sections(stream: &[u8]) -> Result<Vec<u8>, ConformError> {
     Ok(container::write(&parsed.header, parsed.payload, &sections.collect::<Vec<_>>())?)
 }
 
-/// The package of a recipe: one that a suite makes for itself is made anew.
+/// Returns the package of a recipe; one that a suite makes for itself is made anew.
 ///
 /// # Errors
 /// When it cannot be read or made.
@@ -347,7 +347,7 @@ pub fn package(path: &str, store: &Store) -> Result<Vec<u8>, ConformError> {
     }
 }
 
-/// The picture that a recipe means.
+/// Draws the picture that a recipe describes.
 ///
 /// # Errors
 /// [`ConformError::Image`] for sizes beyond the codec's limits.
@@ -385,7 +385,7 @@ mod tests {
         write(root.path(), "s", &files("a.mlic", "one"), false).unwrap();
         std::fs::write(root.path().join("s/notes.txt"), "mine").unwrap();
         assert!(check(root.path(), "s", false).is_err() && check(root.path(), "s", true).is_ok());
-        // What is the same need not be replaced.
+        // Files with the same contents need not be replaced.
         write(root.path(), "s", &files("a.mlic", "one"), false).unwrap();
         assert!(matches!(write(root.path(), "s", &files("b.mlic", "two"), false), Err(ConformError::Output { .. })));
         assert_eq!((read("s/manifest.json").as_deref(), read("s/b.mlic")), (Some("one"), None));

@@ -1,4 +1,4 @@
-//! One vector against one backend.
+//! Judges one vector on one backend.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::manifest::{Decodes, Expect, HeaderFields, HexDigest, Level, Refused};
 use crate::observe::{Computed, Message, Refusal, decode_alone, observe, observe_pixels};
 use crate::verdict::{Divergence, Place, Verdict};
 
-/// Of so many streams, by their checksums of symbols, one is decoded alone where that is an additional run of the passes.
+/// One stream in this many, by symbol checksum, is decoded alone where that takes an additional run of the passes.
 const ONE_IN: u32 = 7;
-/// Of those, pixels, sides padded, up to which the exact pixels are made of `y_hat` too.
+/// For these streams, the largest number of pixels, sides padded, up to which the exact pixels are computed from `y_hat` too.
 const TWICE_PIXELS: usize = 4096;
 
 /// A vector with its files read.
@@ -24,18 +24,18 @@ const TWICE_PIXELS: usize = 4096;
 pub struct Job {
     /// The stream.
     pub stream: Vec<u8>,
-    /// What must come of it.
+    /// The result that it must give.
     pub expect: Expect,
-    /// The picture of level 4, as PNG.
+    /// The reference picture of level 4, as PNG.
     pub picture: Option<Vec<u8>>,
 }
 
-/// A verdict, and what the decoder made of the stream.
+/// A verdict, and what the decoder computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
     /// The verdict.
     pub verdict: Verdict,
-    /// None when there was no decoding, or the decoder's own failure or limit ended it.
+    /// What the decoder computed; none when there was no decoding, or the decoder's own failure or limit ended it.
     pub computed: Option<Computed>,
 }
 
@@ -46,7 +46,7 @@ impl From<Verdict> for Judged {
 }
 
 impl Judged {
-    /// The verdict of a comparison of what a decoder said.
+    /// Returns the verdict that follows from comparing a decoder's message.
     pub(crate) fn new(message: &Message, outcome: Result<Comparison, ConformError>) -> Self {
         let mut computed = message.computed();
         let verdict = match outcome {
@@ -72,7 +72,7 @@ impl From<ConformError> for Verdict {
     }
 }
 
-/// Judges a vector.
+/// Judges a vector on a backend, up to a level.
 #[must_use]
 pub fn check(job: &Job, backend: &Arc<dyn Backend>, level: Level) -> Judged {
     match &job.expect {
@@ -83,7 +83,7 @@ pub fn check(job: &Job, backend: &Arc<dyn Backend>, level: Level) -> Judged {
     }
 }
 
-/// The container's error, from the header or from what follows it.
+/// Returns the container's error, from the header or from what follows it.
 fn container_error(stream: &[u8]) -> Option<ContainerError> {
     container::parse(stream).map_or_else(Some, |parsed| parsed.damage)
 }
@@ -98,17 +98,17 @@ fn check_refused(stream: &[u8], refused: &Refused, backend: &Arc<dyn Backend>, l
     Judged::new(&message, Ok(compare_refusal(&message, refused)))
 }
 
-/// What is expected of a package that must be taken.
+/// What stands for an error code where a package must be accepted.
 const TAKEN: &str = "a model";
 
-/// A package that must be refused with this code, or taken.
+/// Judges a package that must be refused with this code, or accepted if the code is [`TAKEN`].
 fn check_package(package: &[u8], code: &str) -> Judged {
     let got = Model::from_bytes(package.to_vec()).err().map_or(TAKEN, |error| error.code());
     let first = (got != code).then(|| divergence(Level::L0, Place::Outcome, code, got));
     first.map_or(Verdict::Pass, Verdict::Fail).into()
 }
 
-/// What a decoder says of a stream that must be refused.
+/// Compares a decoder's message with the refusal that a stream must give.
 pub(crate) fn compare_refusal(got: &Message, refused: &Refused) -> Comparison {
     let code = got.error.as_ref().map_or("a decoding without error", |refusal| refusal.code.as_str());
     let first = (code != refused.code).then(|| divergence(refused.level, Place::Outcome, &refused.code, code));
@@ -142,7 +142,7 @@ fn check_decodes(job: &Job, expected: &Decodes, backend: &Arc<dyn Backend>, leve
     let pixels = || {
         let Ok(latents) = &result else { return Ok(None) };
         let own = (to == Place::Pixels).then(|| decode_alone(&job.stream, backend, &to));
-        // They are hardly ever made of `y_hat` again, unless something differs and it is to be known what.
+        // For most streams the pixels are not computed from `y_hat` again, unless something differs and it must be found out what.
         let is_known = matches!(&own, Some(Ok(pixels)) if pixels == wanted) && !is_twice;
         let pixels = if is_known { Some(*wanted) } else { observe_pixels(latents, backend)? };
         alone = own;
@@ -160,7 +160,7 @@ fn check_decodes(job: &Job, expected: &Decodes, backend: &Arc<dyn Backend>, leve
     Judged::new(&message, outcome)
 }
 
-/// What the calls of a decoder alone come to, where the watched decoding comes to what is expected.
+/// Judges the calls of a decoder alone, after the watched decoding has given what is expected.
 fn compare_alone(
     got: Result<HexDigest, mlic::Error>,
     to: Place,
@@ -176,10 +176,10 @@ fn compare_alone(
     Ok(Some(Divergence { place: Place::Alone(Box::new(found.place)), ..found }))
 }
 
-/// The header of a stream as manifests hold it; with the whole of the container's error when there is none.
+/// Returns the header fields and sections of a stream, in the form of a manifest.
 ///
 /// # Errors
-/// [`ContainerError`] for a stream that decodes to nothing.
+/// [`ContainerError`] for a stream without a complete and valid header.
 pub fn header_fields(stream: &[u8]) -> Result<HeaderFields, ContainerError> {
     let parsed = container::parse(stream)?;
     let header = parsed.header;
@@ -196,7 +196,7 @@ pub fn header_fields(stream: &[u8]) -> Result<HeaderFields, ContainerError> {
     })
 }
 
-/// Level 0: the header, and damage exactly where it is expected.
+/// Compares at level 0: the header, and damage, which must be there if and only if it is expected.
 fn check_container(stream: &[u8], expected: &Decodes) -> Option<Divergence> {
     let got = match header_fields(stream) {
         Ok(got) => got,

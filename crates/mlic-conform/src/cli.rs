@@ -14,7 +14,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  could not be done: data, baseline, report or dump damaged, a file not readable or writable or in the way,
      no such program";
 
-/// A year.
+/// A year, in seconds.
 const MAX_TIMEOUT_S: u64 = 365 * 24 * 3600;
 
 #[derive(Debug, Parser)]
@@ -28,15 +28,15 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run suites
     Run(RunArgs),
-    /// List the suites, or the vectors of some
+    /// List the suites, or the vectors of the suites named
     List(ListArgs),
-    /// Put reports of several machines side by side
+    /// Compare reports of several machines side by side
     Report(ReportArgs),
     /// Compare two decodings of a vector, number by number
     Explain(ExplainArgs),
-    /// Show what every step of decoding a vector gives, for whoever writes a decoder
+    /// Show the result of every step of decoding a vector, for authors of decoders
     Trace(TraceArgs),
-    /// Decode one stream as an external decoder: one JSON object on standard output
+    /// Act as an external decoder: decode one stream and print one JSON object
     Decode(DecodeArgs),
     /// Encode generated pictures and compare the streams with recorded digests
     Encode(EncodeArgs),
@@ -68,7 +68,7 @@ pub(crate) fn definition() -> clap::Command {
 }
 
 impl Command {
-    /// Whether it depends on the processor.
+    /// Whether the command runs networks, and so depends on the processor.
     pub(crate) const fn runs_networks(&self) -> bool {
         matches!(
             self,
@@ -85,14 +85,14 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
-    /// Directory of suites instead of those inside the program
+    /// Directory of suites to use instead of those inside the program
     #[arg(long, value_name = "DIR")]
     pub(crate) suite_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VectorArgs {
-    /// Vector, as SUITE/VECTOR; of the suite smoke, VECTOR will do
+    /// Vector, as SUITE/VECTOR, or VECTOR alone for the suite smoke
     #[arg(value_name = "VECTOR")]
     pub(crate) vector: String,
     #[command(flatten)]
@@ -101,7 +101,7 @@ pub(crate) struct VectorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Suites whose vectors are listed, by name or pattern (* and ?)
+    /// Suites whose vectors to list, by name or pattern (* and ?)
     #[arg(value_name = "SUITE")]
     pub(crate) suites: Vec<String>,
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub(crate) struct RunArgs {
     /// Suites, by name or pattern (* and ?)
     #[arg(value_name = "SUITE", default_value = "smoke")]
     pub(crate) suites: Vec<String>,
-    /// Vectors only, by name or pattern (* and ?), as VECTOR or SUITE/VECTOR; may be repeated
+    /// Run only these vectors, by name or pattern (* and ?), as VECTOR or SUITE/VECTOR; may be repeated
     #[arg(long, value_name = "VECTOR")]
     pub(crate) vector: Vec<String>,
     #[command(flatten)]
@@ -126,13 +126,13 @@ pub(crate) struct RunArgs {
     /// How far to compare: 0 container, 1 symbols, 2 means and scale indices, 3 y_hat, 4 pixels
     #[arg(long, value_name = "LEVEL", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=4))]
     pub(crate) level: u8,
-    /// Seconds for each vector
+    /// Time limit for each vector, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_S))]
     pub(crate) timeout: u64,
-    /// Do not run what comes after the first vector that is not as expected
+    /// Start no more vectors after the first that is not as expected
     #[arg(long)]
     pub(crate) fail_fast: bool,
-    /// Verdicts that are expected instead of a pass; an unexpected pass counts like an unexpected failure
+    /// File of verdicts expected instead of a pass; an unexpected pass counts like an unexpected failure
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
     /// Write a baseline that matches this run; does not change the exit code
@@ -144,10 +144,10 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Form of the report
+    /// Format of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// File to write the report to, whole or not at all [default: standard output]
+    /// File to write the report to, completely or not at all [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Overwrite files that exist
@@ -157,7 +157,7 @@ pub(crate) struct OutputArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackendArgs {
-    /// What is tested
+    /// Backend to test
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend_names())]
     pub(crate) backend: BackendChoice,
     #[command(flatten)]
@@ -166,17 +166,17 @@ pub(crate) struct BackendArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// Model package to use where its id is wanted; may be repeated
+    /// Model package to use where its id is needed; may be repeated
     #[arg(long, value_name = "PACKAGE")]
     pub(crate) model: Vec<PathBuf>,
-    /// Threads, and vectors at once, at most 256; 0 for one per core
+    /// Threads, and vectors run at once, at most 256; 0 for one per core
     #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 0, value_parser = thread_count())]
     pub(crate) jobs: usize,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Reports that `run --format json` has written
+    /// Reports written by `run --format json`
     #[arg(value_name = "REPORT", required = true)]
     pub(crate) reports: Vec<PathBuf>,
     #[command(flatten)]
@@ -189,16 +189,16 @@ pub(crate) struct ExplainArgs {
     pub(crate) vector: VectorArgs,
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
-    /// What it is compared with
+    /// Backend to compare with
     #[arg(long, value_name = "NAME", default_value = "reference", value_parser = backend_names())]
     pub(crate) against: BackendChoice,
-    /// Compare with the numbers in a file instead, made by --write-dump or by another decoder
+    /// Compare with the numbers in a file instead, written by --write-dump or by another decoder
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
     pub(crate) dump: Option<PathBuf>,
     /// Write the numbers of the backend to a file and compare nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dump"], value_parser = file_path())]
     pub(crate) write_dump: Option<PathBuf>,
-    /// Overwrite that file if it exists
+    /// Overwrite the dump if it exists
     #[arg(long, requires = "write_dump")]
     pub(crate) force: bool,
 }
@@ -207,7 +207,7 @@ pub(crate) struct ExplainArgs {
 pub(crate) struct TraceArgs {
     #[command(flatten)]
     pub(crate) vector: VectorArgs,
-    /// What computes the steps, on this processor
+    /// Backend that computes the steps, on this processor
     #[arg(long, value_name = "NAME", default_value = "reference", value_parser = processor_backends())]
     pub(crate) backend: BackendChoice,
     #[command(flatten)]
@@ -257,7 +257,7 @@ pub(crate) struct BlessArgs {
     /// Generate only the vectors that a suite lacks; the others stay as they are, and --force is not needed
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Regenerate suites that exist; streams and pictures that are no longer part of them are removed
+    /// Regenerate suites that exist; streams, packages and pictures that are no longer part of them are removed
     #[arg(long, conflicts_with = "keep")]
     pub(crate) force: bool,
     /// Directory to write to
@@ -304,7 +304,7 @@ pub(crate) enum Format {
     Markdown,
 }
 
-/// A command line, with what it was written as.
+/// An external decoder's command line, as written and as split into words.
 #[derive(Debug, Clone)]
 pub(crate) struct External {
     pub(crate) line: String,
@@ -316,17 +316,17 @@ fn external(line: &str) -> Result<External, String> {
     Ok(External { line: line.to_owned(), command })
 }
 
-/// A file: `-`, which means standard output elsewhere, is none.
+/// Accepts the path of a file, but not `-`, which elsewhere means standard output.
 fn file_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| if path.as_os_str() == "-" { Err("it is written to a file only") } else { Ok(path) })
 }
 
-/// Names of backends, as the help and completions list them.
+/// Accepts the name of any backend, and lists the names in help and completions.
 fn backend_names() -> impl TypedValueParser<Value = BackendChoice> {
     named(BackendChoice::ALL.iter().copied())
 }
 
-/// Those whose steps are operators of this processor.
+/// Accepts the names of the backends whose steps are operators of this processor.
 fn processor_backends() -> impl TypedValueParser<Value = BackendChoice> {
     named([BackendChoice::Integer, BackendChoice::Reference])
 }

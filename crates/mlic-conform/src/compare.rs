@@ -1,4 +1,4 @@
-//! What a decoder says of a stream against what a manifest expects: the first difference in walk order.
+//! Compares what a decoder reports about a stream with what the manifest expects, and finds the first difference in walk order.
 
 use mlic::image::{Image, ReadOptions, read_image};
 
@@ -7,16 +7,16 @@ use crate::manifest::{Decodes, HeaderFields, HexDigest, Level, PassDigests, Pict
 use crate::observe::{Message, PassMessage, PictureDifference, Refusal};
 use crate::verdict::{Divergence, Place, Tensor};
 
-/// What came of comparing.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Comparison {
-    /// The first difference.
+    /// The first difference, if any.
     pub first: Option<Divergence>,
-    /// What the level asks for and the decoder does not say.
+    /// Members that the level requires and the decoder does not give.
     pub absent: Vec<&'static str>,
-    /// Of the exact pixels, if the decoder was asked for them.
+    /// Digest of the exact pixels, if the decoder was asked for them.
     pub pixels: Option<HexDigest>,
-    /// Of the pictures, if they were compared.
+    /// Differences between the float pictures, if they were compared.
     pub picture: Option<PictureDifference>,
 }
 
@@ -30,20 +30,21 @@ pub(crate) fn divergence(level: Level, place: Place, expected: impl ToString, go
     Divergence { level, place, expected: expected.to_string(), got: got.to_string(), error: None }
 }
 
-/// Level 4 of a decoder: asked for only when all else is as expected.
+/// How to ask a decoder for level 4, which happens only when all else is as expected.
 pub struct Pictures<E, F> {
-    /// Digest of the exact pixels; none if the decoder has none.
+    /// Returns the digest of the exact pixels; none if the decoder has none.
     pub pixels: E,
-    /// The picture made in float; none if the decoder makes none.
+    /// Returns the picture made in float; none if the decoder makes none.
     pub float: F,
 }
 
-/// Compares up to a level.
+/// Compares a message with what is expected, up to a level.
 ///
-/// Where pixels are exact, the float picture is judged too if there is one, but it is not asked of a decoder that has no float transforms.
+/// Where pixels are exact, a float picture is judged too if there is one, but a decoder without float transforms need not have one.
 ///
 /// # Errors
-/// [`ConformError::Decoder`] when the decoder failed without a difference, [`ConformError::OwnLimit`] when it has one, or whatever keeps the pictures from being compared.
+/// If there is no difference, [`ConformError::Decoder`] when the decoder failed, or [`ConformError::OwnLimit`] when it reached a limit of its own. Otherwise,
+/// whatever keeps the pictures from being compared.
 pub fn compare(
     got: &Message,
     pictures: Pictures<
@@ -84,7 +85,7 @@ pub fn compare(
     Ok(comparison)
 }
 
-/// Exact pixels are there exactly where the package has an exact synthesis.
+/// Compares the exact pixels, which must be there if and only if the package has an exact synthesis.
 fn compare_pixels(expected: Option<&HexDigest>, comparison: &mut Comparison) {
     match (&comparison.pixels, expected) {
         (None, Some(_)) => comparison.absent.push("pixels"),
@@ -96,7 +97,7 @@ fn compare_pixels(expected: Option<&HexDigest>, comparison: &mut Comparison) {
     }
 }
 
-/// Level 0 alone.
+/// Compares at level 0, once the header has been compared.
 fn compare_container(got: &Message) -> Result<Comparison, ConformError> {
     match &got.error {
         Some(refusal) => ended_in_error(None, refusal).map(Comparison::from),
@@ -104,8 +105,8 @@ fn compare_container(got: &Message) -> Result<Comparison, ConformError> {
     }
 }
 
-/// A decoder's failure is an error, a limit of its own is not supported, and a refusal of the stream is a failure, unless it is the consequence
-/// of a difference.
+/// Judges a decoding that ended in an error. A difference found before the error is the result. Otherwise a decoder's failure is an error, a limit of its
+/// own is not supported, and a refusal of the stream is a failure.
 pub(crate) fn ended_in_error(found: Option<Divergence>, refusal: &Refusal) -> Result<Divergence, ConformError> {
     let error = Some(refusal.text());
     match found {
@@ -135,7 +136,7 @@ pub(crate) fn compare_header(got: &HeaderFields, want: &HeaderFields) -> Option<
         .or_else(|| differs("sections", &want.sections, &got.sections))
 }
 
-/// The first difference in walk order, of what the level compares.
+/// Returns the first difference in walk order among what the level compares.
 fn compare_walk(got: &Message, expected: &Decodes, level: Level) -> Option<Divergence> {
     if let Some(z) = got.z.as_ref().filter(|z| **z != expected.z) {
         return Some(divergence(Level::L1, Place::Z, expected.z, z));
@@ -156,7 +157,7 @@ fn compare_walk(got: &Message, expected: &Decodes, level: Level) -> Option<Diver
 
 type TensorDigests<'a> = (Tensor, &'a Option<HexDigest>, &'a HexDigest);
 
-/// In the order in which a pass decides them.
+/// Returns the tensors of a pass, in the order in which the pass determines them.
 fn tensors<'a>(got: &'a PassMessage, expected: &'a PassDigests) -> [TensorDigests<'a>; 3] {
     [
         (Tensor::Means, &got.means, &expected.means),
@@ -165,7 +166,7 @@ fn tensors<'a>(got: &'a PassMessage, expected: &'a PassDigests) -> [TensorDigest
     ]
 }
 
-/// A decoding without error has gone through every pass and as far as the stream goes.
+/// Checks that a decoding without error has gone through every pass and as far as the stream goes.
 fn compare_whole(got: &Message, expected: &Decodes) -> Option<Divergence> {
     if let Some(done) = got.passes.as_ref().map(Vec::len).filter(|done| *done != expected.passes.len()) {
         let text = |count: usize| format!("{count} passes");
@@ -182,7 +183,7 @@ fn compare_y_hat(got: &Message, expected: &Decodes, level: Level) -> Option<Dive
     differs.map(|y_hat| divergence(Level::L3, Place::YHat, expected.y_hat, y_hat))
 }
 
-/// What a level below the picture asks for and a message does not have.
+/// Returns what a level requires short of the picture and a message does not have.
 fn absent(got: &Message, level: Level) -> Vec<&'static str> {
     let lacks = |of: fn(&PassMessage) -> &Option<HexDigest>| {
         got.passes.as_ref().is_none_or(|passes| passes.iter().any(|pass| of(pass).is_none()))
@@ -222,7 +223,7 @@ fn compare_picture(
     Ok(())
 }
 
-/// Differences of the samples; of all three at each position of gray pictures too, of which a file that is not gray has others.
+/// Returns the differences of the samples, all three at each position even of gray pictures, so that a file that should be gray and is not differs.
 fn differences(got: &Image, expected: &Image) -> PictureDifference {
     let each = || got.rgb.iter().zip(&expected.rgb).map(|(a, b)| a.abs_diff(*b));
     let sum: u64 = each().map(u64::from).sum();

@@ -1,7 +1,7 @@
-//! What the suites reach of SPEC: an instrumented decoder over every vector, against a list of the cases of the arithmetic.
+//! Measures what the suites reach of SPEC: an instrumented decoder runs every vector, and a list of the cases of the arithmetic says what there is to reach.
 //!
-//! The decoder is [`ObservingBackend`], an implementation of its own, held to the digests of the same vectors up to `y_hat` and the exact pixels. A large model's
-//! networks are left to the fast kernels, and only the streams are looked at.
+//! The decoder is [`ObservingBackend`], an implementation of its own, held to the digests of the same vectors up to `y_hat` and the exact pixels. For a
+//! large model the fast kernels run the networks, and only the streams are examined.
 
 mod list;
 mod log;
@@ -39,13 +39,13 @@ const MAX_WEIGHTS: u64 = 1 << 20;
 pub struct Coverage {
     /// Suites and the number of their vectors.
     pub suites: Vec<(String, usize)>,
-    /// Vectors that the instrumented decoder did not pass: nothing that it notes means anything.
+    /// Vectors that the instrumented decoder did not pass: if there are any, nothing that it notes means anything.
     pub failed: Vec<String>,
-    /// Reached, of the list.
+    /// Items of the list that were reached.
     pub reached: Vec<Item>,
-    /// Not reached.
+    /// Items that were not reached.
     pub missing: Vec<Item>,
-    /// Left out, each with its reason.
+    /// Items that are left out, each with its reason.
     pub excluded: Vec<Item>,
 }
 
@@ -68,7 +68,7 @@ pub fn measure(store: &Store, models: &Models, suites: &[String], jobs: usize) -
     Ok(Coverage::of(sizes, failed, &met))
 }
 
-/// Decodes one vector; its name and verdict if that fails.
+/// Decodes one vector; returns its name and verdict if it does not pass.
 fn observe(
     suite: &Suite<'_>,
     vector: &Vector,
@@ -159,7 +159,7 @@ fn note_header(log: &mut Log, stream: &[u8], model: &Model) -> Result<(), Confor
     Ok(())
 }
 
-/// Symbols of a whole stream, and how its lanes take turns.
+/// Notes the symbols of a whole stream, and how its lanes take turns.
 fn note_symbols(log: &mut Log, model: &Model, recording: &Recording, lanes_log2: u8) {
     let mut intervals = 0;
     let channels = model.z_cdfs().len();
@@ -205,7 +205,7 @@ fn note_symbols(log: &mut Log, model: &Model, recording: &Recording, lanes_log2:
     }
 }
 
-/// Where a symbol lies in its table: that of one symbol is both lowest and highest.
+/// Returns where a symbol lies in its table. If a table has one symbol, that is both the lowest and the highest.
 fn places_in(table: &CdfTable, symbol: i32) -> impl Iterator<Item = &'static str> {
     let (low, high) = (table.min_symbol(), table.max_symbol());
     let places = [
@@ -228,7 +228,7 @@ fn in_y(place: &str) -> &'static str {
     }
 }
 
-/// The number of intervals that a symbol takes.
+/// Notes a symbol, and returns the number of intervals that it takes.
 fn note_symbol(log: &mut Log, table: &CdfTable, symbol: i32) -> usize {
     let bin = table.bin_of_symbol(symbol);
     let slots = table.interval(bin.unwrap_or(table.escape_bin())).map_or(0, |interval| interval.freq());
@@ -264,7 +264,7 @@ impl Coverage {
         Self { suites, failed, reached, missing, excluded }
     }
 
-    /// Everything is reached, by a decoder that is right.
+    /// Whether everything is reached, by a decoder that passes every vector.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.failed.is_empty()
@@ -278,7 +278,7 @@ impl Coverage {
         items.iter().filter(|item| item.clause == clause).count()
     }
 
-    /// For people.
+    /// Returns the result as text, for people.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = String::new();
@@ -306,7 +306,7 @@ impl Coverage {
         out
     }
 
-    /// For programs.
+    /// Returns the result as JSON, for programs.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let plain = |items: &[Item]| -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! Streams of chosen symbols: what no picture brings about, with nothing in them that depends on float arithmetic.
+//! Streams of chosen symbols, for cases that no picture brings about; nothing in them depends on float arithmetic.
 
 use mlic_backend::contract::{Fill, Random, z_count};
 use mlic_backend::{Backend, PassParameters, PassSink, walk};
@@ -25,7 +25,7 @@ pub enum Symbols {
 }
 
 impl Symbols {
-    /// The symbol of the `nth` use of a table.
+    /// Returns the symbol for the `nth` use of a table, counted from 0.
     fn choose(self, table: &CdfTable, nth: usize, random: &mut Random) -> i32 {
         let (low, high) = (table.min_symbol(), table.max_symbol());
         match self {
@@ -52,14 +52,14 @@ impl Symbols {
     }
 }
 
-/// The first symbol of the widest bin; the lowest where that is the escape.
+/// Returns the first symbol of the widest bin, the escape aside.
 fn cheapest(table: &CdfTable) -> i32 {
     let slots = |bin: &usize| table.interval(*bin).map_or(0, |interval| interval.freq());
     let widest = (0..table.escape_bin()).rev().max_by_key(slots);
     widest.and_then(|bin| table.symbol_of_bin(bin)).unwrap_or(table.min_symbol())
 }
 
-/// The symbol of a number behind the escape (SPEC 6.3); the table's lowest where that is beyond the largest symbol.
+/// Returns the symbol that a number behind the escape stands for (SPEC 6.3); the table's lowest where that is beyond the largest symbol.
 #[must_use]
 pub fn escaped(table: &CdfTable, number: u32) -> i32 {
     let steps = (number / 2) as i32;
@@ -76,11 +76,11 @@ pub struct Crafted {
     pub height: u32,
     /// Quality.
     pub quality: u8,
-    /// Its symbols.
+    /// How its symbols are chosen.
     pub symbols: Symbols,
     /// Binary logarithm of the lane count.
     pub lanes_log2: u8,
-    /// Of the symbols.
+    /// Seed of the symbols.
     pub seed: u64,
 }
 
@@ -88,7 +88,7 @@ struct Sink<'a> {
     model: &'a Model,
     symbols: Symbols,
     random: Random,
-    /// How often each table has been used: those of z, then those of y.
+    /// How often each table has been used: the tables of z, then those of y.
     uses: Vec<usize>,
     encoder: Encoder,
     checksum: SymbolChecksum,
@@ -126,7 +126,7 @@ impl PassSink for Sink<'_> {
     }
 }
 
-/// The stream of chosen symbols.
+/// Returns a stream of chosen symbols.
 ///
 /// # Errors
 /// [`ConformError`] when the size is beyond a limit, or the backend fails.

@@ -1,42 +1,42 @@
-//! Streams that a decoder must refuse, made from one that it must not.
+//! Streams that a decoder must refuse, made by damaging sound ones.
 
 use mlic_core::container::{self, ContainerError, Header, ModelId, Stream};
 
 use crate::manifest::Level::{self, L0, L1};
 use crate::manifest::Refused;
 
-/// Offsets of the header (SPEC 6.1).
+/// Offsets in the header (SPEC 6.1).
 const VERSION_AT: usize = 3;
 pub(crate) const FLAGS_AT: usize = 4;
 pub(crate) const WIDTH_AT: usize = 11;
 /// Length of the header's own checksum.
 const HEADER_CHECKSUM_LEN: usize = 2;
-/// Bytes of the initial state of a lane.
+/// Length of the initial state of a lane, in bytes.
 const STATE_LEN: usize = 6;
 
-/// Which vector a damage is done to.
+/// The kind of vector that a damage is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suits {
-    /// Any.
+    /// Any vector.
     Plain,
-    /// One whose z is longer than the initial states.
+    /// A vector whose z takes more bytes than the initial states.
     LongZ,
-    /// One with sections.
+    /// A vector with sections.
     Sections,
 }
 
-/// What is done to a stream, and what must come of it. Written by hand from SPEC, not observed.
+/// A damage to a stream, and the error that must come of it. Written by hand from SPEC, not observed.
 #[derive(Debug, Clone, Copy)]
 pub struct Damage {
     /// Name of the vector.
     pub name: &'static str,
-    /// The error that must come of it.
+    /// Code of the error that must come of it.
     pub code: &'static str,
-    /// The lowest level at which it shows.
+    /// The lowest level at which the error shows.
     pub level: Level,
     /// Why it matters.
     pub why: &'static str,
-    /// The vector that it is done to.
+    /// The kind of vector that it is done to.
     pub suits: Suits,
     make: fn(&Sound<'_>) -> Result<Vec<u8>, ContainerError>,
 }
@@ -47,7 +47,7 @@ impl PartialEq for Damage {
     }
 }
 
-/// A stream that has no damage yet.
+/// A stream without damage.
 struct Sound<'a> {
     bytes: &'a [u8],
     stream: Stream<'a>,
@@ -55,28 +55,28 @@ struct Sound<'a> {
 }
 
 impl Sound<'_> {
-    /// So many of its first bytes.
+    /// The first `len` bytes of the stream.
     fn cut(&self, len: usize) -> Vec<u8> {
         self.bytes.get(..len).unwrap_or_default().to_vec()
     }
 
-    /// With a header that is changed as bytes, and a right header checksum.
+    /// The stream with a header that is changed as bytes, and a correct header checksum.
     fn raw(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         raw(self.bytes, self.stream.header_len, change)
     }
 
-    /// With another header, and right checksums.
+    /// The stream with another header, and correct checksums.
     fn headed(&self, header: Header) -> Result<Vec<u8>, ContainerError> {
         container::write(&header, self.stream.payload, &self.stream.sections)
     }
 
-    /// With another payload, and right checksums.
+    /// The stream with another payload, and correct checksums.
     fn paid(&self, payload: &[u8]) -> Result<Vec<u8>, ContainerError> {
         container::write(&self.stream.header, payload, &self.stream.sections)
     }
 }
 
-/// All of them.
+/// All damages.
 pub const DAMAGES: [Damage; 19] =
     [
         of("bad-magic", "not-a-stream", L0, "the first byte is wrong", |s| Ok(flip(s.bytes, 0, 0xff))),
@@ -139,18 +139,18 @@ const fn of(
 }
 
 impl Damage {
-    /// The same, done to another vector.
+    /// The same damage, done to another kind of vector.
     const fn of(self, suits: Suits) -> Self {
         Self { suits, ..self }
     }
 
-    /// What must come of it.
+    /// Returns the refusal that must come of it.
     #[must_use]
     pub fn refused(&self) -> Refused {
         Refused { code: self.code.to_owned(), level: self.level }
     }
 
-    /// The damaged stream.
+    /// Returns the damaged stream.
     ///
     /// # Errors
     /// [`ContainerError`] when the stream is not sound.
@@ -167,12 +167,12 @@ pub(crate) fn flip(stream: &[u8], at: usize, bits: u8) -> Vec<u8> {
     out
 }
 
-/// Length of the varint at an offset.
+/// Returns the length in bytes of the varint at an offset.
 pub(crate) fn varint_len(bytes: &[u8], at: usize) -> usize {
     1 + bytes.iter().skip(at).take_while(|byte| **byte >= 0x80).count()
 }
 
-/// Where the quality is.
+/// Returns the offset of the quality.
 pub(crate) fn quality_at(stream: &[u8]) -> usize {
     let height_at = WIDTH_AT + varint_len(stream, WIDTH_AT);
     height_at + varint_len(stream, height_at)
@@ -183,7 +183,7 @@ fn set_width(head: &mut Vec<u8>, varint: &[u8]) {
     head.splice(WIDTH_AT..end, varint.iter().copied());
 }
 
-/// A stream whose header is changed as bytes and whose header checksum is right again.
+/// Returns the stream with a header that is changed as bytes, and a correct header checksum.
 pub(crate) fn raw(stream: &[u8], header_len: usize, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let (head, rest) = stream.split_at(header_len);
     let mut out = head.get(..header_len - HEADER_CHECKSUM_LEN).unwrap_or_default().to_vec();
@@ -194,7 +194,7 @@ pub(crate) fn raw(stream: &[u8], header_len: usize, change: impl FnOnce(&mut Vec
     out
 }
 
-/// The id of another model.
+/// Returns the id of another model.
 pub(crate) fn other(id: ModelId) -> ModelId {
     ModelId(id.0.map(|byte| !byte))
 }

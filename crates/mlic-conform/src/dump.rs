@@ -1,4 +1,4 @@
-//! Every number of the exact path of one decoding, as a file: how a decoder without digests, or without this program's
+//! Dumps: files with every number of the exact path of one decoding. With them, a decoder that has no digests, or none of this program's
 //! backends, is compared number by number.
 //!
 //! All numbers are little-endian. A header of 48 bytes: `MLICDUMP`, u32 format, u32 number of records, SHA-256 of the stream.
@@ -24,7 +24,7 @@ use crate::error::ConformError;
 use crate::record::Recording;
 use crate::verdict::{Place, Tensor};
 
-/// The form that this program reads and writes.
+/// Version of the dump format that this program reads and writes.
 pub const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"MLICDUMP";
 const HEADER_LEN: usize = 48;
@@ -39,10 +39,10 @@ pub struct Values {
     pub values: Vec<i32>,
 }
 
-/// Sizes of the tensors of a picture.
+/// Returns the sizes of the tensors of a picture.
 ///
 /// # Errors
-/// [`ConformError::Codec`] for one beyond the limits.
+/// [`ConformError::Codec`] for a picture beyond the limits.
 pub fn size_of(header: &Header) -> Result<LatentSize, ConformError> {
     let Header { width, height, .. } = *header;
     let (max_side, max_pixels) = (mlic::limits::MAX_SIDE, mlic::limits::MAX_PIXELS);
@@ -50,7 +50,7 @@ pub fn size_of(header: &Header) -> Result<LatentSize, ConformError> {
     Ok(size.ok_or(mlic::Error::Size { width, height, max_side, max_pixels })?)
 }
 
-/// Sizes of what the decoding of one stream determines: height, width and channels.
+/// Shapes of the tensors that decoding one stream determines: height, width and channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     z: [usize; 3],
@@ -62,7 +62,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Of a stream and its model.
+    /// Returns the shapes for a stream and its model.
     ///
     /// # Errors
     /// [`ConformError::Container`] for a stream without a header, [`ConformError::Codec`] for one beyond the limits.
@@ -93,13 +93,13 @@ impl Shape {
         }
     }
 
-    /// Number of values of a tensor.
+    /// Returns the number of values of a tensor.
     #[must_use]
     pub fn count(&self, place: &Place) -> usize {
         self.of_place(place).iter().product()
     }
 
-    /// Row, column and channel of a value; in the full map, not in the packed one.
+    /// Returns row, column and channel of a value, in the full map rather than the packed one.
     #[must_use]
     pub fn position(&self, place: &Place, index: usize) -> [usize; 3] {
         let [_, width, channels] = self.of_place(place);
@@ -111,7 +111,7 @@ impl Shape {
         }
     }
 
-    /// Every place of a decoding, in walk order.
+    /// Returns the place of every tensor of a decoding, in walk order.
     fn places(&self) -> impl Iterator<Item = Place> {
         let in_pass =
             |pass: Pass| [Tensor::Means, Tensor::ScaleIndices, Tensor::Symbols].map(|tensor| Place::Pass { pass, tensor });
@@ -121,7 +121,7 @@ impl Shape {
             .chain(self.pixels.map(|_| Place::Pixels))
     }
 
-    /// Length of the longest dump, in bytes.
+    /// Returns the length of the longest dump, in bytes.
     #[must_use]
     pub fn max_dump_len(&self) -> u64 {
         let record = |place: Place| (RECORD_HEADER_LEN + self.count(&place) * width(&place)) as u64;
@@ -129,12 +129,12 @@ impl Shape {
     }
 }
 
-/// Bytes of one value.
+/// Length of one value in the file, in bytes.
 const fn width(place: &Place) -> usize {
     if matches!(place, Place::Pass { tensor: Tensor::ScaleIndices, .. } | Place::Pixels) { 1 } else { 4 }
 }
 
-/// Kind and pass in the file.
+/// Kind and pass of a record, as the file stores them.
 fn kind(place: &Place) -> (u8, u16) {
     match place {
         Place::Pass { pass, tensor } => {
@@ -151,7 +151,7 @@ fn kind(place: &Place) -> (u8, u16) {
     }
 }
 
-/// What a decoding decided, in walk order.
+/// Returns every tensor that a decoding determined, in walk order.
 #[must_use]
 pub fn values(recording: &Recording) -> Vec<Values> {
     let mut all = Vec::new();
@@ -168,7 +168,7 @@ pub fn values(recording: &Recording) -> Vec<Values> {
     all
 }
 
-/// A dump.
+/// Returns the dump of these tensors of a decoding of the stream.
 #[must_use]
 pub fn write(stream: &[u8], all: &[Values]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
 /// Reads the dump of a decoding of this stream.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the dump.
 pub fn parse(bytes: &[u8], stream: &[u8], shape: &Shape) -> Result<Vec<Values>, String> {
     let mut reader = Reader { rest: bytes, len: bytes.len() };
     if reader.bytes(MAGIC.len())? != MAGIC {
@@ -241,7 +241,7 @@ pub fn parse(bytes: &[u8], stream: &[u8], shape: &Shape) -> Result<Vec<Values>, 
     Ok(all)
 }
 
-/// The next record; its place is among those that are left.
+/// Reads the next record, whose place must be among those left in `places`.
 fn record(reader: &mut Reader<'_>, places: &mut impl Iterator<Item = Place>, shape: &Shape) -> Result<Values, String> {
     let [kind_byte, zero, low, high] = reader.array()?;
     let (pass, count) = (u16::from_le_bytes([low, high]), reader.u32()? as usize);

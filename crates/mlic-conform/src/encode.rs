@@ -1,4 +1,4 @@
-//! Encoders (SPEC 5.8, 5.9): the streams that made-up pictures become with an integer analysis are the same on every machine.
+//! Encoders (SPEC 5.8, 5.9): with an integer analysis, generated pictures give the same streams on every machine.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::error::ConformError;
 use crate::scene::{Scene, draw};
 use crate::store::Store;
 
-/// The package that gets an integer analysis.
+/// The package to which an integer analysis is added.
 const PACKAGE: &str = "models/tiny.mlicpkg";
-/// Columns and rows.
+/// Widths and heights of the pictures, in pixels.
 const SIZES: [(u32, u32); 3] = [(1, 1), (150, 70), (65, 129)];
 /// Scenes and rounds of refinement, and the digest of the streams at every size and three qualities.
 const EXPECTED: [(Scene, u8, &str); 8] = [
@@ -34,23 +34,23 @@ pub struct Streams {
     pub scene: Scene,
     /// Rounds of refinement.
     pub effort: u8,
-    /// Bytes of all streams.
+    /// Length of all streams together, in bytes.
     pub len: usize,
-    /// Their digest.
+    /// Digest of the streams.
     pub got: String,
-    /// What it must be.
+    /// Digest that the streams must have.
     pub expected: &'static str,
 }
 
 impl Streams {
-    /// Whether they are what they must be.
+    /// Whether the streams have the digest that they must have.
     #[must_use]
     pub fn is_pass(&self) -> bool {
         self.got == self.expected
     }
 }
 
-/// Encodes every scene on a backend with so many threads.
+/// Encodes every scene on a backend with this many threads.
 ///
 /// # Errors
 /// [`ConformError`] when the package cannot be read or something cannot be encoded.

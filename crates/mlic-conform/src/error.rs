@@ -1,4 +1,4 @@
-//! What keeps a suite from being read, run or made.
+//! Errors that keep a suite from being read, run or made.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use mlic_core::rans::RansError;
 use mlic_model::ModelError;
 use thiserror::Error;
 
-/// Why a suite cannot be used. None of this is ever a pass.
+/// Why a suite cannot be used. No error ever counts as a pass.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConformError {
@@ -20,7 +20,7 @@ pub enum ConformError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The data has no such file.
+    /// The conformance data has no such file.
     #[error("there is no file {file}")]
     Missing {
         /// Path within the conformance data.
@@ -31,7 +31,7 @@ pub enum ConformError {
     UnknownSuite {
         /// The name.
         name: String,
-        /// What there is.
+        /// Names of the suites that there are.
         known: String,
     },
     /// There is no such folder of suites.
@@ -40,10 +40,10 @@ pub enum ConformError {
         /// The folder.
         path: PathBuf,
     },
-    /// There is no such program.
+    /// There is no such external program.
     #[error("there is no program {program}")]
     NoProgram {
-        /// As it was named.
+        /// The program, as the command line names it.
         program: String,
     },
     /// The suite has no such vector.
@@ -60,24 +60,24 @@ pub enum ConformError {
         /// What is wrong.
         problem: String,
     },
-    /// A file is not the one that the manifest means.
+    /// The SHA-256 of a file is not the one in the manifest.
     #[error("{file} has SHA-256 {got}, the manifest says {expected}")]
     FileDigest {
         /// Path within the conformance data.
         file: String,
-        /// Of the file.
+        /// SHA-256 of the file.
         got: String,
-        /// Of the manifest.
+        /// SHA-256 in the manifest.
         expected: String,
     },
-    /// No model at hand has the id that is wanted.
+    /// No available model has the required id.
     #[error("model {wanted} ({name}) is not at hand; there is {have}")]
     NoModel {
-        /// Its id.
+        /// Id of the required model.
         wanted: String,
-        /// Its name.
+        /// Name of the required model.
         name: String,
-        /// Ids at hand.
+        /// Ids of the available models.
         have: String,
     },
     /// A vector cannot be made as its recipe says.
@@ -85,32 +85,32 @@ pub enum ConformError {
     Recipe {
         /// The vector.
         vector: String,
-        /// Why.
+        /// What is wrong.
         problem: String,
     },
-    /// A blessed suite does not pass.
+    /// A suite that has just been blessed does not pass.
     #[error("{suite} does not pass on {backend} after blessing: {problem}")]
     Blessing {
         /// The suite.
         suite: String,
         /// The backend.
         backend: String,
-        /// Verdicts that are not pass.
+        /// How many vectors do not pass, and the first of their verdicts.
         problem: String,
     },
     /// A decoder failed, or said nothing that can be compared.
     #[error("{problem}")]
     Decoder {
-        /// How.
+        /// What went wrong.
         problem: String,
     },
     /// A decoder has a limit of its own, as SPEC 1.3 permits, and the stream needs more.
     #[error("a limit of the decoder: {problem}")]
     OwnLimit {
-        /// Which.
+        /// Which limit.
         problem: String,
     },
-    /// Another program cannot be started here.
+    /// This platform cannot start another program.
     #[error("this platform has no processes, and so no external decoders")]
     NoProcesses,
     /// A file that a user gave is not of the form that this program reads.
@@ -129,7 +129,7 @@ pub enum ConformError {
         /// The cause.
         source: mlic_output::OutputError,
     },
-    /// What was asked for makes no sense.
+    /// The request makes no sense.
     #[error("{problem}")]
     Usage {
         /// Why.
@@ -156,7 +156,7 @@ pub enum ConformError {
 }
 
 impl ConformError {
-    /// The error of a file.
+    /// Returns a function that makes [`Self::Io`] for this file.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Io { path, source }

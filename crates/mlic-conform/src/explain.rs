@@ -11,48 +11,48 @@ use crate::observe::exact_pixels;
 use crate::record::Recorder;
 use crate::verdict::Place;
 
-/// A first differing element.
+/// The first element that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// Its tensor.
+    /// Tensor of the element.
     pub place: Place,
     /// Index in coding order: row, column (packed in a pass), channel.
     pub index: usize,
     /// Row, column and channel, in the full map.
     pub position: [usize; 3],
-    /// The backend's value.
+    /// Value in the first decoding.
     pub got: i32,
-    /// The other's value.
+    /// Value in the second decoding, the reference.
     pub expected: i32,
-    /// Elements of the tensor that differ, and their number.
+    /// How many elements of the tensor differ, and how many there are.
     pub differing: (usize, usize),
 }
 
 /// One decoding of a stream, number by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
-    /// Whose.
+    /// Name of the backend, or path of the dump.
     pub name: String,
-    /// What was decided, in walk order.
+    /// The tensors that were determined, in walk order.
     pub values: Vec<Values>,
-    /// How it ended, if in an error, or if that is known.
+    /// The error that ended the decoding, if there was one and it is known.
     pub error: Option<String>,
 }
 
 /// Two decodings of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whose decodings, the second the one to go by.
+    /// Names of the two decodings, of which the second is the reference.
     pub names: [String; 2],
-    /// The first difference; none if they decided the same as far as both came.
+    /// The first element that differs; none if the two decodings agree as far as both got.
     pub first: Option<Element>,
-    /// The tensor in which they part without one: it has so many elements, and so many in the second.
+    /// Instead of `first`, if the first differing tensor has another number of elements in the second decoding: the tensor, and both numbers.
     pub lengths: Option<(Place, [usize; 2])>,
-    /// Tensors that both have.
+    /// Number of tensors that both decodings have.
     pub compared: usize,
-    /// How the first decoding ended, if in an error.
+    /// The error that ended the first decoding, if any.
     pub got_error: Option<String>,
-    /// How the second ended, if in an error.
+    /// The error that ended the second decoding, if any.
     pub expected_error: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub fn decode(stream: &[u8], backend: Arc<dyn Backend>) -> Side {
     Side { name: recorder.name().to_owned(), values: values(&recording), error }
 }
 
-/// Compares what both have. A stream without a shape decodes to nothing.
+/// Compares the tensors that both decodings have. A stream without a shape decodes to nothing.
 #[must_use]
 pub fn compare(got: &Side, expected: &Side, shape: Option<Shape>) -> Explanation {
     let other = |values: &Values| expected.values.iter().find(|other| other.place == values.place);
@@ -110,7 +110,7 @@ fn differing(got: &Values, expected: &Values, shape: &Shape) -> Option<Element> 
 }
 
 impl Explanation {
-    /// Whether nothing differs of what both decided, and both ended alike.
+    /// Whether the decodings agree in all that both determined, and ended alike.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         let ended_alike = self.got_error == self.expected_error;

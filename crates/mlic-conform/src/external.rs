@@ -1,7 +1,7 @@
 //! Decoders that are other programs.
 //!
 //! The program is called as `PROGRAM ARGS --package PACKAGE --stream STREAM` and prints one [`Message`] as JSON
-//! (`conformance/README.md`). Its output is bounded, and so is its time.
+//! (`conformance/README.md`). Its output and its time are limited.
 
 mod process;
 
@@ -24,14 +24,14 @@ use crate::run::{Decoder, Options};
 use crate::store::read_at_most;
 use crate::verdict::Verdict;
 
-/// Longest message that is read, in bytes: many times that of the most passes a model can have.
+/// Length limit of a message, in bytes: many times the length for the most passes that a model can have.
 pub const MAX_MESSAGE_LEN: usize = 1 << 20;
-/// Bytes of what is no message that are shown.
+/// How many bytes are shown of output that is not a message.
 const SHOWN_LEN: usize = 80;
-/// Longest name of a decoder and longest code of an error.
+/// Length limit of a decoder's name and of an error code, in bytes.
 const MAX_NAME_LEN: usize = 200;
 
-/// Code of the refusal of any package.
+/// Error code of every refused package.
 const REFUSED_PACKAGE: &str = "model";
 
 /// A program and its arguments.
@@ -39,7 +39,7 @@ const REFUSED_PACKAGE: &str = "model";
 pub struct Command {
     /// The program.
     pub program: String,
-    /// What comes before the arguments of the protocol.
+    /// Arguments before those of the protocol.
     pub arguments: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Command {
         Some(Self { program: words.next().filter(|program| !program.is_empty())?, arguments: words.collect() })
     }
 
-    /// Whether there is such a program: a file, or the name of one in the folders of `PATH`.
+    /// Checks that the program exists: as a file, or by name in the folders of `PATH`.
     ///
     /// # Errors
     /// [`ConformError::NoProgram`].
@@ -70,13 +70,13 @@ impl Command {
     }
 }
 
-/// Ends the programs that run, with all they have started, and removes the folders made for them: for when a signal ends this program. None is
-/// started any more.
+/// Ends the running programs with everything they have started, and removes the folders made for them: for when a signal ends this program. No program
+/// can be started afterwards.
 pub fn clean() {
     process::clean();
 }
 
-/// Another program, with the package of a suite written to a folder of its own.
+/// A decoder that is another program, with the package of a suite written to a folder of its own.
 pub struct External {
     command: Command,
     model_id: String,
@@ -93,7 +93,7 @@ enum Silence {
 }
 
 impl External {
-    /// Writes the package to where the program will find it.
+    /// Writes the package to a folder, where the program will find it.
     ///
     /// # Errors
     /// [`ConformError::Io`], or [`ConformError::NoProcesses`] where a program cannot start another.
@@ -103,7 +103,7 @@ impl External {
         Ok(Self { command, model_id: model.id().to_string(), folder, name: Mutex::new(None) })
     }
 
-    /// Calls the program for one stream and the package that it needs, in whose folder it may leave its picture.
+    /// Calls the program for one stream and its package. The program may leave its picture in the folder of the stream.
     fn ask(&self, package: &Path, stream: &Path, timeout: Duration) -> Result<Message, Silence> {
         let protocol = ["--package".into(), package.into(), "--stream".into(), stream.into()];
         let arguments: Vec<OsString> = self.command.arguments.iter().map(Into::into).chain(protocol).collect();
@@ -138,7 +138,7 @@ impl External {
             Expect::PackageRefused(_) if goes_on(&message) && negative::package(name).is_some_and(PackageCase::may_be_taken) => {
                 return Ok(Verdict::NotSupported("the decoder does not read sections 5 to 7 of a package".to_owned()).into());
             }
-            // SPEC tells no refusals of packages apart.
+            // SPEC does not distinguish between refusals of packages.
             Expect::PackageRefused(_) => {
                 Ok(compare_refusal(&message, &Refused { code: REFUSED_PACKAGE.to_owned(), level: Level::L0 }))
             }
@@ -155,7 +155,7 @@ impl External {
     }
 }
 
-/// What a decoder says that went on to the stream, which is empty where a package is judged.
+/// Error code of a decoder that accepted a package and went on to the stream, which is empty where a package is judged.
 fn goes_on_with() -> Option<&'static str> {
     container::parse(&[]).err().map(|error| error.code())
 }
@@ -199,7 +199,7 @@ fn says_nothing(message: &Message) -> bool {
     digests && header.is_none() && picture.is_none()
 }
 
-/// A PPM or PGM no larger than the stream's picture. Whether it is gray is the stream's to say, not the file's.
+/// Reads a PPM or PGM no larger than the stream's picture. Whether the picture is gray is for the stream to say, not for the file.
 fn read_picture(path: &Path, expected: &Decodes) -> Result<Image, ConformError> {
     let pixels = u64::from(expected.header.width) * u64::from(expected.header.height);
     let bytes = read_at_most(path, 3 * pixels + 1024)?;

@@ -1,4 +1,4 @@
-//! Files that are written: whole or not at all, and in place of others with leave alone.
+//! Files that are written completely or not at all, and replace others only with permission.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use mlic_output::{Destination, Output};
 
 use crate::error::ConformError;
 
-/// A file to be written, found writable as far as that can be known before the work is done. One that is there is replaced with leave to
-/// overwrite alone.
+/// Prepares a file to be written, and checks that it can be, as far as that can be known before the work is done. An existing file is replaced only
+/// with `overwrite`.
 ///
 /// # Errors
 /// [`ConformError::Output`].
@@ -17,15 +17,15 @@ pub fn output(path: &Path, overwrite: bool) -> Result<Output, ConformError> {
     Ok(output)
 }
 
-/// Writes it.
+/// Writes a prepared file.
 ///
 /// # Errors
-/// [`ConformError::Output`]; what was there is then as it was.
+/// [`ConformError::Output`]; a file that was there is then unchanged.
 pub fn write(output: &Output, bytes: &[u8]) -> Result<(), ConformError> {
     output.write(bytes).map_err(failed(output))
 }
 
-/// Whether two paths lead to one file, which need not be there.
+/// Whether two paths lead to one file, which need not exist.
 #[must_use]
 pub fn is_same(a: &Path, b: &Path) -> bool {
     let resolved = |path: &Path| {
@@ -36,10 +36,10 @@ pub fn is_same(a: &Path, b: &Path) -> bool {
     resolved(a) == resolved(b)
 }
 
-/// Writes files in this order, and the folders for them, once it is known of each that it may be written.
+/// Writes files in this order, and the folders for them, once each file is known to be writable.
 ///
 /// # Errors
-/// [`ConformError::Io`] of a folder, [`ConformError::Output`] of a file. Every file is whole then, an old one or a new one.
+/// [`ConformError::Io`] of a folder, [`ConformError::Output`] of a file. Every file is then complete, be it old or new.
 pub fn write_all<B: AsRef<[u8]>>(files: &[(PathBuf, B)], overwrite: bool) -> Result<(), ConformError> {
     let mut outputs = Vec::with_capacity(files.len());
     for (path, bytes) in files {

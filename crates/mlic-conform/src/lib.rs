@@ -1,10 +1,9 @@
-//! Does a decoder read MLIC++ streams as `docs/SPEC.md` says?
+//! Conformance suites: does a decoder read MLIC++ streams as `docs/SPEC.md` says?
 //!
-//! A suite is a folder of streams with a [`manifest`]: for each stream either the digests of everything that its decoding
-//! determines, or the error that it must give. [`run()`] takes any [`mlic_backend::Backend`] through a suite and says where it
-//! first departs from it: level, pass and tensor; [`run_decoder`] does the same with another program ([`External`]). [`report`] writes
-//! what was found and puts several machines side by side, [`explain`] and [`dump`] go down to single numbers. [`bless()`] makes the
-//! suites anew.
+//! A suite is a folder of streams with a [`manifest`], which states for each stream either the digests of everything that decoding it
+//! determines, or the error that it must give. [`run()`] takes any [`mlic_backend::Backend`] through a suite and names the first
+//! difference: level, pass and tensor; [`run_decoder`] does the same with another program ([`External`]). [`report`] writes the
+//! results and puts several machines side by side; [`explain`] and [`dump`] go down to single numbers. [`bless()`] generates the suites.
 //!
 //! | level | compares |
 //! |---|---|

@@ -46,7 +46,7 @@ const USAGE: u8 = 2;
 const CANNOT: u8 = 3;
 
 fn main() -> ExitCode {
-    // Where no handler can be set, signals end the program as they end any other.
+    // Where no handler can be set, a signal ends this program as it ends any other.
     let _ = mlic_output::end_on_signals(mlic_conform::external::clean);
     let matches = cli::definition().get_matches();
     let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
@@ -85,12 +85,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// A line to standard error; that it cannot be written changes nothing.
+/// Prints a line to standard error. Failing to do so changes nothing.
 fn say(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "mlic-conform: {text}");
 }
 
-/// Text to standard output; a reader that has gone away is not our concern.
+/// Prints text to standard output. A reader that has gone away is not an error.
 fn print(text: &str) -> Result<(), ConformError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -108,7 +108,7 @@ impl OutputArgs {
     }
 }
 
-/// To the file, or to standard output.
+/// Writes text to the file, or to standard output.
 fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     match output {
         Some(output) => files::write(output, text.as_bytes()),
@@ -116,13 +116,13 @@ fn put(output: Option<&Output>, text: &str) -> Result<(), ConformError> {
     }
 }
 
-/// A file that a user gave, read into something.
+/// Reads and parses a file that a user gave.
 fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, ConformError> {
     let bytes = read_at_most(path, MAX_TEXT_LEN)?;
     parse(&bytes).map_err(|problem| ConformError::Input { path: path.to_owned(), problem })
 }
 
-/// Something that could not be written as text.
+/// Returns the error for something that cannot be written as text.
 fn unwritable(error: impl ToString) -> ConformError {
     ConformError::Input { path: "report".into(), problem: error.to_string() }
 }
@@ -141,7 +141,7 @@ fn jobs(args: &ModelArgs) -> usize {
 
 fn run_suites(args: &RunArgs) -> Result<bool, ConformError> {
     let (store, models) = (store(&args.data)?, Models::open(&args.backend.model.model)?);
-    // Everything that can be wrong with the arguments is found before anything runs.
+    // All errors in the arguments are found before anything runs.
     let mut suites = select::suites(&store, &args.suites)?;
     select::vectors(&mut suites, &args.vector)?;
     let baseline = args.baseline.as_deref().map(|path| read(path, Baseline::parse)).transpose()?.unwrap_or_default();
@@ -200,7 +200,7 @@ fn format_run(report: &Report, format: Format) -> Result<String, ConformError> {
     }
 }
 
-/// A suite whose model or backend is not to be had is reported like one that fails.
+/// Runs a suite. One whose model or backend is not available is reported like one that fails.
 fn run_suite(suite: &Suite<'_>, store: &Store, models: &Models, args: &RunArgs, options: &Options, plan: &Plan) -> SuiteReport {
     let tested = models.find(store, &suite.manifest.model).and_then(|model| match &args.external {
         Some(external) => Ok(run_decoder(suite, &External::new(external.command.clone(), &model)?, options, plan)),
@@ -255,7 +255,7 @@ fn report(args: &ReportArgs) -> Result<bool, ConformError> {
     Ok(matrix.agree)
 }
 
-/// A vector by its name: its stream, and the model for it.
+/// Returns the stream of a vector, given by name, and the model for it.
 fn vector_of(args: &VectorArgs, models: &ModelArgs) -> Result<(Vec<u8>, Arc<Model>), ConformError> {
     let (store, models, name) = (store(&args.data)?, Models::open(&models.model)?, args.vector.as_str());
     let (suite, vector) = name.split_once('/').unwrap_or(("smoke", name));
@@ -294,7 +294,7 @@ fn explain_vector(args: &ExplainArgs) -> Result<bool, ConformError> {
     Ok(explanation.is_equal())
 }
 
-/// The kernels of a backend; none of one that does not run on this processor.
+/// Returns the kernels of a backend; none if it does not run on this processor.
 fn kernels_of(choice: BackendChoice) -> Option<Kernels> {
     match choice.resolved() {
         BackendChoice::Cuda => None,
@@ -303,7 +303,7 @@ fn kernels_of(choice: BackendChoice) -> Option<Kernels> {
     }
 }
 
-/// Which operator of two backends differs first; nothing where one of them is not made of this processor's.
+/// Names the first operator in which two backends differ; empty if one of them does not run on this processor.
 fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoice; 2]) -> Result<String, ConformError> {
     let [Some(got), Some(other)] = choices.map(kernels_of) else { return Ok(String::new()) };
     let header = container::parse(stream)?.header;
@@ -313,7 +313,7 @@ fn operator(stream: &[u8], model: &Model, expected: &Side, choices: [BackendChoi
         .map_or_else(|| "no operator differs: it is the coder, a table or the walk\n".to_owned(), |parting| parting.to_string()))
 }
 
-/// One line for each step: digest, height, width and channels, name.
+/// Prints one line for each step: digest, height, width and channels, name.
 fn trace_vector(args: &TraceArgs) -> Result<bool, ConformError> {
     let (stream, model) = vector_of(&args.vector, &args.model)?;
     let jobs = args.model.jobs;
@@ -346,7 +346,7 @@ fn trace_vector(args: &TraceArgs) -> Result<bool, ConformError> {
     Ok(true)
 }
 
-/// The numbers of a file. They do not say how their decoding ended: that is not compared.
+/// Reads the numbers of a dump. A dump does not say how its decoding ended, so that is not compared.
 fn read_dump(path: &Path, stream: &[u8], model: &Model, got: &Side) -> Result<Side, ConformError> {
     let shape = Shape::of(stream, model)?;
     let bytes = read_at_most(path, shape.max_dump_len())?;
@@ -356,7 +356,7 @@ fn read_dump(path: &Path, stream: &[u8], model: &Model, got: &Side) -> Result<Si
     Ok(Side { name: path.display().to_string(), values, error: got.error.clone() })
 }
 
-/// What it cannot decode it says in its message; only files that it cannot read or write are errors.
+/// Decodes a stream as an external decoder. The message states what cannot be decoded; files that cannot be read or written are errors.
 fn decode_stream(args: &DecodeArgs) -> Result<bool, ConformError> {
     let stream = read_at_most(&args.stream, MAX_FILE_LEN)?;
     let package = read_at_most(&args.package, MAX_FILE_LEN)?;

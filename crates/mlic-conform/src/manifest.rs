@@ -1,4 +1,4 @@
-//! The form of `conformance/<suite>/manifest.json`.
+//! The format of `conformance/<suite>/manifest.json`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use mlic_backend::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-/// The form that this program reads and writes.
+/// Version of the manifest format that this program reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// How far a decoder is compared.
+/// A level of comparison; each includes all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Level {
@@ -50,29 +50,29 @@ impl fmt::Display for Level {
     }
 }
 
-/// A suite.
+/// The manifest of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// Version of the format: [`FORMAT`].
     pub format: u32,
-    /// Name of the suite: that of its folder.
+    /// Name of the suite and of its folder.
     pub suite: String,
     /// What the suite is for.
     pub why: String,
-    /// The model of all its streams.
+    /// The model that all its streams need.
     pub model: ModelRef,
-    /// How the expectations came about.
+    /// The program and the backends that the expectations come from.
     pub blessed: Blessed,
-    /// The streams.
+    /// The vectors.
     pub vectors: Vec<Vector>,
 }
 
-/// A model package.
+/// The model package that a suite needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRef {
-    /// Model id as streams carry it, in hexadecimal.
+    /// Model id as streams carry it, 12 hexadecimal digits.
     pub id: String,
     /// Name, for people.
     pub name: String,
@@ -81,31 +81,31 @@ pub struct ModelRef {
     pub package: Option<String>,
 }
 
-/// Who agreed on the expectations.
+/// The program version and the backends that agreed on the expectations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blessed {
-    /// Version of the program.
+    /// Version of the program that blessed the suite.
     pub version: String,
-    /// Backends that agreed, with what ran the passes.
+    /// Backends that agreed, each with the device that ran its passes.
     pub backends: Vec<String>,
 }
 
-/// A stream and what must come of it.
+/// A test vector: a stream or a package, and the result that it must give.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
     /// Name, unique in the suite.
     pub name: String,
-    /// What it is for.
+    /// What the vector is for.
     pub why: String,
-    /// The stream, or the package that must be refused.
+    /// The stream, or the package that must be refused or accepted.
     pub stream: FileRef,
-    /// What must come of it.
+    /// The result that it must give.
     pub expect: Expect,
 }
 
-/// A file of the suite's folder.
+/// A file in the suite's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRef {
@@ -115,62 +115,62 @@ pub struct FileRef {
     pub sha256: String,
 }
 
-/// What must come of a stream.
+/// The result that a stream or a package must give.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expect {
-    /// It decodes, to this.
+    /// The stream decodes, with these results.
     Decodes(Box<Decodes>),
-    /// It is refused.
+    /// The stream is refused.
     Refused(Refused),
-    /// The file is a model package, and it is refused.
+    /// The file is a model package that must be refused.
     PackageRefused(PackageRefused),
-    /// The file is a model package, and it is taken: of a decoder it is known by its going on to the stream.
+    /// The file is a model package that must be accepted. A decoder shows that it accepts a package by going on to the stream.
     PackageTaken {},
 }
 
-/// A refusal.
+/// The expected refusal of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
-    /// `mlic::Error::code()`.
+    /// Error code: that of `mlic::Error::code()`.
     pub code: String,
-    /// The lowest level at which the refusal can be seen: 0 if the container alone gives it, else 1.
+    /// The lowest level at which the refusal shows: 0 if the container alone gives it, else 1.
     pub level: Level,
 }
 
-/// A refusal of a model package.
+/// The expected refusal of a model package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageRefused {
-    /// `mlic::ModelError::code()`.
+    /// Error code: that of `mlic::ModelError::code()`.
     pub code: String,
 }
 
-/// Everything that a decoding determines.
+/// Everything that decoding a stream determines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decodes {
-    /// L0.
+    /// L0: header fields and sections.
     pub header: HeaderFields,
-    /// For a truncated stream, latent slices whose symbols are all there.
+    /// For a truncated stream, the number of latent slices whose symbols are all there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_slices: Option<usize>,
     /// L1: digest of the symbols of z.
     pub z: HexDigest,
-    /// L1 and L2, in walk order.
+    /// L1 and L2: digests of each pass, in walk order.
     pub passes: Vec<PassDigests>,
-    /// L3.
+    /// L3: digest of `y_hat`.
     pub y_hat: HexDigest,
-    /// L4: the samples of the picture, if the package has an exact synthesis (SPEC 5.7).
+    /// L4: digest of the samples of the picture, if the package has an exact synthesis (SPEC 5.7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<HexDigest>,
-    /// L4 in float; none where float arithmetic determines nothing useful.
+    /// L4 in float: the picture; none where float arithmetic determines nothing useful.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRef>,
 }
 
-/// Fields of the container.
+/// Header fields and sections of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderFields {
@@ -188,17 +188,17 @@ pub struct HeaderFields {
     pub lanes_log2: u8,
     /// Checksum of the symbols.
     pub symbol_checksum: u32,
-    /// Length of the payload as declared, in bytes.
+    /// Length of the payload in bytes, as the header declares it.
     pub payload_bytes: usize,
-    /// Kind and length in bytes of each section that is there.
+    /// Kind, and length in bytes, of each section present.
     pub sections: Vec<(u8, usize)>,
 }
 
-/// Digests of one pass.
+/// Digests of the tensors of one pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PassDigests {
-    /// The pass, for people: the order decides.
+    /// Name of the pass, for people; only the order of the passes counts.
     pub pass: String,
     /// Means.
     pub means: HexDigest,
@@ -208,15 +208,15 @@ pub struct PassDigests {
     pub symbols: HexDigest,
 }
 
-/// A picture and how close another must be.
+/// A reference picture, and how close another must be to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureRef {
-    /// PNG.
+    /// The picture, as PNG.
     pub image: FileRef,
-    /// Largest difference of a sample.
+    /// Largest difference allowed in any sample.
     pub max_difference: u8,
-    /// Largest mean of the differences.
+    /// Largest mean difference allowed.
     pub mean_difference: f64,
     /// Why there is a tolerance.
     pub reason: String,
@@ -264,7 +264,7 @@ impl fmt::Display for HexDigest {
 }
 
 impl Expect {
-    /// Whether the file is a model package and no stream.
+    /// Whether the file is a model package rather than a stream.
     #[must_use]
     pub const fn is_of_a_package(&self) -> bool {
         matches!(self, Self::PackageRefused(_) | Self::PackageTaken {})
@@ -285,14 +285,14 @@ impl Manifest {
     /// Reads and validates a manifest.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the manifest.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         manifest.validate()?;
         Ok(manifest)
     }
 
-    /// Its bytes.
+    /// Returns the manifest as JSON.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -317,7 +317,7 @@ impl Manifest {
         })
     }
 
-    /// A vector by its name.
+    /// Returns the vector of this name.
     #[must_use]
     pub fn vector(&self, name: &str) -> Option<&Vector> {
         self.vectors.iter().find(|vector| vector.name == name)
@@ -362,7 +362,7 @@ fn check_file(file: &str, sha256: &str) -> Result<(), String> {
     require(is_hex(sha256, 64), || format!("SHA-256 {sha256:?} is not 64 hexadecimal digits"))
 }
 
-/// A name that stays within its folder.
+/// Whether a name cannot lead out of its folder.
 fn is_plain(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)

@@ -1,5 +1,5 @@
-//! What a decoder must refuse: streams and model packages, each with the error that SPEC gives it, written by hand. Packages that must be
-//! taken stand beside them: a decoder that takes none of this shape refuses them all for another reason.
+//! What a decoder must refuse: streams and model packages, written by hand, each with the error that SPEC gives it. Packages of the same shapes that
+//! must be accepted stand beside them, since a decoder that accepts none of a shape refuses all of them for another reason.
 
 mod exact;
 mod packages;
@@ -10,14 +10,14 @@ mod transforms;
 pub use packages::{PACKAGES, PackageCase, Sound, TAKEN};
 pub use streams::{Base, STREAMS, StreamCase};
 
-/// Every package that must be refused, then those that must be taken.
+/// Returns every package that must be refused, then those that must be accepted.
 pub fn packages() -> impl Iterator<Item = &'static PackageCase> {
     let more = [exact::ANALYSES, packages::SHAPES, texts::TEXTS, transforms::TRANSFORMS];
     let all = || PACKAGES.iter().chain(exact::EXACT).chain(more.into_iter().flatten());
     all().filter(|case| case.code.is_some()).chain(TAKEN).chain(all().filter(|case| case.code.is_none()))
 }
 
-/// The package of a vector of the suite, by the vector's name.
+/// Returns the package of a vector of this suite, by the vector's name.
 pub fn package(vector: &str) -> Option<&'static PackageCase> {
     let name = vector.strip_prefix("package-")?;
     packages().find(|case| case.name == name)

@@ -1,4 +1,4 @@
-//! What a decoder says of a stream: the message of external decoders, which this program's own backends are brought into too.
+//! What a decoder reports about a stream: external decoders print a [`Message`], and the results of this program's own backends take the same form.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::manifest::{HeaderFields, HexDigest};
 use crate::record::{PassRecord, Recorder};
 use crate::verdict::Place;
 
-/// What a decoder prints of one stream. All but `decoder` may be absent; what is absent has not been compared.
+/// What a decoder prints for one stream. Every member but `decoder` may be absent; what is absent has not been compared.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
     /// Name and version of the decoder.
     pub decoder: String,
-    /// L0: what the container says, in the form of a manifest.
+    /// L0: header fields and sections, in the form of a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<HeaderFields>,
     /// L1: digest of the symbols of z.
@@ -31,19 +31,19 @@ pub struct Message {
     /// L1 and L2: every pass, in walk order.
     #[serde(default)]
     pub passes: Option<Vec<PassMessage>>,
-    /// L3.
+    /// L3: digest of `y_hat`.
     #[serde(default)]
     pub y_hat: Option<HexDigest>,
-    /// For a truncated stream, latent slices whose symbols are all there.
+    /// For a truncated stream, the number of latent slices whose symbols are all there.
     #[serde(default)]
     pub whole_slices: Option<usize>,
-    /// L4: samples of the picture, where they are exact (SPEC 5.7).
+    /// L4: digest of the samples of the picture, where they are exact (SPEC 5.7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<HexDigest>,
-    /// L4 in float: a PPM or PGM file.
+    /// L4 in float: path of a PPM or PGM file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PathBuf>,
-    /// The stream, or the package, was refused.
+    /// Why the stream or the package was refused, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
 }
@@ -77,18 +77,18 @@ pub enum Half {
     NonAnchor,
 }
 
-/// Why there is no decoding, or no whole one.
+/// Why a stream was not decoded, or not completely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refusal {
-    /// `mlic::Error::code()`.
+    /// Error code: that of `mlic::Error::code()`.
     pub code: String,
-    /// For people.
+    /// Message for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What a decoder made of a vector, for comparing machines with one another.
+/// What a decoder computed for a vector, for comparing machines with one another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Computed {
@@ -100,41 +100,41 @@ pub struct Computed {
     /// Digest of `y_hat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub y_hat: Option<HexDigest>,
-    /// For a truncated stream, latent slices whose symbols are all there.
+    /// For a truncated stream, the number of latent slices whose symbols are all there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_slices: Option<usize>,
     /// Digest of the exact pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<HexDigest>,
-    /// How far the picture is from the expected one.
+    /// How far the float picture is from the expected one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureDifference>,
 }
 
-/// Differences of samples, 0 to 255.
+/// Differences between the samples of two pictures, 0 to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureDifference {
-    /// The largest.
+    /// Largest difference.
     pub max_difference: u8,
-    /// Their mean.
+    /// Mean difference.
     pub mean_difference: f64,
 }
 
 impl Refusal {
-    /// Whether the decoder failed, rather than refused the stream.
+    /// Whether the decoder itself failed, rather than refused the stream.
     #[must_use]
     pub fn is_of_the_decoder(&self) -> bool {
         matches!(self.code.as_str(), "backend" | "model" | "out-of-memory" | "unknown-backend")
     }
 
-    /// Whether the decoder has a limit of its own and the stream needs more (SPEC 1.3).
+    /// Whether the stream needs more than a limit of the decoder's own (SPEC 1.3).
     #[must_use]
     pub fn is_own_limit(&self) -> bool {
         matches!(self.code.as_str(), "pixel-budget" | "memory-budget" | "time-budget")
     }
 
-    /// Code and message.
+    /// Returns the message, or the code if there is none.
     #[must_use]
     pub fn text(&self) -> String {
         self.message.clone().unwrap_or_else(|| self.code.clone())
@@ -169,14 +169,14 @@ impl From<&PassRecord> for PassMessage {
 }
 
 impl Message {
-    /// A message that says nothing but why there is no decoding.
+    /// Returns a message that states only why there is no decoding.
     #[must_use]
     pub fn refused(decoder: String, refusal: Refusal) -> Self {
         Self { decoder, error: Some(refusal), ..Self::default() }
     }
 
-    /// Digest of the digests of z and of each pass's means, scale indices and symbols, 16 bytes each, in walk order; none
-    /// when one of them is absent.
+    /// Returns the digest of the digests of z and of each pass's means, scale indices and symbols, 16 bytes each, in walk order; none
+    /// if any of them is absent.
     #[must_use]
     pub fn walk_digest(&self) -> Option<Digest> {
         let passes = self.passes.as_deref().filter(|passes| !passes.is_empty())?;
@@ -188,7 +188,7 @@ impl Message {
         Some(Digest::of_bytes(&bytes))
     }
 
-    /// What goes into reports; none when the decoder failed or has a limit of its own, and so came to nothing that others must come to.
+    /// Returns what goes into reports; none if the decoder failed or reached a limit of its own, so that it has no result that others must match.
     #[must_use]
     pub fn computed(&self) -> Option<Computed> {
         if self.error.as_ref().is_some_and(|refusal| refusal.is_of_the_decoder() || refusal.is_own_limit()) {
@@ -207,7 +207,7 @@ impl Message {
 
 /// Decodes a stream up to `y_hat` on a backend.
 ///
-/// The decoding is there for the synthesis; its error has been put into the message as well.
+/// The latents are returned for the synthesis; an error is stated in the message as well.
 pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<Latents, mlic::Error>) {
     let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
     let codec = Codec::from_backend(Arc::clone(&recorder) as Arc<dyn Backend>, CodecOptions::default());
@@ -228,11 +228,11 @@ pub fn observe(stream: &[u8], backend: &Arc<dyn Backend>) -> (Message, Result<La
     (message, result)
 }
 
-/// Digest of what the calls of [`Codec::decode`], or to `y_hat` those of [`Codec::decode_latents`], come to on the backend itself. [`observe`]
-/// asks for means, which a decoder does not, and never for the samples of a session.
+/// Decodes a stream on the backend itself, with exactly the calls of [`Codec::decode`] or, up to `y_hat`, of [`Codec::decode_latents`], and returns the
+/// digest of the result. [`observe`] differs: it requests means, which a decoder does not, and never the samples of a session.
 ///
 /// # Errors
-/// What the codec says.
+/// Any error of the codec.
 pub fn decode_alone(stream: &[u8], backend: &Arc<dyn Backend>, to: &Place) -> Result<HexDigest, mlic::Error> {
     let codec = |options| Codec::from_backend(Arc::clone(backend), options);
     let digest = match to {
@@ -245,18 +245,18 @@ pub fn decode_alone(stream: &[u8], backend: &Arc<dyn Backend>, to: &Place) -> Re
     Ok(digest.into())
 }
 
-/// Digest of the exact pixels of a decoding; none where the package has no exact synthesis.
+/// Returns the digest of the exact pixels of a decoding; none if the package has no exact synthesis.
 ///
 /// # Errors
-/// What the backend says.
+/// Any error of the backend.
 pub fn observe_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<HexDigest>, mlic::Error> {
     Ok(exact_pixels(latents, backend)?.map(|pixels| Digest::of_bytes(&pixels).into()))
 }
 
-/// The exact pixels (SPEC 5.7, 7): rows, columns, and red, green and blue or one value for gray, of the cropped picture.
+/// Returns the exact pixels of the cropped picture (SPEC 5.7, 7) by row, column and channel: red, green and blue, or one value for gray.
 ///
 /// # Errors
-/// What the backend says.
+/// Any error of the backend.
 pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Option<Vec<u8>>, mlic::Error> {
     if backend.model().exact_synthesis().is_none() {
         return Ok(None);
@@ -266,8 +266,8 @@ pub fn exact_pixels(latents: &Latents, backend: &Arc<dyn Backend>) -> Result<Opt
     Ok(Some(samples(&image)))
 }
 
-/// The samples of a picture: red, green and blue or, if it is gray, the one value that the three are at each position (SPEC 5.6). Whoever made
-/// the picture has made it gray: nothing here would hide that it was not.
+/// Returns the samples of a picture: red, green and blue or, if it is gray, the one value that all three have at each position (SPEC 5.6). The value is not
+/// computed from the three, which would hide that a picture had not been made gray.
 fn samples(image: &Image) -> Vec<u8> {
     if image.gray { image.rgb.iter().step_by(3).copied().collect() } else { image.rgb.clone() }
 }

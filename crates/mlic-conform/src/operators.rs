@@ -1,6 +1,6 @@
-//! Which operator is the first to give something else: of the entropy networks, and of the exact synthesis.
+//! Finds the first operator whose result differs, in the entropy networks or in the exact synthesis.
 //!
-//! Both decodings run the operators of the CPU with kernels of their own, on the same symbols, so that what differs is what the kernels compute.
+//! Both decodings run the operators of the CPU, each with its own kernels, on the same symbols, so that only the kernels can make a difference.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::verdict::{Place, Tensor};
 
 type Result<T> = std::result::Result<T, BackendError>;
 
-/// The first operator that gives something else, and the first element of it.
+/// The first operator whose result differs, and the first element that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parting {
     /// Which operator.
     pub operator: String,
     /// Row, column (packed where the tensor is) and channel.
     pub position: [usize; 3],
-    /// The value, and the one to go by.
+    /// The value, and that of the reference.
     pub values: [i32; 2],
-    /// Elements that differ, and their number.
+    /// How many elements differ, and how many there are.
     pub differing: (usize, usize),
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Parting {
     }
 }
 
-/// What an operator gave.
+/// The result of an operator.
 type Given = Map<i32>;
 
 fn parting(operator: String, got: &Given, expected: &Given) -> Option<Parting> {
@@ -60,7 +60,7 @@ fn widened(map: &Map<i16>) -> Given {
     Map { height, width, channels, data: map.data.iter().map(|v| (*v).into()).collect() }
 }
 
-/// What one operator gave.
+/// The result of one operator, as a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted {
     /// Its name.
@@ -71,14 +71,14 @@ pub struct Noted {
     pub len: usize,
 }
 
-/// Takes what an operator gives, and its name.
+/// Receives the name and the result of an operator.
 type Note<'n> = dyn FnMut(String, Given) + 'n;
 
-/// Operators of which is noted what each of them gives.
+/// Operators whose results are all noted.
 struct Noting<'m, 'n, O> {
     ops: O,
     layout: &'m Layout,
-    /// The one in which they run; none before the first.
+    /// The pass in which they run; none before the first.
     pass: Option<Pass>,
     note: &'n mut Note<'n>,
 }
@@ -186,14 +186,14 @@ impl<O: Ops<Map = Map<i16>, Latent = Map<i32>>> Ops for Noting<'_, '_, O> {
     }
 }
 
-/// The symbols that both decodings are given, and for what picture.
+/// The symbols that both decodings are given, and the picture that they are for.
 #[derive(Debug, Clone, Copy)]
 pub struct Symbols<'a> {
     /// The stream's header.
     pub header: &'a Header,
     /// Sizes of the picture's tensors.
     pub size: LatentSize,
-    /// The decoding to go by.
+    /// The reference decoding, whose symbols they are.
     pub decoding: &'a Side,
 }
 
@@ -208,10 +208,10 @@ impl Symbols<'_> {
     }
 }
 
-/// The first operator of the entropy networks that gives something else with `got` than with `expected`, on these symbols.
+/// Returns the first operator of the entropy networks whose result with `got` differs from that with `expected`, on these symbols.
 ///
 /// # Errors
-/// What the operators say.
+/// Any error of the operators.
 pub fn in_passes<A, B>(
     model: &Model,
     symbols: Symbols<'_>,
@@ -231,10 +231,10 @@ where
     Ok(given.and_then(|(one, other)| parting(name, &one, &other)))
 }
 
-/// z, and everything that the operators of the entropy networks give on these symbols, in the order in which it is computed.
+/// Returns z and the results of all operators of the entropy networks on these symbols, in the order in which they are computed.
 ///
 /// # Errors
-/// What the operators say.
+/// Any error of the operators.
 pub fn noted<O>(model: &Model, symbols: Symbols<'_>, ops: O) -> Result<Vec<Noted>>
 where
     O: Ops<Map = Map<i16>, Latent = Map<i32>>,
@@ -246,7 +246,7 @@ where
     Ok(noted)
 }
 
-/// One of these by its number.
+/// Returns one of these results by its index.
 fn given<O>(model: &Model, symbols: Symbols<'_>, ops: O, index: usize) -> Result<Option<Given>>
 where
     O: Ops<Map = Map<i16>, Latent = Map<i32>>,
@@ -261,7 +261,7 @@ where
     Ok(kept)
 }
 
-/// Takes operators through the passes as far as there are symbols; names say in which pass each operator ran.
+/// Takes operators through the passes as far as there are symbols. The names that are noted say in which pass each operator ran.
 fn walk<'n, O>(model: &Model, symbols: Symbols<'_>, ops: O, note: &'n mut Note<'n>) -> Result<()>
 where
     O: Ops<Map = Map<i16>, Latent = Map<i32>>,
@@ -280,13 +280,13 @@ where
     Ok(())
 }
 
-/// One node of a synthesis by its number; none where it is not computed.
+/// Computes one node of a synthesis by its number; none if the node is not computed.
 pub type NodeOf<'a> = dyn Fn(usize) -> Result<Option<Map<i16>>> + 'a;
 
-/// The first node of the exact synthesis of a model that gives something else.
+/// Returns the first node of a model's exact synthesis whose result differs.
 ///
 /// # Errors
-/// What computes the nodes says.
+/// Any error of `got` or `expected`.
 pub fn in_synthesis(model: &Model, got: &NodeOf<'_>, expected: &NodeOf<'_>) -> Result<Option<Parting>> {
     for (node, name) in nodes(model) {
         let (Some(one), Some(other)) = (got(node)?, expected(node)?) else { continue };
@@ -306,7 +306,7 @@ fn nodes(model: &Model) -> impl Iterator<Item = (usize, String)> {
     nodes.enumerate().map(|(node, what)| (node, format!("node {node} of the exact synthesis, {what}")))
 }
 
-/// What a node is.
+/// Describes a node in words.
 fn described(node: &Node) -> String {
     let inputs: Vec<String> = node.inputs().map(|input| input.0.to_string()).collect();
     let of = format!("of {} {}", if inputs.len() == 1 { "node" } else { "nodes" }, inputs.join(", "));
@@ -325,10 +325,10 @@ fn described(node: &Node) -> String {
     }
 }
 
-/// The model's own operators on this CPU with two kinds of kernels: the first that differs, in the passes or else in the synthesis.
+/// Compares the model's own operators on this CPU with two kinds of kernels, and returns the first that differs, in the passes or else in the synthesis.
 ///
 /// # Errors
-/// What the operators say.
+/// Any error of the operators.
 pub fn between(model: &Model, symbols: Symbols<'_>, kernels: [Kernels; 2]) -> Result<Option<Parting>> {
     let [one, other] = kernels.map(|kernels| PackedModel::new(model, kernels).map(Arc::new));
     let (one, other) = (one?, other?);
@@ -342,11 +342,11 @@ pub fn between(model: &Model, symbols: Symbols<'_>, kernels: [Kernels; 2]) -> Re
     in_synthesis(model, &|i| node(&one, i), &|i| node(&other, i))
 }
 
-/// Everything that a decoding computes from its symbols on, in order: z, what the operators of the entropy networks give, and the nodes of the exact
-/// synthesis that are read.
+/// Gives `step`, in order, everything that a decoding computes from its symbols on: z, the results of the operators of the entropy networks, and the nodes
+/// of the exact synthesis that are read.
 ///
 /// # Errors
-/// What the operators say.
+/// Any error of the operators.
 pub fn trace(model: &Model, symbols: Symbols<'_>, kernels: Kernels, step: &mut dyn FnMut(String, Map<i32>)) -> Result<()> {
     let (packed, quality) = (Arc::new(PackedModel::new(model, kernels)?), symbols.header.quality);
     walk(model, symbols, IntegerOps::new(model, Arc::clone(&packed), quality), &mut |name, given| step(name, given))?;

@@ -1,8 +1,8 @@
-//! Model packages of the adversarial suites, each from a seed, in integer arithmetic: the same bytes on every machine.
+//! Model packages of the adversarial suites, each generated from a seed in integer arithmetic: the same bytes on every machine.
 //!
-//! No picture was ever coded with them. Their multipliers are drawn so that in every layer some outputs saturate, some sweep
-//! the function tables and some stay small; their shifts so that sums come to lie half-way; their thresholds and tables hold
-//! what no trained model has. Nothing in them breaks SPEC 2 or 4.9.
+//! No picture was ever coded with them. Multipliers are drawn so that in every layer some outputs saturate, some sweep the function tables and
+//! some stay small, and shifts so that sums come to lie half-way between two integers. Thresholds and tables hold what no trained model has.
+//! Nothing in these packages breaks SPEC 2 or 4.9.
 
 mod synthesis;
 
@@ -37,11 +37,11 @@ pub enum Probe {
     Fixed,
 }
 
-/// A package that exists already, whose function tables have the shape that functions have.
+/// An existing package, whose function tables have the shape of the functions.
 const SHAPED: &str = "models/tiny.mlicpkg";
 
 impl Probe {
-    /// All of them.
+    /// All packages.
     pub const ALL: [Self; 3] = [Self::Cases, Self::Scales, Self::Fixed];
 
     /// Path within the conformance data.
@@ -54,7 +54,7 @@ impl Probe {
         }
     }
 
-    /// The one with this path.
+    /// Returns the package with this path.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|probe| probe.path() == path)
@@ -70,7 +70,7 @@ impl Probe {
         }
     }
 
-    /// Shape of the model.
+    /// Configuration of the model.
     #[must_use]
     pub fn config(self) -> Config {
         match self {
@@ -125,7 +125,7 @@ impl Probe {
         }
     }
 
-    /// The parts of the package.
+    /// Makes the parts of the package.
     ///
     /// # Errors
     /// [`ConformError`] when the package whose function tables are taken cannot be read.
@@ -134,7 +134,7 @@ impl Probe {
         Ok(Parts { exact_synthesis, ..self.parts_with(store, self.config())? })
     }
 
-    /// The parts of a package of another shape, made in the same way, without an exact synthesis.
+    /// Makes, in the same way, the parts of a package of another configuration, without an exact synthesis.
     ///
     /// # Errors
     /// As [`Self::parts`].
@@ -153,7 +153,7 @@ impl Probe {
         Ok(Parts { config, parameters, weights, synthesis, analysis, hyper_analysis, exact_synthesis: None, metadata })
     }
 
-    /// The bytes of the package.
+    /// Makes the bytes of the package.
     ///
     /// # Errors
     /// As [`Self::parts`].
@@ -162,13 +162,13 @@ impl Probe {
     }
 }
 
-/// Function tables of any values that SPEC 2.7 allows.
+/// Function tables with arbitrary values that SPEC 2.7 allows.
 fn shapeless(random: &mut Random) -> Functions {
     let mut up_to = |count: usize, limit: u32| (0..count).map(|_| random.below(limit + 1)).collect::<Vec<u32>>();
     let i16s = |values: Vec<u32>| values.into_iter().map(|v| v as i16).collect();
     let from = |first: u16, values: Vec<u32>| std::iter::once(first).chain(values.into_iter().map(|v| v as u16)).collect();
     let mut exp_fine: Vec<u16> = from(32_768, up_to(EXP_LEN[1] - 1, 32_768));
-    // Every odd coarse entry gives a tie.
+    // With these fine entries, every odd coarse entry gives a tie.
     exp_fine.iter_mut().skip(2).step_by(5).for_each(|entry| *entry = 16_384);
     let q30 = |values: Vec<u32>| values.into_iter().map(|v| (1 << 30) + v).collect();
     Functions {
@@ -181,7 +181,7 @@ fn shapeless(random: &mut Random) -> Functions {
     }
 }
 
-/// Float transforms of the right shapes, g_a, h_a and g_s: no picture of these packages means anything.
+/// Float transforms g_a, h_a and g_s of the right shapes; no picture of these packages means anything.
 fn transforms(latent: u32, hyper: u32) -> Result<[Vec<u8>; 3], ConformError> {
     let conv = |input: u32, output: u32, stride: u32, from: u32| {
         let (weight, bias) = (vec![0.25; (output * input) as usize], vec![0.5; output as usize]);
@@ -205,12 +205,12 @@ fn transforms(latent: u32, hyper: u32) -> Result<[Vec<u8>; 3], ConformError> {
     ])
 }
 
-/// How large the outputs of one channel of a layer are to be.
+/// How large the outputs of one channel of a layer become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spread {
-    /// As a multiple of the layer's unit, in 1/16.
+    /// A multiple of the layer's unit, in 1/16.
     Sixteenths(i64),
-    /// Beyond every limit, always the same sign.
+    /// Beyond every limit, always of this sign.
     Always(i64),
     /// Zero.
     Never,
@@ -234,7 +234,7 @@ struct Maker<'a> {
     weights: Vec<i8>,
 }
 
-/// What a layer's sums are made of: for each term and output, a typical and the largest magnitude.
+/// Magnitudes of a layer's sums: for each term and output, a typical and the largest one.
 struct Sums {
     typical: Vec<Vec<i64>>,
     worst: Vec<Vec<i64>>,
@@ -267,7 +267,7 @@ impl Maker<'_> {
         parameters
     }
 
-    /// Latents of 2^27 to the largest activation at the first level, ever smaller ones at the others.
+    /// Makes a quantizer. Latents of 2^27 become the largest activation at the first level, and ever smaller ones do at the others.
     fn quantizer(&mut self, index: usize) -> QuantizerParameters {
         let max = [8191, 127, 4000, 1000][index % 4];
         let levels = self.levels(|_, level| {
@@ -282,7 +282,7 @@ impl Maker<'_> {
     }
 
     fn linear_attention(&mut self) -> LinearAttentionParameters {
-        // Differences of activations to exponents: 1, 16, 0 and 1/16 for a step of the last place.
+        // An activation difference of 1 becomes an exponent of 1, 16, 0 or 5/16.
         let exponent = |kind: usize| [(1, 0), (16, 0), (0, 3), (5, 4)][kind % 4];
         let requant = |(multiplier, shift)| Requant { multiplier, shift };
         let levels = self.levels(|maker, level| LinearAttentionLevel {
@@ -316,7 +316,7 @@ impl Maker<'_> {
             let one = |i: usize| match i % 11 {
                 3 => limit,
                 7 => -limit,
-                // Half: the tie of every odd number.
+                // A gain of 1/2: a tie for every odd number.
                 5 => -1 << 16,
                 _ => self.random.within(limit),
             };
@@ -326,7 +326,7 @@ impl Maker<'_> {
         Gains { gain: draw(y), inverse_gain: draw(y), hyper_gain: draw(z), inverse_hyper_gain: draw(z) }
     }
 
-    /// Six to the octave; for the scales that are constants also neighbours, zero and all but the largest.
+    /// Six thresholds to the octave; for the scales that are constants also adjacent ones, zero, and values just below the largest.
     fn thresholds(&self) -> Vec<i32> {
         let smooth = |i: usize| ((1 << 9) * (6 + i as i32 % 6) / 6) << (i / 6);
         let mut thresholds: Vec<i32> = (0..SCALE_COUNT - 1).map(smooth).collect();
@@ -337,7 +337,7 @@ impl Maker<'_> {
         thresholds
     }
 
-    /// Tables of few and of many symbols, at both ends of the range, with symbols of one slot and of all slots but one.
+    /// Tables with few and with many symbols, at both ends of the range, with symbols of one slot and of all slots but one.
     fn table(&mut self, index: usize) -> StoredCdf {
         let all = self.probe == Probe::Scales;
         let bins = match index {
@@ -417,7 +417,7 @@ impl Maker<'_> {
         sums
     }
 
-    /// Sparse where there are many; both ends of the range occur.
+    /// Draws a weight. Most are zero where an output has many; both ends of the range occur.
     fn weight(&mut self, count: usize) -> i8 {
         if count > 100 && self.random.below(16) != 0 {
             return 0;
@@ -429,12 +429,12 @@ impl Maker<'_> {
         }
     }
 
-    /// What an output of spread 1 is to be, before the epilogue.
+    /// Magnitude of an output of spread 1, before the epilogue.
     const fn unit(epilogue: Epilogue, max: i64, output: usize, outputs: usize) -> i64 {
         match epilogue {
             Epilogue::Linear | Epilogue::Pixel => max,
             Epilogue::Gelu | Epilogue::HalfTanh => 1 << 17,
-            // The scales, over all thresholds; then the means.
+            // First the scales, over all thresholds; then the means.
             Epilogue::Latent if 2 * output < outputs => 1 << (9 + 3 * (output % 4)),
             Epilogue::Latent => 1 << 16,
         }
@@ -481,7 +481,7 @@ impl Maker<'_> {
         LayerLevel { shift, multipliers, bias, output }
     }
 
-    /// One channel of 128 that differs from all others is more than 8 standard deviations from the mean: the norm saturates.
+    /// Spread of an output. One channel of 128 that differs from all others is more than 8 standard deviations from the mean: the norm saturates.
     fn spread(&self, index: usize, spec: &LayerSpec, level: usize, output: usize) -> Spread {
         match (level, output) {
             _ if self.probe != Probe::Scales || !spec.name.ends_with("fusion") || level > 1 => {
@@ -493,7 +493,7 @@ impl Maker<'_> {
         }
     }
 
-    /// At, below and above every threshold, one for each scale output of the two halves and of the levels.
+    /// Constant scales at, below and above every threshold: one for each scale output of the two halves and of the levels; none for other outputs.
     fn constant_scale(&mut self, spec: &LayerSpec, level: usize, output: usize) -> Option<i32> {
         let scales = self.config.slice_channels();
         if self.probe != Probe::Scales || spec.epilogue != Epilogue::Latent || output >= scales {
@@ -509,7 +509,7 @@ impl Maker<'_> {
     }
 }
 
-/// Pre-activations to activations: 8.0 to the largest, 1/32 to it, or the other way round.
+/// Requantization after GELU: a value of 8.0, 1/64, 2.0 or 256.0 becomes the largest activation, by `level % 4`.
 const fn after_gelu(max: i64, level: usize) -> Requant {
     let (multiplier, shift) = match level % 4 {
         0 => (max << 8, 25),

@@ -1,5 +1,5 @@
-//! A backend that notes what passes through it, so that a decoding that ends in an error still shows where it went astray. It always asks for
-//! means, and a decoder never does: that these calls come to the same is seen without it ([`crate::observe::decode_alone`]).
+//! A backend that records what passes through it, so that a decoding that ends in an error still shows where it went astray. It always requests
+//! means, which a decoder never does. Whether decoding without means gives the same is checked without this backend ([`crate::observe::decode_alone`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,18 +9,18 @@ use mlic_core::schedule::{LatentSize, Pass};
 use mlic_kernels::{Map, Picture};
 use mlic_model::Model;
 
-/// What one pass decided.
+/// What one pass determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassRecord {
     /// The pass.
     pub pass: Pass,
     /// Means and scale indices.
     pub parameters: PassParameters,
-    /// Symbols; none when the pass did not come to its end.
+    /// Symbols; none when the pass was not completed.
     pub symbols: Option<Vec<i32>>,
 }
 
-/// What a decoding decided, as far as it came.
+/// What a decoding determined, as far as it got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recording {
     /// Symbols of z.
@@ -64,13 +64,13 @@ fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
 }
 
 impl Recorder {
-    /// Records a backend.
+    /// Makes a recorder for a backend.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self { backend, recording: Arc::default() }
     }
 
-    /// What has been recorded.
+    /// Returns what has been recorded.
     #[must_use]
     pub fn recording(&self) -> Recording {
         lock(&self.recording).clone()

@@ -1,4 +1,4 @@
-//! What a run found. Its written form is a [`Document`]; text, JUnit and Markdown are made of that.
+//! Results of a run. Their written form is a [`Document`], from which text, JUnit and Markdown are made.
 
 pub mod document;
 pub mod junit;
@@ -14,27 +14,27 @@ use crate::verdict::Verdict;
 
 pub use document::Document;
 
-/// Stages that reports name the device of.
+/// Stages whose devices reports name.
 const STAGES: [Stage; 5] = [Stage::Rans, Stage::HyperSynthesis, Stage::Passes, Stage::ExactSynthesis, Stage::Synthesis];
 
-/// A run.
+/// The results of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Name of the backend; `external` for another program.
     pub backend: String,
-    /// How the other program is called.
+    /// Command line of the other program, if there is one.
     pub command: Option<String>,
-    /// How far was compared.
+    /// The level up to which results were compared.
     pub level: Level,
     /// Threads of the backend; 0 for all cores.
     pub threads: usize,
     /// Suites of the data that were not run.
     pub not_run: Vec<String>,
-    /// The suites.
+    /// The suites that were run.
     pub suites: Vec<SuiteReport>,
 }
 
-/// A suite of a run.
+/// The results of a suite.
 #[derive(Debug, Clone)]
 pub struct SuiteReport {
     /// Its name.
@@ -47,30 +47,30 @@ pub struct SuiteReport {
     pub devices: Vec<(String, String)>,
     /// The vectors.
     pub vectors: Vec<VectorReport>,
-    /// Vectors that can only be judged at a higher level.
+    /// Number of vectors that can only be judged at a higher level.
     pub left_out: usize,
-    /// Vectors that were not asked for.
+    /// Number of vectors that were not asked for.
     pub not_selected: usize,
 }
 
-/// A vector of a run.
+/// The result of a vector.
 #[derive(Debug, Clone)]
 pub struct VectorReport {
     /// Its name.
     pub name: String,
     /// What it is for.
     pub why: String,
-    /// What came of it.
+    /// Its verdict.
     pub verdict: Verdict,
     /// What was expected instead of a pass.
     pub expected: Option<Expected>,
-    /// What the decoder made of the stream.
+    /// What the decoder computed.
     pub computed: Option<Computed>,
-    /// How long it took.
+    /// How long the vector took.
     pub seconds: f64,
 }
 
-/// What runs each stage of decoding.
+/// Returns each stage of decoding with what runs it.
 #[must_use]
 pub fn devices(backend: &dyn Backend) -> Vec<(String, String)> {
     STAGES.iter().map(|stage| (stage.to_string(), backend.device(*stage))).collect()
@@ -112,7 +112,7 @@ impl Report {
     }
 }
 
-/// Cores of this machine.
+/// Returns the number of cores of this machine.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -1,4 +1,4 @@
-//! A suite against a decoder.
+//! Runs suites against decoders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,14 +16,14 @@ use crate::report::{SuiteReport, VectorReport, devices};
 use crate::store::Suite;
 use crate::verdict::Verdict;
 
-/// How to run.
+/// Options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How far to compare.
     pub level: Level,
-    /// Vectors at once; at least one.
+    /// Number of vectors judged at once, at least one.
     pub jobs: usize,
-    /// For each vector.
+    /// Time limit for each vector.
     pub timeout: Duration,
 }
 
@@ -33,30 +33,30 @@ impl Default for Options {
     }
 }
 
-/// What is tested: a backend of this program, or another program.
+/// A decoder under test: a backend of this program, or another program.
 pub trait Decoder: Send + Sync {
-    /// What runs each stage; asked for after the vectors have run.
+    /// Returns what runs each stage; called after the vectors have run.
     fn devices(&self) -> Vec<(String, String)>;
 
-    /// Why it cannot be tried with this model, if so.
+    /// Returns why the decoder cannot be tried with this model, if it cannot.
     fn refuses(&self, model_id: &str) -> Option<Verdict>;
 
-    /// Judges a vector, in the time given.
+    /// Judges a vector within the time limit.
     fn judge(&self, name: &str, job: Job, options: &Options) -> Judged;
 }
 
-/// What is expected of several suites, and whether a verdict that is not the expected one ends the run.
+/// The verdicts expected of several suites, and whether an unexpected one ends the run.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Verdicts other than pass that are expected.
+    /// Expected verdicts other than pass.
     pub baseline: Baseline,
-    /// Whether the first verdict that is not the expected one ends the run: what comes after it is then reported as not run.
+    /// Whether the first unexpected verdict ends the run: later vectors are then reported as not run.
     pub fail_fast: bool,
     stopped: AtomicBool,
 }
 
 impl Plan {
-    /// A plan.
+    /// Makes a plan.
     #[must_use]
     pub const fn new(baseline: Baseline, fail_fast: bool) -> Self {
         Self { baseline, fail_fast, stopped: AtomicBool::new(false) }
@@ -89,7 +89,7 @@ pub fn run_decoder(suite: &Suite<'_>, decoder: &dyn Decoder, options: &Options, 
     SuiteReport { devices: decoder.devices(), ..report(suite, vectors) }
 }
 
-/// The report of a suite that cannot be run at all.
+/// Returns the report of a suite that cannot be run at all.
 #[must_use]
 pub fn not_run(suite: &Suite<'_>, options: &Options, plan: &Plan, verdict: &Verdict) -> SuiteReport {
     report(suite, run_vectors(suite, options, plan, |_| verdict.clone().into()))
@@ -129,7 +129,7 @@ fn run_vectors(suite: &Suite<'_>, options: &Options, plan: &Plan, judge: impl Fn
     })
 }
 
-/// Results in the order of the items; on the calling thread alone where one job is wanted.
+/// Runs `work` on every item and returns the results in the order of the items. With one job, everything runs on the calling thread.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], jobs: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if jobs <= 1 {
         return items.iter().map(work).collect();
@@ -187,8 +187,8 @@ impl Decoder for InProcess {
         (have != model_id).then(|| Verdict::NotSupported(format!("the streams need model {model_id}, the backend has {have}")))
     }
 
-    /// On a thread of its own: a decoder that hangs is left behind, one that panics is an error. Where there are no threads
-    /// it runs on this one, for as long as it takes.
+    /// Judges on a thread of its own: a decoder that hangs is left behind, one that panics is an error. Where there are no threads
+    /// the decoder runs on the calling thread, for as long as it takes.
     fn judge(&self, name: &str, job: Job, options: &Options) -> Judged {
         let (backend, level) = (Arc::clone(&self.0), options.level);
         let (send, receive) = channel();
@@ -199,7 +199,7 @@ impl Decoder for InProcess {
         if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
             return caught();
         }
-        // Nobody listens any more once the time is over.
+        // Once the time is over, nobody receives the result.
         let work = move || drop(send.send(caught()));
         if let Err(error) = std::thread::Builder::new().name(format!("vector {name}")).spawn(work) {
             return Verdict::NotRun(format!("no thread: {error}")).into();

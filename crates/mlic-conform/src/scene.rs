@@ -1,4 +1,4 @@
-//! Pictures from a seed, in integer arithmetic: the same on every machine.
+//! Pictures generated from a seed in integer arithmetic, and so the same on every machine.
 
 use mlic::image::{Image, ImageError};
 use mlic_backend::contract::Random;
@@ -12,7 +12,7 @@ pub enum Scene {
     Gradient,
     /// Independent samples.
     Noise,
-    /// A checkerboard of single pixels, half of the picture; of 8x8 cells in the rest.
+    /// A checkerboard of single pixels in the left half of the picture, of 8x8 cells in the rest.
     Checker,
     /// Dark strokes on a light ground, like text.
     Glyphs,
@@ -38,10 +38,10 @@ pub fn draw(scene: Scene, width: u32, height: u32, seed: u64) -> Result<Image, I
     Image::from_rgb(width, height, rgb.into_iter().flatten().collect())
 }
 
-/// The same picture without colour.
+/// Returns the picture without colour.
 ///
 /// # Errors
-/// [`ImageError`] when the picture is at odds with itself.
+/// [`ImageError`] when the picture's size does not match its samples.
 pub fn gray(image: &Image) -> Result<Image, ImageError> {
     let green: Vec<u8> = image.rgb.iter().skip(1).step_by(3).copied().collect();
     Image::from_gray(image.width, image.height, &green)
@@ -83,7 +83,7 @@ fn glyphs(w: usize, h: usize, random: &mut Random) -> Vec<[u8; 3]> {
     out
 }
 
-/// Patches of 5 to 20 pixels.
+/// Square patches of 5 to 20 pixels, all of one size.
 fn saturated(w: usize, h: usize, random: &mut Random) -> Vec<[u8; 3]> {
     let side = 5 + random.below(16) as usize;
     let columns = w.div_ceil(side);

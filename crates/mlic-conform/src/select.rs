@@ -1,4 +1,4 @@
-//! Which suites and vectors: names, or patterns with `*` and `?`.
+//! Selects suites and vectors by name, or by pattern with `*` and `?`.
 
 use wildmatch::WildMatch;
 
@@ -24,8 +24,8 @@ pub fn suites<'a>(store: &'a Store, patterns: &[String]) -> Result<Vec<Suite<'a>
     names.into_iter().map(|name| store.suite(name)).collect()
 }
 
-/// Leaves the vectors whose names match one of the patterns, as `VECTOR` or `SUITE/VECTOR`, and the suites that have any of them; all where
-/// there are no patterns.
+/// Keeps the vectors whose names match one of the patterns, as `VECTOR` or `SUITE/VECTOR`, and the suites that have any of them. Without patterns,
+/// everything is kept.
 ///
 /// # Errors
 /// [`ConformError::UnknownVector`] for a pattern without a match in any of the suites.

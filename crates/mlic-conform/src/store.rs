@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::ConformError;
 use crate::manifest::{FileRef, Manifest, ModelRef, Vector};
 
-/// Path and contents of everything in `conformance/` when the program was built.
+/// Path and contents of every data file that was in `conformance/` when the program was built.
 static EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
-/// Longest file that is read: a model package.
+/// Length limit of the files that are read, in bytes; the longest are model packages.
 pub const MAX_FILE_LEN: u64 = 1 << 30;
 
 /// Conformance data. Paths within it have the form `FOLDER/FILE`.
@@ -24,11 +24,11 @@ pub enum Store {
     Folder(PathBuf),
     /// What was built into the program.
     Embedded,
-    /// In memory, in front of another store.
+    /// Files in memory, in front of another store.
     Memory {
-        /// Files.
+        /// Contents of the files, by path.
         files: BTreeMap<String, Vec<u8>>,
-        /// Asked for all others.
+        /// The store that is asked for all other files.
         behind: Box<Store>,
     },
 }
@@ -43,16 +43,16 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Store {
-    /// What was built into the program.
+    /// Returns the data that was built into the program.
     #[must_use]
     pub const fn embedded() -> Self {
         Self::Embedded
     }
 
-    /// A file.
+    /// Returns the contents of a file.
     ///
     /// # Errors
-    /// [`ConformError::Missing`] or [`ConformError::Io`].
+    /// [`ConformError::Missing`], [`ConformError::Io`], or [`ConformError::Input`] for what is no file or too long.
     pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>, ConformError> {
         let missing = || ConformError::Missing { file: path.to_owned() };
         match self {
@@ -84,10 +84,10 @@ impl Store {
         names.into_iter().collect()
     }
 
-    /// A suite.
+    /// Reads the manifest of a suite.
     ///
     /// # Errors
-    /// [`ConformError::UnknownSuite`], or [`ConformError::Manifest`] when its manifest is damaged.
+    /// [`ConformError::UnknownSuite`], [`ConformError::Manifest`] when its manifest is damaged, or what [`Self::read`] says.
     pub fn suite(&self, name: &str) -> Result<Suite<'_>, ConformError> {
         let known = self.suites();
         if !known.iter().any(|suite| suite == name) {
@@ -109,7 +109,7 @@ pub(crate) fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// A file, if it is one and no longer than a limit in bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
 /// [`ConformError::Io`], or [`ConformError::Input`] for what is no file or too long.
@@ -128,30 +128,30 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, ConformError> {
     Ok(bytes)
 }
 
-/// A manifest and where its files are.
+/// A suite: its manifest, and the store that holds its files.
 #[derive(Debug, Clone)]
 pub struct Suite<'a> {
     /// The manifest.
     pub manifest: Manifest,
-    /// SHA-256 of the manifest's file, which names everything else of the suite.
+    /// SHA-256 of the manifest file, which identifies everything else in the suite.
     pub sha256: String,
-    /// Vectors that [`Self::select`] has taken out.
+    /// Number of vectors that [`Self::select`] has removed.
     pub not_selected: usize,
     store: &'a Store,
 }
 
 impl Suite<'_> {
-    /// Leaves the vectors for which `keep` holds, and counts the others.
+    /// Keeps the vectors for which `keep` returns true, and counts the others.
     pub fn select(&mut self, keep: impl FnMut(&Vector) -> bool) {
         let before = self.manifest.vectors.len();
         self.manifest.vectors.retain(keep);
         self.not_selected += before - self.manifest.vectors.len();
     }
 
-    /// A file of the suite; it is the one that the manifest means.
+    /// Reads a file of the suite, and checks that it is the one that the manifest means.
     ///
     /// # Errors
-    /// [`ConformError::FileDigest`] when it is not, or what [`Store::read`] says.
+    /// [`ConformError::FileDigest`] when it is another, or what [`Store::read`] says.
     pub fn read(&self, file: &FileRef) -> Result<Vec<u8>, ConformError> {
         let path = format!("{}/{}", self.manifest.suite, file.file);
         let bytes = self.store.read(&path)?.into_owned();
@@ -164,7 +164,7 @@ impl Suite<'_> {
     }
 }
 
-/// Model packages given by the user, looked at before the data's own and the program's.
+/// Model packages given by the user, which take precedence over those of the data and of the program.
 #[derive(Debug, Clone, Default)]
 pub struct Models {
     given: Vec<Arc<Model>>,
@@ -195,16 +195,16 @@ impl Models {
         Ok(Self { given: paths.iter().map(open).collect::<Result<_, ConformError>>()? })
     }
 
-    /// The first that the user gave.
+    /// Returns the first package that the user gave.
     #[must_use]
     pub fn first(&self) -> Option<Arc<Model>> {
         self.given.first().cloned()
     }
 
-    /// The model that a suite needs.
+    /// Returns the model that a suite needs.
     ///
     /// # Errors
-    /// [`ConformError::NoModel`] when nothing at hand has its id; [`ConformError::Model`] when a package is refused.
+    /// [`ConformError::NoModel`] when no available model has its id; [`ConformError::Model`] when a package is refused.
     pub fn find(&self, store: &Store, wanted: &ModelRef) -> Result<Arc<Model>, ConformError> {
         let is_it = |model: &&Arc<Model>| model.id().to_string() == wanted.id;
         if let Some(model) = self.given.iter().find(is_it) {

@@ -1,4 +1,4 @@
-//! What the suites consist of. Blessing turns these recipes into streams and manifests.
+//! Recipes of the suites, which blessing turns into streams and manifests.
 
 use mlic_backend::contract::Fill;
 
@@ -8,119 +8,119 @@ use crate::negative::{PackageCase, STREAMS, StreamCase, packages};
 use crate::packages::Probe;
 use crate::scene::Scene;
 
-/// A suite to be made.
+/// The recipe of a suite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Name.
     pub suite: &'static str,
     /// What it is for.
     pub why: &'static str,
-    /// Package within the conformance data; none for the model that is part of the program.
+    /// Path of its model package within the conformance data; none for the model that is part of the program.
     pub package: Option<&'static str>,
     /// Its vectors.
     pub vectors: Vec<VectorRecipe>,
 }
 
-/// A vector to be made.
+/// The recipe of a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorRecipe {
     /// Name.
     pub name: String,
     /// What it is for.
     pub why: String,
-    /// Where its stream comes from.
+    /// How its stream or package is made.
     pub source: Source,
 }
 
-/// Where a stream comes from.
+/// How the stream or the package of a vector is made.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     /// An encoded picture.
     Picture(Drawn),
-    /// Chosen symbols.
+    /// A stream of chosen symbols.
     Symbols {
-        /// Width and height.
+        /// Width and height of the picture, in pixels.
         size: (u32, u32),
         /// Quality.
         quality: Quality,
-        /// Which symbols.
+        /// How the symbols are chosen.
         symbols: Symbols,
         /// Binary logarithm of the lane count.
         lanes_log2: u8,
     },
-    /// Another vector, cut so that this many latent slices are whole.
+    /// The shortest prefix of another vector in which this many latent slices are whole.
     Cut {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
-        /// Whole slices.
+        /// Number of whole latent slices.
         whole_slices: usize,
     },
     /// Another vector without its last bytes.
     Prefix {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
         /// How many bytes are missing.
         missing: usize,
     },
     /// Another vector with as many sections as there may be.
     Sections {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
     },
     /// Another vector as a gray picture.
     Gray {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
     },
-    /// Written by hand, from the stream of another vector.
+    /// A case written by hand, made from the stream of another vector.
     Written {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
-        /// What is made of it.
+        /// The case.
         case: &'static StreamCase,
     },
-    /// A package that a decoder must refuse.
+    /// A package that a decoder must refuse, or accept.
     Package(&'static PackageCase),
     /// Another vector, damaged.
     Damaged {
-        /// Its name.
+        /// Name of the other vector.
         of: String,
-        /// How.
+        /// The damage.
         damage: &'static Damage,
     },
 }
 
-/// A quality of a stream.
+/// The quality of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
-    /// 0 to 100, of the range of the model.
+    /// Percentage of the model's range, 0 to 100.
     Percent(u8),
-    /// As the stream carries it.
+    /// Quality as the stream carries it.
     Step(u8),
 }
 
-/// A picture to be encoded.
+/// A generated picture to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drawn {
     /// What it shows.
     pub scene: Scene,
-    /// Width and height.
+    /// Width and height in pixels.
     pub size: (u32, u32),
     /// Quality, 0 to 100.
     pub percent: u8,
-    /// Without colour.
+    /// Whether it is gray.
     pub gray: bool,
-    /// With ICC, EXIF and XMP sections.
+    /// Whether it has ICC, EXIF and XMP sections.
     pub sections: bool,
 }
 
-/// All suites.
+/// Returns the recipes of all suites.
 #[must_use]
 pub fn all() -> Vec<Recipe> {
     vec![smoke(), core(), edge_cases(), edge_cases_scales(), edge_cases_fixed(), negative()]
 }
 
-/// A suite by its name.
+/// Returns the recipe of the suite of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Recipe> {
     all().into_iter().find(|recipe| recipe.suite == name)
@@ -132,7 +132,7 @@ fn picture(scene: Scene, size: (u32, u32), percent: u8, why: &str) -> VectorReci
     VectorRecipe { name, why: why.to_owned(), source }
 }
 
-/// Changes the picture of a vector.
+/// Appends a suffix to the name of a vector and changes its picture.
 fn with(mut vector: VectorRecipe, suffix: &str, change: impl FnOnce(&mut Drawn)) -> VectorRecipe {
     vector.name = format!("{}-{suffix}", vector.name);
     if let Source::Picture(drawn) = &mut vector.source {
@@ -155,7 +155,7 @@ fn cut(of: &str, whole_slices: usize, why: &str) -> VectorRecipe {
     VectorRecipe { name, why: why.to_owned(), source: Source::Cut { of: of.to_owned(), whole_slices } }
 }
 
-/// Every damage, each of the vector that suits it.
+/// Returns one vector for each damage, made from whichever of the three given vectors suits it.
 fn all_damaged<'a>(plain: &'a str, long_z: &'a str, with_sections: &'a str) -> impl Iterator<Item = VectorRecipe> + 'a {
     DAMAGES.iter().map(move |damage| {
         let of = match damage.suits {
@@ -202,7 +202,7 @@ fn smoke() -> Recipe {
     Recipe { suite: "smoke", why, package: Some("models/tiny.mlicpkg"), vectors }
 }
 
-/// Chosen symbols: what saturates, what escapes, and every kind of lane count.
+/// Streams of chosen symbols: saturation, escapes, and every kind of lane count.
 fn crafted_for_all() -> [VectorRecipe; 8] {
     [
         symbols("zero", fill(Fill::Zero), (64, 64), 25, 0, "nothing but zeros"),
@@ -258,7 +258,7 @@ fn core() -> Recipe {
     Recipe { suite: "core", why: "the edge model that is part of the program, at all qualities", package: None, vectors }
 }
 
-/// Symbols at a quality as the stream carries it.
+/// A stream of chosen symbols, at a quality as the stream carries it.
 fn step(name: &str, symbols: Symbols, size: (u32, u32), quality: u8, lanes_log2: u8, why: &str) -> VectorRecipe {
     let name = format!("{name}-{}x{}-s{quality}-l{lanes_log2}", size.0, size.1);
     let source = Source::Symbols { size, quality: Quality::Step(quality), symbols, lanes_log2 };
@@ -353,7 +353,7 @@ fn edge_cases_scales() -> Recipe {
     Recipe { suite: "edge-cases-scales", why, package: Some(Probe::Scales.path()), vectors }
 }
 
-/// Fixed rate, window of 7, tables without shape, nearly everything skipped.
+/// A fixed-rate package with a window of 7, shapeless function tables and nearly everything skipped.
 fn edge_cases_fixed() -> Recipe {
     let vectors = vec![
         step("zero", fill(Fill::Zero), (1, 1), 0, 0, "two symbols of z and nothing else"),
@@ -367,7 +367,7 @@ fn edge_cases_fixed() -> Recipe {
     Recipe { suite: "edge-cases-fixed", why, package: Some(Probe::Fixed.path()), vectors }
 }
 
-/// What must be refused.
+/// Streams and packages that must be refused, and some that must be accepted.
 fn negative() -> Recipe {
     let mut vectors = vec![
         step("sound", fill(Fill::Lengths), (64, 64), 60, 1, "what the streams of this suite are made of; decodes"),

@@ -1,4 +1,4 @@
-//! What comes of a vector.
+//! Verdicts on vectors.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::Level;
 
-/// What comes of a vector. Only [`Verdict::Pass`] counts as a pass.
+/// The result of judging a vector. Only [`Verdict::Pass`] counts as a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// All that the level asks for is as expected.
+    /// Everything that the level compares is as expected.
     Pass,
-    /// Something is not.
+    /// Something differs.
     Fail(Divergence),
     /// The vector could not be judged: its files are damaged, or the backend failed.
     Error(String),
     /// No result in the time given, in seconds.
     Timeout(u64),
-    /// It was not tried.
+    /// The vector was not tried.
     NotRun(String),
-    /// This machine or program cannot do it.
+    /// This machine or program cannot do what the vector needs.
     NotSupported(String),
 }
 
-/// Which verdict, without what it found.
+/// The kind of a verdict, without its details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -46,7 +46,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, in the order in which reports count them.
+    /// All kinds, in the order in which reports count them.
     pub const ALL: [Self; 6] = [Self::Pass, Self::Fail, Self::Error, Self::Timeout, Self::NotRun, Self::NotSupported];
 
     /// Name in reports.
@@ -70,7 +70,7 @@ impl fmt::Display for Kind {
 }
 
 impl Verdict {
-    /// Which it is.
+    /// Returns the kind of the verdict.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -107,23 +107,23 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where a decoder first departs from a vector, in walk order: z, then for each pass means, scale indices, symbols, then `y_hat`,
-/// the exact pixels and the picture.
+/// The first difference between a decoding and a vector's expectations, in walk order: z, then for each pass means, scale indices, symbols, then
+/// `y_hat`, the exact pixels and the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
     /// The level to which the first difference belongs.
     pub level: Level,
-    /// The first difference.
+    /// Where the first difference is.
     pub place: Place,
     /// What was expected there.
     pub expected: String,
-    /// What there was.
+    /// What was found there.
     pub got: String,
-    /// How the decoding ended, if in an error.
+    /// The error that ended the decoding, if any.
     pub error: Option<String>,
 }
 
-/// A place of a first difference.
+/// The place of a first difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
@@ -138,7 +138,7 @@ pub enum Place {
         /// The tensor.
         tensor: Tensor,
     },
-    /// How far a truncated stream goes.
+    /// The number of whole slices of a truncated stream.
     WholeSlices,
     /// How the decoding ended.
     Outcome,
@@ -146,13 +146,13 @@ pub enum Place {
     YHat,
     /// The exact pixels.
     Pixels,
-    /// The picture.
+    /// The float picture.
     Picture,
-    /// The outcome, `y_hat` or the exact pixels, when it is not asked for means: see [`crate::observe::decode_alone`].
+    /// The outcome, `y_hat` or the exact pixels of a decoding that requests no means: see [`crate::observe::decode_alone`].
     Alone(Box<Place>),
 }
 
-/// What a pass decides, in the order in which it does.
+/// A tensor that a pass determines; the variants are in the order of determination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tensor {
     /// Means.
@@ -164,7 +164,7 @@ pub enum Tensor {
 }
 
 impl Tensor {
-    /// The level that compares it.
+    /// Returns the level that compares the tensor.
     #[must_use]
     pub const fn level(self) -> Level {
         match self {

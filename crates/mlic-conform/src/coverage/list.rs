@@ -8,18 +8,18 @@ use mlic_model::layout::Epilogue;
 use super::ops::class;
 use crate::packages::Probe;
 
-/// One thing to be reached.
+/// A case to be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What, as the log names it.
+    /// Name of the case in the log.
     pub name: String,
-    /// The clause of SPEC.
+    /// The clause of SPEC that the case comes from.
     pub clause: &'static str,
-    /// Why no stream and no package brings it about.
+    /// Why the suites do not reach the case, if it is left out.
     pub excluded: Option<&'static str>,
 }
 
-/// Names that no stream and no package brings about, or that the suites leave to others, and why.
+/// Cases that no stream and no package brings about, or that the suites leave to other tests, and why.
 pub const EXCLUDED: &[(&str, &str)] = &[
     ("norm1 saturates above", "8 standard deviations take more than 64 channels, a latent slice has at most 64"),
     ("norm1 saturates below", "8 standard deviations take more than 64 channels, a latent slice has at most 64"),
@@ -79,7 +79,7 @@ impl List {
     }
 }
 
-/// The list.
+/// Returns the list.
 #[must_use]
 pub fn items() -> Vec<Item> {
     let mut list = List(Vec::new());

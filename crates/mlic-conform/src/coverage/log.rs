@@ -1,8 +1,8 @@
-//! What an instrumented decoding has met.
+//! The cases that an instrumented decoding has met.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What has been reached, by the names of the list.
+/// The cases that have been reached, by their names in the list.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     marks: BTreeSet<String>,
@@ -10,12 +10,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// Something that either happens or not.
+    /// Notes that a case has occurred.
     pub fn mark(&mut self, name: impl Into<String>) {
         self.marks.insert(name.into());
     }
 
-    /// An entry of a table of this many entries.
+    /// Notes the entry at `index` of a table of `len` entries.
     pub fn region(&mut self, table: &'static str, len: usize, index: usize) {
         let entries = self.regions.entry(table).or_insert_with(|| vec![false; len]);
         if let Some(entry) = entries.get_mut(index) {
@@ -23,7 +23,7 @@ impl Log {
         }
     }
 
-    /// What a place has met.
+    /// Notes what a place has met.
     pub fn place(&mut self, place: Place<'_>) {
         let Place { name, clamped, ties } = place;
         for (met, side) in clamped.into_iter().zip(["above", "below"]) {
@@ -38,7 +38,7 @@ impl Log {
         }
     }
 
-    /// Everything, by name.
+    /// Returns the names of all cases that have been reached.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
         let entries = |(table, met): (&&'static str, &Vec<bool>)| {
@@ -49,7 +49,7 @@ impl Log {
     }
 }
 
-/// One place of the arithmetic where numbers are rounded or limited.
+/// A place in the arithmetic where numbers are rounded or limited, and what it has met.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     name: &'a str,
@@ -58,13 +58,13 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// A place that has met nothing.
+    /// Makes a place that has met nothing.
     #[must_use]
     pub const fn new(name: &'a str) -> Self {
         Self { name, clamped: [false; 2], ties: [false; 2] }
     }
 
-    /// SPEC 3.1.
+    /// Rounds (SPEC 3.1), and notes ties.
     pub fn round(&mut self, v: i64, shift: u32) -> i64 {
         let half = if shift == 0 { 0 } else { 1 << (shift - 1) };
         if shift > 0 && v & ((1 << shift) - 1) == half {
@@ -73,7 +73,7 @@ impl<'a> Place<'a> {
         (v + half) >> shift
     }
 
-    /// SPEC 3.2.
+    /// Saturates (SPEC 3.2), and notes the limits that are exceeded.
     pub fn saturate(&mut self, v: i64, max: i32) -> i32 {
         let limited = v.clamp(-i64::from(max), max.into());
         if limited != v {

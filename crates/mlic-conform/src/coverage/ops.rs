@@ -1,5 +1,5 @@
-//! The operators of SPEC 4 once more, plainly, noting which of their cases occur. What they compute is held to the digests of
-//! the vectors like any backend, so that what they note is what decoders do.
+//! A second, plain implementation of the operators of SPEC 4 that notes which of their cases occur. Its results are held to the digests of
+//! the vectors like those of any backend, so that what it notes is what decoders do.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,20 +53,20 @@ pub(super) fn requant(place: &mut Place<'_>, requant: Requant, v: i64) -> i64 {
     place.round(v * i64::from(requant.multiplier), requant.shift)
 }
 
-/// SPEC 4.3: the table at a magnitude below [`TABLE_END`].
+/// Interpolates in a table at a magnitude below [`TABLE_END`] (SPEC 4.3).
 pub(super) fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 {
     let k = (magnitude >> 8) as usize;
     let (low, high) = (i64::from(table[k]), i64::from(table[k + 1]));
     low + place.round((high - low) * i64::from(magnitude & 255), 8)
 }
 
-/// Notes the entry of a function's table, on either side of zero.
+/// Notes the entry of a function's table that `x` reads, separately for either side of zero.
 fn note(log: &mut Log, tables: [&'static str; 2], x: i32) {
     let entry = (x.unsigned_abs().min(TABLE_END) >> 8) as usize;
     log.region(tables[usize::from(x < 0)], 513, entry);
 }
 
-/// SPEC 4.5.
+/// The exponential of `-d` (SPEC 4.5).
 fn exp_neg(log: &mut Log, place: &mut Place<'_>, functions: &Functions, d: i64) -> i64 {
     if d >= EXP_END {
         log.mark("exp beyond its table");
@@ -98,7 +98,7 @@ impl Observing<'_> {
         &self.model.parameters().functions
     }
 
-    /// A layer up to the argument of its epilogue, which goes on with the channel and the rounded sum.
+    /// Evaluates a layer up to the argument of its epilogue; `epilogue` takes the output channel and the rounded sum.
     fn evaluate<T: Copy + Zeroable>(
         &self,
         id: LayerId,
@@ -370,11 +370,11 @@ impl Ops for Observing<'_> {
     }
 }
 
-/// SPEC 4.7.
+/// One window attention (SPEC 4.7).
 struct Window<'a> {
     functions: &'a Functions,
     requant: Requant,
-    /// Logits, exponentials, weights, outputs.
+    /// The places of logits, exponentials, weights and outputs.
     places: [Place<'a>; 4],
     w: usize,
     max: i32,
@@ -428,7 +428,7 @@ impl Window<'_> {
     }
 }
 
-/// Where a window position lies, and of which kind it is.
+/// Notes where a window position lies, and of which kind it is.
 fn note_position(log: &mut Log, [row, col]: [isize; 2], [height, width]: [isize; 2], anchor: bool) {
     let sides = [(row < 0, "above"), (row >= height, "below"), (col < 0, "left of"), (col >= width, "right of")];
     let outside = sides.into_iter().filter(|(is, _)| *is);
@@ -460,7 +460,7 @@ fn z_latent(log: &mut Log, model: &Model, quality: u8, symbols: &[i32]) -> Vec<i
     out
 }
 
-/// Which entries of the tables of the power of two a quality takes, and where it lies between the levels of gains.
+/// Notes which entries of the exp2 tables a quality reads, and where it lies between the levels of gains.
 fn note_gain(log: &mut Log, model: &Model, quality: u8) {
     let config = model.config();
     log.mark(gain_place(model, quality));
@@ -493,14 +493,14 @@ pub(super) fn gain_place(model: &Model, quality: u8) -> &'static str {
     }
 }
 
-/// A backend that notes.
+/// A backend that notes which cases occur.
 pub struct ObservingBackend {
     model: Arc<Model>,
     log: Shared,
 }
 
 impl ObservingBackend {
-    /// Notes into a log.
+    /// Makes a backend that notes cases in a log.
     #[must_use]
     pub fn new(model: Arc<Model>, log: Arc<Mutex<Log>>) -> Self {
         Self { model, log }

@@ -1,4 +1,4 @@
-//! The exact synthesis (SPEC 5.7) once more, node after node on whole maps, noting which of its cases occur.
+//! A second implementation of the exact synthesis (SPEC 5.7), node by node on whole maps, that notes which of its cases occur.
 
 use mlic_backend::{BackendError, Stage};
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX, isqrt};
@@ -14,7 +14,7 @@ use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
 
 const ROOT_MAX: i64 = i32::MAX as i64;
 
-/// Samples of red, green and blue, `[16 height][16 width][3]`.
+/// Returns samples of red, green and blue, `[16 height][16 width][3]`.
 pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>) -> Result<Map<u8>> {
     let synthesis = model.exact_synthesis().ok_or_else(|| BackendError::NotExact { model: model.name().to_owned() })?;
     log.mark(format!("pixels of {}", model.name()));
@@ -36,7 +36,7 @@ pub(super) fn samples(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32
     Ok(Map { height, width, channels, data })
 }
 
-/// Node 0.
+/// Computes node 0: the inverse gain and the quantizer.
 fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, quantizer: Quantizer) -> Map<i16> {
     let gain = model.gain(Gain::InverseY, quality);
     let (mut latent, mut activation) = (Place::new("y after its gain"), Place::new("exact quantizer"));
@@ -74,7 +74,7 @@ fn layer(log: &mut Log, functions: &Functions, own: &Layer, inputs: &[&Map<i16>]
     Ok(if own.shuffles() { map.shuffle()? } else { map })
 }
 
-/// Every kernel with every width of weights, every epilogue with and without shuffle, every number of terms.
+/// Notes the form of a layer: kernel and width of weights, epilogue with or without shuffle, number of terms.
 fn note_form(log: &mut Log, own: &Layer) {
     let spec = &own.spec;
     let epilogue = match spec.epilogue {
@@ -147,7 +147,7 @@ fn note(log: &mut Log, names: &[&str], met: &[bool]) {
     names.iter().zip(met).filter(|(_, met)| **met).for_each(|(name, _)| log.mark(*name));
 }
 
-/// SPEC 4.11.
+/// Inverse normalization (SPEC 4.11).
 fn normalize(log: &mut Log, gdn: &Gdn, input: &Map<i16>) -> Map<i16> {
     let channels = input.channels;
     let (mut norm, mut output) = (Place::new("squares"), Place::new("normalized"));

@@ -1,4 +1,4 @@
-//! Another program, bounded in time and output, and the folder in which it finds its files.
+//! Runs another program with limits on time and output, and holds the folder in which it finds its files.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use thiserror::Error;
 
 use crate::error::ConformError;
 
-/// Longest part of the program's standard error that is repeated, in bytes.
+/// Length limit of the part of the program's standard error that is repeated, in bytes.
 const MAX_STDERR_LEN: usize = 2048;
 
-/// What a program may take.
+/// Limits of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) timeout: Duration,
-    /// Bytes of standard output.
+    /// Length limit of standard output, in bytes.
     pub(super) stdout_len: usize,
 }
 
-/// Why a program gave no output that counts.
+/// Why a program gave no usable output.
 #[derive(Debug, Error)]
 #[cfg_attr(not(any(unix, windows)), allow(dead_code, reason = "without processes only starting one can fail"))]
 pub(super) enum Ended {
-    /// It was killed.
+    /// It ran out of time and was killed.
     #[error("no result in time")]
     Timeout,
-    /// It was killed.
+    /// It printed too much and was killed.
     #[error("more than {limit} bytes of output")]
     Output { limit: usize },
     /// Its exit status says that it failed.
@@ -41,7 +41,7 @@ fn says(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
 }
 
-/// Text of a foreign program as it can be shown: one line, no control characters.
+/// Makes text of another program fit to be shown: one line, no control characters.
 pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -65,14 +65,14 @@ mod here {
 
     use super::*;
 
-    /// Longest wait between two looks at a program.
+    /// Longest wait between two checks of a running program.
     const POLL: Duration = Duration::from_millis(5);
-    /// How long what a program left in its pipes is waited for once it has ended: who left its group may hold them open for ever.
+    /// How long to wait for output left in the pipes of a program that has ended: a process that left its group may hold them open for ever.
     const GRACE: Duration = Duration::from_secs(1);
 
-    /// What would be left behind if this program ended on a signal. Groups of processes are started, and folders made, under its lock.
+    /// What would be left behind if a signal ended this program. Groups of processes are started, and folders made, under the lock of [`HELD`].
     struct Held {
-        /// By the id of their first process, which has not been waited for.
+        /// Process groups, by the id of their first process, which has not been waited for.
         groups: BTreeSet<u32>,
         folders: BTreeSet<PathBuf>,
     }
@@ -83,7 +83,7 @@ mod here {
         HELD.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The whole group, where there are groups: what a program started ends with it.
+    /// Kills a process group: a program with everything it started.
     #[cfg(unix)]
     fn kill_group(id: u32) {
         if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
@@ -91,13 +91,13 @@ mod here {
         }
     }
 
-    /// Ends the programs that run and removes their folders: for when a signal ends this program. Nothing is started or made any more.
+    /// Ends the running programs and removes their folders: for when a signal ends this program. Nothing can be started or made afterwards.
     pub(in super::super) fn clean() {
         let held = held();
         #[cfg(unix)]
         held.groups.iter().for_each(|group| kill_group(*group));
         for folder in &held.folders {
-            // What has just been killed may still be writing.
+            // A process that has just been killed may still be writing.
             for _ in 0..20 {
                 if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
                     break;
@@ -108,7 +108,7 @@ mod here {
         std::mem::forget(held);
     }
 
-    /// A temporary folder, removed in the end.
+    /// A temporary folder, removed on drop.
     pub(in super::super) struct Folder(tempfile::TempDir);
 
     impl Drop for Folder {
@@ -145,7 +145,7 @@ mod here {
         }
     }
 
-    /// Kills its process on being dropped, however the function that holds it ends, unless it has ended by itself.
+    /// A running program, killed on drop unless it has ended by itself, however the function that holds it ends.
     struct Running {
         child: Child,
         ended: bool,
@@ -159,7 +159,7 @@ mod here {
             Ok(Self { child, ended: false })
         }
 
-        /// With what it started, and waits for it. Its id may belong to another from then on.
+        /// Kills the program with everything it started, and waits for it. Its id may belong to another process from then on.
         fn end(&mut self) -> std::io::Result<ExitStatus> {
             #[cfg(unix)]
             kill_group(self.child.id());
@@ -169,7 +169,7 @@ mod here {
             self.child.wait()
         }
 
-        /// Whether it has ended. Its id is its own until it is waited for, so that its group can still be killed.
+        /// Whether the program has ended. It keeps its id until it is waited for, so that its group can still be killed.
         #[cfg(unix)]
         fn has_ended(&mut self) -> std::io::Result<bool> {
             use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -182,7 +182,7 @@ mod here {
             Ok(self.child.try_wait()?.is_some())
         }
 
-        /// Waits for its end, and kills what it has left behind. None when time is over, or when there is more output than is allowed.
+        /// Waits for the program to end, and kills what it has left behind. None when time is over, or when there is more output than is allowed.
         fn wait(&mut self, start: Instant, timeout: Duration, output: &Pipe) -> std::io::Result<Option<ExitStatus>> {
             loop {
                 if self.has_ended()? {
@@ -205,16 +205,16 @@ mod here {
         }
     }
 
-    /// What a program prints, read on a thread.
+    /// Output of a program, read on a thread.
     struct Pipe {
         bytes: Arc<Mutex<Vec<u8>>>,
         limit: usize,
-        /// Closed with the pipe.
+        /// Disconnected when the pipe is closed.
         open: Receiver<()>,
     }
 
     impl Pipe {
-        /// Keeps up to one byte more than the limit, and then stops reading or, with `drain`, reads on and forgets.
+        /// Keeps up to one byte more than the limit, and then stops reading or, with `drain`, reads on and discards.
         fn new(pipe: Option<impl Read + Send + 'static>, limit: usize, drain: bool) -> std::io::Result<Self> {
             let (bytes, (send, open)) = (Arc::new(Mutex::new(Vec::new())), channel());
             let kept = Arc::clone(&bytes);
@@ -232,26 +232,26 @@ mod here {
             std::thread::Builder::new().spawn(work).map(|_| Self { bytes, limit, open })
         }
 
-        /// Waits until the pipe is closed, at most so long.
+        /// Waits until the pipe is closed, for at most this long.
         fn wait(&self, at_most: Duration) {
             if self.open.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
 
-        /// Whether there is more than the limit.
+        /// Whether there is more output than the limit.
         fn is_over(&self) -> bool {
             self.bytes.lock().unwrap_or_else(PoisonError::into_inner).len() > self.limit
         }
 
-        /// What is there when the pipe is closed, or after the time of grace.
+        /// Returns what has been read when the pipe is closed, or after [`GRACE`].
         fn finish(self) -> Vec<u8> {
             let _ = self.open.recv_timeout(GRACE);
             std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
         }
     }
 
-    /// Standard output of a program that ended well.
+    /// Runs a program and returns its standard output if it succeeds.
     pub(in super::super) fn output(program: &str, arguments: &[OsString], limits: Limits) -> Result<Vec<u8>, Ended> {
         let start = Instant::now();
         let failed = |error: std::io::Error| Ended::Start { program: program.to_owned(), problem: error.to_string() };
@@ -279,12 +279,12 @@ mod here {
     }
 }
 
-/// Platforms without.
+/// Platforms without processes.
 #[cfg(not(any(unix, windows)))]
 mod nowhere {
     use super::*;
 
-    /// Never made.
+    /// A folder that is never made.
     pub(in super::super) enum Folder {}
 
     impl Folder {

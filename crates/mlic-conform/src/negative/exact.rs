@@ -1,7 +1,7 @@
-//! Exact syntheses that must be refused: every field of SPEC 2.9 and every obligation of 4.9 that such a section can break. Beside them integer
-//! analyses (2.10), which a decoder need not read.
+//! Exact syntheses that must be refused: every field of SPEC 2.9 and every obligation of 4.9 that such a section can break. Integer analyses (2.10),
+//! which a decoder need not read, stand beside them.
 //!
-//! A section is written here from its fields, so that they may hold anything.
+//! Sections are written here field by field, so that each field may hold anything.
 
 use mlic_model::package::SectionKind;
 
@@ -12,12 +12,12 @@ use super::packages::{Name, PackageCase, analyses, bytes, exact};
 pub(super) struct Section {
     magic: [u8; 4],
     version: u32,
-    /// Whether the section has one; g_a has none.
+    /// Whether the section has a quantizer; that of g_a has none.
     quantizer: bool,
     max: i32,
     multiplier: i32,
     shift: u8,
-    /// What the section says; the number of its nodes if none.
+    /// Number of nodes that the section states; the actual number if none.
     count: Option<u32>,
     nodes: Vec<Node>,
 }
@@ -35,19 +35,19 @@ struct Layer {
     epilogue: u8,
     shuffle: u8,
     width: u8,
-    /// What the node says; the number of its terms if none.
+    /// Number of terms that the node states; the actual number if none.
     term_count: Option<u8>,
-    /// What the node says; the number of its outputs if none.
+    /// Number of outputs that the node states; the actual number if none.
     output_count: Option<u32>,
     outputs: u32,
-    /// Node, identity.
+    /// Number of each input node, and its identity flag.
     terms: Vec<(u32, u8)>,
     max: i32,
     shift: u8,
     output: (i32, u8),
     multiplier: i32,
     bias: i64,
-    /// Of all terms that are not identity.
+    /// Weights of all terms that are not identities.
     weights: Vec<i16>,
 }
 
@@ -65,7 +65,7 @@ struct Normalization {
 
 const GELU: u8 = 1;
 const PIXEL: u8 = 2;
-/// Of an analysis.
+/// Epilogue of an analysis that gives latents.
 const LATENT: u8 = 2;
 
 fn layer(size: u8, epilogue: u8, shuffle: u8, outputs: u32, terms: &[(u32, u8)], weights: usize) -> Layer {
@@ -99,7 +99,7 @@ fn normalization(node: u32, max: i32) -> Normalization {
 }
 
 impl Section {
-    /// A sound one for y of two channels.
+    /// A sound section, for y of two channels.
     pub(super) fn sound() -> Self {
         let nodes = vec![
             Node::Layer(layer(3, GELU, 1, 12, &[(0, 0)], 12 * 9 * 2)),
@@ -112,7 +112,7 @@ impl Section {
         Self { magic: *b"MLIS", version: 1, quantizer: true, max: 100, multiplier: 1, shift: 9, count: None, nodes }
     }
 
-    /// Sound ones of g_a and h_a for y of two channels and z of one.
+    /// Sound sections of g_a and h_a, for y of two channels and z of one.
     pub(super) fn analyses() -> [Self; 2] {
         let divisive = |node| Node::Normalization(Normalization { opcode: 3, ..normalization(node, 90) });
         let g_a = vec![
@@ -131,7 +131,7 @@ impl Section {
         [(false, g_a), (true, h_a)].map(|(quantizer, nodes)| Self { magic: *b"MLIA", quantizer, nodes, ..Self::sound() })
     }
 
-    /// Before the last node, a layer of kernel 1 that reads these nodes, of so many channels in all, and that no other reads.
+    /// Inserts before the last node a layer of kernel 1 that no other node reads. Its terms have `channels` channels in all.
     fn beside(&mut self, shuffle: u8, outputs: u32, terms: &[(u32, u8)], channels: u32) -> &mut Layer {
         let at = self.nodes.len() - 1;
         self.nodes.insert(at, Node::Layer(layer(1, 0, shuffle, outputs, terms, (outputs * channels) as usize)));
@@ -141,7 +141,7 @@ impl Section {
         }
     }
 
-    /// Layers that no other reads, up to so many nodes.
+    /// Adds layers that no other node reads, up to `count` nodes.
     fn up_to(&mut self, count: usize) {
         while self.nodes.len() < count {
             self.beside(0, 1, &[(0, 0)], 2);
@@ -155,7 +155,7 @@ impl Section {
         i64::MAX - 100 * magnitude * i64::from(own.multiplier) - (1 << own.shift >> 1)
     }
 
-    /// Changes a layer; a case that changes nothing is an error of its own.
+    /// Changes the layer with this node number, from 1; a case that changes nothing is an error of its own.
     fn layer(&mut self, number: usize, change: impl FnOnce(&mut Layer)) {
         if let Some(Node::Layer(layer)) = self.nodes.get_mut(number - 1) {
             change(layer);
@@ -232,7 +232,7 @@ const fn overflow(name: Name, why: Name, change: fn(&mut Section)) -> PackageCas
     exact(name, "overflow", why, change)
 }
 
-/// The weights of one output, and inputs of up to 32767.
+/// Sets the weights of one output, whose inputs reach 32767.
 fn accumulator(section: &mut Section, weights: [i16; 3]) {
     section.normalization(|n| n.max = 32_767);
     section.layer(3, |l| {
@@ -241,7 +241,7 @@ fn accumulator(section: &mut Section, weights: [i16; 3]) {
     });
 }
 
-/// In the order of SPEC 2.9, then 4.9.
+/// Exact syntheses, in the order of SPEC 2.9, then 4.9.
 pub(super) static EXACT: &[PackageCase] = &[
     parameter("exact-magic", "the exact synthesis is none", |s| s.magic[3] = b'R'),
     parameter("exact-version-2", "an exact synthesis of version 2", |s| s.version = 2),
@@ -274,7 +274,7 @@ pub(super) static EXACT: &[PackageCase] = &[
             l.outputs = 4;
             l.weights.extend([1; 75]);
         });
-        // What comes after it would fit.
+        // The layer after it would fit.
         s.layer(4, |l| l.weights.extend([1; 8]));
     }),
     parameter("exact-shuffle-outputs", "a shuffle of six outputs", |s| {
@@ -423,7 +423,7 @@ const fn wrong(name: Name, why: Name, change: fn(&mut [Section; 2])) -> PackageC
     analyses(name, "parameter", why, change)
 }
 
-/// In the order of SPEC 2.10, then 4.9.
+/// Integer analyses, in the order of SPEC 2.10, then 4.9.
 pub(super) static ANALYSES: &[PackageCase] = &[
     wrong("integer-analysis-version-2", "an integer g_a of version 2", |[g_a, _]| g_a.version = 2),
     bytes("integer-analysis-alone", "parameter", "an integer g_a and a float h_a", |s| {

@@ -16,16 +16,16 @@ use crate::error::ConformError;
 use crate::packages::Probe;
 use crate::store::Store;
 
-/// A package that must be refused, or taken.
+/// A package that must be refused, or accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct PackageCase {
     /// Name.
     pub name: &'static str,
-    /// The error that must come of it; none of one that must be taken.
+    /// Code of the error that must come of it; none if it must be accepted.
     pub code: Option<&'static str>,
     /// What is wrong.
     pub why: &'static str,
-    /// Whether it is sound but for sections 5 to 7, which a decoder need not read (SPEC 2.1).
+    /// Whether only sections 5 to 7 are wrong, which a decoder need not read (SPEC 2.1).
     unread: bool,
     make: Make,
 }
@@ -38,7 +38,7 @@ enum Make {
     Text(&'static str, &'static str),
     /// A section, changed; all checksums are right.
     Section(SectionKind, fn(&mut Vec<u8>)),
-    /// Values, changed; all checksums are right.
+    /// The values of a package, changed; all checksums are right.
     Values(Shape, fn(&mut Parts)),
     /// An exact synthesis, changed; all checksums are right.
     Exact(fn(&mut Section)),
@@ -48,20 +48,20 @@ enum Make {
     Analyses(fn(&mut [Section; 2])),
     /// Metadata; all checksums are right.
     Metadata(fn() -> Vec<u8>),
-    /// A configuration, changed, and everything as it says; all checksums are right.
+    /// A configuration, changed, with everything else matching it; all checksums are right.
     Config(fn(&mut Config)),
 }
 
-/// What is changed.
+/// The package whose values are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// The smallest package.
+    /// A small package of two latent slices.
     Small,
-    /// One with gains.
+    /// A package with gains.
     Gains,
-    /// Of one latent slice.
+    /// A package of one latent slice.
     Least,
-    /// One latent slice of 20 channels, 600 of them hidden.
+    /// A package of one latent slice of 20 channels, with 600 hidden channels.
     Wide,
 }
 
@@ -71,13 +71,13 @@ impl PartialEq for PackageCase {
     }
 }
 
-/// A sound package.
+/// The sound packages that the cases are made from.
 pub struct Sound {
     bytes: Vec<u8>,
-    /// The same with an exact synthesis.
+    /// The small package with an exact synthesis.
     exact: Vec<u8>,
     sections: Vec<(SectionKind, Vec<u8>)>,
-    /// Of a package with one latent slice.
+    /// Sections of the package with one latent slice.
     least_sections: Vec<(SectionKind, Vec<u8>)>,
     store: Store,
     small: Parts,
@@ -88,14 +88,14 @@ pub struct Sound {
 
 const HEADER: usize = 64;
 const ENTRY: usize = 24;
-/// Stride of the first convolution of a transform, which is its second node (SPEC 5.6).
+/// Offset of the stride of a transform's first convolution, which is its second node (SPEC 5.6).
 const STRIDE_AT: usize = 38;
 
 impl Sound {
-    /// Makes it.
+    /// Makes the packages.
     ///
     /// # Errors
-    /// What [`Probe::parts`] says.
+    /// Any error of [`Probe::parts`].
     pub fn new(store: &Store) -> Result<Self, ConformError> {
         let fixed = Probe::Fixed.config();
         let small = Config { latent: 2, window: 3, ep_hidden: vec![2], lrp_hidden: vec![vec![1], vec![1]], ..fixed.clone() };
@@ -106,7 +106,7 @@ impl Sound {
         let least = Probe::Fixed.parts_with(store, least())?;
         let least_sections = sections_of(&least.to_package()?)?;
         let exact = with_exact(&sections, Section::sound().bytes());
-        // What the cases change must itself be a package.
+        // The package that the cases change must itself be sound.
         Model::from_bytes(exact.clone())?;
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
@@ -118,17 +118,17 @@ impl Sound {
         self.bytes.get(..len).unwrap_or(&self.bytes).to_vec()
     }
 
-    /// Other bytes with right checksums of directory and header.
+    /// The small package with its bytes changed, and correct checksums of directory and header.
     fn sealed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         sealed(self.bytes.clone(), change)
     }
 
-    /// The same, of the package with an exact synthesis.
+    /// The same for the package with an exact synthesis.
     fn sealed_exact(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         sealed(self.exact.clone(), change)
     }
 
-    /// Another number in an entry of the directory: 0 kind, 4 checksum, 8 offset, 16 length; checksums are right.
+    /// Changes a number in an entry of the directory, by offset: 0 kind, 4 checksum, 8 offset, 16 length; checksums are right.
     fn entry(&self, index: usize, field: usize, change: impl FnOnce(u32) -> u32) -> Vec<u8> {
         let at = HEADER + ENTRY * index + field;
         self.sealed(|file| {
@@ -137,7 +137,7 @@ impl Sound {
         })
     }
 
-    /// Where a section begins.
+    /// Returns the offset of a section.
     fn start(&self, kind: SectionKind) -> usize {
         let at = HEADER + ENTRY * (kind as usize - 1) + 8;
         usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]))
@@ -151,23 +151,23 @@ impl Sound {
         package::write(&sections)
     }
 
-    /// With an exact synthesis, and this as section 4.
+    /// The small package with an exact synthesis, and with these contents of section 4.
     fn with_synthesis(&self, synthesis: &[u8]) -> Vec<u8> {
         with_exact(&replaced(&self.sections, [(SectionKind::Synthesis, synthesis.to_vec())]), Section::sound().bytes())
     }
 
-    /// The package of one latent slice, with another section.
+    /// The package of one latent slice, with other contents of one section.
     pub(super) fn least(&self, kind: SectionKind, contents: impl Into<Vec<u8>>) -> Vec<u8> {
         package::write(&replaced(&self.least_sections, [(kind, contents.into())]))
     }
 
-    /// The text of the configuration of the package of one latent slice.
+    /// Returns the text of the configuration of the package of one latent slice.
     pub(super) fn least_config(&self) -> String {
         let own = self.least_sections.first().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
         own.unwrap_or_default()
     }
 
-    /// A package of another shape, and everything as it says.
+    /// A package with another configuration, and with everything else matching it.
     fn of(&self, change: fn(&mut Config)) -> Result<Vec<u8>, ConformError> {
         let mut config = least();
         change(&mut config);
@@ -191,7 +191,7 @@ fn sections_of(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, ConformError
     Ok(parsed.sections().map(|(kind, at)| (kind, bytes.get(at).unwrap_or_default().to_vec())).collect())
 }
 
-/// Sections, some of them with other contents.
+/// Returns the sections, some of them with other contents.
 fn replaced(
     sections: &[(SectionKind, Vec<u8>)],
     others: impl IntoIterator<Item = (SectionKind, Vec<u8>)>,
@@ -205,7 +205,7 @@ fn replaced(
     sections
 }
 
-/// Other bytes with right checksums of directory and header.
+/// Changes the bytes of a package, and corrects the checksums of directory and header.
 fn sealed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut file);
     let count = usize::from(file[12]).clamp(7, 8);
@@ -221,23 +221,23 @@ fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
 }
 
 impl PackageCase {
-    /// The same, to be taken.
+    /// The same case, but one that must be accepted.
     pub(super) const fn sound(self) -> Self {
         Self { code: None, unread: false, ..self }
     }
 
-    /// The same, wrong only in what a decoder need not read.
+    /// The same case, wrong only in what a decoder need not read.
     pub(super) const fn unread(self) -> Self {
         Self { unread: true, ..self }
     }
 
-    /// Whether SPEC leaves a decoder free to take the package, since it is wrong in what only an encoder needs.
+    /// Whether SPEC lets a decoder accept the package, since it is wrong only in what a decoder need not read.
     #[must_use]
     pub fn may_be_taken(&self) -> bool {
         self.unread
     }
 
-    /// The package.
+    /// Makes the package.
     ///
     /// # Errors
     /// [`ConformError::Recipe`] when the change changes nothing.
@@ -336,7 +336,7 @@ fn cdf(parts: &mut Parts, min_symbol: i32, starts: &[u16]) {
     parts.parameters.y_cdfs[63] = StoredCdf { min_symbol, starts: starts.to_vec() };
 }
 
-/// Index of a layer by the end of its name.
+/// Returns the index of a layer by the end of its name.
 fn layer(parts: &Parts, name: &str) -> usize {
     let layout = mlic_model::Layout::new(&parts.config);
     layout.layers.iter().position(|spec| spec.name.ends_with(name)).unwrap_or(0)
@@ -347,7 +347,7 @@ fn max(parts: &mut Parts, name: &str, max: i32) {
     parts.parameters.layers[index].max = max;
 }
 
-/// All weights of a layer.
+/// Sets all weights of a layer.
 fn fill(parts: &mut Parts, name: &str, weight: i8) {
     let layout = mlic_model::Layout::new(&parts.config);
     let index = layer(parts, name);
@@ -356,16 +356,16 @@ fn fill(parts: &mut Parts, name: &str, weight: i8) {
     parts.weights[start..start + len].fill(weight);
 }
 
-/// The byte after the directory of seven sections.
+/// Offset of the byte after a directory of seven sections.
 const AFTER_DIRECTORY: usize = HEADER + 7 * ENTRY;
 
-/// Sound packages, of the shapes that the others are made of. The shape with gains is that of the suite's own model.
+/// Sound packages of the shapes that the others are made from. The shape with gains is that of the suite's own model.
 pub static TAKEN: &[PackageCase] = &[
     taken("sound", "the smallest package, sound", |s| s.bytes.clone()),
     taken("sound-one-synthesis", "sound, with an exact synthesis and an empty section 4", |s| s.with_synthesis(&[])),
 ];
 
-/// Configurations that must be refused though everything else in their packages is as they say, and such as must be taken at the limits.
+/// Configurations that must be refused although everything else in their packages matches them, and others, at the limits, that must be accepted.
 pub(super) static SHAPES: &[PackageCase] = &[
     shaped("built-window-1", "a window of 1, and all lengths fit", |c| c.window = 1),
     shaped("built-window-4", "an even window, and all lengths fit", |c| c.window = 4),
@@ -476,7 +476,7 @@ fn room_of_variance(parts: &Parts) -> i64 {
     i64::MAX - ((channels * (2 * channels * i64::from(parts.parameters.quantizers[1].max)).pow(2)) << 16)
 }
 
-/// All that must be refused, in the order of SPEC 2.1 to 2.8, 4.9, 5.6.
+/// Packages that must be refused, in the order of SPEC 2.1 to 2.8, 4.9, 5.6.
 pub static PACKAGES: &[PackageCase] = &[
     bytes("empty", "not-a-package", "no byte at all", |_| Vec::new()),
     bytes("magic", "not-a-package", "the first byte of the magic", |s| flip(&s.bytes, 0, 1)),

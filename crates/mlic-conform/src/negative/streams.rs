@@ -1,5 +1,5 @@
-//! Streams that must be refused. Every check of SPEC 6.1 to 6.3 is broken by itself, with all others kept; the order of the
-//! checks by two defects at once. Beside them stand streams that look like some of these and decode.
+//! Streams that must be refused. Every check of SPEC 6.1 to 6.3 is broken on its own, with all others kept; two defects at once test the order of
+//! the checks. Similar streams that decode stand beside them.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::error::ConformError;
 use crate::manifest::Level::{self, L0, L1};
 use crate::record::Recorder;
 
-/// A stream that must be refused, or decode.
+/// A stream that must be refused, or must decode.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamCase {
     /// Name.
     pub name: &'static str,
-    /// The error that must come of it; none of one that decodes.
+    /// Code of the error that must come of it; none if it decodes.
     pub code: Option<&'static str>,
-    /// The lowest level at which it shows.
+    /// The lowest level at which the error shows.
     pub level: Level,
     /// What is wrong.
     pub why: &'static str,
-    /// The vector that it is made of.
+    /// Name of the vector that it is made from.
     pub of: &'static str,
     make: fn(&Base) -> Vec<u8>,
 }
 
-/// The vector that most are made of.
+/// The vector that most cases are made from.
 const SOUND: &str = "sound-64x64-s60-l1";
-/// One whose last symbol may be one of a single slot.
+/// A vector whose last symbol may be replaced by one of a single slot.
 const SINGLE_SLOT: &str = "sound-1x1-s35-l0";
 
 impl PartialEq for StreamCase {
@@ -43,24 +43,24 @@ impl PartialEq for StreamCase {
 }
 
 impl StreamCase {
-    /// The same, made of another vector.
+    /// The same case, made from another vector.
     const fn of(self, of: &'static str) -> Self {
         Self { of, ..self }
     }
 
-    /// The stream.
+    /// Makes the stream.
     #[must_use]
     pub fn make(&self, base: &Base) -> Vec<u8> {
         (self.make)(base)
     }
 }
 
-/// Slots of a bin: first and number.
+/// The slots of a bin: the first, and how many.
 type Interval = (u32, u32);
-/// State of every lane after the last symbol.
+/// State of every lane of a sound stream after the last symbol.
 const SEALED: u64 = 1 << 32;
 
-/// A sound stream without sections and all that it consists of.
+/// A sound stream without sections, and everything that it consists of.
 pub struct Base {
     stream: Vec<u8>,
     header: Header,
@@ -68,17 +68,17 @@ pub struct Base {
     /// Tables and symbols in coding order; those of z first.
     script: Vec<(CdfTable, i32)>,
     z_count: usize,
-    /// All symbols, those that are not coded too.
+    /// All symbols, including those that are not coded.
     symbols: Vec<i32>,
-    /// Which of them is the last that is coded.
+    /// Index in `symbols` of the last that is coded.
     last_coded: usize,
 }
 
 impl Base {
-    /// Takes a sound stream to pieces.
+    /// Takes a sound stream apart.
     ///
     /// # Errors
-    /// When it is not one.
+    /// When the stream is not sound.
     pub fn new(backend: &Arc<dyn Backend>, stream: &[u8]) -> Result<Self, ConformError> {
         let parsed = container::parse(stream)?;
         let recorder = Arc::new(Recorder::new(Arc::clone(backend)));
@@ -110,7 +110,7 @@ impl Base {
         6 << self.header.lanes_log2
     }
 
-    /// The first bytes.
+    /// The first `len` bytes of the stream.
     fn cut(&self, len: usize) -> Vec<u8> {
         self.stream.get(..len).unwrap_or(&self.stream).to_vec()
     }
@@ -127,34 +127,34 @@ impl Base {
         payload_len_at(&self.stream)
     }
 
-    /// The stream of another model.
+    /// The stream with the id of another model.
     fn of_another(&self) -> Self {
         let header = Header { model_id: other(self.header.model_id), ..self.header };
         Self { stream: self.sound(header, self.payload()), header, script: Vec::new(), symbols: Vec::new(), ..*self }
     }
 
-    /// Another header with a right checksum.
+    /// The stream with its header changed, and a correct header checksum.
     fn head(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         raw(&self.stream, self.header_len, change)
     }
 
-    /// Another varint in a header with a right checksum.
+    /// The stream with another varint at this offset of the header, and a correct header checksum.
     fn varint(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
         let end = at + varint_len(&self.stream, at);
         self.head(|head| drop(head.splice(at..end, bytes.iter().copied())))
     }
 
-    /// Other width and height in a header with a right checksum.
+    /// The stream with other width and height, as varints, and a correct header checksum.
     fn sides(&self, width: &[u8], height: &[u8]) -> Vec<u8> {
         self.head(|head| drop(head.splice(WIDTH_AT..self.quality_at(), width.iter().chain(height).copied())))
     }
 
-    /// Another payload and header, with right checksums.
+    /// A stream with this header and payload, and correct checksums.
     fn sound(&self, header: Header, payload: &[u8]) -> Vec<u8> {
         container::write(&header, payload, &[]).unwrap_or_default()
     }
 
-    /// One section, damaged as bytes: kind, length, checksum (4 bytes), contents.
+    /// The stream with one section, then changed as bytes: number of sections, kind, length, checksum (4 bytes), contents.
     fn section(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let section = Section { kind: SectionKind::ICC, bytes: b"contents" };
         let whole = container::write(&self.header, self.payload(), &[section]).unwrap_or_default();
@@ -168,24 +168,24 @@ impl Base {
         self.script.iter().take(count).flat_map(|(table, symbol)| intervals(table, *symbol)).collect()
     }
 
-    /// The first symbols, then other intervals; the rest of the payload is noise.
+    /// The first `count` symbols, then other intervals; the rest of the payload is noise.
     fn then(&self, count: usize, last: &[Interval]) -> Vec<u8> {
         let mut all = self.intervals(count);
         all.extend(last);
         self.sound(self.header, &encode(&all, self.header.lanes_log2, |_| SEALED + 0x1234_5678))
     }
 
-    /// The first symbols, then an escape of this many bits.
+    /// The first `count` symbols, then an escape that announces `len` bits.
     fn escape_len(&self, count: usize, len: u32) -> Vec<u8> {
         self.then(count, &[self.escape(count), uniform(len, 5), uniform(0, 16)])
     }
 
-    /// The first symbols, then the largest number behind an escape: beyond every symbol.
+    /// The first `count` symbols, then an escape and `number`, one of the largest: beyond every symbol.
     fn escape_number(&self, count: usize, number: u32) -> Vec<u8> {
         self.then(count, &[self.escape(count), uniform(16, 5), uniform(number & 0xffff, 16)])
     }
 
-    /// The first symbols, then an escape that stands for this one.
+    /// The first `count` symbols, then the escape that stands for `symbol`.
     fn escape_symbol(&self, count: usize, symbol: i32) -> Vec<u8> {
         let Some((table, _)) = self.script.get(count) else { return Vec::new() };
         let (low, high) = (table.min_symbol(), table.max_symbol());
@@ -193,7 +193,7 @@ impl Base {
         self.then(count, &escape(table, number as u32))
     }
 
-    /// The right symbols but for the last, whose one slot makes its lane read a word for the seal; that word is missing from the file.
+    /// The right symbols except for the last, whose one slot makes its lane read a word for the seal; that word is missing from the file.
     fn without_seal(&self, symbol_checksum: impl FnOnce(u32) -> u32) -> Vec<u8> {
         let Some((table, _)) = self.script.last() else { return Vec::new() };
         let Some(found) = (0..table.escape_bin()).find(|found| bin(table, *found).1 == 1) else { return Vec::new() };
@@ -209,24 +209,24 @@ impl Base {
         stream
     }
 
-    /// With an end state that is no seal.
+    /// The stream with end states that are no seal.
     fn unsealed(&self) -> Vec<u8> {
         self.ends_in(|_| SEALED + 1)
     }
 
-    /// The escape of the table that comes after the first symbols.
+    /// Returns the interval of the escape in the table that comes after the first `count` symbols.
     fn escape(&self, count: usize) -> Interval {
         self.script.get(count).map_or((0, 1), |(table, _)| bin(table, table.escape_bin()))
     }
 
-    /// The payload of the right symbols that ends in another state.
+    /// The stream with the right symbols, and other end states of the lanes.
     fn ends_in(&self, state: fn(usize) -> u64) -> Vec<u8> {
         let all = self.intervals(usize::MAX);
         self.sound(self.header, &encode(&all, self.header.lanes_log2, state))
     }
 }
 
-/// A stream that says that its payload has two bytes more than are there.
+/// Changes a stream so that it states two bytes of payload more than are there.
 fn cut(stream: &[u8]) -> Vec<u8> {
     let Ok(parsed) = container::parse(stream) else { return Vec::new() };
     let varint = varint(parsed.payload_len as u32 + 2);
@@ -236,13 +236,13 @@ fn cut(stream: &[u8]) -> Vec<u8> {
     })
 }
 
-/// A stream that says that sections follow.
+/// Changes a stream so that it says that sections follow.
 fn with_flag(stream: &[u8]) -> Vec<u8> {
     let header_len = container::parse(stream).map_or(0, |parsed| parsed.header_len);
     raw(stream, header_len, |head| head[FLAGS_AT] |= 0x20)
 }
 
-/// Behind the quality and two checksums.
+/// Offset of the payload length, after the quality and two checksums.
 fn payload_len_at(stream: &[u8]) -> usize {
     quality_at(stream) + 9
 }
@@ -260,7 +260,7 @@ const fn uniform(value: u32, bits: u32) -> Interval {
     (value << (16 - bits), 1 << (16 - bits))
 }
 
-/// Intervals of a symbol (SPEC 6.3), among them those that the encoder would not write.
+/// Returns the intervals of a symbol (SPEC 6.3), even those that the encoder would not write.
 fn intervals(table: &CdfTable, symbol: i32) -> Vec<Interval> {
     if let Some(found) = table.bin_of_symbol(symbol) {
         return vec![bin(table, found)];
@@ -269,7 +269,7 @@ fn intervals(table: &CdfTable, symbol: i32) -> Vec<Interval> {
     escape(table, number)
 }
 
-/// Intervals of the escape and the number behind it.
+/// Returns the intervals of the escape and of the number behind it.
 fn escape(table: &CdfTable, number: u32) -> Vec<Interval> {
     let len = number.ilog2();
     let mut out = vec![bin(table, table.escape_bin()), uniform(len, 5)];
@@ -279,7 +279,7 @@ fn escape(table: &CdfTable, number: u32) -> Vec<Interval> {
     out
 }
 
-/// A payload whose lanes end in states that an encoder would not choose (SPEC 6.3, encoding).
+/// Encodes a payload whose lanes end in the states given by `end`, even those that an encoder would not choose (SPEC 6.3, encoding).
 fn encode(intervals: &[Interval], lanes_log2: u8, end: impl Fn(usize) -> u64) -> Vec<u8> {
     let lanes = 1_usize << lanes_log2;
     let mut states: Vec<u64> = (0..lanes).map(end).collect();
@@ -304,7 +304,7 @@ const fn decodes(name: &'static str, why: &'static str, make: fn(&Base) -> Vec<u
     StreamCase { name, code: None, level: L1, why, of: SOUND, make }
 }
 
-/// All of them, in the order of SPEC 6.1, 6.2, 5.1, 6.3, 5.5.
+/// All cases, in the order of SPEC 6.1, 6.2, 5.1, 6.3, 5.5.
 pub static STREAMS: &[StreamCase] = &[
     case("empty", "truncated", L0, "no byte at all", |_| Vec::new()),
     case("magic-0", "not-a-stream", L0, "the first byte of the magic", |b| flip(&b.stream, 0, 0x01)),

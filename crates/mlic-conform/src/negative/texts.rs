@@ -1,46 +1,46 @@
-//! Texts that are not JSON as SPEC 2.1 and 2.2 want it, and such as are. What is wrong in the metadata a decoder need not read.
+//! Texts that are not JSON as SPEC 2.1 and 2.2 require, and some that are. Faults in the metadata are in what a decoder need not read.
 
 use mlic_model::package::SectionKind;
 
 use super::packages::{PackageCase, bytes, taken, taken_metadata};
 
-/// A configuration whose text is changed.
+/// A package whose configuration text is changed.
 macro_rules! config {
     ($name:literal, $why:literal, $from:literal => $to:literal) => {
         bytes($name, "json", $why, |s| s.least(SectionKind::Config, s.least_config().replacen($from, $to, 1)))
     };
 }
 
-/// Metadata of this text.
+/// A package with this text as metadata.
 macro_rules! metadata {
     ($name:literal, $why:literal, $text:expr) => {
         bytes($name, "json", $why, |s| s.least(SectionKind::Metadata, $text)).unread()
     };
 }
 
-/// Metadata with so many arrays and objects in one another.
+/// Metadata with arrays and objects nested `depth` deep.
 fn nested(depth: usize) -> Vec<u8> {
     let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
     format!("{{\"name\":\"\",\"deep\":{open}{close}}}").into_bytes()
 }
 
-/// A text with as many spaces after it as make it so long.
+/// Pads a text with spaces to `len` bytes.
 fn padded(mut text: String, len: usize) -> String {
     text.extend(std::iter::repeat_n(' ', len - text.len()));
     text
 }
 
-/// A member with these bytes in its text.
+/// An object with these bytes in the text of a member.
 fn text(bytes: &[u8]) -> Vec<u8> {
     [b"{\"name\":\"", bytes, b"\"}"].concat()
 }
 
-/// A member with this number.
+/// An object with this number as a member.
 fn number(number: &str) -> Vec<u8> {
     format!("{{\"name\":\"\",\"number\":{number}}}").into_bytes()
 }
 
-/// In the order of SPEC 2.1, 2.2.
+/// Texts, in the order of SPEC 2.1, 2.2.
 pub(super) static TEXTS: &[PackageCase] = &[
     config!("config-space-first", "a space before the configuration", "{" => " {"),
     config!("config-form-feed", "a form feed between two members", ",\"window\"" => ",\u{c}\"window\""),

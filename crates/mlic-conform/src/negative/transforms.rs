@@ -1,7 +1,7 @@
-//! Transforms g_s that must be refused: every rule of SPEC 5.6 that a section 4 can break. Most are broken by a node that no other reads,
+//! Transforms g_s that must be refused: every rule of SPEC 5.6 that a section 4 can break. In most, a node that no other node reads breaks the rule,
 //! so that nothing else is wrong.
 //!
-//! A section is written here from its fields, so that they may hold anything.
+//! Sections are written here field by field, so that each field may hold anything.
 
 use super::packages::{PackageCase, transform};
 
@@ -20,19 +20,19 @@ struct Node {
     tensors: Vec<Tensor>,
 }
 
-/// Type, and the bits of each value: 16 of an odd type, otherwise 32.
+/// Type, and the values as bits: 16 bits each if the type is odd, otherwise 32.
 type Tensor = (u8, Vec<u32>);
 
 fn singles(values: &[f32]) -> Tensor {
     (0, values.iter().map(|value| value.to_bits()).collect())
 }
 
-/// 1, -1 and 1 by turns.
+/// 1, -1 and 1 by turns, in 16 bits each.
 fn halves(count: u32) -> Tensor {
     (1, (0..count).map(|i| if i % 3 == 1 { 0xbc00 } else { 0x3c00 }).collect())
 }
 
-/// Of `input` to `output` channels.
+/// A convolution of node `from`, from `input` to `output` channels.
 fn convolution(from: u32, input: u32, output: u32, [kernel, stride, groups]: [u32; 3]) -> Node {
     let tensors = vec![halves(output * (input / groups.max(1)) * kernel * kernel), halves(output)];
     Node { opcode: 1, operands: vec![from], numbers: vec![input, output, kernel, stride, groups], tensors }
@@ -57,7 +57,7 @@ fn sum(a: u32, b: u32) -> Node {
 }
 
 impl Transform {
-    /// A sound one for y of two channels, with every operator.
+    /// A sound section for y of two channels, with every operator.
     pub(super) fn sound() -> Self {
         let input = Node { opcode: 0, operands: Vec::new(), numbers: Vec::new(), tensors: Vec::new() };
         let nodes = vec![
@@ -75,18 +75,18 @@ impl Transform {
         Self { output: 9, nodes }
     }
 
-    /// One more node, which no other reads. Its number.
+    /// Adds a node that no other node reads, and returns its number.
     fn beside(&mut self, node: Node) -> u32 {
         self.nodes.push(node);
         self.nodes.len() as u32 - 1
     }
 
-    /// The value of a tensor.
+    /// Returns one value of a tensor, as bits.
     fn value(&mut self, node: usize, tensor: usize, at: usize) -> &mut u32 {
         &mut self.nodes[node].tensors[tensor].1[at]
     }
 
-    /// Beside the others, a map of one channel, of 2^doublings times the size.
+    /// Adds nodes that make a map of one channel and `2^doublings` times the size, and returns the number of that map's node.
     fn large(&mut self, doublings: u32) -> u32 {
         let mut at = self.beside(convolution(0, 2, 1, [1, 1, 1]));
         for _ in 0..doublings {
@@ -96,7 +96,7 @@ impl Transform {
         at
     }
 
-    /// GELUs beside the others, up to so many nodes.
+    /// Adds GELUs that no other node reads, up to `count` nodes.
     fn up_to(&mut self, count: usize) {
         self.nodes.resize(count, gelu(0));
     }
@@ -118,7 +118,7 @@ impl Transform {
     }
 }
 
-/// In the order of SPEC 5.6.
+/// Transforms, in the order of SPEC 5.6.
 pub(super) static TRANSFORMS: &[PackageCase] = &[
     transform("synthesis-first", "node 0 of g_s is not the input", |t| t.nodes[0] = gelu(0)),
     transform("synthesis-input-twice", "a second input", |t| {

@@ -15,7 +15,7 @@ use super::{Probe, SPREADS, Spread, after_gelu};
 #[derive(Debug, Clone, Copy)]
 enum Plan {
     Layer(LayerPlan),
-    /// The largest sum of squares is of `square_bits` bits.
+    /// After the shift, the largest sum of squares has `square_bits` bits.
     Normalization {
         input: usize,
         max: i32,
@@ -32,10 +32,10 @@ struct LayerPlan {
     resize: Resize,
     width: Width,
     outputs: usize,
-    /// Numbers of nodes; true: identity.
+    /// Numbers of the input nodes; true for an identity term.
     terms: &'static [(usize, bool)],
     max: i32,
-    /// Shift beyond what brings typical sums to the largest value; less than 0: the layer does not shift.
+    /// Bits of shift beyond those that bring typical sums to the largest value; if negative, the layer does not shift.
     more_bits: i32,
 }
 
@@ -100,10 +100,10 @@ const FIXED: &[Plan] = &[
     layer((1, Pixel, Byte), 3, &[(6, true)], 255, 4),
 ];
 
-/// The synthesis of a package.
+/// Makes the synthesis of a package.
 ///
 /// # Errors
-/// [`ModelError`] when the plan breaks a rule: a defect of this file.
+/// [`ModelError`] when the plan breaks a rule, which is a defect of this file.
 pub(super) fn synthesis(probe: Probe) -> Result<Synthesis, ModelError> {
     let latent = probe.config().latent;
     // From 2^19, 2^26 and 2^27 on the quantizer saturates.
@@ -125,7 +125,7 @@ struct Maker {
     shapes: Vec<(usize, i32)>,
 }
 
-/// What the sums of an output are made of: typical and largest magnitude of each term.
+/// Magnitudes of the sums of an output: a typical and the largest one of each term.
 struct Sums {
     typical: Vec<i64>,
     worst: Vec<i64>,
@@ -156,7 +156,7 @@ impl Maker {
         Layer { spec, max, level, weights, resize }
     }
 
-    /// Weights of one term; both ends of their range occur as often as 32 bits of accumulator allow.
+    /// Draws the weights of one term; both ends of their range occur as often as 32 bits of accumulator allow.
     fn weights(&mut self, spec: &LayerSpec, term: usize, width: Width, sums: &mut [Sums]) -> OwnedWeights {
         let max = match spec.terms[term].source {
             Source::Node(node) => i64::from(self.shapes[node.0].1),
@@ -223,7 +223,7 @@ impl Maker {
         LayerLevel { shift, multipliers, bias, output }
     }
 
-    /// Sums of gammas up to the largest, square roots of 0 to beyond the largest, outputs from small to beyond theirs.
+    /// Makes a normalization: sums of gammas up to the largest, arguments of the square root from 0 to beyond the largest, and outputs likewise.
     fn normalization(&mut self, input: usize, max: i32, more_bits: i32, square_bits: u32) -> Gdn {
         let (channels, from) = self.shapes[input];
         let from = i64::from(from);

@@ -11,27 +11,27 @@ use crate::observe::Computed;
 use crate::report::{Report, SuiteReport, VectorReport, cores};
 use crate::verdict::{Kind, Place, Verdict};
 
-/// The form that this program reads and writes.
+/// Version of the report format that this program reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// A run.
+/// The written results of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
-    /// [`FORMAT`].
+    /// Version of the format: [`FORMAT`].
     pub format: u32,
-    /// What wrote it.
+    /// The program that wrote the report.
     pub program: Program,
-    /// The machine that judged; a decoder that is another program may be for another one.
+    /// The machine that judged; a decoder that is another program may be for another machine.
     pub host: Host,
     /// What was tested; `external` for another program.
     pub backend: String,
-    /// How the other program is called.
+    /// Command line of the other program, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Threads of the backend; 0 for all cores.
     pub threads: usize,
-    /// How far was compared.
+    /// The level up to which results were compared.
     pub level: Level,
     /// Whether every vector passed.
     pub pass: bool,
@@ -54,7 +54,7 @@ pub struct Program {
     pub version: String,
 }
 
-/// A machine, as far as it can matter.
+/// A machine, described as far as it can matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
@@ -66,20 +66,20 @@ pub struct Host {
     pub endian: String,
     /// Width of a pointer.
     pub pointer_bits: u32,
-    /// What this program's kernels use; none where they did not decode.
+    /// Instruction set of this program's kernels; none where they did not decode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instruction_set: Option<String>,
     /// Cores.
     pub cores: usize,
 }
 
-/// A suite of a run.
+/// The written results of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SuiteDocument {
     /// Its name.
     pub suite: String,
-    /// SHA-256 of its manifest: reports of different data are not compared.
+    /// SHA-256 of its manifest; reports on different data are not compared.
     pub manifest_sha256: String,
     /// The package it needs.
     pub model: ModelDocument,
@@ -87,11 +87,11 @@ pub struct SuiteDocument {
     pub devices: BTreeMap<String, String>,
     /// Whether there are vectors and all of them passed.
     pub pass: bool,
-    /// Vectors of each verdict.
+    /// Number of vectors with each verdict.
     pub counts: BTreeMap<String, usize>,
-    /// Vectors that can only be judged at a higher level.
+    /// Number of vectors that can only be judged at a higher level.
     pub left_out: usize,
-    /// Vectors that were not asked for.
+    /// Number of vectors that were not asked for.
     pub not_selected: usize,
     /// The vectors.
     pub vectors: Vec<VectorDocument>,
@@ -107,7 +107,7 @@ pub struct ModelDocument {
     pub name: String,
 }
 
-/// A vector of a run.
+/// The written result of a vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorDocument {
@@ -115,21 +115,21 @@ pub struct VectorDocument {
     pub name: String,
     /// What it is for.
     pub why: String,
-    /// What came of it.
+    /// Its verdict.
     pub verdict: Kind,
     /// The verdict in words, unless it is a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where a failure shows.
+    /// The first difference, if the verdict is a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_divergence: Option<DivergenceDocument>,
     /// What was expected instead of a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
-    /// What the decoder made of the stream.
+    /// What the decoder computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed: Option<Computed>,
-    /// How long it took.
+    /// How long the vector took.
     pub seconds: f64,
 }
 
@@ -149,15 +149,15 @@ pub struct DivergenceDocument {
     pub tensor: Option<String>,
     /// What was expected.
     pub expected: String,
-    /// What there was.
+    /// What was found.
     pub got: String,
-    /// How the decoding ended, if in an error.
+    /// The error that ended the decoding, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl Host {
-    /// This machine, and whether its kernels decoded.
+    /// Describes this machine; `decoded` says whether this program's kernels did the decoding.
     #[must_use]
     pub fn this(decoded: bool) -> Self {
         Self {
@@ -240,13 +240,13 @@ fn first_divergence(verdict: &Verdict) -> Option<DivergenceDocument> {
 }
 
 impl VectorDocument {
-    /// Whether the verdict is the expected one.
+    /// Whether the verdict is the expected one: a pass, if nothing else is expected.
     #[must_use]
     pub fn is_as_expected(&self) -> bool {
         self.verdict == self.expected.as_ref().map_or(Kind::Pass, |expected| expected.verdict)
     }
 
-    /// The verdict in words, with what was expected if that is something else.
+    /// Returns the verdict in words, together with what the baseline expects, if anything.
     #[must_use]
     pub fn outcome(&self) -> String {
         let verdict = self.reason.clone().unwrap_or_else(|| self.verdict.to_string());
@@ -259,7 +259,7 @@ impl VectorDocument {
 }
 
 impl SuiteDocument {
-    /// `27 vectors: 26 pass, 1 fail`
+    /// Returns a summary, such as `27 vectors: 26 pass, 1 fail`.
     #[must_use]
     pub fn summary(&self) -> String {
         let count = |kind: Kind| self.counts.get(kind.name()).copied().unwrap_or(0);
@@ -276,7 +276,7 @@ impl Document {
     /// Reads a report.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the report.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -289,7 +289,7 @@ impl Document {
         serde_json::from_slice(bytes).map_err(|e| e.to_string())
     }
 
-    /// For programs.
+    /// Returns the report as JSON, for programs.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -297,7 +297,7 @@ impl Document {
         serde_json::to_string_pretty(self).map(|text| text + "\n").map_err(|e| e.to_string())
     }
 
-    /// `pass`, `as expected, NOT PASSED` or `NOT PASSED`.
+    /// Returns `pass`, `as expected, NOT PASSED`, `pass, NOT AS EXPECTED` or `NOT PASSED`.
     #[must_use]
     pub fn conclusion(&self) -> &'static str {
         match (self.as_expected, self.pass) {
@@ -308,7 +308,7 @@ impl Document {
         }
     }
 
-    /// What was tested, where; of a decoder that is another program, where it was judged.
+    /// Returns the platform that was tested or, for a decoder that is another program, the one that judged it.
     #[must_use]
     pub fn platform(&self) -> String {
         let Host { arch, os, endian, pointer_bits, instruction_set, .. } = &self.host;
@@ -318,14 +318,14 @@ impl Document {
         }
     }
 
-    /// `5 of 6 suites were not run: ...`; none if all were.
+    /// Returns `5 of 6 suites were not run: ...`; none if all were run.
     #[must_use]
     pub fn left_out(&self) -> Option<String> {
         let (count, all) = (self.not_run.len(), self.not_run.len() + self.suites.len());
         (count > 0).then(|| format!("{count} of {all} suites were not run: {}", self.not_run.join(", ")))
     }
 
-    /// Threads in words.
+    /// Returns the number of threads in words.
     #[must_use]
     pub fn threads(&self) -> String {
         match self.threads {

@@ -1,8 +1,8 @@
-//! Reports as JUnit XML, for the machines that run tests.
+//! Reports as JUnit XML, for continuous integration.
 //!
-//! `fail` becomes `failure`, `error`, `timeout`, `not run` and `not supported` become `error`, so that nothing but a pass is
-//! green. A verdict that a baseline expects becomes `skipped`; an unexpected pass is a `failure`. Of several runs, a vector of which two
-//! came to something else is one more `failure`.
+//! `fail` becomes `failure`; `error`, `timeout`, `not run` and `not supported` become `error`, so that nothing but a pass is
+//! green. A verdict that a baseline expects becomes `skipped`; an unexpected pass is a `failure`. With several runs, each vector for which two of them
+//! computed something different is one more `failure`.
 
 use xml::EmitterConfig;
 use xml::writer::{EventWriter, Result, XmlEvent};
@@ -22,7 +22,7 @@ enum Mark {
     Error,
 }
 
-/// An element with what is in it.
+/// Writes an element and its contents.
 fn element(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], inner: impl FnOnce(&mut Xml) -> Result<()>) -> Result<()> {
     let attributes: Vec<(&str, String)> = attributes.iter().map(|(key, value)| (*key, plain(value))).collect();
     let start = XmlEvent::start_element(name);
@@ -31,10 +31,10 @@ fn element(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], inner: impl F
     xml.write(XmlEvent::end_element())
 }
 
-/// Reports as one JUnit file. The suites of several are told apart by their platform, and what differs between them is a suite of its own.
+/// Returns reports as one JUnit file. With several reports, names of suites include the platform, and the differences between runs form suites of their own.
 ///
 /// # Errors
-/// None in memory, but the writer's interface has one.
+/// None: the writer's interface has errors, but writing to memory does not fail.
 pub fn to_junit(documents: &[Document]) -> Result<String> {
     let mut xml = EmitterConfig::new().perform_indent(true).indent_string(" ").create_writer(Vec::new());
     let several = documents.len() > 1;
@@ -52,7 +52,7 @@ pub fn to_junit(documents: &[Document]) -> Result<String> {
     Ok(text)
 }
 
-/// A failure for each vector of a suite of which two runs computed something different.
+/// Writes a failure for each vector of a suite for which two runs computed something different.
 fn write_differing(xml: &mut Xml, suite: &SuiteMatrix) -> Result<()> {
     let rows: Vec<_> = suite.rows.iter().filter(|row| row.differ).collect();
     if rows.is_empty() {
@@ -78,7 +78,7 @@ fn mark(vector: &VectorDocument) -> Mark {
 }
 
 fn write_suite(xml: &mut Xml, document: &Document, suite: &SuiteDocument, name: &str) -> Result<()> {
-    // A suite of which nothing ran must not look green.
+    // A suite in which nothing ran must not look green.
     let none = usize::from(suite.vectors.is_empty());
     let count = |wanted: Mark| suite.vectors.iter().filter(|vector| mark(vector) == wanted).count();
     let seconds: f64 = suite.vectors.iter().map(|vector| vector.seconds).sum();
@@ -137,7 +137,7 @@ fn write_mark(xml: &mut Xml, name: &str, kind: &str, text: &str) -> Result<()> {
     element(xml, name, &[("type", kind), ("message", message)], |xml| xml.write(XmlEvent::characters(&plain(text))))
 }
 
-/// Without the characters that XML 1.0 has no way to write.
+/// Replaces the characters that XML 1.0 cannot represent.
 fn plain(text: &str) -> String {
     let allowed = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     text.chars().map(|c| if allowed(&c) { c } else { '\u{fffd}' }).collect()

@@ -1,4 +1,4 @@
-//! Reports of several machines in one table: what each vector came to, and whether all computed the same.
+//! Reports of several machines in one table: the verdict on each vector, and whether all machines computed the same.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,11 +12,11 @@ use crate::verdict::Kind;
 /// Runs side by side. Column `i` of every row is run `i`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Matrix {
-    /// The runs, as the columns are numbered from 1.
+    /// The runs; tables number them from 1.
     pub runs: Vec<Run>,
-    /// Suites, each with the data that its rows were judged by.
+    /// The suites, one for each combination of name, model and manifest.
     pub suites: Vec<SuiteMatrix>,
-    /// Whether every run that there is was as expected and all that was computed is equal.
+    /// Whether there are runs, every run was as expected, and all that was computed is equal.
     pub agree: bool,
 }
 
@@ -33,15 +33,15 @@ pub struct Run {
     pub devices: BTreeMap<String, String>,
     /// Threads, in words.
     pub threads: String,
-    /// How far was compared, as `L3`.
+    /// The level up to which results were compared, as `L3`.
     pub level: String,
-    /// Vectors that passed.
+    /// Number of vectors that passed.
     pub passed: usize,
-    /// Vectors.
+    /// Number of vectors.
     pub vectors: usize,
-    /// Time of all vectors.
+    /// Total time of the vectors.
     pub seconds: f64,
-    /// `pass`, or what else the report concludes.
+    /// `pass`, or another conclusion of the report.
     pub conclusion: String,
 }
 
@@ -63,24 +63,24 @@ pub struct SuiteMatrix {
 pub struct Row {
     /// Its name.
     pub vector: String,
-    /// One for each run; none where it was not in the run.
+    /// One cell for each run; none where the run does not have the vector.
     pub cells: Vec<Option<Cell>>,
-    /// What everyone who decoded it computed; none when they differ, or nobody did.
+    /// What all runs that computed something have in common; none when they differ, or when none did.
     pub common: Option<String>,
-    /// Whether there are two who computed something different.
+    /// Whether two runs computed something different.
     pub differ: bool,
 }
 
 /// A vector of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cell {
-    /// What came of it.
+    /// Its verdict.
     pub verdict: Kind,
     /// The level of the first difference, as `L2`.
     pub level: Option<String>,
-    /// What the decoder made of it.
+    /// What the decoder computed.
     pub computed: Option<Computed>,
-    /// Seconds.
+    /// How long the vector took.
     pub seconds: f64,
 }
 
@@ -91,10 +91,10 @@ fn key(suite: &SuiteDocument) -> Key {
 }
 
 impl Matrix {
-    /// Puts reports side by side. Suites of different data, or for different models, are different suites.
+    /// Puts reports side by side. Suites with different data, or for different models, count as different suites.
     #[must_use]
     pub fn new(documents: &[Document]) -> Self {
-        // Vectors in the order in which reports first have them.
+        // Vectors in the order in which they first appear in the reports.
         let mut suites: Vec<(Key, Vec<String>)> = Vec::new();
         for suite in documents.iter().flat_map(|document| &document.suites) {
             let key = key(suite);
@@ -122,8 +122,8 @@ impl Matrix {
         self.rows().filter(|row| row.differ).count()
     }
 
-    /// What keeps several runs from being compared: one that has no vector of the same data in common with another, or none of which two came
-    /// to something, though every run was as expected.
+    /// Returns why several runs cannot be compared, if so: a run has no vector of the same data in common with another, or there is no vector for which two
+    /// runs computed something, though every run was as expected.
     #[must_use]
     pub fn incomparable(&self) -> Option<String> {
         let in_common = |run: usize| self.rows().any(|row| row.cells.get(run).is_some_and(Option::is_some) && row.count() > 1);
@@ -137,7 +137,7 @@ impl Matrix {
             .then(|| "there is no vector of which two runs computed a digest".to_owned())
     }
 
-    /// `66 vectors on 10 platforms: equal wherever they were decoded`
+    /// Returns a summary, such as `66 vectors in 10 runs: all digests are equal wherever they were computed; every run passed`.
     #[must_use]
     pub fn summary(&self) -> String {
         let rows = self.rows().count();
@@ -150,7 +150,7 @@ impl Matrix {
         format!("{rows} vectors in {} runs: {result}; {runs}", self.runs.len())
     }
 
-    /// A table for people at a terminal.
+    /// Returns a table for people at a terminal.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = String::new();
@@ -174,7 +174,7 @@ impl Matrix {
         out
     }
 
-    /// Tables for a page.
+    /// Returns Markdown tables.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = String::new();
@@ -206,7 +206,7 @@ impl Matrix {
     }
 }
 
-/// Text that stays within a cell of a Markdown table.
+/// Escapes text so that it stays within a cell of a Markdown table.
 fn cell_text(text: &str) -> String {
     let escape = |c: char| match c {
         '|' | '*' | '`' | '<' | '\\' | '[' => format!("\\{c}"),
@@ -260,7 +260,7 @@ impl Cell {
     }
 }
 
-/// What must be the same everywhere: outcome, whole slices, digests, as far as both computed them.
+/// Whether two runs agree in what must be the same everywhere: outcome, whole slices and digests, as far as both computed them.
 fn agree(a: &Computed, b: &Computed) -> bool {
     fn same<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
         a.is_none() || b.is_none() || a == b
@@ -269,7 +269,7 @@ fn agree(a: &Computed, b: &Computed) -> bool {
     a.outcome == b.outcome && whole_slices && same(&a.walk, &b.walk) && same(&a.y_hat, &b.y_hat) && same(&a.pixels, &b.pixels)
 }
 
-/// The first digits of what a decoder computed, or the code of its refusal.
+/// Returns the first digits of the digests that a decoder computed, or the code of its refusal.
 fn digits(computed: &Computed) -> String {
     let first = |digest: &Option<crate::manifest::HexDigest>| {
         digest.map_or_else(|| "-".to_owned(), |digest| format!("{:.8}", digest.to_string()))
@@ -288,7 +288,7 @@ fn computed(cells: &[Option<Cell>]) -> impl Iterator<Item = &Computed> {
 }
 
 impl Row {
-    /// Runs that have it.
+    /// Number of runs that have the vector.
     fn count(&self) -> usize {
         self.cells.iter().flatten().count()
     }
@@ -297,7 +297,7 @@ impl Row {
         computed(&self.cells)
     }
 
-    /// What each run that came to something did, one line each.
+    /// Returns one line for each run that computed something.
     pub(crate) fn each(&self) -> String {
         let lines = self.cells.iter().zip(1..).filter_map(|(cell, run)| Some((run, cell.as_ref()?.computed.as_ref()?)));
         lines.map(|(run, computed)| format!("[{run}] {}\n", digits(computed))).collect()
@@ -306,7 +306,7 @@ impl Row {
     fn new(vector: String, cells: Vec<Option<Cell>>) -> Self {
         let computed: Vec<&Computed> = computed(&cells).collect();
         let differ = computed.iter().enumerate().any(|(i, a)| computed.iter().skip(i + 1).any(|b| !agree(a, b)));
-        // Who computed most speaks for all that agree.
+        // The run that computed most speaks for all that agree.
         let known = |c: &&Computed| [&c.walk, &c.y_hat, &c.pixels].into_iter().flatten().count();
         let common = computed.iter().copied().max_by_key(known).filter(|_| !differ).map(digits);
         Self { vector, cells, common, differ }

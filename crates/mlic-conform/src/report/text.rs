@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::report::document::{Document, SuiteDocument};
 use crate::verdict::Kind;
 
-/// The whole report; its last line says whether the run passed.
+/// Returns the whole report; its last line says whether the run passed.
 #[must_use]
 pub fn to_text(document: &Document) -> String {
     let mut out = String::new();

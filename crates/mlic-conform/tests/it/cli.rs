@@ -58,7 +58,7 @@ pub(crate) fn manifest(root: &Path, suite: &str) -> Value {
     serde_json::from_slice(&std::fs::read(root.join(suite).join("manifest.json")).unwrap()).unwrap()
 }
 
-/// A folder with a suite and the models.
+/// A folder with copies of a suite and of the models.
 pub(crate) fn copy(suite: &str) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for name in [suite, "models"] {

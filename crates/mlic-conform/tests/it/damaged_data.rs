@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const VECTOR: &str = "glyphs-64x64-q50";
 
-/// A copy of the smoke suite with one vector that can be damaged.
+/// A copy of the smoke suite with a single vector, to be damaged.
 fn copy() -> tempfile::TempDir {
     let root = cli::copy("smoke");
     change(root.path(), |manifest| {

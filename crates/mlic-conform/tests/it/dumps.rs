@@ -26,7 +26,7 @@ fn two_backends_are_compared() {
     assert!(code == 0 && text.contains("integer ended in") && text.contains("reference ended in"), "{text}");
 }
 
-/// The last step of each decision is what digests of the suites are of.
+/// The digests of the suites are those of the last step of each decision.
 #[test]
 fn steps_are_shown_by_name_and_digest() {
     let (code, text) = said(&["trace", VECTOR]);
@@ -109,7 +109,7 @@ fn a_part_of_a_decoding_is_compared_as_far_as_it_goes() {
     z[12..16].copy_from_slice(&1u32.to_le_bytes());
     let (code, text) = explain(&["--dump", &file(&root, "z", &z)]);
     assert!(code == 0 && text.contains("in the 1 tensors"), "{text}");
-    // Nothing at all says nothing.
+    // A dump without records says nothing.
     z.truncate(48);
     z[12..16].copy_from_slice(&0u32.to_le_bytes());
     let (code, text) = complained(&["explain", VECTOR, "--backend", "integer", "--dump", &file(&root, "nothing", &z)]);

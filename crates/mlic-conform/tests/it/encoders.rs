@@ -1,4 +1,4 @@
-//! Every instruction set's backend, the definition and any number of threads write the streams that are recorded.
+//! The backends of all instruction sets, the definition and any number of threads write the streams that are recorded.
 
 use mlic::BackendChoice;
 use mlic_conform::encode::encode;

@@ -25,7 +25,7 @@ impl Script {
         Self { root, command }
     }
 
-    /// What this program says, after a `sed` script.
+    /// A script that prints what this program prints, edited by `sed`.
     fn edited(sed: &str) -> Self {
         Self::new(&format!("'{PROGRAM}' decode --backend integer \"$@\" | sed -E '{sed}'"))
     }
@@ -110,7 +110,7 @@ fn what_a_decoder_does_not_say_is_never_a_pass() {
     let (verdict, reason) = message(&json!({ "y_hat": y_hat })).decodes();
     assert_eq!(verdict, "not supported");
     assert!(reason.contains("header, z, means, scale_indices, symbols"), "{reason}");
-    // Each member on its own.
+    // Each member missing on its own.
     for (sed, missing) in [
         (r#"s/"z":"[0-9a-f]*"/"z":null/"#, "z"),
         (r#"s/"means":"[0-9a-f]*",//"#, "means"),
@@ -122,7 +122,7 @@ fn what_a_decoder_does_not_say_is_never_a_pass() {
         let (verdict, reason) = Script::edited(sed).decodes();
         assert_eq!((verdict.as_str(), reason.ends_with(&format!(": {missing}"))), ("not supported", true), "{sed}: {reason}");
     }
-    // What is there is compared all the same.
+    // Members that are present are compared all the same.
     let (verdict, reason) = message(&json!({ "y_hat": "0".repeat(32) })).decodes();
     assert!(verdict == "fail" && reason.contains("L3 at y_hat"), "{reason}");
     // A lower level does not ask for more.
@@ -140,7 +140,7 @@ fn ppm(root: &TempDir, by: u8) -> String {
     file(root, "picture.ppm", write_image(&picture, OutputFormat::Ppm).unwrap())
 }
 
-/// Verdict and reason of a decoder that says everything, and this about its picture, at level 4.
+/// Verdict and reason, at level 4, of a decoder that gives everything, with its picture at this path.
 fn with_picture(path: &str) -> (String, String) {
     let (_, report) = Script::edited(&format!(r#"s|^\{{|{{"picture":"{path}",|"#)).run(&["--level", "4"]);
     let found = vector(&report, DECODES);
@@ -187,10 +187,10 @@ fn error_codes_are_compared() {
     let report = refuses("truncated");
     assert_eq!(verdict(&report, REFUSED), "fail");
     assert!(vector(&report, REFUSED)["reason"].as_str().unwrap().contains("expected desync, got truncated"));
-    // Its own failure is no refusal of the stream.
+    // A decoder's own failure is not a refusal of the stream.
     let report = refuses("backend");
     assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "error"));
-    // A limit of its own is neither; a difference before it is one all the same.
+    // Nor is a limit of its own; a difference before that is still a difference.
     for code in ["pixel-budget", "memory-budget", "time-budget"] {
         let report = refuses(code);
         assert_eq!((verdict(&report, REFUSED), verdict(&report, DECODES)), ("fail", "not supported"), "{code}");
@@ -198,7 +198,7 @@ fn error_codes_are_compared() {
     }
     let report = message(&json!({ "z": "0".repeat(32), "error": { "code": "time-budget" } })).run(&["--level", "3"]).1;
     assert_eq!(verdict(&report, DECODES), "fail");
-    // A decoder that takes what must be refused.
+    // A decoder that accepts what must be refused.
     let report = message(&json!({ "y_hat": "0".repeat(32) })).run(&["--level", "3"]).1;
     assert_eq!(verdict(&report, REFUSED), "fail");
 }
@@ -222,7 +222,7 @@ fn what_a_decoder_did_not_come_to_differs_from_nothing() {
         let (code, text) = complained(&["report", &one, &other]);
         assert!(code == 2 && text.contains("no vector of which two runs computed a digest"), "{error}: {text}");
     }
-    // A refusal of the stream is what it came to.
+    // A refusal of the stream is a result.
     let script = message(&json!({ "error": { "code": "desync" } }));
     assert_eq!(code(&[&selected[..], &[&other, "--external", &script.command]].concat()), 1);
     let (code, text) = said(&["report", &one, &other]);
@@ -240,7 +240,7 @@ fn a_sound_package_is_taken_by_going_on_to_the_stream() {
     assert_eq!(run(&format!("{PROGRAM} decode --backend integer"))["pass"], true);
 }
 
-/// A script is its whole name, and what it runs on is not this program's to say.
+/// The name of a script is taken as a whole, and this program does not know what a script runs on.
 #[test]
 fn a_program_is_its_whole_name_and_the_host_is_the_judges() {
     let script = message(&json!({ "error": { "code": "desync" } }));
@@ -322,7 +322,7 @@ fn is_running(pid: &str) -> bool {
 
 #[test]
 fn a_decoder_that_hangs_is_killed_with_what_it_started() {
-    // Hanging, hanging with its output closed, and leaving its output to a child that hangs, without and with a message.
+    // A decoder that hangs, one that hangs with its output closed, and one that leaves its output to a child that hangs, without and with a message.
     let says = format!("'{PROGRAM}' decode --backend integer \"$@\"; sleep 600 & echo $! > PID");
     for (lines, timeout, expected) in [
         ("sleep 600 & echo $! > PID; wait", "1", "timeout"),
@@ -350,7 +350,7 @@ fn a_decoder_that_hangs_is_killed_with_what_it_started() {
 #[test]
 fn a_signal_ends_the_decoder_and_leaves_no_folder() {
     for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        // Here, and so by the children of this.
+        // Ignored here, and so by child processes.
         if mlic_output::is_ignored(number) {
             eprintln!("not run: {signal} is ignored here");
             continue;

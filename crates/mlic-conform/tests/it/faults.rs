@@ -56,11 +56,11 @@ enum Fault {
     FloatBit,
     /// There are no float transforms.
     NoFloat,
-    /// A pass of which no means are wanted is reconstructed without.
+    /// A pass whose means are not requested is reconstructed without them.
     MeansOnDemand,
-    /// The samples of a session are those of the exact synthesis.
+    /// A session gives samples itself, those of the exact synthesis.
     OwnSamples,
-    /// The same, but for one.
+    /// A session gives samples itself, one of which is wrong.
     OwnSample,
     /// A refused commit leaves the pass without its means.
     Disturbed,
@@ -72,7 +72,7 @@ struct FaultyOps<'m> {
     model: &'m Model,
     level: usize,
     fault: Fault,
-    /// The mean of this pass is taken for zero.
+    /// Whether the mean of this pass is taken as zero.
     is_without: bool,
 }
 
@@ -219,7 +219,7 @@ impl EntropySession for FaultySession<'_> {
     }
 }
 
-/// The CPU backend with a defect in its entropy path.
+/// The CPU backend with one defect.
 struct Faulty {
     inner: Arc<dyn Backend>,
     fault: Fault,
@@ -293,7 +293,7 @@ impl Backend for Faulty {
     }
 }
 
-/// A vector with much in it: many positions, many symbols of every size, two latent slices.
+/// A vector with many positions, many symbols of every size, and two latent slices.
 const RICH: &str = "noise-128x64-q33";
 
 fn divergence(report: &SuiteReport, vector: &str) -> Divergence {
@@ -410,7 +410,7 @@ fn a_wrong_sample_is_found_and_named() {
     let vector = "extreme-65x200-s0-l2";
     let found = divergence(&report, vector);
     assert_eq!((found.level, found.place), (Level::L4, Place::Pixels));
-    // The wrong sample is outside of pictures of 1x1.
+    // In pictures of 1x1 the wrong sample is cropped away.
     assert!(report.vectors.iter().any(|vector| vector.verdict.is_pass()));
     let store = data();
     let suite = store.suite("edge-cases-fixed").unwrap();
@@ -424,7 +424,7 @@ fn a_wrong_sample_is_found_and_named() {
     assert!(report.vectors.iter().all(failed), "{}", common::not_passed(&report));
 }
 
-/// Place and level of the first difference of every vector that fails, where nothing but the calls of a decoder alone is wrong.
+/// Place and level of the first difference of every vector that does not pass.
 fn alone(report: &SuiteReport) -> Vec<(String, Level)> {
     let verdicts = report.vectors.iter().filter(|vector| !vector.verdict.is_pass());
     let found = verdicts.map(|vector| divergence(report, &vector.name));
@@ -510,7 +510,7 @@ fn the_contract_finds_every_defect_too() {
     assert!(matches!(found(Fault::Fails), Err(ContractError::Refusal { .. } | ContractError::Failed { .. })));
 }
 
-/// The operator that a defect is in, on the vector with much in it.
+/// The first operator that differs because of a defect, on the vector [`RICH`].
 fn operator(fault: Fault) -> Option<Parting> {
     let (model, store) = (model("smoke"), data());
     let suite = store.suite("smoke").unwrap();
@@ -536,7 +536,7 @@ fn the_operator_with_the_defect_is_named() {
     assert!(named(Fault::LayerAtSwapped).starts_with("slice1.global_intra_context.queries.depthwise at a half, in slice 1"));
 }
 
-/// What bounds the time of a stream: the operators that run, and the elements that each of them gives, follow from the size of the picture and
+/// The time that a stream takes is bounded: the operators that run, and the elements that each of them gives, follow from the size of the picture and
 /// not from what the stream says.
 #[test]
 fn work_depends_on_the_size_alone() {
@@ -581,7 +581,7 @@ fn the_node_with_the_defect_is_named() {
     let nodes = model.exact_synthesis().unwrap().nodes().len();
     let shown = (0..=nodes).filter(|node| packed.synthesis_node(&model, 0, &y_hat, *node).unwrap().is_some());
     assert!(shown.count() > 3, "nodes are compared at all");
-    // A defect in node 3 reaches all after it.
+    // A defect in node 3 reaches all nodes after it.
     let wrong = |node: usize| {
         let mut map = right(node)?;
         map.iter_mut().filter(|_| node >= 3).for_each(|map| map.data[map.channels + 1] ^= 1);

@@ -20,7 +20,7 @@ fn exact_pixels_need_no_float_transforms() {
     assert!(vector(&lower, VECTOR)["computed"]["pixels"].is_null());
 }
 
-/// Verdict and reason of a decoder that says what this program does, edited by `sed`, at level 4.
+/// Verdict and reason, at level 4, of a decoder that prints what this program prints, edited by `sed`.
 #[cfg(unix)]
 fn external(edit: &str) -> (String, String) {
     let root = tempfile::tempdir().unwrap();

@@ -93,7 +93,7 @@ fn what_cannot_be_printed_is_not_lost_silently() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
         assert!(text.starts_with("mlic-conform: error: standard output: ") && text.contains("No space left"), "{text}");
-        // Nor does a code of a failure that nobody can read about become another.
+        // Nor does an exit code change because its message cannot be written.
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let status = Command::new(cli::PROGRAM).args(["run", "nonsense"]).stderr(full).status().unwrap();
         assert_eq!(status.code(), Some(2));

@@ -181,7 +181,7 @@ fn runs_of_different_data_are_not_compared() {
     });
     let (code, text) = complained(&["report", &one, &other]);
     assert!(code == 2 && text.contains("run 1 has no vector in common with another: suites of other models"), "{text}");
-    // A third that has nothing in common with two that do is not passed over either.
+    // Two runs that have vectors in common do not hide a third that has none.
     let (code, text) = complained(&["report", &one, &one, &other, "--format", "junit"]);
     assert!(code == 2 && text.contains("run 3 has no vector in common"), "{text}");
     let [one, other] = two(&root, |report| report["suites"][0]["vectors"] = json!([]));

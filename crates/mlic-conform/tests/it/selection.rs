@@ -102,7 +102,7 @@ fn a_baseline_decides_the_exit_code_in_both_directions() {
     assert_eq!((code, &found["as_expected"], &found["pass"]), (1, &json!(false), &json!(true)));
     // Another verdict than the expected one.
     assert_eq!(run(wrong, &[("smoke/flat-1x1-q0", "timeout")]).0, 1);
-    // Of vectors that are not selected nothing is expected.
+    // What is expected of vectors that are not selected does not count.
     assert_eq!(run(str_of(&right), &[("smoke/bad-desync", "fail")]).0, 0);
 }
 
@@ -133,7 +133,7 @@ fn a_baseline_is_written_and_then_true() {
     let (root, text) = (with_wrong_y_hat(FIRST), tempfile::tempdir().unwrap());
     let path = text.path().join("baseline.json");
     let arguments = ["run", "--suite-dir", str_of(root.path()), "--level", "3"];
-    // Writing it does not make the run a success.
+    // Writing a baseline does not make the run a success.
     assert_eq!(code(&[&arguments[..], &["--write-baseline", str_of(&path)]].concat()), 1);
     let mut written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let entry = &mut written["expected"][0];
@@ -141,7 +141,7 @@ fn a_baseline_is_written_and_then_true() {
     assert!(entry["reason"].as_str().unwrap().contains("L3 at y_hat"));
     let (code, text) = said(&[&arguments[..], &["--baseline", str_of(&path)]].concat());
     assert!(code == 0 && text.ends_with("as expected, NOT PASSED\n"), "{text}");
-    // A reason that someone wrote stays.
+    // A reason that someone has edited stays.
     entry["reason"] = "ticket".into();
     std::fs::write(&path, written.to_string()).unwrap();
     let both = ["--baseline", str_of(&path), "--write-baseline", str_of(&path)];

@@ -55,7 +55,7 @@ fn edge_cases_pass_on_every_instruction_set_and_on_the_reference() {
     }
 }
 
-/// Suites without pictures depend on no float arithmetic: they come out the same wherever they are made.
+/// Suites without pictures do not depend on float arithmetic: they are the same wherever they are made.
 #[test]
 fn suites_are_what_their_recipes_make() {
     for suite in ["edge-cases-scales", "edge-cases-fixed", "negative"] {
@@ -105,7 +105,7 @@ fn a_suite_too_few_is_seen() {
 fn the_list_names_each_case_once() {
     let (items, mut seen) = (coverage::items(), std::collections::BTreeSet::new());
     assert!(items.iter().all(|item| seen.insert(item.name.clone())));
-    // Whatever is left out with a reason is something of the list.
+    // Every exclusion names an item of the list.
     assert_eq!(items.iter().filter(|item| item.excluded.is_some()).count(), coverage::EXCLUDED.len());
 }
 
