@@ -10,7 +10,7 @@ use crate::tables::cumulative;
 const WIDTHS: [usize; 6] = [1, 3, 3, 3, 3, 1];
 /// Largest distance of a symbol of z from its median that has a bin of its own.
 const MAX_REACH: i32 = 512;
-/// Probability on either side that is left to the escape.
+/// Probability below which the tail on either side is left to the escape.
 const TAIL: f64 = 1.0 / 262_144.0;
 
 /// The learned cumulative of one channel.
@@ -31,7 +31,7 @@ impl Cumulative {
         v.first().copied().unwrap_or(0.0)
     }
 
-    /// Probability below x, and above x, each accurate in its tail.
+    /// Probability below x. This and [`Self::above`] are each accurate in their own tail.
     fn below(&self, x: f64) -> f64 {
         sigmoid(self.logit(x))
     }
@@ -56,10 +56,10 @@ fn softplus(x: f64) -> f64 {
     if x > 30.0 { x } else { x.exp().ln_1p() }
 }
 
-/// Medians in real units and tables of z.
+/// Medians of z in real units, and tables of z, one of each per channel.
 ///
 /// # Errors
-/// [`BuildError::Tensor`] when the bottleneck's tensors are not all there.
+/// [`BuildError::Tensor`] when a tensor of the bottleneck is missing or has the wrong shape.
 pub fn z_tables(export: &Export) -> Result<(Vec<f64>, Vec<StoredCdf>), BuildError> {
     let channels = export.config.hyper;
     let load = |kind: &str, i: usize, columns: usize| {

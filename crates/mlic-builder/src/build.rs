@@ -1,4 +1,4 @@
-//! From an export and calibration images to a package.
+//! Builds a package from an export and calibration images.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ use crate::synthesis::{self, Observed, WeightWidth};
 /// Which activations are int8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activations {
-    /// int8 wherever that costs next to nothing, int16 elsewhere; what it costs is counted in bits of y, of the two images with most to code.
+    /// int8 wherever it costs next to nothing, int16 elsewhere. The cost is measured in bits of y, on the two images with the most to code.
     Auto,
     /// int8 everywhere.
     Narrow,
     /// int16 everywhere.
     Wide,
-    /// int8 in these networks, int16 elsewhere; the names are those that [`Activations::Auto`] reports.
+    /// int8 in the networks of these names, int16 elsewhere. [`Activations::Auto`] logs the names.
     NarrowIn(Vec<String>),
 }
 
@@ -37,17 +37,17 @@ pub enum Activations {
 pub struct BuildOptions {
     /// Widths of activations.
     pub activations: Activations,
-    /// Growth of those bits, as a fraction, that [`Activations::Auto`] may spend on int8.
+    /// Largest growth of the bits of y, as a fraction, that [`Activations::Auto`] accepts for int8.
     pub budget: f64,
-    /// Width of the weights of the integer synthesis, which then is the only one; none keeps the float one instead.
+    /// Width of the weights of the integer synthesis, which replaces the float one; with `None` the package has only the float one.
     pub exact_weights: Option<WeightWidth>,
-    /// Width of the weights of the integer analysis; none keeps the float one.
+    /// Width of the weights of the integer analysis, which replaces the float one; with `None` the package has the float one.
     pub analysis_weights: Option<WeightWidth>,
     /// Element type of the stored float transforms.
     pub transform_dtype: Dtype,
-    /// Threads for the float transforms. Everything else runs on those of the rayon pool that calls.
+    /// Threads for the float transforms. Everything else runs on the rayon pool of the caller.
     pub threads: usize,
-    /// Recorded in the package.
+    /// Entries of the provenance in the package's metadata.
     pub provenance: BTreeMap<String, String>,
 }
 
@@ -56,11 +56,12 @@ pub struct BuildOptions {
 pub struct Built {
     /// The package ([`Model::as_bytes`]), verified.
     pub model: Model,
-    /// Growth of the bits of y, as a fraction, that int8 activations cost on the two images with most to code; none where no choice was to be made.
+    /// Growth of the bits of y, as a fraction, due to int8 activations on the two images with the most to code.
+    /// `None` unless [`Activations::Auto`] chose the widths.
     pub growth: Option<f64>,
 }
 
-/// The float stages before the entropy model.
+/// The float transforms that precede the entropy model: `g_a` and `h_a`.
 pub struct Encoder {
     g_a: PlaneTransform,
     h_a: PlaneTransform,
@@ -76,7 +77,7 @@ impl Encoder {
         Ok(Self { g_a: PlaneTransform::new(g_a)?, h_a: PlaneTransform::new(h_a)?, threads })
     }
 
-    /// y of an image, before any gain.
+    /// Computes y of an image, before any gain.
     ///
     /// # Errors
     /// [`BuildError::Transform`] when the transform fails.
@@ -84,7 +85,7 @@ impl Encoder {
         Ok(self.g_a.run(x, self.threads)?)
     }
 
-    /// What the entropy model gets at a quality level (a real number of gain levels).
+    /// Computes what the entropy model reads at `level`, a real-valued gain level. `y` is that of [`Encoder::analysis`], before its gain.
     ///
     /// # Errors
     /// [`BuildError::Transform`] when the transform fails.
@@ -117,7 +118,7 @@ pub struct RealGains {
 }
 
 impl RealGains {
-    /// Loads the gains of an export; all one for a fixed rate.
+    /// Loads the gains of an export; a fixed-rate model has gains of 1.
     ///
     /// # Errors
     /// [`BuildError::Tensor`] for missing tensors.
@@ -130,7 +131,7 @@ impl RealGains {
         Ok(Self { config: export.config.clone(), by_kind })
     }
 
-    /// Gain of each channel at a real level.
+    /// Gain of each channel at a real-valued gain level.
     #[must_use]
     pub fn of(&self, which: Gain, level: f64) -> Vec<f32> {
         let (values, channels) = match which {
@@ -150,7 +151,7 @@ impl RealGains {
     }
 }
 
-/// The real level of a quality.
+/// The real-valued gain level of a quality.
 #[must_use]
 pub fn level_of(config: &Config, quality: u8) -> f64 {
     if config.quality_steps == 0 {
@@ -178,12 +179,12 @@ pub fn build(export: &Export, images: &[Planes], options: &BuildOptions, log: &m
     Ok(Built { model: session.package(&widths, options)?, growth })
 }
 
-/// Every tensor of the float networks with this width.
+/// Widths that give every tensor of the entropy networks the same largest magnitude.
 fn uniform(float: &FloatModel, max: i32) -> Widths {
     quantize::tensors(&float.layout, float.config.slices).into_iter().map(|source| (source, max)).collect()
 }
 
-/// Tensors by the name that `group` gives them.
+/// Tensors by the name that `group` makes of their family.
 fn grouped(float: &FloatModel, widths: &Widths, group: impl Fn(&str) -> String) -> BTreeMap<String, Vec<Source>> {
     let mut groups: BTreeMap<String, Vec<Source>> = BTreeMap::new();
     for source in widths.keys() {
@@ -192,7 +193,7 @@ fn grouped(float: &FloatModel, widths: &Widths, group: impl Fn(&str) -> String) 
     groups
 }
 
-/// The tensors of the networks of these names.
+/// The tensors of the named networks.
 fn sources_of(names: &[String], float: &FloatModel) -> Result<Vec<Source>, BuildError> {
     let networks = grouped(float, &uniform(float, WIDE_MAX), network);
     let known = || networks.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -200,7 +201,8 @@ fn sources_of(names: &[String], float: &FloatModel) -> Result<Vec<Source>, Build
     Ok(names.iter().map(of).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().copied().collect())
 }
 
-/// Latents as the synthesis gets them, about: y with its gain, rounded, less its gain; at the lowest, a middle and the highest level.
+/// Approximates the latents that the synthesis reads: y times its gain, rounded, times the inverse gain, at the lowest, the middle and the
+/// highest gain level.
 fn rounded_latents(config: &Config, gains: &RealGains, y: &Planes) -> Vec<Planes> {
     let last = config.gain_levels.saturating_sub(1) as f64;
     let mut levels = vec![0.0, last / 2.0, last];
@@ -233,7 +235,8 @@ fn layers_of_bytes(synthesis: &Synthesis) -> String {
     format!("weights of {of_bytes} of {} layers are bytes", synthesis.weighted_layers().count())
 }
 
-/// Sections of `g_a` and `h_a`: in integers, if they are to be, for pictures like these and what y becomes at every quality.
+/// Writes the sections of `g_a` and `h_a`: in float or, if the options have a width for their weights, in integers. The integers are calibrated on
+/// the images (`g_a`) and on their latents with the gains of the lowest and the highest level (`h_a`).
 fn analysis_sections(
     export: &Export,
     gains: &RealGains,
@@ -259,23 +262,24 @@ struct Session<'a> {
     export: &'a Export,
     float: &'a FloatModel,
     records: Vec<Record>,
-    /// Samples on which widths are chosen, with their quality.
+    /// Samples on which widths are tried, each with its quality.
     trials: Vec<(u8, Sample)>,
     transforms: [Vec<u8>; 3],
     exact_synthesis: Option<Synthesis>,
 }
 
-/// Pictures that the widths of activations are tried on.
+/// Number of pictures on which the widths of activations are tried.
 const TRIED_PICTURES: usize = 2;
 
-/// Latents, those with most to code first: where later slices cost no bits, their contexts would seem to cost nothing at any width.
+/// Sorts latents by how much there is to code, the most first. Where later latent slices cost no bits, their contexts would seem to cost nothing
+/// at any width.
 fn richest(latents: &[Planes]) -> Vec<&Planes> {
     let mut all: Vec<_> = latents.iter().map(|y| (detail(y), y)).collect();
     all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     all.into_iter().map(|(_, y)| y).collect()
 }
 
-/// About how much there is to code: the logarithms of how far values are from the mean of their channel.
+/// Estimates how much there is to code: the sum over all values of `ln(1 + d)`, where `d` is the distance of a value from the mean of its channel.
 fn detail(y: &Planes) -> f64 {
     let area = (y.height * y.width).max(1);
     let of_plane = |plane: &[f32]| {
@@ -296,8 +300,8 @@ impl<'a> Session<'a> {
         let encoder = Encoder::new(export.g_a.clone(), export.h_a.clone(), options.threads)?;
         let (gains, medians) = (RealGains::load(export)?, crate::bottleneck::z_tables(export)?.0);
         let latents: Vec<Planes> = images.iter().map(|x| encoder.analysis(x)).collect::<Result<_, _>>()?;
-        // A stream of any quality uses the scales of its nearest level: each level sees both ends of its range, and shares each
-        // with its neighbour.
+        // A stream uses the activation scales of the level nearest to its quality. Each level is calibrated at both ends of its range,
+        // and shares each end with a neighbour.
         let count = export.config.scale_levels;
         let ends = if export.config.gain_levels == 0 { 1 } else { count + 1 };
         let mut seen = Vec::with_capacity(ends);
@@ -319,7 +323,7 @@ impl<'a> Session<'a> {
         }
         let exact_synthesis = integer_synthesis(export, &gains, &latents, options, log)?;
         let [g_a, h_a] = analysis_sections(export, &gains, (images, &latents), options, log)?;
-        // The integer synthesis is the float one too, in real numbers.
+        // The integer synthesis, taken as real numbers, also serves as the float one.
         let g_s = if exact_synthesis.is_some() { Vec::new() } else { export.g_s.write(options.transform_dtype) };
         let transforms = [g_s, g_a, h_a];
         Ok(Self { export, float, records, trials, transforms, exact_synthesis })
@@ -342,7 +346,7 @@ impl<'a> Session<'a> {
         Ok(Model::from_bytes(self.parts(widths, provenance)?.to_package()?)?)
     }
 
-    /// Bits of the trials with these widths.
+    /// Bits of y over all trials with these widths.
     fn bits(&self, widths: &Widths) -> Result<f64, BuildError> {
         let model = Model::from_bytes(self.parts(widths, BTreeMap::new())?.to_package()?)?;
         let integers = cost::Integers::new(&model)?;
@@ -350,7 +354,7 @@ impl<'a> Session<'a> {
         Ok(self.trials.iter().map(of).sum::<Result<f64, _>>()?)
     }
 
-    /// The widths, and what a choice among them costs.
+    /// Returns the widths and, if they had to be chosen, the growth of bits that they cause.
     fn widths(&self, options: &BuildOptions, log: &mut dyn FnMut(&str)) -> Result<(Widths, Option<f64>), BuildError> {
         match &options.activations {
             Activations::Narrow => Ok((uniform(self.float, NARROW_MAX), None)),
@@ -364,8 +368,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// int8 for one network after the other, cheapest first, as long as the budget lasts; of a network that costs more, for
-    /// those of its layers that do not. With the growth that came of it.
+    /// Chooses int8 for one network after the other, cheapest first, as long as the total growth stays within the budget. In a network that would
+    /// exceed the budget, chooses int8 for those families of its tensors that do not. Returns the widths and their growth.
     fn choose_widths(&self, budget: f64, log: &mut dyn FnMut(&str)) -> Result<(Widths, f64), BuildError> {
         let wide = uniform(self.float, WIDE_MAX);
         let base = self.bits(&wide)?;
@@ -411,7 +415,7 @@ fn network(family: &str) -> String {
     family.split('.').next().unwrap_or_default().to_owned()
 }
 
-/// Synthesis of `y_hat` (before the inverse gain) to an image.
+/// Synthesizes an image from `y_hat`; `gains` are the inverse gains by channel, which `y_hat` does not include yet.
 ///
 /// # Errors
 /// [`BuildError::Transform`] when the transform fails.

@@ -1,4 +1,4 @@
-//! What the activations of every tensor look like over images, per level of activation scales.
+//! Records the distribution of every tensor's activations over images, per level of activation scales.
 
 use mlic_backend::entropy::EntropyModel;
 use mlic_backend::{BackendError, Planes};
@@ -11,7 +11,7 @@ use crate::float::{FloatModel, FloatOps, Record};
 const PER_OCTAVE: f32 = 16.0;
 /// Lowest magnitude with a bin of its own: 2^-20.
 const LOWEST_LOG2: f32 = -20.0;
-/// Bins up to 2^20.
+/// Number of bins, which reach up to 2^20.
 const BINS: usize = 40 * 16;
 
 /// Distribution of magnitudes, in logarithmic bins.
@@ -28,7 +28,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts values.
+    /// Counts the magnitudes of values.
     pub fn add(&mut self, values: &[f32]) {
         for v in values.iter().map(|v| v.abs()).filter(|v| *v > 0.0) {
             let bin = ((v.log2() - LOWEST_LOG2) * PER_OCTAVE).clamp(0.0, (BINS - 1) as f32) as usize;
@@ -37,7 +37,7 @@ impl Histogram {
         }
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
         self.largest = self.largest.max(other.largest);
@@ -49,7 +49,7 @@ impl Histogram {
         self.largest
     }
 
-    /// The magnitude to give to the largest integer `max`: least squared error of rounding and clipping together.
+    /// The magnitude that the largest integer, `max`, should stand for: that with the least squared error of rounding and clipping together.
     #[must_use]
     pub fn best_clip(&self, max: i32) -> f64 {
         let center = |bin: usize| f64::from(((bin as f32 + 0.5) / PER_OCTAVE + LOWEST_LOG2).exp2());
@@ -94,7 +94,7 @@ pub fn to_planes(map: &Map<f32>) -> Planes {
     Planes { channels: map.channels, height: map.height, width: map.width, data }
 }
 
-/// The float entropy model's view of one pass, with the symbols it leads to.
+/// One pass of the float entropy model: its Gaussians and the elements of y that it codes.
 pub struct FloatPass {
     /// Scales, packed.
     pub scale: Map<f32>,
@@ -104,10 +104,10 @@ pub struct FloatPass {
     pub y: Vec<f32>,
 }
 
-/// Runs the float entropy model over a sample; `symbols` decides what is coded in each pass.
+/// Runs the float entropy model over a sample; `symbols` chooses the symbols that each pass codes.
 ///
 /// # Errors
-/// What the operators say.
+/// Errors of the operators.
 pub fn run_float<'m>(
     model: &'m FloatModel,
     ops: FloatOps<'m>,
@@ -134,7 +134,7 @@ pub fn nearest_symbols(pass: &FloatPass) -> Vec<i32> {
 /// Counts activations over samples of one level.
 ///
 /// # Errors
-/// What the operators say.
+/// Errors of the operators.
 pub fn record(model: &FloatModel, samples: &[Sample]) -> Result<Record, BackendError> {
     let mut all = Record::new();
     for sample in samples {
@@ -146,7 +146,7 @@ pub fn record(model: &FloatModel, samples: &[Sample]) -> Result<Record, BackendE
     Ok(all)
 }
 
-/// What a level sees: the records of both ends of its range, or the only one there is.
+/// Merges the records of both ends of a level's range, or returns the only record there is.
 #[must_use]
 pub fn merged(ends: &[Record], level: usize) -> Record {
     let mut all = Record::new();

@@ -1,4 +1,5 @@
-//! What integers cost: the same latents through the float and the integer entropy networks, both coded with the same tables.
+//! Measures what integers cost in bits: the same latents go through the float and the integer entropy networks, and are coded with the same
+//! tables.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub struct Coded {
     pub y_hat: Map<f32>,
 }
 
-/// Bits of symbols under the tables of their scale indices; symbols that are skipped cost nothing.
+/// Cost of symbols under the tables of their scale indices, in units of 2^-16 bits; skipped symbols cost nothing.
 fn bits(model: &Model, scale_indices: &[u8], symbols: &[i32]) -> u64 {
     let tables = model.y_cdfs();
     let coded = scale_indices.iter().zip(symbols).filter(|(index, _)| **index >= model.config().skip_below);
@@ -39,7 +40,7 @@ fn to_bits(q16: u64) -> f64 {
 struct Measure<'a> {
     model: &'a Model,
     y: Map<i32>,
-    /// What of y a pass codes.
+    /// The elements of y that the current pass codes.
     half: Vec<i32>,
     bits_q16: u64,
 }
@@ -56,14 +57,14 @@ impl PassSink for Measure<'_> {
     }
 }
 
-/// The integer networks of a package on this processor.
+/// The integer networks of a package, packed for this processor.
 pub struct Integers<'m> {
     model: &'m Model,
     packed: Arc<PackedModel>,
 }
 
 impl<'m> Integers<'m> {
-    /// Packs them.
+    /// Packs the networks of a package.
     ///
     /// # Errors
     /// [`BackendError::OutOfMemory`].
@@ -71,10 +72,10 @@ impl<'m> Integers<'m> {
         Ok(Self { model, packed: Arc::new(PackedModel::new(model, Kernels::best())?) })
     }
 
-    /// Codes a sample.
+    /// Codes a sample with the integer networks.
     ///
     /// # Errors
-    /// What the backend says.
+    /// Errors of the backend.
     pub fn code(&self, quality: u8, sample: &Sample) -> Result<Coded, BackendError> {
         let model = self.model;
         let y = Map { data: sample.y.data.iter().map(|v| to_latent(*v)).collect(), ..empty(&sample.y) };
@@ -92,10 +93,10 @@ fn empty<A, B>(like: &Map<A>) -> Map<B> {
     Map { height: like.height, width: like.width, channels: like.channels, data: Vec::new() }
 }
 
-/// Codes a sample with the float networks, scales and symbols going through the tables of a package.
+/// Codes a sample with the float networks, and the thresholds and tables of a package.
 ///
 /// # Errors
-/// What the operators say.
+/// Errors of the operators.
 pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded, BackendError> {
     let (thresholds, skip_below) = (&model.parameters().thresholds, model.config().skip_below);
     let mut total = 0;
@@ -113,7 +114,7 @@ pub fn float(float: &FloatModel, model: &Model, sample: &Sample) -> Result<Coded
     Ok(Coded { bits: to_bits(total), y_hat })
 }
 
-/// Bits of the symbols of z, the same in both.
+/// Bits of the symbols of z, the same for float and integer networks.
 #[must_use]
 pub fn z_bits(model: &Model, sample: &Sample) -> f64 {
     let tables = model.z_cdfs();

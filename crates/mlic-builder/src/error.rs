@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// What was given as an export is none.
+    /// The path given as an export is not an export folder.
     #[error("not a folder written by models/export.py: run that on the checkpoint first")]
     NotAnExport,
     /// A file of the export cannot be read.
@@ -17,7 +17,7 @@ pub enum BuildError {
         /// The cause.
         source: std::io::Error,
     },
-    /// A file of the export is not what it should be.
+    /// A file of the export is malformed, or does not fit the configuration.
     #[error("{path}: {message}")]
     Format {
         /// The file.
@@ -44,11 +44,11 @@ pub enum BuildError {
     /// A transform has no integer form.
     #[error("node {node} of {transform}: {problem}")]
     NoIntegerForm {
-        /// Its name: g_s, g_a or h_a.
+        /// Name of the transform: g_s, g_a or h_a.
         transform: &'static str,
-        /// The node.
+        /// Number of the node in the float graph.
         node: u32,
-        /// Why not.
+        /// Why it has no integer form.
         problem: String,
     },
     /// No images to calibrate on, or none usable.
@@ -57,20 +57,20 @@ pub enum BuildError {
     /// There is no network of this name.
     #[error("there is no network {name}: {known}")]
     Network {
-        /// The name given.
+        /// The unknown name.
         name: String,
-        /// The names there are.
+        /// The names that exist.
         known: String,
     },
-    /// A scale cannot be represented.
+    /// A ratio of scales has no integer form.
     #[error("{operator}: scale {value:e} cannot be represented in integers")]
     Scale {
         /// The operator.
         operator: String,
-        /// The ratio.
+        /// The ratio of scales.
         value: f64,
     },
-    /// The package that came out is not valid.
+    /// The resulting package is not valid.
     #[error(transparent)]
     Model(#[from] mlic_model::ModelError),
     /// A stage failed.

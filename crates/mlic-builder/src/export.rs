@@ -29,7 +29,7 @@ struct Shape {
 /// A float tensor of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
-    /// Sides.
+    /// Dimensions.
     pub shape: Vec<usize>,
     /// Elements in row-major order.
     pub data: Vec<f32>,
@@ -56,10 +56,10 @@ pub struct Export {
 /// [`MAX_SLICE_CHANNELS`].
 const SLICE_CHANNELS: [usize; 2] = [INTER_HEAD_CHANNELS, MAX_SLICE_CHANNELS];
 
-/// Channels of a head of the global context between slices, as `models/mlicpp.py` counts its heads.
+/// Channels per head of the global context between slices, as in `models/mlicpp.py`.
 const INTER_HEAD_CHANNELS: usize = 32;
 
-/// Qualities of a variable-rate stream: 0 to this.
+/// Highest quality of a variable-rate stream; the lowest is 0.
 pub const QUALITY_STEPS: u8 = 200;
 
 impl Export {
@@ -73,7 +73,7 @@ impl Export {
             std::fs::read(&path).map_err(|source| BuildError::Io { path, source })
         };
         let format = |name: &str, message: String| BuildError::Format { path: folder.join(name), message };
-        // A checkpoint or an ONNX file, most likely, or the folder of one. What is not there is named by its own error.
+        // Most likely a checkpoint, an ONNX file, or a folder with one. A path that does not exist gets its own error below.
         if folder.exists() && !folder.join("config.json").exists() {
             return Err(BuildError::NotAnExport);
         }
@@ -101,10 +101,10 @@ impl Export {
         Ok(Self { name, config, g_a, h_a, g_s, bytes, path })
     }
 
-    /// A tensor of this shape.
+    /// Reads a tensor, which must have this shape.
     ///
     /// # Errors
-    /// [`BuildError::Tensor`] when it is missing, has another shape or another element type than f16 or f32.
+    /// [`BuildError::Tensor`] when it is missing, has another shape, another element type than f16 or f32, or an element that is not finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, BuildError> {
         let problem = |problem: String| BuildError::Tensor { name: name.to_owned(), problem };
         let all = SafeTensors::deserialize(&self.bytes)
@@ -126,7 +126,7 @@ impl Export {
 }
 
 impl Shape {
-    /// A package has one number of heads (SPEC 2.2), for the window attention and for the context within a latent slice.
+    /// Makes the configuration of a package, which has one number of heads (SPEC 2.2) for the window attention and the context within a latent slice.
     fn into_config(self) -> Result<Config, String> {
         let variable = self.levels > 0;
         if self.intra_heads != self.heads {

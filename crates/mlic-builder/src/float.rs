@@ -1,4 +1,4 @@
-//! The entropy networks in float, through the same walk as the product: the yardstick of every integer.
+//! The entropy networks in float, run by the codec's own walk: the yardstick for the integer networks.
 
 use std::collections::HashMap;
 
@@ -21,20 +21,20 @@ use crate::export::{Export, Tensor};
 /// A layer's float weights in the order of the package: per term `[output][row][col][channel]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FloatLayer {
-    /// Per term; empty for a residual.
+    /// Weights per term; empty for an identity term.
     pub weights: Vec<Vec<f32>>,
-    /// Per output.
+    /// Bias per output.
     pub bias: Vec<f32>,
 }
 
 /// Float parameters of the entropy networks, arranged as the layout says.
 #[derive(Debug)]
 pub struct FloatModel {
-    /// The shape.
+    /// Shape of the networks.
     pub config: Config,
-    /// The operators.
+    /// Operators of the networks.
     pub layout: Layout,
-    /// In layout order.
+    /// Parameters of the layers, in layout order.
     pub layers: Vec<FloatLayer>,
     /// Relative position bias per latent slice, `[head][(2 window - 1)^2]`.
     pub position_bias: Vec<Vec<f32>>,
@@ -76,7 +76,7 @@ impl Conv {
         out
     }
 
-    /// One term per input of a concatenation.
+    /// Splits the convolution of a concatenation into one term per concatenated input.
     fn split(&self, spec: &LayerSpec) -> FloatLayer {
         let mut first = 0;
         let mut term = |channels: usize| {
@@ -96,7 +96,7 @@ impl Conv {
         self
     }
 
-    /// The outputs in another order.
+    /// Selects outputs, in the order given.
     fn select(&self, outputs: impl Iterator<Item = usize>) -> Self {
         let per_output = self.inputs * self.taps;
         let order: Vec<usize> = outputs.collect();
@@ -109,7 +109,7 @@ impl Conv {
     }
 }
 
-/// Loads layer after layer into its place.
+/// Loads the layers one by one, each into its place in the layout.
 struct Loader<'a> {
     export: &'a Export,
     layout: &'a Layout,
@@ -130,7 +130,7 @@ impl Loader<'_> {
         Conv::load(self.export, name, spec.outputs, inputs, spec.kernel.size())
     }
 
-    /// A layer that is one convolution of the checkpoint.
+    /// Loads a layer that is one convolution of the checkpoint.
     fn plain(&mut self, id: LayerId, name: &str) -> Result<(), BuildError> {
         let conv = self.conv(id, name)?;
         self.layers[id.0] = match self.spec(id).kernel {
@@ -140,7 +140,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// `nn.Sequential` of convolutions with GELU between them.
+    /// Loads an `nn.Sequential` of convolutions with GELU between them.
     fn chain(&mut self, chain: &Chain, name: &str) -> Result<(), BuildError> {
         chain.ids().enumerate().try_for_each(|(i, id)| self.plain(id, &format!("{name}.{}", 2 * i)))
     }
@@ -166,8 +166,8 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// The window attention network. The checkpoint's query, key and value channels are `(head_dim, heads)`; here they are
-    /// `(heads, head_dim)`, as its attention output already is.
+    /// Loads the window attention network and returns its position bias. The checkpoint orders the channels of queries, keys and values as
+    /// `(head_dim, heads)`; here they are `(heads, head_dim)`, the order that the checkpoint's attention output already has.
     fn local(&mut self, i: usize, config: &Config) -> Result<Vec<f32>, BuildError> {
         let ids = &self.layout.slices[i].local;
         let (name, s, heads) = (format!("local_context.{i}"), config.slice_channels(), config.heads);
@@ -190,7 +190,7 @@ impl Loader<'_> {
         Ok((0..heads).flat_map(|h| table.iter().skip(h).step_by(heads).copied()).collect())
     }
 
-    /// The window's convolution and the projection after it, multiplied: there is nothing between them.
+    /// Multiplies the window's convolution and the projection after it into one layer: there is nothing between them.
     fn fusion(&self, name: &str, s: usize, window: usize) -> Result<FloatLayer, BuildError> {
         let fusion = Conv::load(self.export, &format!("{name}.fusion"), 2 * s, s, window)?;
         let proj = Conv::linear(self.export, &format!("{name}.proj"), 2 * s, 2 * s)?;
@@ -242,7 +242,7 @@ impl FloatModel {
     }
 }
 
-/// Largest magnitudes and distributions by tensor.
+/// Largest magnitude and distribution of the activations of each tensor.
 pub type Record = HashMap<Source, Histogram>;
 
 /// Float operators; with a record, every activation is counted.
@@ -264,7 +264,7 @@ impl<'m> FloatOps<'m> {
         Self { model, record: Some(Record::new()) }
     }
 
-    /// What has been counted.
+    /// Takes the record, which ends the recording; empty if there is none.
     pub fn take_record(&mut self) -> Record {
         self.record.take().unwrap_or_default()
     }
@@ -276,7 +276,7 @@ impl<'m> FloatOps<'m> {
         map
     }
 
-    /// Sums of a layer at all positions.
+    /// Computes a layer's sums, before its epilogue, at all positions.
     fn sums(&self, id: LayerId, inputs: &[&Map<f32>]) -> Result<Map<f32>, BackendError> {
         let (spec, layer) = (&self.model.layout.layers[id.0], &self.model.layers[id.0]);
         let (height, width) = inputs.first().map_or((0, 0), |m| (m.height, m.width));

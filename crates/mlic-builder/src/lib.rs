@@ -1,8 +1,8 @@
 //! From a trained MLIC++ checkpoint to a model package.
 //!
 //! `models/export.py` turns a PyTorch checkpoint into a folder: the transforms as ONNX, the entropy networks as safetensors.
-//! [`Export`] reads it, [`float::FloatOps`] runs the same walk as the product in float, [`calibrate`] watches activations over
-//! images, [`quantize`] makes integers of everything, and [`cost`] measures what that costs in bits.
+//! [`Export`] reads the folder, [`float::FloatOps`] runs the codec's own walk in float, [`calibrate`] records activations over
+//! images, [`quantize`] turns weights and scales into integers, and [`cost`] measures what these integers cost in bits.
 
 pub mod bottleneck;
 pub mod build;

@@ -1,7 +1,7 @@
-//! ONNX files of the transforms as float graphs.
+//! Imports the ONNX files of the transforms as float graphs.
 //!
-//! tract-onnx reads the protobuf; the operators that PyTorch writes are mapped one by one, and the two that it writes as
-//! several (GELU from Div, Erf, Add, Mul; GDN from Mul, Conv, Sqrt, Div or Mul) are recognized on the way.
+//! tract-onnx reads the protobuf. Operators that PyTorch writes as one node are mapped one by one; the two that it writes as
+//! several nodes (GELU: Div, Erf, Add, Mul; GDN: Mul, Conv, Sqrt, Div or Mul) are recognized node by node.
 
 use mlic_model::graph::{Conv2d, Gdn, Graph, GraphError, Node, NodeId, Op};
 use std::collections::HashMap;
@@ -29,13 +29,13 @@ pub enum ImportError {
         node: String,
         /// Its operator.
         op: String,
-        /// What about it.
+        /// What is unsupported about it.
         reason: String,
     },
     /// A graph without exactly one float input of known channels, or without exactly one output.
     #[error("ONNX graph: {reason}")]
     Interface {
-        /// What about it.
+        /// What is wrong with it.
         reason: String,
     },
     /// The nodes do not fit together.
@@ -43,10 +43,10 @@ pub enum ImportError {
     Graph(#[from] GraphError),
 }
 
-/// Read a transform from an ONNX file.
+/// Reads a transform from an ONNX file.
 ///
 /// # Errors
-/// When the file is not ONNX, or has anything but the transforms' operators; the error names the node.
+/// When the file is not ONNX, or contains an operator that no transform has; the error names the node.
 pub fn import(path: impl AsRef<Path>) -> Result<Graph, ImportError> {
     let path = path.as_ref();
     let read = |message: String| ImportError::Read { path: path.display().to_string(), message };
@@ -83,15 +83,15 @@ enum Value {
     Square(NodeId),
     /// `beta + gamma x^2`
     Norm(NodeId, Box<Conv2d>),
-    /// Its square root.
+    /// `sqrt(beta + gamma x^2)`
     Root(NodeId, Box<Conv2d>),
-    /// The reciprocal of that.
+    /// `1 / sqrt(beta + gamma x^2)`
     InverseRoot(NodeId, Box<Conv2d>),
 }
 
 struct Importer<'a> {
     onnx: &'a Onnx,
-    /// Where external tensors lie.
+    /// Folder of external tensors.
     folder: Option<&'a str>,
     nodes: Vec<Node>,
     values: HashMap<String, Value>,
@@ -106,7 +106,7 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> 
     node.attribute.iter().find(|a| a.name == name)
 }
 
-/// An integer list attribute whose entries are all `x`, as `x`.
+/// The value that all entries of an integer list attribute share.
 fn uniform(node: &NodeProto, name: &str, default: i64) -> Result<u32, ImportError> {
     let list = attribute(node, name).map_or(&[][..], |a| &a.ints);
     let first = list.first().copied().unwrap_or(default);
@@ -227,7 +227,7 @@ impl Importer<'_> {
     fn binary(&mut self, node: &NodeProto) -> Result<Value, ImportError> {
         use Value::{Constant as C, ErfPlus1, Half, InverseRoot, Node as N, OverRoot2, Root, TwiceGelu};
         let (a, b) = (self.operand(node, 0)?.clone(), self.operand(node, 1)?.clone());
-        // Sums and products in one order: a constant second, a plain tensor first.
+        // Put sums and products into one order: a plain tensor first, a constant second.
         let swap = matches!(a, C(_)) || (matches!(b, N(_)) && !matches!(a, N(_)));
         let (a, b) = if swap && node.op_type != "Div" { (b, a) } else { (a, b) };
         let root2 = std::f32::consts::SQRT_2;

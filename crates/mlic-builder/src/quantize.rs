@@ -1,4 +1,4 @@
-//! Float parameters to integers: weights, widths, scales and multipliers.
+//! Quantizes the float parameters of the entropy networks: weights, widths, scales and multipliers.
 
 use std::collections::HashMap;
 
@@ -18,12 +18,12 @@ use crate::tables;
 
 /// Largest int8 activation.
 pub const NARROW_MAX: i32 = 127;
-/// Largest activation where int8 costs bits: 14 bits leave room in every accumulator of the published shapes, and the
-/// squares of a layer normalization of 64 channels and the dot products of an attention stay within their words.
+/// Largest int16 activation, used where int8 would cost bits. Its 14 bits leave room in every accumulator of the published shapes, and keep the
+/// squares of a layer normalization of 64 channels and the dot products of an attention within their words.
 pub const WIDE_MAX: i32 = 8191;
 /// Largest epsilon of a layer normalization, in units of its integer variance.
 const MAX_EPSILON: i64 = 1 << 60;
-/// Room above the largest activation that calibration saw, for tensors wide enough to afford it.
+/// Factor of room above the largest activation seen in calibration, for tensors wide enough to afford it.
 const HEADROOM: f64 = 1.25;
 
 /// Largest magnitude of every tensor's activations.
@@ -40,7 +40,7 @@ pub fn tensors(layout: &Layout, slices: usize) -> Vec<Source> {
     quantizers.chain(layers).chain(attentions).collect()
 }
 
-/// A name for the kind of network a tensor belongs to: widths are chosen per kind.
+/// The family of a tensor: its name without the latent slice. Widths are chosen for whole families.
 #[must_use]
 pub fn family(layout: &Layout, source: Source) -> String {
     match source {
@@ -52,12 +52,12 @@ pub fn family(layout: &Layout, source: Source) -> String {
     }
 }
 
-/// The name without its slice: `slice3.channel_context.0` to `channel_context.0`.
+/// Removes the latent slice from a name: `slice3.channel_context.0` becomes `channel_context.0`.
 fn strip(name: &str) -> String {
     name.split_once('.').filter(|(first, _)| first.starts_with("slice")).map_or(name, |(_, rest)| rest).to_owned()
 }
 
-/// A positive ratio as multiplier and shift.
+/// Converts a positive ratio to a multiplier and a shift.
 pub(crate) fn requant(operator: &str, ratio: f64) -> Result<Requant, BuildError> {
     let fail = || BuildError::Scale { operator: operator.to_owned(), value: ratio };
     if !ratio.is_finite() || ratio <= 0.0 {
@@ -79,7 +79,7 @@ pub(crate) fn requant(operator: &str, ratio: f64) -> Result<Requant, BuildError>
     Ok(Requant { multiplier: multiplier.round() as i32, shift: shift as u32 })
 }
 
-/// Real units per integer step of every tensor, per level.
+/// Real value of one integer step of every tensor, per level of activation scales.
 struct Scales {
     by_level: Vec<HashMap<Source, f64>>,
 }
@@ -146,7 +146,7 @@ fn norm_limit(channels: usize) -> i32 {
     i32::try_from((room / (4 * n * n * n)).isqrt()).unwrap_or(i32::MAX)
 }
 
-/// Widths reduced to what the 32-bit accumulators of every reader and the squares of every layer normalization hold.
+/// Reduces widths to what the 32-bit accumulators of every reader and the squares of every layer normalization can hold.
 fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> Widths {
     let mut widths = widths.clone();
     for (spec, layer) in layout.layers.iter().zip(quantized) {
@@ -166,7 +166,7 @@ fn limited(layout: &Layout, quantized: &[QuantizedWeights], widths: &Widths) -> 
     widths
 }
 
-/// The step of a row of weights with the least squared error.
+/// The step with which rounding a row of weights to int8 has the least squared error.
 pub(crate) fn best_step(row: &[f32]) -> f64 {
     let largest = row.iter().fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
     if largest < 1e-12 {
@@ -179,7 +179,7 @@ pub(crate) fn best_step(row: &[f32]) -> f64 {
     steps.map(|s| (error(s), s)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(largest / 127.0, |(_, s)| s)
 }
 
-/// Multipliers of a layer's sums into units of `unit`, all with one shift.
+/// Parameters of a layer at one level: multipliers and biases that bring its sums to units of `unit`, all with one shift.
 pub(crate) fn layer_level(
     spec: &LayerSpec,
     layer_bias: &[f32],
@@ -205,13 +205,13 @@ pub(crate) fn layer_level(
     Ok(LayerLevel { shift: shift as u32, multipliers, bias, output })
 }
 
-/// A number rounded to 18 binary digits: far more than weights and activations have, and zeros after them, which archives pack.
+/// Rounds a number to 18 binary digits: far more than weights and activations have, followed by zeros, which archives compress.
 fn significant(v: f64) -> f64 {
     let digit = (v.abs().max(1.0).log2().floor() - 17.0).max(0.0).exp2();
     (v / digit).round() * digit
 }
 
-/// Everything integer of a model.
+/// The integer parameters and weights of a model.
 #[derive(Debug, Clone)]
 pub struct Quantized {
     /// Scales, multipliers, tables.
@@ -220,7 +220,7 @@ pub struct Quantized {
     pub weights: Vec<i8>,
 }
 
-/// Quantizes a model with these widths; `records` are the activations per level.
+/// Quantizes a model with these widths; `records` has the observed activations of each level of activation scales.
 ///
 /// # Errors
 /// [`BuildError::Scale`] when a ratio of scales has no integer form; [`BuildError::Tensor`] for missing tensors.
@@ -281,7 +281,7 @@ fn quantizers(
     (0..=model.config.slices).map(of).collect()
 }
 
-/// `epsilon n^2 / step^2` in units of 2^-16: the integer variance of SPEC 4.6 is in those units.
+/// Epsilons of the layer normalizations: `epsilon n^2 / step^2` in units of 2^-16, those of the integer variance of SPEC 4.6.
 fn norms(layout: &Layout, scales: &Scales) -> Vec<NormParameters> {
     let of = |spec: &mlic_model::layout::NormSpec| {
         let n = spec.channels as f64;
@@ -327,7 +327,7 @@ fn local_attentions(model: &FloatModel, scales: &Scales) -> Result<Vec<LocalAtte
     model.layout.slices.iter().zip(&model.position_bias).map(of).collect()
 }
 
-/// Natural logarithms of the checkpoint to base-2 logarithms in Q16.
+/// Converts the gains of the checkpoint from natural logarithms to base-2 logarithms in Q16.
 fn gains(export: &Export) -> Result<Gains, BuildError> {
     let (levels, m, n) = (export.config.gain_levels, export.config.latent, export.config.hyper);
     if levels == 0 {

@@ -1,13 +1,14 @@
-//! From the float transforms to the integer ones (SPEC 2.9, 2.10): their graphs as layers and normalizations, with scales from what calibration saw.
+//! Quantizes the float transforms (SPEC 2.9, 2.10): turns their graphs into layers and normalizations, with scales from calibration.
 //!
-//! Convolutions take the GELU and the pixel shuffle after them along; sums become layers of identity terms. Activations have 14 bits, weights as
-//! many as the 32-bit accumulators leave room for: up to 13, about 11 where a sum has 1,728 products. Unlike the entropy networks, where a wrong
-//! bit costs a fraction of a bit, every rounding here is noise in the picture, which must not be seen at 40 dB; of an analysis, noise in y.
+//! A convolution absorbs the GELU and the pixel shuffle after it; sums become layers of identity terms. Activations have 14 bits. Weights have as
+//! many bits as the 32-bit accumulators leave room for: up to 13, about 11 where a sum has 1,728 products. In the entropy networks a wrong bit costs
+//! a fraction of a bit; here every rounding is noise, in the picture, where it must not be seen at 40 dB, or, in an analysis, in y.
 //!
-//! An analysis needs more: of a smooth picture everything but the mean is small, and what weights lack reaches it in proportion to the mean. Its
-//! activations have 16 bits, and its weights of more than a byte are two terms of bytes, the second for what the first leaves: sums of each fit 32 bits.
+//! An analysis needs more precision: in a smooth picture everything but the mean is small, and errors of the weights disturb it in proportion to
+//! the mean. Activations of an analysis have 16 bits. Its weights of more than a byte are two terms of bytes, the second for what the first leaves,
+//! so that the sums of each term fit 32 bits.
 //!
-//! A layer whose weights training has rounded to bytes is stored in bytes: they are just those weights.
+//! A layer whose weights training has rounded to bytes is stored in bytes, which are exactly those weights.
 
 use mlic_backend::Planes;
 use mlic_model::analysis::{Analysis, HyperAnalysis};
@@ -24,7 +25,7 @@ use crate::quantize::{WIDE_MAX, layer_level, requant};
 use crate::weights;
 pub use crate::weights::WeightWidth;
 
-/// Room above the largest activation that calibration saw.
+/// Factor of room above the largest activation seen in calibration.
 const HEADROOM: f64 = 1.5;
 
 /// Largest magnitude of every channel of every node of a float graph.
@@ -32,7 +33,7 @@ const HEADROOM: f64 = 1.5;
 pub struct Observed(Vec<Vec<f32>>);
 
 impl Observed {
-    /// Looks at a graph at work on some inputs.
+    /// Runs a graph on some inputs and records the largest magnitudes.
     ///
     /// # Errors
     /// [`BuildError::Transform`].
@@ -56,20 +57,20 @@ impl Observed {
         self.0.get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Real value of one step of an activation of at most `max`.
+    /// Real value of one integer step of a node's activations, which are at most `max`.
     fn step(&self, id: NodeId, max: i32) -> f64 {
         let largest = self.channels(id).iter().fold(0.0_f32, |m, v| m.max(*v));
         f64::from(largest).max(1e-3) * HEADROOM / f64::from(max)
     }
 }
 
-/// Largest magnitude of an activation of an analysis: the largest that is two signed bytes (`256 a + b`) on every processor.
+/// Largest magnitude of an activation of an analysis: the largest that splits into two signed bytes (`256 a + b`) on every processor.
 const ANALYSIS_MAX: i32 = 32_639;
 
 /// Quantizes a synthesis.
 ///
 /// # Errors
-/// [`BuildError::NoIntegerForm`] for a graph that has no such form, [`BuildError::Scale`], [`BuildError::Model`].
+/// [`BuildError::NoIntegerForm`] for a graph that has no integer form, [`BuildError::Scale`], [`BuildError::Model`].
 pub fn quantize(graph: &Graph, observed: &Observed, width: WeightWidth) -> Result<Synthesis, BuildError> {
     let (quantizer, input) = latent_input("g_s", observed, WIDE_MAX)?;
     let nodes = Converter::convert("g_s", Target::Samples, graph, observed, width, input)?;
@@ -96,24 +97,24 @@ pub fn quantize_hyper_analysis(graph: &Graph, observed: &Observed, width: Weight
     Ok(HyperAnalysis::new(quantizer, graph.input_channels() as usize, graph.output_channels() as usize, nodes)?)
 }
 
-/// The quantizer of node 0, and the node.
+/// The quantizer from latents to node 0, and node 0 itself.
 fn latent_input(name: &str, observed: &Observed, max: i32) -> Result<(Quantizer, Made), BuildError> {
     let step = observed.step(NodeId(0), max);
     let quantizer = Quantizer { max, requant: requant(name, LATENT_STEP / step)? };
     Ok((quantizer, Made { at: NodeIndex(0), step, max }))
 }
 
-/// What a transform gives.
+/// What a transform computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// A synthesis: its normalizations are inverse ones.
+    /// Samples, in a synthesis: its normalizations are inverse ones.
     Samples,
-    /// An analysis: its layers may have stride 2, its normalizations divide.
+    /// Latents, in an analysis: its layers may have stride 2, and its normalizations divide.
     Latents,
 }
 
 impl Target {
-    /// Largest magnitude of an activation on the way, with weights of this width.
+    /// Largest magnitude of an activation within the transform, with weights of this width.
     const fn max(self, width: WeightWidth) -> i32 {
         match (self, width) {
             (Self::Latents, WeightWidth::Words) => ANALYSIS_MAX,
@@ -132,31 +133,31 @@ struct Made {
 }
 
 struct Converter<'a> {
-    /// Of the transform.
+    /// Name of the transform.
     name: &'static str,
     target: Target,
     graph: &'a Graph,
     observed: &'a Observed,
     width: WeightWidth,
-    /// Per float node.
+    /// Per float node, the integer node that stands for it, once there is one.
     made: Vec<Option<Made>>,
-    /// Float nodes that the layer of an earlier one takes along.
+    /// Per float node, whether the layer of an earlier node has absorbed it.
     taken: Vec<bool>,
     nodes: Vec<Node>,
 }
 
-/// What a layer takes along.
+/// What a layer absorbs of the float nodes after it.
 #[derive(Clone, Copy)]
 struct After {
     gelu: bool,
-    /// With its own stride.
+    /// Pixel shuffle, or the layer's own stride.
     resize: Resize,
     /// The float node whose value the layer has.
     last: NodeId,
 }
 
 impl<'a> Converter<'a> {
-    /// The nodes of a graph after its input.
+    /// Converts the nodes of a graph after its input.
     fn convert(
         name: &'static str,
         target: Target,
@@ -197,7 +198,7 @@ impl<'a> Converter<'a> {
         self.made[id.0 as usize].ok_or_else(|| self.unsupported(id, "is read before it is there"))
     }
 
-    /// The GELU and the pixel shuffle after a node that nothing else reads.
+    /// Absorbs the GELU and the pixel shuffle after a node, if each is the only reader of its input.
     fn after(&mut self, id: NodeId) -> After {
         let mut after = After { gelu: false, resize: Resize::None, last: id };
         loop {
@@ -242,7 +243,7 @@ impl<'a> Converter<'a> {
         self.layer(after, spec, &conv.bias, weights, &steps, &inputs)
     }
 
-    /// A layer of identity terms.
+    /// Makes a layer of identity terms.
     fn identity(&mut self, after: After, inputs: &[NodeId], outputs: usize) -> Result<(), BuildError> {
         let from = inputs.iter().map(|id| self.input(*id)).collect::<Result<Vec<_>, _>>()?;
         let term = |m: &Made| TermSpec::node(m.at, outputs, true);
@@ -282,8 +283,8 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
-    /// `v = norm * area`, where each channel's area makes its largest norm just fit; the root of v is then that of the norm times the
-    /// root of the area.
+    /// Makes a normalization, whose integer norm is `v = norm * area`, where each channel's `area` makes its largest norm just fit. The root of v
+    /// is then the root of the norm times the root of the area.
     fn gdn(&mut self, id: NodeId, gdn: &graph::Gdn, input: NodeId) -> Result<(), BuildError> {
         let (n, from) = (gdn.channels as usize, self.input(input)?);
         let squares: Vec<f64> = self.observed.channels(input).iter().map(|v| (f64::from(*v) * HEADROOM).powi(2)).collect();
@@ -291,7 +292,7 @@ impl<'a> Converter<'a> {
             |row: &[f32], beta: &f32| row.iter().zip(&squares).map(|(g, s)| f64::from(*g) * s).sum::<f64>() + f64::from(*beta);
         let rows: Vec<&[f32]> = gdn.gamma.chunks_exact(n).collect();
         let areas: Vec<f64> = rows.iter().zip(&gdn.beta).map(|(row, beta)| MAX_NORM as f64 / norm(row, beta)).collect();
-        // The largest factor of the gammas of a channel, and the shift with which it gives just the channel's area.
+        // For each channel, the largest factor of its gammas, and the shift with which this factor gives just the channel's area.
         let factors: Vec<f64> = rows.iter().map(|row| gamma_factor(row)).collect();
         let unit = from.step * from.step;
         let shifts = factors.iter().zip(&areas).filter(|(f, _)| f.is_finite()).map(|(f, a)| (f / (unit * a)).log2());
@@ -301,14 +302,14 @@ impl<'a> Converter<'a> {
         let areas: Vec<f64> = factors.iter().zip(&areas).map(|(f, a)| a.min(f / (unit * scale))).collect();
         let max = self.target.max(self.width);
         let step = self.observed.step(id, max);
-        // Of products with the root, or with its reciprocal.
+        // From products with the root, or with its reciprocal, to steps of the output.
         let ratio = |a: &f64| match self.target {
             Target::Samples => from.step / (a.sqrt() * step),
             Target::Latents => from.step * a.sqrt() / (f64::from(RECIPROCAL) * step),
         };
         let ratios: Vec<f64> = areas.iter().map(ratio).collect();
         let largest = ratios.iter().copied().fold(0.0, f64::max);
-        // Multipliers of 30 bits, or of what leaves 31 for products with activations.
+        // Multipliers have 30 bits or, in an analysis, as many as leave 31 bits for their products with activations.
         let bits = if self.target == Target::Samples { 30 } else { 31 - (i32::BITS - from.max.leading_zeros()) as i32 };
         let output_shift = bits - 1 - largest.log2().floor() as i32;
         if !(0..=62).contains(&output_shift) {
@@ -343,7 +344,7 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// The largest factor with which the gammas of one channel, rounded, are in range; infinite if all are zero.
+/// The largest factor that leaves the gammas of one channel, once rounded, in range; infinite if all are zero.
 fn gamma_factor(row: &[f32]) -> f64 {
     let largest = row.iter().fold(0.0_f64, |m, g| m.max(f64::from(*g)));
     let sum: f64 = row.iter().map(|g| f64::from(*g)).sum();

@@ -8,7 +8,7 @@ pub const SCALE_RANGE: [f64; 2] = [0.11, 256.0];
 
 /// Total of a cumulative table.
 const TOTAL: f64 = 65_536.0;
-/// Symbols beyond this two-sided tail are left to the escape.
+/// Largest probability of both tails together whose symbols are left to the escape.
 const TAIL: f64 = 1.0 / 131_072.0;
 
 /// The cumulative distribution of the standard normal.
@@ -68,7 +68,7 @@ pub fn y_cdfs() -> Vec<StoredCdf> {
     scales().into_iter().map(gaussian).collect()
 }
 
-/// Integer starts of bins with these probabilities and the escape's, each at least one part in 2^16. What rounding leaves over
+/// Makes a cumulative table of bins with these probabilities and an escape, each of at least one part in 2^16. What rounding down leaves over
 /// goes to the bins that lose most by it.
 #[must_use]
 pub fn cumulative(min_symbol: i32, masses: &[f64], escape: f64) -> StoredCdf {

@@ -1,4 +1,4 @@
-//! Weights of a float convolution as whole numbers with a step per output.
+//! Quantizes the weights of a float convolution: integers, with one step per output.
 
 use mlic_model::graph::Conv2d;
 use mlic_model::nodes::OwnedWeights;
@@ -8,31 +8,31 @@ use crate::quantize::best_step;
 /// How many bits weights have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightWidth {
-    /// 8.
+    /// 8 bits.
     Bytes,
-    /// Up to 13; 8 in layers whose weights training has rounded to that.
+    /// Up to 13 bits; 8 bits in layers whose weights training has rounded to bytes.
     Words,
 }
 
 /// Weights of one term `[output][row][column][input]`, and the step of each output.
 pub(crate) type Term = (OwnedWeights, Vec<f64>);
 
-/// Largest whole number of a weight that takes more than a byte. More bits change no picture by a hundredth of a decibel, and are noise that no archive packs.
+/// Largest magnitude of an integer weight of more than a byte. More bits change no picture by a hundredth of a decibel, and are incompressible noise.
 const FINE_MAX: f64 = 4095.0;
-/// The same for what a byte leaves: five bits more.
+/// Largest magnitude of an integer weight in the second of two terms, which holds what a byte leaves: five bits more.
 const REST_MAX: f64 = 31.0;
-/// How far a weight that training has rounded may be from a whole number of steps. Half precision moves a weight by up to 1/16 of a step, and the
-/// step of the largest weights by as much.
+/// Largest distance, in steps, of a weight that training has rounded from a whole number of steps. Half precision moves a weight by up to 1/16 of a
+/// step and, by changing the step, the largest weights by as much again.
 const ROUNDED: f64 = 0.125;
 
-/// The weights of one output at a time, `[row][column][input]`.
+/// Iterates over the outputs: the weights of each, `[row][column][input]`.
 fn rows(conv: &Conv2d) -> impl Iterator<Item = Vec<f64>> + '_ {
     let (inputs, taps) = (conv.input as usize, (conv.kernel * conv.kernel) as usize);
     let ordered = move |row: &[f32]| (0..inputs * taps).map(|i| f64::from(row[i % inputs * taps + i / inputs])).collect();
     conv.weight.chunks_exact(inputs * taps).map(ordered)
 }
 
-/// Weights of up to `width` for activations of at most `max`.
+/// Quantizes weights to at most `width`, for activations of at most `max`.
 pub(crate) fn single(conv: &Conv2d, width: WeightWidth, max: i32) -> Term {
     match (rounded(conv, max), width) {
         (Some(term), _) => term,
@@ -41,7 +41,8 @@ pub(crate) fn single(conv: &Conv2d, width: WeightWidth, max: i32) -> Term {
     }
 }
 
-/// Weights as two terms of bytes for activations of at most `max`, the second for what the first leaves; one term where that leaves nothing.
+/// Quantizes weights to two terms of bytes, the second for what the first leaves, or to one term if training has rounded them to bytes. Activations
+/// are at most `max`.
 pub(crate) fn split(conv: &Conv2d, max: i32) -> Vec<Term> {
     if let Some(term) = rounded(conv, max) {
         return vec![term];
@@ -61,8 +62,8 @@ pub(crate) fn split(conv: &Conv2d, max: i32) -> Vec<Term> {
     terms.into_iter().map(|(weights, steps)| (OwnedWeights::Bytes(weights), steps)).collect()
 }
 
-/// Bytes, if the weights of every output are whole numbers of them, as training with rounded weights leaves them, and their sums with activations
-/// of at most `max` fit 32 bits.
+/// The weights as bytes, if those of every output are whole numbers of steps, as training with rounded weights leaves them, and if their sums with
+/// activations of at most `max` fit 32 bits.
 fn rounded(conv: &Conv2d, max: i32) -> Option<Term> {
     let (mut bytes, mut steps) = (Vec::with_capacity(conv.weight.len()), Vec::new());
     for row in rows(conv) {
@@ -76,7 +77,7 @@ fn rounded(conv: &Conv2d, max: i32) -> Option<Term> {
     Some((OwnedWeights::Bytes(bytes), steps))
 }
 
-/// The whole numbers of steps that these weights are, the largest 127, and the step that is nearest to all of them.
+/// The weights of one output as whole numbers of steps, the largest 127, and the step that fits all of them best; `None` if they are not whole.
 fn rounded_row(row: &[f64]) -> Option<(Vec<f64>, f64)> {
     let largest = row.iter().fold(0.0_f64, |m, w| m.max(w.abs()));
     if largest < 1e-12 {
@@ -109,7 +110,7 @@ fn words(conv: &Conv2d, max: i32) -> Term {
     (OwnedWeights::Words(words), steps)
 }
 
-/// The smallest step with which the weights of one output are at most `most` and, with activations of at most `max`, have a 32-bit sum.
+/// The smallest step with which the integer weights of one output are at most `most`, and their sum with activations of at most `max` fits 32 bits.
 fn fitting_step(row: &[f64], most: f64, max: i32) -> f64 {
     let (largest, sum) = row.iter().fold((0.0_f64, 0.0), |(largest, sum), w| (largest.max(w.abs()), sum + w.abs()));
     // Rounding may add half a step to each weight.

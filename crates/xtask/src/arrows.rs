@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// Crate to the workspace crates it depends on.
+/// Maps each crate to the workspace crates on which it depends.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The graph that cargo sees, without development dependencies.

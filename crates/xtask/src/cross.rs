@@ -1,7 +1,7 @@
 //! The conformance suites on other architectures: `cargo xtask cross`.
 //!
-//! Each platform's `mlic-conform`, without float transforms, is cross-compiled, run under an emulator, and its reports are
-//! compared. The compiler is the repository's own; what it needs beyond (libraries to link with, emulators) is unpacked into
+//! For each platform, `mlic-conform` without float transforms is cross-compiled and run under an emulator, and its reports are
+//! compared. The compiler is the repository's own. What else is needed (libraries to link with, emulators) is unpacked into
 //! a cache folder that checkouts share, and nothing on the machine is changed.
 
 pub mod build;
@@ -32,7 +32,7 @@ pub const USAGE: &str = "usage: cargo xtask cross [--setup] [--record] [--suite 
   $MLIC_CROSS_MIRROR  Debian mirror [default: that of apt, else http://deb.debian.org/debian]
   $MLIC_CROSS_MIRROR_TESTING, $MLIC_CROSS_MIRROR_BULLSEYE  the mirror of one suite of Debian, if it is another";
 
-/// What was asked for.
+/// Options of the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Only fetch what is needed.
@@ -75,7 +75,7 @@ impl Options {
     }
 }
 
-/// Runs the command: one line per platform that did not pass.
+/// Runs the command. Returns a line per platform that did not pass.
 ///
 /// # Errors
 /// What could not be done at all: a package that could not be fetched, a program that could not be compiled.
@@ -104,7 +104,7 @@ pub fn cross(options: &Options) -> Result<Vec<String>, String> {
     Ok(failed)
 }
 
-/// Writes a platform's results into the documents, beside those of suites that were not run now.
+/// Writes a platform's results into the documents, which keep those of suites that were not run now.
 fn keep(platform: &Platform, record: Record) -> Result<(), String> {
     let mut records = record::read()?;
     let record = record.merged(records.get(platform.name));
@@ -113,15 +113,15 @@ fn keep(platform: &Platform, record: Record) -> Result<(), String> {
     document::write(&records)
 }
 
-/// Does something to the folder in which everything that is fetched is kept, while no other run does.
+/// Calls `act` with the folder in which everything that is fetched is kept, while no other run uses it.
 ///
 /// # Errors
-/// When there cannot be such a folder, and those of what is done.
+/// When there cannot be such a folder, and the errors of `act`.
 pub(crate) fn with_cache<T>(act: impl FnOnce(&Path) -> Result<T, String>) -> Result<T, String> {
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(io(&cache))?;
     let path = cache.join("lock");
-    // Held until it is closed, however this process ends.
+    // The lock is held until the file is closed, however this process ends.
     let lock = File::create(&path).map_err(io(&path))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -140,7 +140,7 @@ fn cache() -> Result<PathBuf, String> {
     folder("MLIC_CROSS_CACHE").or_else(home).ok_or_else(|| "neither MLIC_CROSS_CACHE nor HOME is set".into())
 }
 
-/// Runs a command to its end; its standard output.
+/// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
 /// When it cannot be started or fails, with what it was and what it said.
@@ -160,7 +160,7 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> String {
 /// Every suite of the repository, the longest last.
 pub const SUITES: [&str; 6] = ["smoke", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative", "core"];
 
-/// One suite by one backend, in the order in which a platform runs them.
+/// The suites and their backends, in the order in which a platform runs them.
 pub(crate) fn plan(suites: &[String]) -> Vec<(String, &'static str)> {
     let integer = suites.iter().map(|suite| (suite.clone(), "integer"));
     let reference = suites.iter().filter(|suite| *suite == "smoke").map(|suite| (suite.clone(), "reference"));

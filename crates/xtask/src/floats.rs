@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// The exact crates, outside whose files of [`ALLOWED`] no float type or literal may occur but in comments. Those without a device are tested with
-/// overflow checks too: `.ci/run` takes their names from `cargo xtask exact`.
+/// The exact crates. Except in comments and in the files of [`ALLOWED`], no float type or literal may occur in them. Those that need no device are
+/// also tested with overflow checks: `.ci/run` takes their names from `cargo xtask exact`.
 pub const EXACT: [&str; 5] = ["mlic-core", "mlic-model", "mlic-kernels", "mlic-backend", "mlic-cuda"];
-/// Files of those crates that are about float: stages, transforms, tests against them, and metadata, whose numbers are parsed and dropped.
+/// Files of the exact crates that deal with floats: stages, transforms, tests against them, and metadata, whose numbers are parsed and dropped.
 pub const ALLOWED: [&str; 6] = [
     "crates/mlic-model/src/graph.rs",
     "crates/mlic-model/src/metadata.rs",
@@ -15,7 +15,7 @@ pub const ALLOWED: [&str; 6] = [
     "crates/mlic-cuda/src/measure.rs",
 ];
 
-/// Those whose arithmetic runs on this processor.
+/// The exact crates whose arithmetic runs on this processor, which are also tested with overflow checks.
 pub fn with_overflow_checks() -> impl Iterator<Item = &'static str> {
     EXACT.into_iter().filter(|name| *name != "mlic-cuda")
 }
@@ -36,7 +36,7 @@ fn is_float(token: &str) -> bool {
     token.split('.').any(is_typed) || token.split("..").any(is_literal)
 }
 
-/// `1.5`, `2.`, `1e3`, `1f64`, and `1e` of `1e-3`, but not `0x1e3`, `0.max` or `tuple.0.1`.
+/// Whether a token is a float literal: `1.5`, `2.`, `1e3`, `1f64`, and `1e` of `1e-3`, but not `0x1e3`, `0.max` or `tuple.0.1`.
 fn is_literal(token: &str) -> bool {
     let rest = token.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
     let is_fraction = |rest: &str| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit());
@@ -44,7 +44,7 @@ fn is_literal(token: &str) -> bool {
         && (rest.strip_prefix('.').is_some_and(is_fraction) || rest.starts_with(['e', 'E']) || TYPES.contains(&rest))
 }
 
-/// Adds the sources at or below a path.
+/// Adds the source files at or below a path to `out`.
 ///
 /// # Errors
 /// When a folder cannot be read.

@@ -1,7 +1,7 @@
 //! Packages for NVIDIA Jetson: `cargo xtask jetson`.
 //!
-//! The programs and the library for C, for 64-bit ARM and glibc 2.31, Debian packages of them, the same files to lay over a root file system before it
-//! is flashed, and a check of both: contents, needed libraries, and the self-test run from an unpacked image under emulation.
+//! Compiles the programs and the library for C for 64-bit ARM and glibc 2.31, packs them as Debian packages and as an archive to lay over a root file
+//! system before it is flashed, and checks both: contents, needed libraries, and the self-test, run from an unpacked image under emulation.
 
 pub mod archive;
 pub mod build;
@@ -25,15 +25,15 @@ pub const USAGE: &str = "usage: cargo xtask jetson [--profile PROFILE] [--output
   $MLIC_CROSS_CACHE, $MLIC_CROSS_MIRROR and $MLIC_CROSS_MIRROR_... as for cross; $SOURCE_DATE_EPOCH is the time of every file
   [default: that of the last entry of packaging/debian/changelog]";
 
-/// The profile of what is shipped.
+/// The profile with which the shipped programs are compiled.
 pub const SHIPPED: &str = "dist";
 
-/// What was asked for.
+/// Options of the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Cargo's profile.
     pub profile: String,
-    /// Where everything goes.
+    /// Folder of everything that is made.
     pub output: PathBuf,
     /// Whether only [`build::environment`] is wanted.
     pub environment: bool,
@@ -60,7 +60,7 @@ impl Options {
     }
 }
 
-/// Runs the command: one line for each thing that does not hold.
+/// Runs the command. Returns a line for each check that failed.
 ///
 /// # Errors
 /// What could not be done at all: something that could not be fetched, compiled or packed.

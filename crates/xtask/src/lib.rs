@@ -1,4 +1,4 @@
-//! Checks of the repository itself.
+//! Chores of this repository: checks of the sources, other architectures, packages for Jetson.
 
 pub mod arrows;
 pub mod cross;

@@ -1,4 +1,4 @@
-//! Licences of all dependencies against `deny.toml`, which `cargo deny check` reads too: that program takes minutes to compile, this check none.
+//! Checks the licences of all dependencies against `deny.toml`, like `cargo deny check`, but without minutes of compiling that program.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::cross::{io, output};
 /// Crates whose licence `deny.toml` does not allow, with that licence.
 ///
 /// # Errors
-/// When the file cannot be read, or cargo does not say what there is.
+/// When `deny.toml` cannot be read, or cargo does not list the dependencies.
 pub fn refused() -> Result<Vec<String>, String> {
     let path = crate::root().join("deny.toml");
     let text = fs::read_to_string(&path).map_err(io(&path))?;
@@ -32,7 +32,8 @@ fn allowed(text: &str) -> Option<Vec<&str>> {
     Some(list.split_once(']')?.0.split('"').skip(1).step_by(2).collect())
 }
 
-/// Whether all licences of one of the alternatives are allowed. An expression has `OR`, or `/` in old crates, of `AND`; in parentheses are alternatives.
+/// Whether all licences of one of an expression's alternatives are allowed. `OR`, or `/` in old crates, separates alternatives, and `AND` joins the
+/// licences of one. With parentheses, `AND` joins groups of alternatives.
 #[must_use]
 pub fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let plain = expression.replace('/', " OR ");

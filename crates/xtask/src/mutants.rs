@@ -1,5 +1,5 @@
-//! Do the suites catch a decoder that is nearly right? Deliberate defects in the arithmetic, one at a time, in a copy of the sources: the
-//! program is built with each, and must then fail.
+//! Tests whether the suites catch a decoder that is nearly right. Deliberate defects of the arithmetic are put into a copy of the sources, one at
+//! a time; the program is built with each, and must then fail.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::cross::{io, output};
 use crate::jetson::archive::files;
 
-/// A defect: one text of one source file for another.
+/// A defect: one text of a source file replaced by another.
 #[derive(Debug, Clone, Copy)]
 pub struct Mutant {
     /// Name.
@@ -21,30 +21,30 @@ pub struct Mutant {
     pub what: &'static str,
     /// Backends that run the changed code.
     pub backends: &'static [&'static str],
-    /// What must fail.
+    /// The suites that must fail.
     pub data: Data,
     /// Source file.
     pub file: &'static str,
-    /// Text that occurs in it exactly once.
+    /// Text that occurs in the file exactly once.
     pub from: &'static str,
-    /// Text in its place.
+    /// Text that replaces it.
     pub to: &'static str,
 }
 
-/// What a mutant is tried on.
+/// The suites on which a mutant is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data {
-    /// Streams of pictures: `core`, to `y_hat`.
+    /// `core`: streams of pictures, compared up to `y_hat`.
     Core,
-    /// Packages that are drawn to break decoders: the `edge-cases` suites, to exact pixels.
+    /// The `edge-cases` suites: packages designed to break decoders, compared up to exact pixels.
     EdgeCases,
 }
 
 const BOTH: &[&str] = &["integer", "reference"];
-/// The fast kernels have this in vector code of their own, which `mlic-kernels/tests/it/agree.rs` holds to the reference.
+/// For code that the fast kernels do not run: they have vector code of their own, which `mlic-kernels/tests/it/agree.rs` compares with the reference.
 const REFERENCE: &[&str] = &["reference"];
 
-/// The definition has this in code of its own.
+/// For code that the definition does not run: it has code of its own.
 const INTEGER: &[&str] = &["integer"];
 
 /// The defects.
@@ -241,10 +241,10 @@ struct Copy {
     small: PathBuf,
 }
 
-/// Builds and runs every mutant, or those that are named; says what was not caught.
+/// Builds and runs every mutant, or only the named ones. Returns a line for each backend on which a mutant was not caught.
 ///
 /// # Errors
-/// When something could not be tried: then nothing is said about it.
+/// When something could not be tried; there is no result then.
 pub fn run(names: &[String]) -> Result<Vec<String>, String> {
     let known = |name: &&String| MUTANTS.iter().all(|mutant| mutant.name != name.as_str());
     if let Some(unknown) = names.iter().find(known) {
@@ -280,7 +280,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(io(path))
 }
 
-/// What is the same already keeps its time, so that nothing is built again.
+/// Copies a file, unless the copy is the same already: it then keeps its time, so that nothing is built again.
 fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
     let parent = to.parent().unwrap_or(to);
     let copied = std::fs::create_dir_all(parent).and_then(|()| std::fs::read(from)).and_then(|bytes| {
@@ -290,7 +290,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), String> {
     copied.map_err(io(from))
 }
 
-/// Makes a folder of these files of another, without what it had beyond them: a source that was moved is in one place.
+/// Copies these files of one folder to another and removes all other files there, so that a source that was moved is in one place.
 ///
 /// # Errors
 /// A file that cannot be copied or removed.
@@ -299,14 +299,14 @@ pub fn copy_tree<'a>(from: &Path, names: impl Iterator<Item = &'a str>, to: &Pat
     fs::create_dir_all(to).map_err(io(to))?;
     for other in files(to)?.iter().filter(|path| path.strip_prefix(to).is_ok_and(|name| !names.contains(name))) {
         fs::remove_file(other).map_err(io(other))?;
-        // Folders that are empty now go too.
+        // Remove folders that are empty now, too.
         let _ = other.ancestors().skip(1).take_while(|folder| *folder != to).try_for_each(fs::remove_dir);
     }
     names.iter().try_for_each(|name| copy_file(&from.join(name), &to.join(name)))
 }
 
 impl Copy {
-    /// The tracked files as they are now, beside a target folder that later runs find again.
+    /// Copies the tracked files as they are now, beside a target folder that later runs reuse.
     fn make() -> Result<Self, String> {
         let root = crate::root();
         let base = root.join("target/mutants");
@@ -317,7 +317,7 @@ impl Copy {
         Ok(copy)
     }
 
-    /// The vectors of `core` that the reference backend decodes quickly.
+    /// Makes a suite of those vectors of `core` that the reference backend decodes quickly.
     fn make_small(&self) -> Result<(), String> {
         let from = self.tree.join("conformance/core");
         let mut manifest: Value = serde_json::from_str(&text(&from.join("manifest.json"))?).map_err(|e| e.to_string())?;
@@ -341,7 +341,7 @@ impl Copy {
             .args(["build", "--quiet", "--release", "--locked", "-p", "mlic-conform", "--no-default-features"])
             .args(["--features", "embedded-model"])
             .env("CARGO_TARGET_DIR", &self.target)
-            // One line changes from mutant to mutant.
+            // Little more than a line changes from mutant to mutant.
             .env("CARGO_INCREMENTAL", "1")
             .current_dir(&self.tree)
             .output()
@@ -349,7 +349,7 @@ impl Copy {
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
-    /// Whether the suites pass as far as they are exact.
+    /// Whether the suites pass on a backend, up to the level to which they are exact.
     fn passes(&self, backend: &str, data: Data) -> Result<bool, String> {
         let mut command = Command::new(self.target.join("release/mlic-conform"));
         match data {
@@ -367,7 +367,7 @@ impl Copy {
         }
     }
 
-    /// Backends on which a mutant is not caught. The copy is right again afterwards.
+    /// Backends on which a mutant is not caught. Afterwards the copy is without the defect again.
     fn survivors(&self, mutant: &Mutant) -> Result<Vec<&'static str>, String> {
         let path = self.tree.join(mutant.file);
         let right = text(&path)?;

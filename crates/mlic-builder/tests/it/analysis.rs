@@ -1,4 +1,4 @@
-//! The integer analysis against the float one it is made of: `tests/golden/tiny`, 64 x 128 pixels.
+//! The integer analysis against the float one from which it is made: `tests/golden/tiny`, 64 x 128 pixels.
 
 use mlic_backend::Planes;
 use mlic_builder::onnx::import;
@@ -23,7 +23,7 @@ fn run(graph: &Graph, input: &Planes) -> Planes {
     Planes { channels: graph.output_channels() as usize, height: side(height), width: side(width), data }
 }
 
-/// Root mean square of the difference of latents from the float ones, over that of these.
+/// Root mean square of the errors of integer latents, relative to that of the float latents.
 fn relative_error(got: &Map<i32>, float: &Planes) -> f64 {
     assert_eq!((got.height, got.width, got.channels), (float.height, float.width, float.channels));
     let area = float.height * float.width;

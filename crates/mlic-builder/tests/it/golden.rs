@@ -77,13 +77,14 @@ fn float_networks_are_the_published_ones() {
     }
 }
 
-/// Root mean square of the differences over that of the values.
+/// Root mean square of the differences, relative to that of the expected values.
 fn relative_rms(got: impl Iterator<Item = f32>, expected: &[f32]) -> f32 {
     let error: f32 = got.zip(expected).map(|(a, b)| (a - b).powi(2)).sum();
     (error / expected.iter().map(|b| b * b).sum::<f32>()).sqrt()
 }
 
-/// The tiny model has random weights and int8 activations calibrated on other pictures; a wrong operator gives about one.
+/// Largest relative error of the integer networks: the tiny model has random weights, and int8 activations calibrated on other pictures. A wrong
+/// operator gives an error of about 1.
 const FOLLOWS: f32 = 0.12;
 
 #[test]

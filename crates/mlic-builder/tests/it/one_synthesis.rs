@@ -1,4 +1,4 @@
-//! A build of the tiny checkpoint, one of whose layers training has rounded to bytes: what the package has of `g_s`.
+//! What a package contains of `g_s`: builds of the tiny checkpoint with one layer rounded to bytes, as training does it.
 
 use mlic_backend::Planes;
 use mlic_builder::synthesis::{Observed, WeightWidth, quantize, quantize_analysis};
@@ -16,7 +16,8 @@ fn tiny() -> Export {
     Export::open(&common::tiny()).unwrap()
 }
 
-/// Weights of bytes with a scale per output, stored in half precision: the whole numbers, if they were rounded `to` a whole byte.
+/// Rounds weights to multiples of `to` steps, with a step per output of which the largest weight has 127, and stores them in half precision. Returns
+/// the numbers of steps, which are whole if `to` is 1.
 fn round(conv: &mut Conv2d, to: f32) -> Vec<i8> {
     let per_output = (conv.input * conv.kernel * conv.kernel) as usize;
     let mut whole = Vec::new();
@@ -31,7 +32,7 @@ fn round(conv: &mut Conv2d, to: f32) -> Vec<i8> {
     whole
 }
 
-/// The graph with the `index`-th convolution rounded; its whole numbers in the order of the package.
+/// Rounds the `index`-th convolution of a graph. Returns the graph and the whole numbers in the order of the package.
 fn rounded(graph: Graph, index: usize, to: f32) -> (Graph, Vec<i8>) {
     let output = graph.output();
     let mut nodes = graph.into_nodes();
@@ -69,7 +70,7 @@ fn layers_that_are_bytes_already_are_stored_as_bytes() {
     let [layer] = of_bytes(&own)[..] else { panic!("{} layers of bytes", of_bytes(&own).len()) };
     assert!(layer.weights[0].view().iter().eq(expected.iter().copied().map(i32::from)), "other bytes");
     assert!(own.write().len() + expected.len() == plain.write().len(), "a byte less per weight");
-    // With steps of half a byte every second weight lies between two.
+    // Rounded to multiples of half a step, every second weight lies between two bytes.
     assert!(of_bytes(&synthesis(&rounded(graph, 2, 0.5).0, WeightWidth::Words)).is_empty());
     assert_eq!(of_bytes(&synthesis(&whole_bytes, WeightWidth::Bytes)).len(), own.weighted_layers().count());
 }

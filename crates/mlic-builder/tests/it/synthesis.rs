@@ -1,4 +1,4 @@
-//! The integer synthesis of a float one: how far its samples are from those of the float transform.
+//! The integer synthesis against the float one from which it is made: how far its samples are from those of the float transform.
 
 use mlic_backend::Planes;
 use mlic_builder::onnx::import;
@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 
 use crate::common::tiny;
 
-/// The golden synthesis, its output brought into the range of samples, and a latent.
+/// The golden synthesis, with its output scaled into the range of samples, and a latent.
 fn golden() -> (Graph, Planes) {
     let tiny = tiny();
     let bytes = std::fs::read(tiny.join("transforms.safetensors")).unwrap();
@@ -33,7 +33,7 @@ fn golden() -> (Graph, Planes) {
     (Graph::new(nodes, output).unwrap(), y)
 }
 
-/// Mean squared difference of the integer samples from the float ones before rounding, in units of a sample, clipped ones left out.
+/// Mean squared difference between integer samples and float samples before rounding, in squared units of a sample; clipped samples are left out.
 fn noise(graph: &Graph, y: &Planes, width: WeightWidth) -> f64 {
     let observed = Observed::new(graph, [y.clone()], 1).unwrap();
     let synthesis = quantize(graph, &observed, width).unwrap();

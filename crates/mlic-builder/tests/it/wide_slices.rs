@@ -1,4 +1,4 @@
-//! Latent slices of 64 channels, the most there are: normalizations of 128.
+//! Latent slices of 64 channels, the most that a package may have, whose normalizations have up to 128 channels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn in_slices(to: &Path, slices: usize) {
     std::fs::write(to.join("config.json"), config.to_string()).unwrap();
 }
 
-/// Names and shapes of what the only slice of a model with 64 latent channels has.
+/// Names and shapes of the tensors of the only latent slice in a model with 64 latent channels.
 fn shapes() -> Vec<(String, Vec<usize>)> {
     let mut all = Vec::new();
     let mut add = |name: String, shape: &[usize]| {
@@ -52,7 +52,7 @@ fn shapes() -> Vec<(String, Vec<usize>)> {
     all
 }
 
-/// The tiny export as one slice of 64 channels, whose networks have weights of no meaning.
+/// The tiny export as one latent slice of 64 channels, whose networks have meaningless weights.
 fn one_slice(to: &Path) -> Export {
     in_slices(to, 1);
     let bytes = std::fs::read(to.join("entropy.safetensors")).unwrap();

@@ -6,10 +6,10 @@ use std::process::Command;
 use super::platform::Platform;
 use super::setup::Setup;
 
-/// What a linker of ours needs the compiler to know: it is not a C compiler, and everything is linked statically.
+/// Flags that tell the compiler about our own linker: it is not a C compiler, and everything is linked statically.
 const STATIC: &str = "-Clinker-flavor=ld.lld -Ctarget-feature=+crt-static -Crelocation-model=static";
 
-/// Compiles `mlic-conform` without float transforms; its path.
+/// Compiles `mlic-conform` without float transforms and returns its path.
 ///
 /// # Errors
 /// When it does not compile.
@@ -23,10 +23,10 @@ pub fn conform(platform: &Platform, setup: &Setup) -> Result<PathBuf, String> {
     }
 }
 
-/// Compiles the tests of the kernels and runs them: the instruction sets of the platform against the definition.
+/// Compiles and runs the tests of the kernels, which compare the platform's instruction sets with the definition.
 ///
 /// # Errors
-/// When they do not compile or one fails: also if an instruction set is missing.
+/// When they do not compile or one fails, also because an instruction set is missing.
 pub fn test_kernels(platform: &Platform, setup: &Setup) -> Result<(), String> {
     let mut command = cargo("test", platform, setup);
     command.args(["--package", "mlic-kernels", "--lib", "--tests"]).env("MLIC_REQUIRE", platform.kernels.join(","));
@@ -37,7 +37,7 @@ pub fn test_kernels(platform: &Platform, setup: &Setup) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{}: the kernels do not agree with the definition", platform.name)) }
 }
 
-/// A variable of cargo about the platform's target.
+/// Name of a variable that configures cargo for the platform's target.
 fn variable(platform: &Platform, what: &str) -> String {
     format!("CARGO_TARGET_{}_{what}", platform.target.to_uppercase().replace('-', "_"))
 }
@@ -58,10 +58,10 @@ fn cargo(subcommand: &str, platform: &Platform, setup: &Setup) -> Command {
     command
 }
 
-/// The compiler, for people: `rustc 1.95.0`.
+/// Name and version of the compiler, for display: `rustc 1.95.0`.
 ///
 /// # Errors
-/// When it does not say.
+/// When the compiler does not state its version.
 pub fn compiler(setup: &Setup) -> Result<String, String> {
     let mut rustc = setup.rustc.as_ref().map_or_else(|| Command::new("rustc"), Command::new);
     let version = super::output(rustc.arg("--version").current_dir(crate::root()))?;

@@ -1,4 +1,4 @@
-//! `docs/PLATFORMS.md`, made of `docs/platforms.json`.
+//! Makes `docs/PLATFORMS.md` from `docs/platforms.json`.
 
 use std::fmt::Write;
 use std::fs;
@@ -106,7 +106,7 @@ fn row(platform: &Platform, record: &Record) -> String {
     format!("| {name} | {why} | {runs_on} | {device} | {compiler} | {seconds} | {} |", when(record))
 }
 
-/// Day and commit of the runs; of those that are not of the first one's, with their suites.
+/// Day and commit of the first run, followed by those of runs that differ, with their suites.
 fn when(record: &Record) -> String {
     let runs = || COLUMNS.iter().filter_map(|(suite, backend)| record.run(suite, backend));
     let of = |run: &Run| format!("{}, {}", run.date, run.commit);

@@ -1,4 +1,4 @@
-//! Debian packages, fetched and unpacked into the cache: apt with lists and settings of its own, as any user.
+//! Debian packages, fetched and unpacked into the cache by apt, with lists and settings of its own. Any user can do this.
 //!
 //! apt checks the archive's signature and every package's checksum. Nothing is installed.
 
@@ -10,7 +10,7 @@ use super::{io, output};
 
 /// Debian's suite with recent compilers and emulators, and all architectures at the same version.
 pub const TESTING: &str = "testing";
-/// Signs the archive; package `debian-archive-keyring`.
+/// Keys that sign the archive; from the package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A folder of unpacked packages.
@@ -22,13 +22,13 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// Packages of a suite below `folder`, of this machine's architecture and these; Debian's names.
+    /// Packages of a suite below `folder`, of this machine's architecture and the `foreign` ones, by Debian's names.
     #[must_use]
     pub fn new(folder: PathBuf, suite: &'static str, foreign: Vec<&'static str>) -> Self {
         Self { folder, suite, architectures: foreign, updated: false }
     }
 
-    /// The folder of a set of packages, fetched by `choose` if it is not there yet.
+    /// The folder of a set of packages. If it is not there yet, those that `choose` names are fetched and unpacked.
     ///
     /// # Errors
     /// What could not be fetched or unpacked.
@@ -73,7 +73,7 @@ impl Packages {
     /// Packages and all that they depend on, without recommendations.
     ///
     /// # Errors
-    /// When they cannot be had.
+    /// When apt cannot provide them.
     pub fn closure(&self, names: &[&str]) -> Result<Vec<String>, String> {
         let simulated = output(self.apt("apt-get").args(["--simulate", "install"]).args(names))?;
         let installed = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
@@ -147,7 +147,7 @@ pub fn named_mirror(suite: &str, variable: impl Fn(&str) -> Option<String>) -> O
     [&own, "MLIC_CROSS_MIRROR"].into_iter().filter_map(variable).find(|mirror| !mirror.is_empty())
 }
 
-/// The one that is named, or what apt is configured with on a Debian machine, or Debian's own.
+/// The mirror of a suite: the one that variables name, else that of apt on a Debian machine, else Debian's own.
 fn mirror(suite: &str) -> String {
     let named = named_mirror(suite, |name| std::env::var(name).ok());
     let targets = || output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"])).ok();

@@ -1,6 +1,6 @@
 //! The platforms.
 
-/// A kind of processor and how it is had here.
+/// A kind of processor, and how its programs are run here.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Platform {
     /// `FAMILY` or `FAMILY-VARIANT`.
@@ -11,7 +11,7 @@ pub struct Platform {
     pub machine: Machine,
     /// What is special about it, for the document.
     pub why: &'static str,
-    /// Instruction sets that the kernels have for it, the best last, whose tests are run there too; those of this machine are tested without this command.
+    /// Instruction sets for which the kernels' tests are run there too, the best last. None for this machine, where they are tested without this command.
     pub kernels: &'static [&'static str],
 }
 
@@ -95,7 +95,7 @@ pub const PLATFORMS: [Platform; 13] = [
 ];
 
 impl Platform {
-    /// Whether this is its name or that of its family.
+    /// Whether a name is the platform's own or that of its family.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.name.split('-').next() == Some(name)

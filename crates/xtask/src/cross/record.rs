@@ -1,4 +1,4 @@
-//! What a platform did, and where it is kept: `docs/platforms.json`.
+//! The results of platforms, which are kept in `docs/platforms.json`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ pub struct Record {
     pub compiler: String,
     /// What ran the programs.
     pub runs_on: String,
-    /// The suites.
+    /// The runs, one for each suite and backend.
     pub runs: Vec<Run>,
 }
 
-/// A suite by one backend.
+/// One run of a suite by one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
@@ -29,15 +29,15 @@ pub struct Run {
     pub backend: String,
     /// What ran the passes.
     pub device: String,
-    /// How far it was compared: 3 `y_hat`, 4 exact pixels.
+    /// Level up to which it was compared: 3 for `y_hat`, 4 for exact pixels.
     pub level: u8,
-    /// Combined digest of the suite: what was computed if all vectors pass.
+    /// Combined digest of the suite, of what was computed if all vectors pass.
     pub digest: String,
-    /// Vectors of the suite.
+    /// Number of vectors of the suite.
     pub vectors: usize,
-    /// Vectors that passed.
+    /// Number of vectors that passed.
     pub passed: usize,
-    /// Vectors that did not, with their verdicts.
+    /// Vectors that did not pass, with their verdicts.
     pub others: Vec<String>,
     /// Time, in seconds.
     pub seconds: u64,
@@ -68,8 +68,7 @@ impl Record {
         self.runs.iter().find(|run| run.suite == suite && run.backend == backend)
     }
 
-    /// The same with what an earlier record has beyond it: its runs of other suites, if the same compiler made the program and the same
-    /// emulator ran it.
+    /// Adds what only an earlier record has: its other runs, if the same compiler made the program and the same emulator ran it.
     #[must_use]
     pub fn merged(mut self, earlier: Option<&Self>) -> Self {
         let same = earlier.filter(|earlier| (&earlier.compiler, &earlier.runs_on) == (&self.compiler, &self.runs_on));
@@ -79,7 +78,7 @@ impl Record {
         self
     }
 
-    /// One line for people.
+    /// Summary of the results in one line.
     #[must_use]
     pub fn line(&self, name: &str) -> String {
         let run = |run: &Run| {
@@ -108,7 +107,7 @@ pub fn read() -> Result<Records, String> {
     }
 }
 
-/// Writes them.
+/// Writes the results.
 ///
 /// # Errors
 /// When the file cannot be written.

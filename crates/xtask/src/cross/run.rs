@@ -41,14 +41,14 @@ fn said(program: &str, args: &[&str]) -> Result<String, String> {
     output(Command::new(program).args(args).current_dir(crate::root())).map(|text| text.trim().to_owned())
 }
 
-/// The repository's commit; `-dirty` if what is compiled or run is not as committed.
+/// The repository's commit, with `-dirty` if what is compiled or run is not as committed.
 fn commit() -> Result<String, String> {
     let changed = said("git", &["status", "--porcelain", "--", "crates", "conformance", "models", "Cargo.toml", "Cargo.lock"])?;
     let commit = said("git", &["rev-parse", "--short=7", "HEAD"])?;
     Ok(if changed.is_empty() { commit } else { commit + "-dirty" })
 }
 
-/// The program as it is started for a platform.
+/// The command that starts the program for a platform.
 fn program_on(platform: &Platform, setup: &Setup, program: &Path) -> Command {
     let mut command = match setup.runner.split_first() {
         Some((runner, args)) => {
@@ -61,7 +61,7 @@ fn program_on(platform: &Platform, setup: &Setup, program: &Path) -> Command {
     if let Machine::Native { isa } = platform.machine {
         command.env("MLIC_CPU", isa);
     }
-    // Nothing but what it prints may come from the folder: suites are part of the program.
+    // Suites are part of the program: it must read nothing from the folder in which it runs.
     command.current_dir(&setup.target_folder).stderr(Stdio::inherit());
     command
 }
@@ -104,19 +104,19 @@ fn run(
     })
 }
 
-/// Whether other kernels ran than those of the platform: a machine without an instruction set must not be recorded as having it, nor
-/// one that has it as having been tested with it.
+/// Whether other kernels ran than those of the platform. A machine without an instruction set must not be recorded as having it, nor
+/// one that has it as tested with it, if other kernels ran.
 #[must_use]
 pub fn device_is_other(platform: &Platform, backend: &str, device: &str) -> bool {
     let isa = match platform.machine {
         Machine::Native { isa } => isa,
-        // The best comes last.
+        // The best instruction set comes last.
         Machine::Qemu { .. } | Machine::Wasmtime => platform.kernels.last().unwrap_or(&"scalar"),
     };
     backend == "integer" && !device.ends_with(&format!(", {isa}"))
 }
 
-/// What ran the passes, and the verdict of each vector of the report's only suite.
+/// The device that ran the passes, and the verdict on each vector of `suite`, which must be the only one of the report.
 #[must_use]
 pub fn verdicts(report: &Value, suite: &str) -> Option<(String, Vec<(String, String)>)> {
     let suites = report["suites"].as_array().filter(|suites| suites.len() == 1)?;

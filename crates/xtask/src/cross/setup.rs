@@ -1,4 +1,4 @@
-//! What compiling and running need beyond the repository's toolchain.
+//! What compiling for a platform and running its programs need beyond the repository's toolchain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,29 @@ use super::{io, output};
 
 /// Version of wasmtime, from PyPI.
 const WASMTIME: &str = "50.0.1";
-/// Runs a WASI program with it.
+/// Script that runs a WASI program with wasmtime.
 const RUN_WASI: &str = include_str!("run-wasi.py");
 /// Seconds that rustup may take for a standard library before Debian's compiler is used instead.
 const RUSTUP_TIMEOUT: &str = "120";
-/// What a compiler without the target's standard library is replaced by.
+/// The set of packages with Debian's compiler, which replaces a compiler without the target's standard library.
 const DEBIAN_RUST: &str = "rust";
 
 /// How to compile for a platform and run its programs.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The compiler; none for that of the repository's toolchain.
+    /// The compiler; `None` for that of the repository's toolchain.
     pub rustc: Option<PathBuf>,
-    /// The linker; none for the compiler's own choice.
+    /// The linker; `None` for the compiler's own choice.
     pub linker: Option<PathBuf>,
-    /// Compiled programs, of this checkout: others may compile at the same time.
+    /// Folder of compiled programs, which belongs to this checkout: others may compile at the same time.
     pub target_folder: PathBuf,
-    /// Arguments before the program that run it.
+    /// The emulator's command, which precedes a program; empty if it runs without one.
     pub runner: Vec<String>,
-    /// The runner and its version, for people.
+    /// Name and version of the runner, for display.
     pub runs_on: String,
 }
 
-/// Fetches what platforms need; one setup for each, in order.
+/// Fetches what platforms need. Returns a setup for each, in order.
 ///
 /// # Errors
 /// What could not be fetched.
@@ -95,12 +95,12 @@ fn has_std(target: &str) -> bool {
 
 /// The repository's toolchain.
 struct Rustup {
-    /// Whether it has not failed yet: it is not waited for twice.
+    /// Whether rustup has not failed yet: after a failure it is not tried again.
     answers: bool,
 }
 
 impl Rustup {
-    /// Adds the target's standard library; whether it is there now.
+    /// Adds the target's standard library. Returns whether it is there now.
     fn add(&mut self, target: &str) -> bool {
         if self.answers {
             println!("cross: rustup target add {target}");
@@ -122,7 +122,7 @@ fn rustc() -> Command {
     command
 }
 
-/// Debian's compiler, all that it loads, and a linker of the same LLVM.
+/// Names of the packages with Debian's compiler, all that it loads, and a linker of the same LLVM.
 fn debian_rust(packages: &mut Packages) -> Result<Vec<String>, String> {
     let mut names = packages.closure(&["libstd-rust-dev"])?;
     let llvm = names.iter().find_map(|name| name.strip_prefix("libllvm")).ok_or("Debian's rustc has no package libllvmN")?;
@@ -130,7 +130,7 @@ fn debian_rust(packages: &mut Packages) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// A program that starts Debian's compiler for the platform.
+/// Makes a program that starts Debian's compiler for the platform, and returns its path.
 fn debian_rustc(cache: &Path, platform: &Platform, packages: &mut Packages) -> Result<PathBuf, String> {
     let debian = debian_architecture(platform).ok_or_else(|| format!("{} needs a toolchain from rustup", platform.target))?;
     let rust = packages.unpacked(DEBIAN_RUST, debian_rust)?;
@@ -145,14 +145,14 @@ fn debian_rustc(cache: &Path, platform: &Platform, packages: &mut Packages) -> R
     Ok(program)
 }
 
-/// Starts a program of Debian's testing with its own C library.
+/// Shell command that starts a program of Debian testing with Debian's own C library.
 fn debian_program(folder: &Path, name: &str, path: &str) -> String {
     let (folder, gnu) = (folder.display(), "x86_64-linux-gnu");
     let libraries = format!("{folder}/usr/lib/{gnu}");
     format!("{libraries}/ld-linux-x86-64.so.2 --library-path {libraries} --argv0 {name} {folder}/{path}")
 }
 
-/// Starts LLVM's linker: that of Debian's compiler, or of the repository's toolchain.
+/// Shell command that starts LLVM's linker: that of Debian's compiler, or of the repository's toolchain.
 fn lld(debian: Option<&Path>) -> Result<String, String> {
     if let Some(folder) = debian {
         let llvms = only_folder(&folder.join("usr/lib"), "llvm-")?;
@@ -164,9 +164,9 @@ fn lld(debian: Option<&Path>) -> Result<String, String> {
     if path.is_file() { Ok(path.display().to_string()) } else { Err(format!("{} is missing", path.display())) }
 }
 
-/// A linker for static programs: what a C compiler would add to the compiler's arguments, and LLVM's linker.
+/// Script that links static programs: it runs LLVM's linker with what a C compiler would add to the arguments.
 ///
-/// The compiler calls it as `-flavor gnu ARGUMENTS`. Everything is static so that an emulator needs no libraries.
+/// The compiler calls the script with `-flavor gnu ARGUMENTS`. Everything is static so that an emulator needs no libraries.
 fn linker_script(lld: &str, libraries: &Path, gnu: &str) -> Result<String, String> {
     let root = libraries.display();
     let c = format!("{root}/usr/lib/{gnu}");
@@ -178,7 +178,7 @@ fn linker_script(lld: &str, libraries: &Path, gnu: &str) -> Result<String, Strin
     ))
 }
 
-/// The only folder whose name begins so.
+/// The only folder in `parent` whose name begins with `prefix`.
 fn only_folder(parent: &Path, prefix: &str) -> Result<PathBuf, String> {
     let entries = fs::read_dir(parent).map_err(io(parent))?.flatten().map(|entry| entry.path());
     let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
@@ -189,7 +189,7 @@ fn only_folder(parent: &Path, prefix: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A Python in a folder of its own that has these packages of PyPI, `NAME==VERSION`.
+/// Path of a Python, in a folder of its own, that has these packages of PyPI (`NAME==VERSION`).
 ///
 /// # Errors
 /// When they cannot be fetched.
@@ -212,7 +212,7 @@ fn processor() -> String {
     name.map_or_else(|| "unknown processor".into(), |(_, name)| name.trim().to_owned())
 }
 
-/// What is there already is not written again: another run may be reading it.
+/// Writes an executable script. One that is there already is not written again: another run may be reading it.
 fn write_program(path: &Path, text: &str) -> Result<(), String> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder))?;

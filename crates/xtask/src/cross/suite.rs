@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::io;
 
-/// Hexadecimal digits of a digest that are shown.
+/// Number of hexadecimal digits that are shown of a digest.
 const SHOWN_DIGITS: usize = 16;
 
 /// A suite of this repository.
@@ -18,7 +18,7 @@ pub struct Suite {
     pub level: u8,
 }
 
-/// A suite by its name.
+/// Finds a suite by its name.
 ///
 /// # Errors
 /// When its manifest cannot be read.
@@ -30,15 +30,15 @@ pub fn find(name: &str) -> Result<Suite, String> {
     Ok(Suite { digest, vectors: manifest["vectors"].as_array().map_or(0, Vec::len), level: level_of(&manifest) })
 }
 
-/// 4 where everything that decodes has exact pixels, else 3.
+/// The level up to which a suite is exact: 4 where everything that decodes has exact pixels, else 3.
 #[must_use]
 pub fn level_of(manifest: &Value) -> u8 {
     let decodes = || manifest["vectors"].as_array().into_iter().flatten().filter_map(|vector| vector["expect"].get("decodes"));
     if decodes().next().is_some() && decodes().all(|decodes| decodes["pixels"].is_string()) { 4 } else { 3 }
 }
 
-/// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and all that is exact of what is
-/// expected: header, symbols, means and scale indices of each pass, `y_hat`, pixels where they are exact, or the code of the refusal.
+/// SHA-256 over the model id and, for each vector in order, its name, the SHA-256 of its stream, and everything exact that is
+/// expected of it: header, symbols, means and scale indices of each pass, `y_hat`, pixels where they are exact, or the code of the refusal.
 ///
 /// Float pictures do not count. A platform that passes all vectors at the suite's level has computed exactly these values.
 #[must_use]
@@ -51,7 +51,7 @@ pub fn digest_of(manifest: &Value) -> Option<String> {
         if let Some(decodes) = expect.get_mut("decodes").and_then(Value::as_object_mut) {
             decodes.remove("picture");
         }
-        // A line each, so that nothing can be read as part of its neighbour.
+        // One line for each, so that none can be read as part of its neighbour.
         hash.update(format!("\n{}\n{}\n{expect}", vector["name"].as_str()?, vector["stream"]["sha256"].as_str()?));
     }
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(SHOWN_DIGITS).collect())

@@ -10,7 +10,7 @@ use super::tools::Tools;
 use super::{elf, tree};
 use crate::cross::{io, output};
 
-/// What was made.
+/// The files that were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packages {
     /// The Debian packages, in the order of [`tree::PACKAGES`].
@@ -36,10 +36,10 @@ pub struct Release {
 }
 
 impl Release {
-    /// The first entry of a Debian changelog.
+    /// Reads the first entry of a Debian changelog.
     ///
     /// # Errors
-    /// When it has none, or is of another version of the workspace.
+    /// When there is none, or when it is of another version than the workspace.
     pub fn parse(changelog: &str) -> Result<Self, String> {
         let version = changelog.split_once('(').and_then(|(_, rest)| rest.split(')').next());
         let date = changelog.lines().find_map(|line| line.strip_prefix(" -- ")?.split_once("  "));
@@ -50,21 +50,21 @@ impl Release {
         Ok(Self { version: version.to_owned(), date: date.to_owned() })
     }
 
-    /// That of the packages that are made.
+    /// The release of the packages that are made: the first entry of `packaging/debian/changelog`.
     ///
     /// # Errors
-    /// When their changelog cannot be read or is not of this version.
+    /// When the changelog cannot be read or is not of this version.
     pub fn current() -> Result<Self, String> {
         Self::parse(&text("packaging/debian/changelog")?)
     }
 
-    /// A text with the version, and that of the workspace, in their places.
+    /// Fills the version of the packages and that of the workspace into a text.
     #[must_use]
     pub fn fill(&self, text: &str) -> String {
         text.replace("@VERSION@", &self.version).replace("@UPSTREAM@", env!("CARGO_PKG_VERSION"))
     }
 
-    /// Seconds since 1970, for every file.
+    /// The time of every file, in seconds since 1970.
     fn epoch(&self) -> Result<String, String> {
         match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(epoch) if !epoch.is_empty() => Ok(epoch),
@@ -73,13 +73,13 @@ impl Release {
     }
 }
 
-/// A text of the repository.
+/// Reads a text file of the repository.
 pub(super) fn text(path: &str) -> Result<String, String> {
     let path = crate::root().join(path);
     fs::read_to_string(&path).map_err(io(&path))
 }
 
-/// Packs what was compiled; what lay in the folder under the same names is replaced.
+/// Packs what was compiled, and replaces packages of the same names in the folder.
 ///
 /// # Errors
 /// What could not be read or written.
@@ -112,7 +112,7 @@ fn overlay(roots: &Path, archive: &Path, epoch: &str) -> Result<PathBuf, String>
     Ok(archive.with_extension("tar.gz"))
 }
 
-/// Packs a folder with what `packaging/debian/NAME` has for dpkg, of which that is run which begins as a script does.
+/// Packs a folder with the files that `packaging/debian/NAME` has for dpkg. Those that begin as a script does are made executable.
 fn deb(name: &str, release: &Release, root: &Path, package: &Path, epoch: &str) -> Result<PathBuf, String> {
     let control = root.join("DEBIAN");
     fs::create_dir(&control).map_err(io(&control))?;
@@ -133,7 +133,7 @@ fn deb(name: &str, release: &Release, root: &Path, package: &Path, epoch: &str) 
     }
     let names = installed.iter().filter(|path| !path.is_symlink()).filter_map(|path| path.strip_prefix(root).ok());
     put("md5sums", &output(Command::new("md5sum").args(names).current_dir(root))?, 0o644)?;
-    // Most of them is the model, which hardly gets smaller; the bytes of xz depend on whether it has one thread or several.
+    // The model, which hardly compresses, is most of what is packed. The bytes that xz writes depend on whether it has one thread or several.
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.args(["--build", "--root-owner-group", "-Zxz", "-z1"]).env("SOURCE_DATE_EPOCH", epoch).env("DPKG_DEB_THREADS_MAX", "1");
     output(dpkg.arg(root).arg(package))?;
@@ -151,7 +151,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Space that files take, as Debian counts it.
+/// Space that files take, in KiB, as Debian counts it.
 fn kibibytes(files: &[PathBuf]) -> Result<u64, String> {
     files.iter().map(|path| Ok(fs::symlink_metadata(path).map_err(io(path))?.len().div_ceil(1024))).sum()
 }

@@ -16,12 +16,12 @@ pub const TARGET: &str = "aarch64-unknown-linux-gnu";
 pub const GLIBC: (u32, u32) = (2, 31);
 /// The programs and their crates.
 pub const PROGRAMS: [(&str, &str); 2] = [("mlic", "mlic-cli"), ("mlic-conform", "mlic-conform")];
-/// Default features that packaged programs do without: the model is a file, one for both programs; model packages are built
-/// where checkpoints are, and their builder would triple the size of `mlic`. `mlic/default` has the model too.
+/// Default features that packaged programs do without. The model is a file, one for both programs. Model packages are built
+/// where checkpoints are, and their builder would triple the size of `mlic`. `mlic/default` would include the model, too.
 const WITHOUT: [&str; 3] = ["embedded-model", "builder", "mlic/default"];
 
-/// The library for C as it is compiled, and its crate. It has that one's default features: the model is part of it, since whoever loads a
-/// library expects to find nothing else, and float transforms are not.
+/// The library for C by its file name when compiled, and its crate. It is compiled with the crate's default features: the model is part of the
+/// library, since whoever loads a library expects to need no other file, and float transforms are not.
 pub const LIBRARY: (&str, &str) = ("libmlic_c.so", "mlic-capi");
 
 /// What was compiled and what is known about its compilation.
@@ -29,15 +29,15 @@ pub const LIBRARY: (&str, &str) = ("libmlic_c.so", "mlic-capi");
 pub struct Built {
     /// Folder of the programs and the library.
     pub folder: PathBuf,
-    /// Arguments that say what the programs are, for cargo.
+    /// Cargo's arguments that select the programs.
     pub programs: Vec<String>,
-    /// The same of the library.
+    /// Cargo's arguments that select the library.
     pub library: Vec<String>,
-    /// What `cargo metadata` says.
+    /// Output of `cargo metadata`.
     pub metadata: Value,
 }
 
-/// Compiles the programs with their default features but `WITHOUT`, and the library with its own.
+/// Compiles the programs with their default features except `WITHOUT`, and the library with all of its default features.
 ///
 /// # Errors
 /// When they do not compile.
@@ -59,7 +59,7 @@ pub fn all(tools: &Tools, options: &Options) -> Result<Built, String> {
         if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
     };
     compile(&["zigbuild"], &programs)?;
-    // No other kind of library: beside one of Rust's own there is no optimization of the whole.
+    // No other kind of library: if a Rust library is made beside it, there is no link-time optimization.
     compile(&["rustc", "--crate-type", "cdylib"], &library)?;
     let profile = if options.profile == "dev" { "debug" } else { &options.profile };
     Ok(Built { folder: target_folder.join(TARGET).join(profile), programs, library, metadata })
@@ -68,7 +68,7 @@ pub fn all(tools: &Tools, options: &Options) -> Result<Built, String> {
 /// Compiles a program in C for a Jetson.
 ///
 /// # Errors
-/// When it does not compile, or not without a warning.
+/// When it does not compile, or compiles with a warning.
 pub fn in_c(tools: &Tools, source: &Path, flags: &str, program: &Path) -> Result<(), String> {
     let mut compile = command(&tools.zig.join("python"));
     compile.args(["-m", "ziglang", "cc", "-target", &format!("aarch64-linux-gnu.{}.{}", GLIBC.0, GLIBC.1)]);
@@ -76,7 +76,7 @@ pub fn in_c(tools: &Tools, source: &Path, flags: &str, program: &Path) -> Result
     output(compile.arg("-o").arg(program).envs(environment(tools)?)).map(drop)
 }
 
-/// What `cargo zigbuild` for a Jetson finds its tools by.
+/// The environment variables by which `cargo zigbuild` for a Jetson finds its tools.
 ///
 /// # Errors
 /// When a path cannot be put before `PATH`.
@@ -94,7 +94,7 @@ fn cargo() -> Command {
     command(&PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
 }
 
-/// A program that compiles, without flags of this machine.
+/// The command of a program that compiles, without the flags that this environment has for compilers.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(crate::root());
@@ -104,7 +104,7 @@ fn command(program: &Path) -> Command {
     command
 }
 
-/// The packages and their default features but `WITHOUT`.
+/// Cargo's arguments that select the programs' packages and their default features except `WITHOUT`.
 ///
 /// # Errors
 /// When a package has no such defaults.

@@ -1,4 +1,4 @@
-//! What must hold of the packages.
+//! Checks of the packages.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,16 +18,16 @@ use crate::cross::{io, output, suite};
 
 /// Largest `mlic`, in bytes.
 const MAX_PROGRAM_LEN: u64 = 12_000_000;
-/// A vector of the suite `core`, which needs the installed model: every stage, with the picture.
+/// A vector of the suite `core` that needs the installed model and is compared at every stage, including the picture.
 const OF_MODEL: &str = "flat-16x16-q25";
 /// A stream of the suite that is installed as files, and its model.
 const OF_LIBRARY: [&str; 2] = ["smoke/glyphs-65x63-q0.mlic", "models/tiny.mlicpkg"];
-/// What is encoded with the installed model.
+/// File name of the stream that is encoded with the installed model.
 const CODED: &str = "coded.mlic";
-/// A vector of the suite that is installed as files, and its picture.
+/// Name of a vector of the suite that is installed as files, and of its picture.
 const OF_FILES: &str = "gradient-16x16-q50";
 
-/// Checks everything; one line for each thing that does not hold.
+/// Makes all checks. Returns a line for each finding.
 ///
 /// # Errors
 /// When a check could not be made.
@@ -42,7 +42,7 @@ pub fn all(tools: &Tools, built: &Built, packages: &Packages, options: &Options)
     Ok(findings)
 }
 
-/// Each package has the files that `packaging/files.txt` has under its name and no others, the archive all of them, owned by root.
+/// Checks that each package has exactly the files that `packaging/files.txt` lists under its name, and the archive all of them, owned by root.
 fn contents(packages: &Packages) -> Result<Vec<String>, String> {
     let list = archive::text("packaging/files.txt")?;
     let overlay = output(Command::new("tar").args(["--list", "--verbose", "--numeric-owner", "--file"]).arg(&packages.overlay))?;
@@ -62,10 +62,10 @@ pub fn section<'a>(list: &'a str, name: &str) -> &'a str {
     after.split_once("\n[").map_or(after, |(section, _)| section)
 }
 
-/// Files that a list has and an archive has not, or the other way round.
+/// Files that are in a list but not in an archive, or the other way round.
 ///
-/// The list has lines `MODE PATH` and `MODE PATH -> TARGET`, where `*` stands for any part of a name, as `tar` prints them; those with `#` or `[` are of no file.
-/// Folders are not listed: each must be open to all and hold a listed file.
+/// The list has lines `MODE PATH` and `MODE PATH -> TARGET`, as `tar` prints them, where `*` stands for any part of a name. Lines that begin with `#`
+/// or `[` are not files. Folders are not listed: each must be open to all and, but for the root, lie below `usr/`.
 #[must_use]
 pub fn differences(list: &str, archive: &str, owner: &str) -> Vec<String> {
     let listed: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '['])).collect();
@@ -93,7 +93,7 @@ pub fn differences(list: &str, archive: &str, owner: &str) -> Vec<String> {
     findings
 }
 
-/// The programs and the library need glibc alone, no newer than that of JetPack 5, and those that are shipped are small.
+/// Checks that the programs and the library need only glibc, no newer than that of JetPack 5, and that `mlic`, if it is as shipped, is small.
 fn needs(built: &Built, is_shipped: bool) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();
     for (program, _) in PROGRAMS.into_iter().chain([LIBRARY]) {
@@ -109,7 +109,7 @@ fn needs(built: &Built, is_shipped: bool) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// The library has the functions of its header and nothing else for others.
+/// Checks that the library exports the functions of its header and nothing else.
 fn interface(library: &Path) -> Result<Vec<String>, String> {
     let (has, wanted) = (elf::read(library)?.exports, declared(&archive::text("crates/mlic-capi/include/mlic.h")?));
     println!("jetson: {}: {} functions of {} in mlic.h", LIBRARY.0, has.intersection(&wanted).count(), wanted.len());
@@ -128,7 +128,7 @@ pub fn declared(header: &str) -> BTreeSet<String> {
     parts.into_iter().map(before).filter(|name| name.starts_with("mlic_")).collect()
 }
 
-/// Packed again elsewhere, the archives have the same bytes.
+/// Checks that the packages and the archive have the same bytes when packed again elsewhere.
 fn is_repeatable(tools: &Tools, built: &Built, packages: &Packages, folder: &Path) -> Result<Vec<String>, String> {
     let again = folder.join("again");
     fs::create_dir_all(&again).map_err(io(&again))?;
@@ -143,7 +143,7 @@ fn is_repeatable(tools: &Tools, built: &Built, packages: &Packages, folder: &Pat
     Ok(findings)
 }
 
-/// Debian's own checker has nothing to say.
+/// Checks that lintian, Debian's own checker, finds no error and nothing to warn of.
 fn lint(packages: &Packages) -> Result<Vec<String>, String> {
     let mut lintian = Command::new("lintian");
     lintian.args(["--allow-root", "--fail-on", "error,warning"]).args(&packages.debs);
@@ -152,7 +152,7 @@ fn lint(packages: &Packages) -> Result<Vec<String>, String> {
     Ok(if said.status.success() { Vec::new() } else { vec![format!("lintian:\n{text}")] })
 }
 
-/// From an unpacked image, on the libraries of JetPack 5's age, the programs pass the self-test and code a picture.
+/// Checks that the programs, run from an unpacked image with libraries of JetPack 5's age, pass the self-test and code a picture.
 fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>, String> {
     let image = Image::unpack(tools, &packages.overlay, &folder.join("image"))?;
     let libc = image.libc()?;
@@ -170,7 +170,7 @@ fn runs(tools: &Tools, packages: &Packages, folder: &Path) -> Result<Vec<String>
     Ok(findings)
 }
 
-/// systemd understands the unit, its programs are there, and the target that wants it does not wait for it.
+/// Checks that systemd understands the unit, that its programs exist, and that the target that wants it does not wait for it.
 fn verify_unit(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
     let units = folder.join("units");
     let (unit, target) = (tree::unit_name(), "multi-user.target");
@@ -197,7 +197,7 @@ fn verify_unit(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// The report that the unit wrote is of every vector, on this processor.
+/// Checks that, by the report that the unit wrote, every vector passes on this processor, up to level 4.
 fn self_test(image: &Image) -> Result<Vec<String>, String> {
     let path = image.place("var/lib/mlic/selftest.json");
     let report: Value = serde_json::from_slice(&fs::read(&path).map_err(io(&path))?).map_err(|e| e.to_string())?;
@@ -208,7 +208,7 @@ fn self_test(image: &Image) -> Result<Vec<String>, String> {
     Ok(if holds { Vec::new() } else { vec![format!("self-test: {passed} of {wanted} vectors pass:\n{report:#}")] })
 }
 
-/// The report on the GPU, of which the image has none, says so of every vector.
+/// Checks that the unit's report on the GPU says for every vector that the image has none.
 fn without_gpu(image: &Image) -> Result<Vec<String>, String> {
     let path = image.place("var/lib/mlic/selftest-cuda.json");
     let report: Value = serde_json::from_slice(&fs::read(&path).map_err(io(&path))?).map_err(|e| e.to_string())?;
@@ -218,10 +218,10 @@ fn without_gpu(image: &Image) -> Result<Vec<String>, String> {
     Ok(if holds { Vec::new() } else { vec![format!("self-test: not the report of a machine without a GPU:\n{report:#}")] })
 }
 
-/// Suites that are run beyond those of the self-test; of `core` one vector is, since its pictures take minutes under an emulator.
+/// Suites that are run besides that of the self-test. Of `core` only one vector is run, since its pictures take minutes under an emulator.
 const SUITES: [&str; 4] = ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative"];
 
-/// The installed model and suite are found by the programs, a picture is coded with them, and the suites pass.
+/// Checks that the programs find the installed model and suite, code a picture with them, and pass the suites.
 fn with_model(image: &Image) -> Result<Vec<String>, String> {
     let program = |name: &str| image.run(&image.place("usr/bin").join(name));
     let (stream, decoded) = (image.place(CODED), image.place("decoded.png"));
@@ -239,7 +239,7 @@ fn with_model(image: &Image) -> Result<Vec<String>, String> {
     Ok(commands.iter_mut().filter_map(|command| output(command).err()).collect())
 }
 
-/// A program in C, compiled with what the packages of the library have, decodes in the image.
+/// Checks that a program in C, compiled with the files of the library's packages, decodes in the image.
 fn in_c(tools: &Tools, packages: &Packages, image: &Image, folder: &Path) -> Result<Vec<String>, String> {
     let root = folder.join("development");
     if root.exists() {
@@ -251,7 +251,7 @@ fn in_c(tools: &Tools, packages: &Packages, image: &Image, folder: &Path) -> Res
     let mut pkg_config = Command::new("pkg-config");
     pkg_config.args(["--cflags", "--libs", "mlic"]).env("PKG_CONFIG_SYSROOT_DIR", &root);
     pkg_config.env("PKG_CONFIG_LIBDIR", root.join(tree::LIBRARIES).join("pkgconfig")).env_remove("PKG_CONFIG_PATH");
-    // The folders are those of a system, but not of this one.
+    // Without these, pkg-config would omit the folders, as a system's own; they are not those of this system.
     pkg_config.envs([("PKG_CONFIG_ALLOW_SYSTEM_CFLAGS", "1"), ("PKG_CONFIG_ALLOW_SYSTEM_LIBS", "1")]);
     let flags = output(&mut pkg_config)?;
     let decode = root.join("decode");
@@ -263,7 +263,8 @@ fn in_c(tools: &Tools, packages: &Packages, image: &Image, folder: &Path) -> Res
     Ok(findings.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// A program in C that decodes a stream, with a model or the library's own, makes the picture that `mlic` does, with that model or the installed one.
+/// Checks that a program in C decodes a stream to the same picture as `mlic`. Both use `model` or, without one, the library's own model and the
+/// installed one.
 fn decodes_alike(image: &Image, decode: &Path, stream: &Path, model: Option<&PathBuf>) -> Result<Option<String>, String> {
     let (by_mlic, by_library) = (image.place("decoded.ppm"), image.place("decoded-in-c.ppm"));
     let mut mlic = image.run(&image.place("usr/bin/mlic"));

@@ -1,4 +1,4 @@
-//! What a program or library needs to run, and what a library gives, as `readelf` says.
+//! What a program or library needs to run, and what a library exports, as `readelf` prints it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,33 +19,33 @@ pub struct Elf {
     pub machine: String,
     /// Whether it has symbols that running does not need.
     pub has_symbols: bool,
-    /// What programs that are linked with it look for: a library's name and the number of its interface.
+    /// The name by which programs linked with a library look for it: its name and the number of its interface.
     pub soname: Option<String>,
     /// Functions and data that others may use.
     pub exports: BTreeSet<String>,
-    /// Libraries.
+    /// Libraries that it needs.
     pub libraries: BTreeSet<String>,
-    /// Versions of symbols, `GLIBC_2.31` and the like.
+    /// Versions of the symbols that it needs, such as `GLIBC_2.31`.
     pub versions: BTreeSet<String>,
 }
 
 /// Reads a program or library.
 ///
 /// # Errors
-/// When `readelf` cannot.
+/// When `readelf` cannot read it.
 pub fn read(path: &Path) -> Result<Elf, String> {
     let wanted = ["--wide", "--file-header", "--section-headers", "--dynamic", "--version-info", "--dyn-syms"];
     output(Command::new("readelf").env("LC_ALL", "C").args(wanted).arg(path)).map(|text| parse(&text))
 }
 
-/// Whether a file is a program or a library, and no link to one.
+/// Whether a file is a program or a library, and not a link to one.
 #[must_use]
 pub fn is_one(path: &Path) -> bool {
     let mut magic = [0; 4];
     !path.is_symlink() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
-/// What `readelf` printed.
+/// Parses what `readelf` printed.
 #[must_use]
 pub fn parse(text: &str) -> Elf {
     let mut elf = Elf::default();
@@ -73,7 +73,7 @@ pub fn parse(text: &str) -> Elf {
 }
 
 impl Elf {
-    /// The newest glibc that it asks for.
+    /// The newest version of glibc that it needs.
     #[must_use]
     pub fn glibc(&self) -> (u32, u32) {
         let parts = |version: &str| {
@@ -83,7 +83,7 @@ impl Elf {
         self.versions.iter().filter_map(|version| parts(version)).max().unwrap_or_default()
     }
 
-    /// What keeps it from running on every Jetson with JetPack 5 or later.
+    /// What is wrong with it, or keeps it from running on every Jetson with JetPack 5 or later.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let mut findings = Vec::new();

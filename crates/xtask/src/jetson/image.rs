@@ -13,17 +13,17 @@ use crate::cross::{io, output};
 pub struct Image {
     /// Its folder.
     pub root: PathBuf,
-    /// The emulator, without the root.
+    /// The emulator's command, without the option for the root file system.
     pub runner: Vec<String>,
 }
 
-/// What the unit is told by systemd.
+/// The variable for which systemd gives the unit its state folder.
 const STATE: &str = "${STATE_DIRECTORY}";
-/// What the unit leaves.
+/// The reports that the unit writes to its state folder.
 const REPORTS: [&str; 4] = ["selftest.json", "selftest.txt", "selftest-cuda.json", "selftest-cuda.txt"];
 
 impl Image {
-    /// Debian's C library and basic programs with an archive laid over them, as it is done before a device is flashed.
+    /// Unpacks Debian's C library and basic programs, and an archive over them, as is done before a device is flashed.
     ///
     /// # Errors
     /// When it cannot be unpacked.
@@ -36,7 +36,7 @@ impl Image {
         Ok(Self { root: root.to_owned(), runner: tools.runner.clone() })
     }
 
-    /// Starts a program, given by its path on this machine, with the libraries of the image.
+    /// The command that runs a program, given by its path on this machine, with the libraries of the image.
     #[must_use]
     pub fn run(&self, program: &Path) -> Command {
         let mut words = self.runner.iter();
@@ -45,13 +45,13 @@ impl Image {
         command
     }
 
-    /// A path of the image on this machine.
+    /// Where a path of the image is on this machine.
     #[must_use]
     pub fn place(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// The version that the C library gives of itself, when it is run as a program.
+    /// The line in which the C library states its version when it is run as a program.
     ///
     /// # Errors
     /// When it does not run.
@@ -62,10 +62,10 @@ impl Image {
 
     /// Does what systemd does for the unit on a first boot: its commands in order, in a state folder of the image.
     ///
-    /// What does not hold, in words; none if it passed and would not run again.
+    /// Returns what failed, in words: nothing if the self-test passed and would not run again.
     ///
     /// # Errors
-    /// When the unit cannot be read or a program of it not be started.
+    /// When the unit cannot be read, or one of its programs cannot be started.
     pub fn first_boot(&self) -> Result<Vec<String>, String> {
         let path = self.place(UNIT);
         let unit = fs::read_to_string(&path).map_err(io(&path))?;
@@ -99,7 +99,7 @@ impl Image {
         Ok(findings)
     }
 
-    /// One command of a unit; whether it ended well, or is one whose status does not matter and ended by itself.
+    /// Runs one command of a unit. Returns whether it succeeded or, if its status does not matter, whether it ended by itself.
     fn unit_command(&self, line: &str, state: &Path) -> Result<bool, String> {
         let (may_fail, line) = line.strip_prefix('-').map_or((false, line), |rest| (true, rest));
         let line = line.replace(STATE, &state.display().to_string());

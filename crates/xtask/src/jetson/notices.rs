@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use super::build::{Built, TARGET};
 use crate::cross::{io, output};
 
-/// What files with licences are called, in capitals.
+/// How names of files with licences begin, in capitals.
 const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"];
 const HEAD: &str =
     "What is compiled in this package is linked with the crates below and with Rust's standard library (MIT or Apache-2.0;
 https://www.rust-lang.org/policies/licenses). Parts of zig's run-time library and of LLVM's libunwind may be in them
 (MIT; Apache-2.0 with LLVM exception).\n\n";
 
-/// The crates of what is selected, with their licences, and the text of each licence once, with the crates that have it.
+/// Lists the crates that a selection is linked with and their licences, then each licence's text once, with the crates that have it.
 ///
 /// # Errors
 /// When cargo does not say what is linked, or a file cannot be read.
@@ -45,7 +45,7 @@ pub fn text(built: &Built, selection: &[String]) -> Result<String, String> {
     Ok(list)
 }
 
-/// Of a line `NAME vVERSION ...`.
+/// Name and version in a line `NAME vVERSION ...`.
 fn name_and_version(line: &str) -> Option<(&str, &str)> {
     let mut words = line.split(' ');
     Some((words.next()?, words.next()?.strip_prefix('v')?))

@@ -1,4 +1,4 @@
-//! What compiling for a Jetson and trying the result need beyond the repository's toolchain.
+//! The tools, beyond the repository's toolchain, for compiling for a Jetson and running the result here.
 
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,21 @@ const PLATFORM: &str = "aarch64-a78ae";
 /// Tools, all in the cache.
 #[derive(Debug, Clone)]
 pub struct Tools {
-    /// The compiler; none for that of the repository's toolchain.
+    /// The compiler; `None` for that of the repository's toolchain.
     pub rustc: Option<PathBuf>,
     /// Folder of `cargo-zigbuild` and of the Python that has zig.
     pub zig: PathBuf,
     /// Where zig keeps what it compiles.
     pub zig_cache: PathBuf,
-    /// Arguments before a program for a Jetson that run it here, without the root file system.
+    /// The emulator's command, which precedes a program for a Jetson, without the option for its root file system.
     pub runner: Vec<String>,
-    /// The runner and its version, for people.
+    /// Name and version of the runner, for display.
     pub runs_on: String,
     /// The C library and basic programs of Debian bullseye for arm64.
     pub userland: PathBuf,
 }
 
-/// Fetches what is not there yet.
+/// Fetches the tools that are not in the cache yet.
 ///
 /// # Errors
 /// What could not be fetched.

@@ -17,15 +17,15 @@ use crate::cross::{io, output};
 
 /// The unit that tests the programs on the device.
 pub const UNIT: &str = "usr/lib/systemd/system/mlic-selftest.service";
-/// Its name.
+/// File name of the unit.
 #[must_use]
 pub fn unit_name() -> &'static str {
     UNIT.rsplit('/').next().unwrap_or(UNIT)
 }
 
-/// The suite that comes along.
+/// The suite that is installed with the programs.
 const SUITE: &str = "smoke";
-/// Shells and where they look for completions of a program.
+/// Shells, each with the folder where it looks for completions, and what its file names have before and after the program's name.
 const SHELLS: [(&str, &str, &str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions", "", ""),
     ("fish", "usr/share/fish/vendor_completions.d", "", ".fish"),
@@ -35,7 +35,7 @@ const SHELLS: [(&str, &str, &str, &str); 3] = [
 /// Where Debian and Ubuntu have libraries for this processor.
 pub const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
 
-/// A package: its name, and what puts its files below an empty folder.
+/// A package: its name, and the function that puts its files below an empty folder.
 pub type Package = (&'static str, fn(&Tools, &Built, &Path) -> Result<(), String>);
 /// All packages, which have no file in common.
 pub const PACKAGES: [Package; 3] = [("mlic", programs), ("libmlic-c1", library), ("libmlic-c-dev", development)];
@@ -54,7 +54,7 @@ fn programs(tools: &Tools, built: &Built, root: &Path) -> Result<(), String> {
     tree.documents("mlic", &notices::text(built, &built.programs)?)
 }
 
-/// The same of the library, under the name that says its version, and the link that the loader looks for.
+/// Puts the library, under a name with its version, and the link that the loader looks for below an empty folder.
 fn library(_: &Tools, built: &Built, root: &Path) -> Result<(), String> {
     let (tree, library) = (Tree { root }, built.folder.join(LIBRARY.0));
     let soname = soname(&library)?;
@@ -64,14 +64,14 @@ fn library(_: &Tools, built: &Built, root: &Path) -> Result<(), String> {
     tree.documents("libmlic-c1", &notices::text(built, &built.library)?)
 }
 
-/// The same of what programs are compiled with.
+/// Puts what programs are compiled with below an empty folder.
 fn development(_: &Tools, built: &Built, root: &Path) -> Result<(), String> {
     let tree = Tree { root };
     tree.copy(&source("crates/mlic-capi/include/mlic.h"), "usr/include/mlic.h", 0o644)?;
     tree.link(&format!("{LIBRARIES}/{}", LIBRARY.0), &soname(&built.folder.join(LIBRARY.0))?)?;
     let description = Release::current()?.fill(&text("packaging/mlic.pc")?);
     tree.put(&format!("{LIBRARIES}/pkgconfig/mlic.pc"), description.as_bytes(), 0o644)?;
-    // That package is there when this one is.
+    // `libmlic-c1` is installed whenever this package is.
     tree.link("usr/share/doc/libmlic-c-dev", "libmlic-c1")
 }
 
@@ -88,7 +88,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// A file with its mode; folders on the way to it are made.
+    /// Writes a file with its mode, and makes the folders on the way to it.
     fn put(&self, path: &str, contents: &[u8], mode: u32) -> Result<PathBuf, String> {
         let place = self.root.join(path);
         make_folders(self.root, &place)?;
@@ -107,13 +107,13 @@ impl Tree<'_> {
         symlink(target, &place).map_err(io(&place))
     }
 
-    /// A compressed file, `PATH.gz`, without its name and time within.
+    /// Writes a compressed file, `PATH.gz`, which contains neither its name nor its time.
     fn packed(&self, path: &str, contents: &[u8]) -> Result<(), String> {
         let place = self.put(path, contents, 0o644)?;
         output(Command::new("gzip").args(["-9", "--no-name"]).arg(place)).map(drop)
     }
 
-    /// What Debian wants every package to have, and the licences of others.
+    /// Writes the documents that Debian wants every package to have, and the licences of third parties.
     fn documents(&self, package: &str, third_party: &str) -> Result<(), String> {
         let place = |name: &str| format!("usr/share/doc/{package}/{name}");
         self.copy(&source("packaging/debian/copyright"), &place("copyright"), 0o644)?;
@@ -123,7 +123,7 @@ impl Tree<'_> {
         self.packed(&place("third-party"), third_party.as_bytes())
     }
 
-    /// The smoke suite and the model that it names.
+    /// Copies the smoke suite and the model that it names.
     fn suite(&self) -> Result<(), String> {
         let data = crate::root().join("conformance");
         let folder = data.join(SUITE);
@@ -137,14 +137,14 @@ impl Tree<'_> {
         self.copy(&data.join(package), &format!("usr/share/mlic/conformance/{package}"), 0o644)
     }
 
-    /// A link below `usr/`, which needs neither `systemctl` nor a file in `etc/`.
+    /// Enables the unit by a link below `usr/`, which needs neither `systemctl` nor a file in `etc/`.
     fn enable_unit(&self) -> Result<(), String> {
         let name = unit_name();
         let link = Path::new(UNIT).with_file_name("multi-user.target.wants").join(name);
         self.link(&link.display().to_string(), &format!("../{name}"))
     }
 
-    /// Manual pages and completions, which the programs write themselves.
+    /// Writes manual pages and completions, which the programs print themselves.
     fn texts(&self, image: &Image) -> Result<(), String> {
         let pages = self.root.join("pages");
         for (program, _) in PROGRAMS {
@@ -168,7 +168,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(io(path))
 }
 
-/// The folders of a path below a root, readable by all whatever the user's mask says.
+/// Makes the folders of a path below a root, readable by all whatever the user's umask.
 fn make_folders(root: &Path, path: &Path) -> Result<(), String> {
     let folder = path.parent().unwrap_or(root);
     fs::create_dir_all(folder).map_err(io(folder))?;

@@ -77,10 +77,10 @@ fn suites_that_were_not_run_stay_recorded() {
     assert_eq!(merged.runs, [core.runs[0].clone(), earlier.runs[0].clone()]);
     let text = document::text(&Records::from([("s390x".to_owned(), merged.clone())])).unwrap();
     assert!(text.contains("| 2026-01-31, 0123abc; core: 2026-01-31, 4567def |"), "{text}");
-    // What is run again is replaced, whatever became of it.
+    // A suite that is run again replaces its earlier run, whatever its result.
     let again = record("2222", 2).merged(Some(&merged));
     assert_eq!(again.runs.iter().map(|run| run.digest.as_str()).collect::<Vec<_>>(), ["2222", "1111"]);
-    // Another emulator or compiler: nothing of what it did is known of this one.
+    // With another emulator or compiler, earlier runs say nothing about this record.
     let other = Record { runs_on: "another".into(), ..core };
     assert_eq!(other.clone().merged(Some(&earlier)), other);
     assert_eq!(other.clone().merged(None), other);

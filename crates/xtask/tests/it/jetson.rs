@@ -35,14 +35,14 @@ fn documents_name_the_packages_as_they_are() {
     let recipe = text(&format!("packaging/yocto/meta-mlic/recipes-multimedia/mlic/mlic_{upstream}.bb"));
     assert!(recipe.contains(&format!("ARCHIVE = \"mlic-rootfs-overlay_${{PV}}-{revision}_arm64.tar.gz\"")));
     assert!(recipe.contains("\"file://${ARCHIVE};subdir=${BP}\""));
-    // Whatever the recipe takes from the archive is there.
+    // The archive has everything that the recipe takes from it.
     let taken: Vec<&str> = recipe.split_whitespace().filter_map(|word| word.strip_prefix("${S}/")).collect();
     assert!(taken.len() > 10, "{taken:?}");
     for path in taken {
         let literal = path.split('*').next().unwrap_or_default().trim_end_matches("/.");
         assert!(literal.starts_with("usr/") && list.contains(&format!(" {literal}")), "{path}");
     }
-    // Whatever licences a package has, the recipe installs.
+    // The recipe installs every licence that a package has.
     let documents = list.lines().filter_map(|line| line.strip_prefix("-rw-r--r-- usr/share/doc/"));
     let licences: Vec<&str> =
         documents.filter(|path| path.ends_with("/copyright") || path.ends_with("/third-party.gz")).collect();
@@ -50,7 +50,7 @@ fn documents_name_the_packages_as_they_are() {
     for path in licences {
         assert!(recipe.contains(&format!(" ${{S}}/usr/share/doc/{path} ")), "{path}");
     }
-    // Where that unpacks it, before styhead and since.
+    // The folder into which Yocto unpacks the archive, before styhead and since.
     let sources: Vec<&str> = recipe.lines().filter_map(|line| line.strip_prefix("S = ")).collect();
     assert_eq!(sources, [r#""${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/${BP}""#]);
 }

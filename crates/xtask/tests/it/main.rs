@@ -1,4 +1,4 @@
-//! The repository, and its chores.
+//! Tests of the repository and its chores.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cross;
