@@ -36,7 +36,7 @@ pub fn is_same(a: &Path, b: &Path) -> bool {
     resolved(a) == resolved(b)
 }
 
-/// Writes files in this order, and the folders for them, once each file is known to be writable.
+/// Writes files in this order, once each is known to be writable. Their folders are made before that.
 ///
 /// # Errors
 /// [`ConformError::Io`] of a folder, [`ConformError::Output`] of a file. Every file is then complete, be it old or new.
