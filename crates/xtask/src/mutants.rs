@@ -341,7 +341,7 @@ impl Copy {
             .args(["build", "--quiet", "--release", "--locked", "-p", "mlic-conform", "--no-default-features"])
             .args(["--features", "embedded-model"])
             .env("CARGO_TARGET_DIR", &self.target)
-            // Little more than a line changes from mutant to mutant.
+            // One line changes from mutant to mutant.
             .env("CARGO_INCREMENTAL", "1")
             .current_dir(&self.tree)
             .output()

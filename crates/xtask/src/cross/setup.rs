@@ -26,7 +26,7 @@ pub struct Setup {
     pub linker: Option<PathBuf>,
     /// Folder of compiled programs, which belongs to this checkout: others may compile at the same time.
     pub target_folder: PathBuf,
-    /// The emulator's command, which precedes a program; empty if it runs without one.
+    /// The command that precedes a program to run it; empty for this machine's own programs.
     pub runner: Vec<String>,
     /// Name and version of the runner, for display.
     pub runs_on: String,

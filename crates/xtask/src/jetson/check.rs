@@ -197,7 +197,7 @@ fn verify_unit(image: &Image, folder: &Path) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// Checks that, by the report that the unit wrote, every vector passes on this processor, up to level 4.
+/// Checks that, by the report that the unit wrote, every vector passes on 64-bit ARM, at level 4.
 fn self_test(image: &Image) -> Result<Vec<String>, String> {
     let path = image.place("var/lib/mlic/selftest.json");
     let report: Value = serde_json::from_slice(&fs::read(&path).map_err(io(&path))?).map_err(|e| e.to_string())?;
