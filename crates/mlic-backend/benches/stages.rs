@@ -1,7 +1,7 @@
 //! Each stage and each pass of the edge model for 768x512, on one thread, for every instruction set of this machine: best of several runs.
 //! `MLIC_PACKAGE` names another package.
 //!
-//! The symbols are made up; what they are changes no amount of work.
+//! The symbols are made up: their values do not change the amount of work.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run stops")]
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use mlic_model::Model;
 
 const ROUNDS: usize = 5;
 
-/// Milliseconds of some steps, the least so far of each.
+/// Least milliseconds so far of each step.
 #[derive(Default)]
 struct Times(Vec<(String, f64)>);
 
@@ -35,7 +35,7 @@ impl Times {
     }
 }
 
-/// A picture's way through the exact stages.
+/// Takes a picture through the exact stages.
 fn run(model: &Arc<Model>, isa: Isa, size: LatentSize, times: &mut Times) {
     let backend = times.step("packing", || CpuBackend::new(model.clone(), Kernels::Fast(isa), 1, None).unwrap());
     let mut random = Random(1);

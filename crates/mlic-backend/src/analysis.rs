@@ -8,21 +8,21 @@ use once_cell::sync::OnceCell;
 use crate::backend::{BackendError, Stage, check_shape};
 use crate::integer::Kernels;
 
-/// What `g_a` and `h_a` of one model run on: made when they are first asked for, since a decoder never does.
+/// `g_a` and `h_a` of one model in the form that its kernels read, made on first use, since a decoder never needs them.
 #[derive(Debug)]
 pub struct PackedAnalysis {
     kernels: Kernels,
     transforms: OnceCell<Transforms>,
 }
 
-/// `g_a` and `h_a`.
+/// `g_a` and `h_a` for one kind of kernels.
 #[derive(Debug)]
 enum Transforms {
     Reference(Analyses),
     Fast(Box<FastAnalyses>),
 }
 
-/// Both for the fast kernels.
+/// `g_a` and `h_a` for the fast kernels.
 #[derive(Debug)]
 struct FastAnalyses {
     g_a: fast::Analysis,
@@ -31,14 +31,14 @@ struct FastAnalyses {
 }
 
 impl PackedAnalysis {
-    /// Nothing yet.
+    /// Makes an empty value; the first use packs the transforms.
     #[must_use]
     pub const fn new(kernels: Kernels) -> Self {
         Self { kernels, transforms: OnceCell::new() }
     }
 
     fn transforms(&self, model: &Model) -> Result<&Transforms, BackendError> {
-        // Nothing in here is parallel: who waits is no help.
+        // Nothing in here is parallel: a thread that waits could not help.
         self.transforms.get_or_try_init(|| {
             let own = model.exact_analysis()?.ok_or_else(|| BackendError::NoExactAnalysis { model: model.name().to_owned() })?;
             Ok(match self.kernels {
@@ -52,7 +52,7 @@ impl PackedAnalysis {
         })
     }
 
-    /// y before its gain, of `model`, which is always the same one. Runs on the current rayon pool.
+    /// Computes y before its gain, on the current rayon pool. `model` must be the same in all calls.
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::OutOfMemory`].
@@ -63,7 +63,7 @@ impl PackedAnalysis {
         })
     }
 
-    /// z before its gain, of y after its own.
+    /// Computes z before its gain from y after its gain.
     ///
     /// # Errors
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`].
@@ -77,7 +77,7 @@ impl PackedAnalysis {
     }
 }
 
-/// Whether z can be made of y: it has its channels, and whole rows and columns of z.
+/// Checks that z can be computed from y: that y has the model's channels, and sides that are multiples of `LATENT_SCALE`.
 ///
 /// # Errors
 /// [`BackendError::Shape`].

@@ -295,8 +295,7 @@ pub trait Backend: Send + Sync {
     /// [`BackendError::NoExactAnalysis`], [`BackendError::Shape`], or an error of the device.
     fn exact_hyper_analysis(&self, y: &Map<i32>) -> Result<Map<i32>, BackendError>;
 
-    /// Exact synthesis: from `y_hat`, as [`EntropySession::y_hat`] returns it, to samples of red, green and blue, `[16 height][16 width][3]` (SPEC
-    /// 5.7).
+    /// Exact synthesis: from `y_hat`, as [`EntropySession::y_hat`] returns it, to samples of red, green and blue, `[16 height][16 width][3]` (SPEC 5.7).
     ///
     /// # Errors
     /// [`BackendError::NotExact`] when the model has no integer synthesis, [`BackendError::Shape`], or an error of the device.

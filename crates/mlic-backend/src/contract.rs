@@ -1,16 +1,15 @@
-//! The contract suite: a backend is right when [`check`] holds it against the reference.
+//! The contract suite: a backend is right when it passes [`check`] against the reference.
 //!
-//! The entropy sessions of both backends get the same symbols, chosen here and not by a picture, so that saturation and every
-//! magnitude occur. After each pass means and scale indices must be equal, after each latent slice `y_hat`, and exact pixels
-//! and the integer analysis if the model has them. Further sessions see the calls of a decoder and no others: means are never asked for, and
-//! `y_hat` and pixels at the end alone. Calls that the traits forbid must be refused with the error that the traits name, and leave the
-//! session as it was.
+//! The entropy sessions of both backends get the same symbols, which are chosen here rather than taken from a picture, so that saturation and every
+//! magnitude occur. Means and scale indices must be equal after each pass, `y_hat` after each latent slice, and so must exact pixels and the integer
+//! analysis if the model has them. Further sessions get only the calls that a decoder makes: they never ask for means, and ask for `y_hat` and pixels
+//! only at the end. Calls that the traits forbid must be refused with the error that the traits name, and must leave the session as it was.
 //!
-//! Float stages must give the very bits of the other backend's, so that no thread and no instruction set shows in them: the two are made with
-//! the same float executor, which is held to its definition where it is. A stage for which the backend says that it is not available is not
-//! offered, and not a breach: [`check`] lists it.
+//! Float stages must give the same bits on both backends, so that their results depend neither on threads nor on instruction sets. Both backends are
+//! made with the same float executor, whose own tests hold it to its definition. A stage that the backend reports as not available is not offered;
+//! this is no breach, but [`check`] lists the stage.
 //!
-//! [`crate::backend_contract!`] makes a test of it.
+//! [`crate::backend_contract!`] turns the suite into a test.
 
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::schedule::{LatentSize, Pass, passes};
@@ -21,7 +20,7 @@ use mlic_model::model::Gain;
 use crate::backend::{Backend, BackendError, EntropySession, FloatTransform, PassParameters, Planes, Stage, exact_samples};
 use crate::integer::with_gain;
 
-/// Sizes of pictures: the least, odd shapes of several z positions, wider than high and higher than wide.
+/// Widths and heights of pictures: the smallest, and odd shapes of several positions of z, wider than high and higher than wide.
 const SIZES: [(u32, u32); 4] = [(1, 1), (130, 64), (64, 200), (129, 129)];
 
 /// Integer pseudo-random numbers (splitmix64) for contracts and conformance vectors: the same everywhere.
@@ -38,13 +37,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`; 0 when that is 0.
+    /// A number below `limit`, or 0 if `limit` is 0.
     #[must_use]
     pub const fn below(&mut self, limit: u32) -> u32 {
         (((self.next() >> 32) * limit as u64) >> 32) as u32
     }
 
-    /// An integer of -magnitude to magnitude.
+    /// An integer from `-magnitude` to `magnitude`.
     #[must_use]
     pub const fn within(&mut self, magnitude: i32) -> i32 {
         self.below(2 * magnitude.unsigned_abs() + 1) as i32 - magnitude
@@ -69,10 +68,10 @@ pub enum Fill {
 }
 
 impl Fill {
-    /// All ways.
+    /// All fills.
     pub const ALL: [Self; 6] = [Self::Zero, Self::Small, Self::Lengths, Self::Extreme, Self::Largest, Self::Smallest];
 
-    /// One symbol.
+    /// Draws one symbol.
     #[must_use]
     pub const fn symbol(self, random: &mut Random) -> i32 {
         match self {
@@ -94,7 +93,7 @@ impl Fill {
         }
     }
 
-    /// Symbols.
+    /// Draws `count` symbols.
     #[must_use]
     pub fn symbols(self, random: &mut Random, count: usize) -> Vec<i32> {
         (0..count).map(|_| self.symbol(random)).collect()
@@ -110,7 +109,7 @@ pub struct Case {
     pub height: u32,
     /// Quality.
     pub quality: u8,
-    /// Symbols.
+    /// How symbols are chosen.
     pub fill: Fill,
 }
 
@@ -135,11 +134,11 @@ pub enum ContractError {
     /// A backend failed at something that it must do.
     #[error("{what}: {backend} failed")]
     Failed {
-        /// What it was to do.
+        /// What the backend was to do.
         what: String,
-        /// Which of the two.
+        /// Which of the two backends.
         backend: &'static str,
-        /// What it said.
+        /// Its error.
         source: Box<BackendError>,
     },
     /// Exact numbers differ.
@@ -151,7 +150,7 @@ pub enum ContractError {
         index: usize,
         /// The backend's value, or length if the lengths differ.
         got: i64,
-        /// The other's.
+        /// The value or length of the other backend.
         expected: i64,
     },
     /// A float stage gives a tensor of another shape.
@@ -164,7 +163,7 @@ pub enum ContractError {
         /// Channels, height and width.
         expected: [usize; 3],
     },
-    /// A forbidden call was not refused, or with another error than the trait names.
+    /// A forbidden call was accepted, or refused with another error than the trait names.
     #[error("{what}: must be refused as {expected}, but {got}")]
     Refusal {
         /// The call.
@@ -176,7 +175,7 @@ pub enum ContractError {
     },
 }
 
-/// Holds a backend against another one that is right: the reference. Returns the float stages that it does not offer.
+/// Compares a backend with another one that is right: the reference. Returns the float stages that `backend` does not offer.
 ///
 /// # Errors
 /// The first breach of the contract.
@@ -185,7 +184,7 @@ pub fn check(backend: &dyn Backend, against: &dyn Backend) -> Result<Vec<Stage>,
     if got != expected {
         return Err(ContractError::Model { got, expected });
     }
-    // Three times: a device may run the first session of a size, record the second and repeat that from then on.
+    // Three times: a device may run the first session of a size, record the second and replay the recording from then on.
     (0..3).try_for_each(|_| check_order(backend, against))?;
     check_shapes(backend)?;
     // Every size, and four qualities.
@@ -209,7 +208,7 @@ pub fn cases(model: &Model) -> impl Iterator<Item = Case> {
     (0..Fill::ALL.len()).flat_map(move |fill| (0..SIZES.len()).map(move |size| at(fill, size)))
 }
 
-/// Symbols of z for a size.
+/// Number of symbols of z for a size.
 #[must_use]
 pub fn z_count(model: &Model, size: &LatentSize) -> usize {
     size.z[0] * size.z[1] * model.config().hyper
@@ -219,13 +218,13 @@ fn size_of(width: u32, height: u32) -> LatentSize {
     LatentSize::of_image(width, height).unwrap_or_else(|| LatentSize::of_z([1, 1]))
 }
 
-/// Turns a backend's error into ours.
+/// Turns an error of a backend into a [`ContractError`].
 fn failed(what: impl std::fmt::Display, backend: &dyn Backend) -> impl FnOnce(BackendError) -> ContractError {
     let (what, backend) = (what.to_string(), backend.name());
     move |source| ContractError::Failed { what, backend, source: Box::new(source) }
 }
 
-/// The first element that differs.
+/// Compares two sequences; the error names the first element that differs.
 fn equal<T: Copy + Into<i64>>(what: &dyn Fn() -> String, got: &[T], expected: &[T]) -> Result<(), ContractError> {
     let values = got.iter().zip(expected).map(|(g, e)| ((*g).into(), (*e).into())).enumerate();
     let differs = |(index, (got, expected)): (usize, (i64, i64))| ContractError::Exact { what: what(), index, got, expected };
@@ -235,7 +234,7 @@ fn equal<T: Copy + Into<i64>>(what: &dyn Fn() -> String, got: &[T], expected: &[
     values.filter(|(_, (got, expected))| got != expected).map(differs).next().map_or(Ok(()), Err)
 }
 
-/// The sessions of both for the symbols of z that a case has.
+/// Starts a session on each backend from the same symbols of z, chosen as the case says.
 fn sessions<'a>(
     case: Case,
     random: &mut Random,
@@ -272,8 +271,8 @@ fn check_case(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Resul
     check_samples(case, &samples, other.as_ref(), against)
 }
 
-/// The calls of a decoder and no others: no means, into memory that holds the pass before, then samples if the session has them. Nothing
-/// else has asked for what a commit needs.
+/// Makes the calls of a decoder and no others: parameters without means, into memory that holds those of the pass before, then samples if the session
+/// has them. No other call can then have prepared what a commit needs.
 fn check_decoding(backend: &dyn Backend, against: &dyn Backend, case: Case) -> Result<(), ContractError> {
     let (both, mut random) = ([backend, against], case.random());
     let [mut one, mut other] = sessions(case, &mut random, both)?;
@@ -293,7 +292,7 @@ fn check_decoding(backend: &dyn Backend, against: &dyn Backend, case: Case) -> R
     samples.map_or(Ok(()), |samples| check_samples(case, &samples, other.as_ref(), against))
 }
 
-/// Exact pixels of what a session has come to are those of its `y_hat`.
+/// Checks that the exact pixels of a session are those of its `y_hat`.
 fn check_samples(case: Case, got: &Map<u8>, expected: &dyn EntropySession, against: &dyn Backend) -> Result<(), ContractError> {
     let y_hat = expected.y_hat().map_err(failed(case, against))?;
     let expected = against.exact_synthesis(case.quality, &y_hat).map_err(failed(case, against))?;
@@ -321,7 +320,7 @@ fn check_y_hat(
     equal(&|| format!("{case}: y_hat after {pass}"), &got.data, &expected.data)
 }
 
-/// That a call was refused rightly.
+/// Checks that a call was refused with the right error.
 fn refused<T>(
     what: &'static str,
     expected: &'static str,
@@ -347,8 +346,8 @@ const fn is_shape(error: &BackendError) -> bool {
     matches!(error, BackendError::Shape { .. })
 }
 
-/// Passes out of order and symbols of a wrong number are refused and leave the session as it was: it goes on like one that was never asked.
-/// Parameters that are asked for again, with means or without, are the same.
+/// Checks that passes out of order and wrong numbers of symbols are refused and leave the session as it was: it goes on like one that was never
+/// asked. Parameters that are asked for again, with means or without, must be the same.
 fn check_order(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
     let case = Case { width: 65, height: 1, quality: 0, fill: Fill::Small };
     let (slices, mut random, both) = (backend.model().config().slices, Random(17), [backend, against]);
@@ -378,7 +377,7 @@ fn check_order(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Contr
     Ok(())
 }
 
-/// Symbols of z of a wrong number are refused, and a y whose size is not that of its z.
+/// Checks that a wrong number of symbols of z is refused, and a size of y that is not that of its z.
 fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
     let (model, size) = (backend.model(), size_of(65, 1));
     let z_len = z_count(model, &size);
@@ -389,7 +388,7 @@ fn check_shapes(backend: &dyn Backend) -> Result<(), ContractError> {
     refused("y that is not of z", "shape", is_shape, backend.entropy(other, 0, &vec![0; z_len]).map(|_| ()))
 }
 
-/// Exact pixels of any `y_hat`, at every size; refused for a model without, and for a `y_hat` of a wrong length.
+/// Compares exact pixels of any `y_hat`, at several sizes. They must be refused for a model without an integer synthesis, and for a `y_hat` of a wrong shape.
 fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
     let (model, mut random) = (backend.model(), Random(11));
     let channels = model.config().latent;
@@ -425,7 +424,7 @@ fn check_pixels(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Cont
     Ok(())
 }
 
-/// Integer analyses of any picture, at every size; refused for a model without, and for a y of a wrong shape.
+/// Compares integer analyses of any picture, at every size. They must be refused for a model without them, and for a y of a wrong shape.
 fn check_analysis(backend: &dyn Backend, against: &dyn Backend) -> Result<(), ContractError> {
     let (model, mut random) = (backend.model(), Random(13));
     let no_analysis = |e: &BackendError| matches!(e, BackendError::NoExactAnalysis { .. });
@@ -450,14 +449,14 @@ fn check_analysis(backend: &dyn Backend, against: &dyn Backend) -> Result<(), Co
     Ok(())
 }
 
-/// A float tensor of values of -1 to 1, or 0 to 1.
+/// A random float tensor with values from -1 to 1 if `signed`, else from 0 to 1.
 fn planes(random: &mut Random, channels: usize, [height, width]: [usize; 2], signed: bool) -> Planes {
     let scale = if signed { (-1.0, 2.0) } else { (0.0, 1.0) };
     let value = |_| scale.0 + scale.1 * (random.below(1 << 24) as f32 / 16_777_216.0);
     Planes { channels, height, width, data: (0..channels * height * width).map(value).collect() }
 }
 
-/// Returns the stages that are not offered.
+/// Compares the float stages; returns those that are not offered.
 fn check_floats(backend: &dyn Backend, against: &dyn Backend) -> Result<Vec<Stage>, ContractError> {
     let config = backend.model().config();
     let (mut random, mut not_offered) = (Random(7), Vec::new());
@@ -477,7 +476,7 @@ fn check_floats(backend: &dyn Backend, against: &dyn Backend) -> Result<Vec<Stag
     Ok(not_offered)
 }
 
-/// A float stage gives the same bits; false if the backend does not offer it.
+/// Checks that a float stage gives the same bits on both backends; false if `backend` does not offer it.
 fn same(backend: &dyn Backend, against: &dyn Backend, transform: FloatTransform, input: &Planes) -> Result<bool, ContractError> {
     let stage = transform.stage();
     let got = match backend.transform(transform, input) {
@@ -493,16 +492,16 @@ fn same(backend: &dyn Backend, against: &dyn Backend, transform: FloatTransform,
     equal(&|| format!("{stage}: bits"), &bits(&got), &bits(&expected)).map(|()| true)
 }
 
-/// Whether `MLIC_REQUIRE` (names with commas between) says that what is called `name` has to be there.
+/// Whether `MLIC_REQUIRE`, a list of names separated by commas, says that `name` must be available.
 #[must_use]
 pub fn is_required(name: &str) -> bool {
     std::env::var("MLIC_REQUIRE").is_ok_and(|list| list.split(',').any(|entry| entry.trim() == name))
 }
 
-/// What a test with [`backend_contract!`](crate::backend_contract) comes to; none when all is well.
+/// Runs [`check`] for a test made by [`backend_contract!`](crate::backend_contract), and returns the breach, or none when all is well.
 ///
-/// A backend that is not available is reported on standard error, which a test that passes does not show, and a failure only if
-/// [`is_required`]: whoever ports sets `MLIC_REQUIRE` to the name that the test has. Float stages that are not offered are reported there too.
+/// A backend that is not available is reported on standard error, which a passing test does not show, and is a failure only if it [`is_required`]:
+/// whoever ports a backend sets `MLIC_REQUIRE` to the name in the test. Float stages that are not offered are reported there too.
 #[must_use]
 pub fn verdict<B: Backend, R: Backend>(
     name: &str,
@@ -531,7 +530,7 @@ fn describe(name: &str, error: &ContractError) -> String {
     format!("contract of {name}: {error}{sources}")
 }
 
-/// A test that holds a backend to its contract.
+/// Defines a test that holds a backend to its contract.
 ///
 /// `backend_contract!(test_name, "name", backend, against)`: `backend` and `against` are expressions of type
 /// `Result<impl Backend, BackendError>`. A backend that is [`BackendError::NotAvailable`] is printed as not run, unless

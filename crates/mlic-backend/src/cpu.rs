@@ -14,7 +14,7 @@ use crate::{Backend, BackendError, EntropySession, FloatTransform, PassParameter
 
 /// An executor of the float transforms `g_a`, `h_a` and `g_s` of one model.
 pub trait FloatTransforms: Send + Sync {
-    /// Short name: that of the backend which it makes complete.
+    /// Short name, which becomes that of a backend with this executor.
     fn name(&self) -> &'static str;
 
     /// Runs a transform on this many threads; the result does not depend on their number.
@@ -23,8 +23,8 @@ pub trait FloatTransforms: Send + Sync {
     /// [`BackendError::Model`] when the package's graph is refused, [`BackendError::Device`] when the executor fails.
     fn run(&self, transform: FloatTransform, input: &Planes, threads: usize) -> Result<Planes, BackendError>;
 
-    /// The graph of a transform as this executor has it, with or without its weights: so that nobody makes it again to know what it takes of memory.
-    /// None of an executor that keeps none.
+    /// Returns the graph of a transform, with or without its weights, so that nobody has to make it again to estimate the transform's memory. None if
+    /// the executor keeps no graph.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -33,10 +33,10 @@ pub trait FloatTransforms: Send + Sync {
     }
 }
 
-/// [`Backend::transform_bytes`] of a backend whose float transforms run here.
+/// Implements [`Backend::transform_bytes`] for a backend whose float transforms run on this CPU.
 ///
 /// # Errors
-/// [`BackendError::Model`] when the transform is refused, or what the executor says.
+/// [`BackendError::Model`] when the transform is refused, or an error of the executor.
 pub fn transform_bytes(
     model: &Model,
     float: Option<&dyn FloatTransforms>,
@@ -52,8 +52,8 @@ pub fn transform_bytes(
 
 /// A model on this CPU.
 ///
-/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] it decodes to `y_hat` and exact pixels, and
-/// encodes where the package has its analysis in integers.
+/// Everything exact runs on the integer kernels, on every processor. Without [`FloatTransforms`] the backend decodes to `y_hat` and exact pixels, and
+/// encodes if the package has an integer analysis.
 pub struct CpuBackend {
     model: Arc<Model>,
     kernels: Kernels,
@@ -65,7 +65,7 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend with the given kernels on this many threads (0: all cores).
+    /// Makes a backend with the given kernels on this many threads (0: all cores).
     ///
     /// # Errors
     /// [`BackendError::NotAvailable`] when this processor lacks the instructions, [`BackendError::Threads`], [`BackendError::OutOfMemory`].
@@ -85,9 +85,9 @@ impl CpuBackend {
         let pool = pool(threads)?;
         let packed = Arc::new(pool.install(|| PackedModel::new(&model, kernels))?);
         if threads > 1 {
-            // The passes of an image come first, and leave threads idle now and then.
+            // The passes of an image come before its synthesis, and leave threads idle now and then.
             let (model, packed) = (Arc::clone(&model), Arc::clone(&packed));
-            // Where there is no room, whoever needs it finds that out.
+            // If memory runs out, whoever needs the synthesis gets the error.
             pool.spawn(move || _ = packed.prepare_synthesis(&model));
         }
         Ok(Self { model, kernels, packed, analysis: PackedAnalysis::new(kernels), threads, pool, float })
@@ -102,7 +102,7 @@ fn pool(threads: usize) -> Result<Pool, BackendError> {
     Pool::new(threads, can_start_threads()).map_err(no_threads)
 }
 
-/// Runs work on so many threads of this CPU, for a backend that has none of its own.
+/// Runs work on so many threads of this CPU, for a backend that has no threads of its own.
 ///
 /// # Errors
 /// [`BackendError::Threads`].
@@ -113,7 +113,7 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
 /// Runs a float transform of a backend on its executor.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`] when it has none, or as [`FloatTransforms::run`].
+/// [`BackendError::NotAvailable`] when it has no executor, or as [`FloatTransforms::run`].
 pub fn run_float(
     float: Option<&dyn FloatTransforms>,
     backend: &'static str,
@@ -127,15 +127,15 @@ pub fn run_float(
     if threads > 1 { apart(run) } else { run() }
 }
 
-/// Runs work on a thread of no rayon pool, which is another one where the caller is on one of a pool, and waits for it.
+/// Runs work outside any rayon pool and waits for it: on the calling thread, or on a new one if the caller is on a thread of a pool.
 ///
-/// A thread of a pool that waits for another pool runs other jobs of its own meanwhile: of a caller who decodes many pictures, a second picture
-/// within the first, a third within that, and so on.
+/// A thread of a pool that waits for another pool meanwhile runs other jobs of its own pool. For a caller who decodes many pictures, these would be a
+/// second picture within the first, a third within that, and so on.
 ///
 /// # Errors
 /// Those of the work, and [`BackendError::Threads`].
 pub fn apart<R: Send, E: From<BackendError> + Send>(work: impl FnOnce() -> Result<R, E> + Send) -> Result<R, E> {
-    // Where there are no threads the caller's is the one of rayon's global pool.
+    // On a platform without threads, the calling thread is the one of rayon's global pool.
     if rayon::current_thread_index().is_none() || !can_start_threads() {
         return work();
     }
@@ -169,14 +169,15 @@ impl Pool {
         pool.build().map(Self::Threads).map_err(std::io::Error::other)
     }
 
-    /// Runs work on the threads, [`apart`] from any other pool that the caller may be in: a caller who uses them often is better apart from the start. On the calling thread, parallel loops fall back on rayon's
-    /// global pool, which is that thread where none can be started.
+    /// Runs work on the threads of the pool, [`apart`] from any other pool that the caller may be in; a caller who does this often had better be
+    /// outside any other pool from the start. With [`Self::Caller`], parallel loops fall back on rayon's global pool, which is the calling thread
+    /// where no threads can be started.
     fn install<R: Send>(&self, work: impl FnOnce() -> Result<R, BackendError> + Send) -> Result<R, BackendError> {
         let Self::Threads(pool) = self else { return work() };
         if pool.current_thread_index().is_some() { work() } else { apart(|| pool.install(work)) }
     }
 
-    /// Work that is not waited for; the calling thread alone leaves it to whoever needs its result.
+    /// Starts work that nobody waits for. [`Self::Caller`] does not run it, but leaves it to whoever needs its result.
     fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         if let Self::Threads(pool) = self {
             pool.spawn(work);
@@ -184,7 +185,7 @@ impl Pool {
     }
 }
 
-/// Whether this platform has threads at all. That one more cannot be started is an error, not a reason to do without.
+/// Whether this platform has threads at all. Failing to start one more is an error, not a reason to do without threads.
 fn can_start_threads() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
@@ -295,7 +296,7 @@ mod tests {
         assert!(within.unwrap(), "threads of the pool itself go nowhere else");
     }
 
-    /// The callers' threads would begin with other jobs while they wait.
+    /// Otherwise, the callers' threads would start other jobs while they wait.
     #[test]
     #[cfg(not(target_family = "wasm"))]
     fn callers_of_another_pool_do_nothing_else_meanwhile() {
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn instructions_that_the_processor_lacks_are_not_replaced() {
         let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap();
-        // No processor has those of two architectures.
+        // No processor has the instruction sets of two architectures.
         let isa = Isa::ALL.into_iter().find(|isa| !isa.is_available()).unwrap();
         let error = CpuBackend::new(Arc::new(model), Kernels::Fast(isa), 1, None).err().unwrap();
         assert_eq!(error.to_string(), format!("backend integer is not available: this processor has no {}", isa.name()));

@@ -5,17 +5,17 @@ use mlic_core::fixed::{LATENT_FRAC_BITS, latent_to_symbol, round_shift};
 use mlic_core::limits::MAX_SYMBOL;
 use mlic_core::memory::{self, OutOfMemory};
 
-/// What a bit is worth in squared steps of the quantizer, in units of 2^-16: 0.03.
+/// The worth of a bit in squared steps of the quantizer, in units of 2^-16: 0.03.
 ///
-/// Where quantization is fine a bit is worth `2 ln 2 / 12 = 0.116`, by `D = 1/12` and a quarter of it for every bit more. A symbol that is
-/// made smaller tells less to all that is predicted from it, though, and the more the better the prediction is: on held-out photographs a
-/// fourth of that saves most (0.02 and 0.04 are within 0.2 %; a model of few steps wanted half).
+/// Where quantization is fine, a bit is worth `2 ln 2 / 12 = 0.116`, since the error is `D = 1/12` and falls to a quarter with every further bit. A
+/// smaller symbol, however, tells less to everything that is predicted from it, and this matters more the better the prediction is: on held-out
+/// photographs a fourth of that worth saves most (0.02 and 0.04 are within 0.2 %; a model of few steps wanted half).
 pub const BIT_WORTH_Q16: u32 = 1_966;
 
 /// The magnitudes at which symbols begin, per scale index.
 ///
-/// Between the nearest symbol r and the next toward zero, r is chosen if `(v - r)^2 + w bits(r) < (v - r + 1)^2 + w bits(r - 1)`, that is
-/// from `v = r - 1/2 + w (bits(r) - bits(r - 1)) / 2` on: rate-distortion optimized quantization, one symbol at a time.
+/// Of the nearest symbol r and the next toward zero, r is chosen if `(v - r)^2 + w bits(r) < (v - r + 1)^2 + w bits(r - 1)`, where w is the worth of
+/// a bit, that is from `v = r - 1/2 + w (bits(r) - bits(r - 1)) / 2` on: rate-distortion optimized quantization, one symbol at a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadZone {
     /// `[scale index][magnitude - 1]`, latent fixed point.
@@ -29,7 +29,7 @@ impl DeadZone {
         Self { begins: Vec::new() }
     }
 
-    /// The dead zones of the tables of y, by scale index, for a worth of a bit in units of 2^-16 squared steps.
+    /// Makes the dead zones of the tables of y, by scale index, for a worth of a bit in units of 2^-16 squared steps.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -37,7 +37,7 @@ impl DeadZone {
         Ok(Self { begins: tables.iter().map(|table| begins(table, bit_worth_q16)).collect::<Result<_, _>>()? })
     }
 
-    /// The symbol of `v`, a difference of y and its mean in latent fixed point.
+    /// Returns the symbol of `v`, the difference of y and its mean in latent fixed point.
     #[must_use]
     #[inline]
     pub fn symbol(&self, v: i32, scale_index: u8) -> i32 {
@@ -48,7 +48,7 @@ impl DeadZone {
     }
 }
 
-/// Where each magnitude with a bin of its own begins, from 1 on: within half a step of the middle between it and the one below.
+/// Where each magnitude with a bin of its own begins, from 1 on: at the middle between it and the one below, or up to half a step above that.
 fn begins(table: &CdfTable, bit_worth_q16: u32) -> Result<Vec<i32>, OutOfMemory> {
     let half = 1 << (LATENT_FRAC_BITS - 1);
     let mut below = i64::from(table.cost(0));

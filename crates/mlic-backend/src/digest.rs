@@ -1,4 +1,4 @@
-//! Digests of what a pass decides: what conformance vectors hold and desync reports compare (SPEC 7).
+//! Digests of what a pass decides. Conformance vectors hold them, and desync reports compare them (SPEC 7).
 
 use sha2::{Digest as _, Sha256};
 

@@ -1,4 +1,4 @@
-//! What decoding will need, known from the shape of the model and the size of the picture before anything is allocated.
+//! Memory that coding will need, computed from the shape of the model and the size of the picture before anything is allocated.
 
 use mlic_core::cdf::Interval;
 use mlic_core::schedule::LatentSize;
@@ -18,16 +18,16 @@ pub(crate) const LATENT: u64 = 4;
 const SUM: u64 = 8;
 /// Bytes of an interval of the entropy coder.
 const INTERVAL: u64 = size_of::<Interval>() as u64;
-/// Columns that threads have working memory for at least, as where tiles of them are computed together.
+/// Least number of columns that a thread has working memory for, which matters where tiles of them are computed together.
 const TILED_COLUMNS: u64 = 32;
 /// Bytes of an element of a float tensor.
 const FLOAT: u64 = 4;
 
-/// An upper bound of the bytes that the exact part of decoding holds at a time, beside the model and the stream, on the kernels
-/// of this workspace with `threads` threads. It saturates.
+/// An upper bound on the bytes that the exact part of decoding holds at a time, besides the model and the stream, on the kernels of this workspace
+/// with `threads` threads. It saturates.
 ///
-/// Everything that outlives a pass is counted in full; of what does not, the layer that needs most, with the four tensors beside it
-/// that the contexts keep meanwhile, or a channel and a global context side by side. `tests/memory.rs` holds it against what is allocated.
+/// Everything that outlives a pass is counted in full. Of the rest, the larger of two is counted: the layer that needs most, with the four tensors
+/// that the contexts keep meanwhile, or a channel and a global context side by side. `tests/memory.rs` compares the bound with what is allocated.
 #[must_use]
 pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let (config, layout) = (model.config(), model.layout());
@@ -44,15 +44,15 @@ pub fn entropy_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
         .saturating_add(attentions)
 }
 
-/// Bytes of what the attentions of a pass compute on the way: a window attention and a linear one may run at a time.
+/// Bytes of the intermediate results of the attentions of a pass, of which a window attention and a linear one may run at the same time.
 fn attentions(config: &Config, layout: &Layout, size: LatentSize, threads: usize) -> u64 {
     let local = local_attention_bytes(size.y, config.slice_channels(), config.heads, config.window, threads);
     let linear = layout.linear_attentions.iter().map(|spec| linear_attention_bytes(spec.channels, spec.heads)).max();
     local.saturating_add(linear.unwrap_or(0))
 }
 
-/// An estimate of what an encoder's walk over the passes holds at a time: what a decoder's does, y beside it with and without its gain, and an
-/// interval for each symbol in memory that is doubled where it ends. Escapes take two intervals more, of which there are few.
+/// An estimate of the bytes that an encoder's walk over the passes holds at a time: those of a decoder's walk, y with and without its gain, and an
+/// interval for each symbol, in memory that doubles when it is full. Each escape takes two more intervals, but escapes are few.
 #[must_use]
 pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     let config = model.config();
@@ -62,8 +62,8 @@ pub fn encoding_bytes(model: &Model, size: LatentSize, threads: usize) -> u64 {
     entropy_bytes(model, size, threads).saturating_add(latents.saturating_mul(2 * LATENT)).saturating_add(intervals)
 }
 
-/// What refinement holds beside analysis, passes and synthesis, each in its turn: y before its gain, as it was, as it is, as it was coded and as it is seen,
-/// the latents of the best candidate, and the picture.
+/// Bytes that refinement holds besides analysis, passes and synthesis, which run one after another: y before its gain, as it was, as it is, as it was
+/// coded and as it is seen, the latents of the best candidate, and the picture.
 #[must_use]
 pub fn refinement_bytes(model: &Model, size: LatentSize) -> u64 {
     let latents = product(size.y).saturating_mul(model.config().latent as u64);
@@ -80,13 +80,13 @@ fn kept(config: &Config) -> u64 {
     hyper + slices + contexts + 8 * slice * LATENT
 }
 
-/// Bytes per position of what the networks of a pass compute on the way.
+/// Bytes per position of the intermediate results of the networks of a pass.
 fn transient(config: &Config, layout: &Layout) -> u64 {
     let of_slices = || layout.layers.iter().skip(layout.h_s.out.0 + 1);
     let widest = of_slices().map(|layer| layer.outputs as u64).max().unwrap_or(0);
     let read = |layer: &LayerSpec| layer.terms.iter().map(|term| layout.channels(config, term.source) as u64).sum::<u64>();
     let read = of_slices().map(read).max().unwrap_or(0);
-    // Queries, keys and values, each before and after its neighbourhood, beside two layers of a channel context.
+    // Queries, keys and values, each before and after its depthwise layer, beside two layers of a channel context.
     let of_global = layout.linear_attentions.iter().map(|spec| 6 * spec.channels as u64).max().unwrap_or(0);
     let outputs = |id: LayerId| layout.layers.get(id.0).map_or(0, |layer| layer.outputs as u64);
     let two_of = |chain: &Chain| {
@@ -97,7 +97,7 @@ fn transient(config: &Config, layout: &Layout) -> u64 {
     (4 * widest + read).max(of_global + of_channel) * ACTIVATION + 4 * config.slice_channels() as u64 * LATENT
 }
 
-/// Bytes per position of what the hyper synthesis computes on the way: its second half is of four positions of z, shuffled to sixteen.
+/// Bytes per position of the intermediate results of the hyper synthesis. Its second half has four positions for each of z, shuffled to sixteen.
 fn hyper_synthesis(config: &Config) -> u64 {
     let [a, b] = config.hs_hidden;
     (a + 3 * b) as u64 * ACTIVATION
@@ -113,8 +113,8 @@ fn scratch(layout: &Layout) -> u64 {
     layout.layers.iter().map(of).max().unwrap_or(0)
 }
 
-/// An estimate of the bytes that a float transform holds at a time for an input of `height` x `width`: input and output, and what an
-/// executor needs for one strip if it keeps, of each step, its operands and its result twice. It saturates.
+/// Estimates the bytes that a float transform holds at a time for an input of `height` x `width`: input and output, and what an executor needs for
+/// one strip if it holds the operands and the result of one step at a time, those of a convolution twice. It saturates.
 #[must_use]
 pub fn transform_bytes(graph: &Graph, height: usize, width: usize) -> u64 {
     let strips = Strips::new(graph);

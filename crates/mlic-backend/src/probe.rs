@@ -1,5 +1,5 @@
-//! Packages in other forms, for tests. Integer analyses that mean nothing: a package gets one without being trained for it, with every kind of
-//! node and both widths of weights, from a seed, in integer arithmetic.
+//! Variants of packages, for tests. A package gets integer analyses that it was not trained for and that mean nothing: with every kind of node and
+//! both widths of weights, from a seed, in integer arithmetic.
 
 use mlic_model::analysis::{Analysis, HyperAnalysis};
 use mlic_model::layout::{Epilogue, Kernel, LayerSpec, NodeIndex, TermSpec};
@@ -15,7 +15,7 @@ const WIDTH: usize = 7;
 /// Largest magnitude of the activations.
 const MAX: i32 = 2000;
 
-/// The package of a model with integer analyses instead of its own: the same model id.
+/// Returns the package of a model with integer analyses instead of its own. The model id stays the same.
 ///
 /// # Errors
 /// [`ModelError`] when the model's shape leaves no room for such weights.
@@ -25,7 +25,7 @@ pub fn with_integer_analysis(model: &Model) -> Result<Vec<u8>, ModelError> {
     with_sections(model, &[(SectionKind::Analysis, g_a), (SectionKind::HyperAnalysis, h_a)])
 }
 
-/// The package of a model without its float synthesis: what it has in float is then the integer one in real numbers. The model id is another.
+/// Returns the package of a model without its float synthesis, so that float pixels come from the integer synthesis in real numbers. The model id changes.
 ///
 /// # Errors
 /// None, with a model that was loaded.
@@ -33,7 +33,7 @@ pub fn with_one_synthesis(model: &Model) -> Result<Vec<u8>, ModelError> {
     with_sections(model, &[(SectionKind::Synthesis, Vec::new())])
 }
 
-/// The package of a model with these sections instead of its own.
+/// Returns the package of a model with the sections in `others` instead of its own.
 fn with_sections(model: &Model, others: &[(SectionKind, Vec<u8>)]) -> Result<Vec<u8>, ModelError> {
     let sections = package::parse(model.as_bytes())?;
     let section = |(kind, range): (SectionKind, std::ops::Range<usize>)| {
@@ -68,12 +68,12 @@ fn h_a(latent: usize, hyper: usize) -> Result<HyperAnalysis, ModelError> {
 struct Maker {
     random: Random,
     nodes: Vec<Node>,
-    /// Of each node.
+    /// Channels of each node.
     channels: Vec<usize>,
 }
 
 impl Maker {
-    /// A layer that reads these nodes (true: as identity), with weights of 16 and of 8 bits in turn; its number.
+    /// Adds a layer that reads these nodes (true: as identity), with weights of 16 and of 8 bits in turn, and returns its number.
     fn layer(&mut self, inputs: &[(usize, bool)], size: usize, outputs: usize, epilogue: Epilogue, stride: usize) -> usize {
         let term = |(at, identity): &(usize, bool)| {
             TermSpec::node(NodeIndex(*at), self.channels.get(*at).copied().unwrap_or(0), *identity)
@@ -89,7 +89,7 @@ impl Maker {
             }
         });
         let weights = weights.collect();
-        // Sums of typical inputs fill the range of what the layer gives.
+        // Sums of typical inputs fill the output range of the layer.
         let products = spec.terms.iter().zip(0..).map(|(_, term)| spec.weights_per_output(term)).max().unwrap_or(1).max(1);
         let typical = 150 * 400 * (products as u64).isqrt().max(1);
         let unit: u64 = match epilogue {

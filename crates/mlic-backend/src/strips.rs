@@ -1,37 +1,37 @@
-//! Parts of a picture with which a float transform is computed: strips of rows, each with as many rows around it as its output depends on, so
-//! that memory grows with the width of a picture and not with its height.
+//! Strips in which a float transform is computed: rows of a picture, with as many rows around them as their output depends on, so that memory grows
+//! with the width of a picture and not with its height.
 
 use std::ops::Range;
 
 use mlic_model::graph::Graph;
 
-/// Positions of the larger of input and output in a strip, about.
+/// Positions in a strip, about, of the larger of input and output.
 const POSITIONS: usize = 1 << 20;
-/// Rows of the larger of input and output in a strip, at least: those around it, some 60 on either side, are computed again.
+/// Least rows in a strip, of the larger of input and output: the rows around a strip, some 60 on either side, are computed again.
 const MIN_ROWS: usize = 256;
 
-/// How a transform's input is cut.
+/// How the input of a transform is cut into strips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strips {
     up: usize,
     down: usize,
-    /// Parts of the input begin at a multiple of this.
+    /// Strips of the input begin at a multiple of this.
     stride: usize,
-    /// Rows of the input, multiples of `stride`, that the output of `stride` of them depends on before and after.
+    /// Rows of the input before and after `stride` of them that their output depends on; multiples of `stride`.
     halo: [usize; 2],
 }
 
-/// Rows of the input: of a strip alone, and with those around it.
+/// Rows of the input that make up a strip, alone and with those around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strip {
     /// The strip.
     pub own: Range<usize>,
-    /// The strip and what its output depends on.
+    /// The strip and the rows around it that its output depends on.
     pub with_halo: Range<usize>,
 }
 
 impl Strips {
-    /// For this transform.
+    /// How the input of this transform is cut.
     #[must_use]
     pub fn new(graph: &Graph) -> Self {
         let (up, down, stride) = (graph.scale().numerator as usize, graph.scale().denominator as usize, graph.stride() as usize);
@@ -41,7 +41,7 @@ impl Strips {
         Self { up, down, stride, halo }
     }
 
-    /// Rows of the output for these of the input.
+    /// Rows of the output for so many rows of the input, and likewise columns.
     #[must_use]
     pub const fn side(&self, input: usize) -> usize {
         (input * self.up).div_ceil(self.down)
@@ -54,13 +54,13 @@ impl Strips {
         (rows * self.down / self.up.max(self.down)).next_multiple_of(self.stride)
     }
 
-    /// Whether an input can be cut after so many rows: they and its sides are multiples of the stride, and it has more.
+    /// Whether an input can be cut into strips of `rows` rows: `rows` and both sides are multiples of the stride, and the input has more rows than that.
     #[must_use]
     pub fn can_cut(&self, height: usize, width: usize, rows: usize) -> bool {
         rows > 0 && rows < height && [height, width, rows].iter().all(|n| n % self.stride == 0)
     }
 
-    /// The strips of an input, so many rows each.
+    /// Cuts an input into strips of `rows` rows each; the last may have fewer.
     pub fn cut(&self, height: usize, rows: usize) -> impl Iterator<Item = Strip> {
         let [before, after] = self.halo;
         (0..height).step_by(rows.max(1)).map(move |start| {

@@ -58,8 +58,8 @@ impl Windows {
         Self { shapes: shapes.to_vec(), around, sides, plan }
     }
 
-    /// An upper bound on the bytes that the fast kernels hold at a time, besides input and result, if a map of scale 1 has these rows and columns. It
-    /// saturates.
+    /// An upper bound on the bytes that the fast kernels hold at a time, besides input and result, if a map of scale 1 has these rows
+    /// and columns. It saturates.
     #[must_use]
     pub fn bytes(&self, [height, width]: [usize; 2], threads: usize) -> u64 {
         let plan = (self.plan)([height, width], threads);

@@ -1,4 +1,4 @@
-//! Integer analyses that must be refused (SPEC 2.10), and what of a package does not depend on them.
+//! Integer analyses that must be refused (SPEC 2.10), and the parts of a package that do not depend on them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mlic_backend::BackendError;
@@ -16,7 +16,7 @@ fn tiny() -> Model {
     Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg")).unwrap()
 }
 
-/// The tiny package with integer analyses, one of its sections changed.
+/// The tiny package with integer analyses and one section changed.
 fn changed(kind: SectionKind, change: impl Fn(&mut Vec<u8>)) -> Result<Model, mlic_model::ModelError> {
     let bytes = with_integer_analysis(&tiny()).unwrap();
     let parsed = package::parse(&bytes).unwrap();
@@ -53,7 +53,7 @@ fn the_id_does_not_depend_on_it() {
 
 #[test]
 fn bytes_that_break_a_rule_are_refused() {
-    // Of g_a: the first node is a layer, its numbers begin at 12; of h_a the quantizer comes before.
+    // In g_a the first node is a layer, whose numbers begin at 12; in h_a the quantizer comes before.
     let refused: [(&str, usize, u8); 9] = [
         ("version", 4, 2),
         ("no nodes", 8, 0),

@@ -1,6 +1,6 @@
-//! The bounds on memory hold, and are not so loose that it would refuse what fits.
+//! The bounds on memory hold, and are not so loose that a caller would refuse what fits.
 //!
-//! One test in its own program: the allocator counts whatever runs.
+//! One test in a program of its own, because the allocator counts whatever runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// A bound may be this many times what is allocated for a picture of some size: threads keep working memory from earlier ones.
+/// A bound may be this many times what a picture of some size allocates: threads keep working memory from earlier pictures.
 const LOOSE: u64 = 8;
 
-/// What work allocates at most at a time, in bytes.
+/// The most bytes that `work` has allocated at a time.
 fn peak_of<T>(work: impl FnOnce() -> Result<T, BackendError>) -> u64 {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -40,7 +40,7 @@ fn check(what: &str, got: u64, bound: u64) {
     assert!(LOOSE * got >= bound, "{what}: {got} bytes, the bound of {bound} is loose");
 }
 
-/// What decoding to `y_hat` allocates at most at a time, in bytes.
+/// The most bytes that decoding to `y_hat` has allocated at a time.
 fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
     let packed = Arc::new(PackedModel::new(model, kernels).unwrap());
     peak_of(|| {
@@ -56,7 +56,7 @@ fn peak(model: &Model, size: LatentSize, kernels: Kernels) -> u64 {
     })
 }
 
-/// Of the integer transforms of a model: what they allocate at most at a time, and their bounds.
+/// Compares the most bytes that the integer transforms of a model allocate at a time with their bounds.
 fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     let (kernels, threads) = (Kernels::best(), rayon::current_num_threads());
     let own = model.exact_analysis().unwrap().unwrap();
@@ -65,7 +65,7 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     let g_s = Windows::of_synthesis(model.exact_synthesis().unwrap());
     let g_a_h_a = [Windows::of_analysis(&own.g_a), Windows::of_analysis(&own.h_a)];
     let packed = PackedModel::new(model, kernels).unwrap();
-    // Its weights are the model's, not a picture's: they are there before.
+    // The weights belong to the model, not to a picture: they are packed before.
     packed.prepare_synthesis(model).unwrap();
     for (width, height) in sizes {
         let size = LatentSize::of_image(*width, *height).unwrap();
@@ -84,7 +84,7 @@ fn check_transforms(model: &Model, sizes: &[(u32, u32)]) {
     }
 }
 
-/// Window attention of maps of some sizes, with heads of as many channels as there are and of one.
+/// Window attention of maps of some sizes: with one head of all channels, with heads of one channel each, and in between.
 fn check_attention(model: &Model) {
     let (isa, threads, window) = (Isa::best(), rayon::current_num_threads(), 5);
     let tables = Tables::new(&model.parameters().functions);
