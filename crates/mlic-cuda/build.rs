@@ -1,9 +1,9 @@
-//! Packs the compiled kernels: they are a fourth as large so, in the program.
+//! Compresses the compiled kernels, which makes them a fourth as large in the program.
 
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-/// Effort of the compression: the most that zlib knows.
+/// Effort of the compression: the highest of zlib.
 const LEVEL: u8 = 9;
 
 fn main() -> io::Result<()> {

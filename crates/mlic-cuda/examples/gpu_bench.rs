@@ -45,7 +45,7 @@ fn picture(backend: &CudaBackend, size: LatentSize) -> Result<Times, BackendErro
 
 fn pictures(backend: &CudaBackend, width: u32, height: u32, rounds: usize) -> Result<(), BackendError> {
     let Some(size) = LatentSize::of_image(width, height) else { return Ok(()) };
-    // The first allocates, the second may record what later ones repeat.
+    // The first picture allocates, the second may record, and later ones may replay that.
     for round in 0..rounds {
         let milliseconds = picture(backend, size)?.map(|t| format!("{:9.3}", t.as_secs_f64() * 1e3));
         println!("{width}x{height} picture {round}: h_s, parameters, commits, exact g_s in ms: {}", milliseconds.join(" "));
@@ -53,7 +53,7 @@ fn pictures(backend: &CudaBackend, width: u32, height: u32, rounds: usize) -> Re
     Ok(())
 }
 
-/// Blocks that dense layers are measured with; none are the chosen ones.
+/// Blocks that dense layers are measured with; none stands for those that are chosen.
 const WARPS: [Option<Warps>; 12] = [
     None,
     Some([4, 3, 1, 2]),
@@ -75,7 +75,7 @@ fn named(warps: Option<Warps>) -> String {
 
 fn rates() -> Result<(), BackendError> {
     for (name, wide, words) in [("int8", false, false), ("int16 on int8", true, false), ("int16 on int16", true, true)] {
-        // Words are made 32 by 32 alone.
+        // For words there are only warps of 32 by 32.
         for warps in WARPS.into_iter().filter(|w| !words || w.is_none_or(|[.., blocks]| blocks == 1)) {
             let shape = Shape { side: 3, channels: 192, height: 128, width: 192, wide, words };
             let rate = dense_rate(0, shape, warps, 50)?;
@@ -103,7 +103,7 @@ fn table(model: &Arc<Model>, width: u32, height: u32) -> Result<(), BackendError
     Ok(())
 }
 
-/// The encoder's transforms; the first round brings them to the device.
+/// Times the encoder's transforms; the first round brings them to the device.
 fn analyses(backend: &CudaBackend, width: u32, height: u32) -> Result<(), BackendError> {
     let mut random = Random(3);
     let rgb: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();

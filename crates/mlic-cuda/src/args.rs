@@ -1,6 +1,6 @@
 //! Arguments of the kernels, as `kernels/*.h` declare them. Addresses are of device memory, or of host memory that the device sees.
 //!
-//! unsafe, because only their author can say that these are what the kernels declare: the sizes are asserted on both sides.
+//! unsafe, because only the author can vouch that these types are what the kernels declare; their sizes are asserted on both sides.
 #![allow(unsafe_code, reason = "plain data that C++ declares too")]
 
 use cudarc::driver::DeviceRepr;
@@ -24,7 +24,7 @@ impl From<Requant> for RequantArg {
     }
 }
 
-/// `HALF_*` of `fixed.h`.
+/// The `HALF_*` constant of `fixed.h` for a parity.
 pub(crate) const fn half(parity: Option<Parity>) -> i32 {
     match parity {
         None => 0,
@@ -33,7 +33,7 @@ pub(crate) const fn half(parity: Option<Parity>) -> i32 {
     }
 }
 
-/// One term of a layer at one level; lies in device memory.
+/// One term of a layer at one level, in device memory.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Term {
@@ -50,7 +50,7 @@ unsafe impl bytemuck::Zeroable for Term {}
 // SAFETY: integers alone, without padding: the size below is their sum.
 unsafe impl bytemuck::Pod for Term {}
 
-/// Groups of the k axis of a dense layer; lies in device memory.
+/// A step of a dense layer, which is one or more groups of its k axis; in device memory.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -62,11 +62,11 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// It reads channels that the step before did not.
+    /// The step reads channels that the one before did not.
     pub(crate) const NEW_PATCH: i32 = 1;
-    /// It is the last of its term.
+    /// The step is the last of its term.
     pub(crate) const END_OF_TERM: i32 = 2;
-    /// Activations of its term are beyond a byte.
+    /// Activations of its term do not fit into a byte.
     pub(crate) const WIDE_TERM: i32 = 4;
 }
 
@@ -118,7 +118,7 @@ pub(crate) struct LayerArgs {
     pub(crate) inputs: [u64; MAX_TERMS],
 }
 
-/// Latent values to activations, after gains where there are any.
+/// Quantization of latent values to activations, after gains if there are any.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct QuantizeArgs {
@@ -131,7 +131,7 @@ pub(crate) struct QuantizeArgs {
     pub(crate) channels: i32,
 }
 
-/// Samples to activations.
+/// Conversion of samples to activations.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct SamplesArgs {
@@ -144,7 +144,7 @@ pub(crate) struct SamplesArgs {
     pub(crate) first: i32,
 }
 
-/// Positions to other places.
+/// Rearrangement of positions: pack, unpack, merge and shuffle.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct MoveArgs {
@@ -170,7 +170,7 @@ pub(crate) struct AddArgs {
     pub(crate) reserved: i32,
 }
 
-/// Scales and means to what the coder reads.
+/// Conversion of scales and means to what the coder reads.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct ParametersArgs {
@@ -182,7 +182,7 @@ pub(crate) struct ParametersArgs {
     pub(crate) count: i64,
 }
 
-/// Squares in halves of 15 bits.
+/// Squares, each as two halves of 15 bits.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct SquaresArgs {
@@ -192,7 +192,7 @@ pub(crate) struct SquaresArgs {
     pub(crate) count: i64,
 }
 
-/// Channels of a map among those of a larger one.
+/// A copy of the channels of a map to a place among those of a larger one.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct PlaceArgs {
@@ -205,7 +205,7 @@ pub(crate) struct PlaceArgs {
     pub(crate) reserved: i32,
 }
 
-/// Words of one value.
+/// A fill of 64-bit words with one value.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct FillArgs {
@@ -265,7 +265,7 @@ pub(crate) struct WindowArgs {
     pub(crate) reserved: i32,
 }
 
-/// Declares that these have the layout of their namesakes: their sizes here, asserted in `exact.cu` too.
+/// Declares that these types have the layout of their namesakes in C++, and asserts their sizes, as `exact.cu` does too.
 macro_rules! same_in_cpp {
     ($($name:ident: $size:literal),*) => {
         $(

@@ -26,14 +26,14 @@ use crate::workspace::Workspaces;
 /// How a backend is made.
 #[derive(Default)]
 pub struct Options {
-    /// Which device of the driver's list.
+    /// Index of the device in the list of the driver.
     pub ordinal: usize,
-    /// Dense layers on `dp4a` where the device has `mma` too: for comparison.
+    /// Runs dense layers on `dp4a` even if the device has `mma`, for comparison.
     pub without_mma: bool,
-    /// Threads of what runs on the CPU (0: all cores).
+    /// Threads for what runs on the CPU (0: all cores).
     pub threads: usize,
-    /// What runs the float transforms on the CPU; without it streams are decoded to `y_hat` and exact pixels, and packages with an integer
-    /// analysis encode.
+    /// Executor of the float transforms on the CPU. Without it, the backend decodes to `y_hat` and exact pixels, and encodes if the package has an
+    /// integer analysis.
     pub float: Option<Box<dyn FloatTransforms>>,
 }
 
@@ -46,13 +46,13 @@ pub struct CudaBackend {
     pub(crate) packed: PackedModel,
     pub(crate) workspaces: Workspaces,
     float: Option<Box<dyn FloatTransforms>>,
-    /// Integer `g_a` and `h_a`: brought to the device when they are first asked for, since a decoder never does.
+    /// Integer `g_a` and `h_a`, brought to the device on first use, since a decoder never needs them.
     analysis: OnceCell<(PackedAnalysis, PackedHyperAnalysis)>,
     threads: usize,
     pub(crate) device: Arc<Device>,
 }
 
-/// What the driver says, as an error of a stage.
+/// Turns an error of the driver into an error of a stage.
 pub(crate) fn device_error(stage: Stage, error: DriverError) -> BackendError {
     match error.0 {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => BackendError::DeviceMemory { backend: "cuda", stage },
@@ -71,7 +71,7 @@ impl CudaBackend {
         Self::on(Arc::new(device), model, options)
     }
 
-    /// The same on an opened GPU.
+    /// Like [`Self::new`], on an opened GPU.
     pub(crate) fn on(device: Arc<Device>, model: Arc<Model>, options: Options) -> Result<Self, BackendError> {
         let packed = PackedModel::new(&device, &model)?;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -80,7 +80,7 @@ impl CudaBackend {
         Ok(Self { model, packed, workspaces, float: options.float, analysis: OnceCell::new(), threads, device })
     }
 
-    /// Frees what earlier pictures have left.
+    /// Frees the memory that earlier pictures left for later ones.
     pub(crate) fn forget(&self) {
         self.workspaces.clear();
         self.packed.synthesis.iter().for_each(PackedSynthesis::clear);
@@ -90,7 +90,7 @@ impl CudaBackend {
         }
     }
 
-    /// Runs a step; when the device has no room, frees what earlier images left, of which no launch of this one uses anything, and tries once more.
+    /// Runs a step. If the device has no room, frees what earlier images left, none of which the launches of this image use, and tries once more.
     pub(crate) fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, BackendError>) -> Result<T, BackendError> {
         match step() {
             Err(BackendError::DeviceMemory { .. }) => {
@@ -101,7 +101,7 @@ impl CudaBackend {
         }
     }
 
-    /// Integer `g_a` and `h_a`.
+    /// Returns the integer `g_a` and `h_a`, which the first call brings to the device.
     fn integer_analysis(&self, stage: Stage) -> Result<&(PackedAnalysis, PackedHyperAnalysis), BackendError> {
         self.analysis.get_or_try_init(|| {
             let none = || BackendError::NoExactAnalysis { model: self.model.name().to_owned() };
@@ -115,7 +115,7 @@ impl CudaBackend {
         })
     }
 
-    /// A map of this shape that `work` makes from nothing.
+    /// Makes a map of this shape, whose elements `work` appends to an empty vector.
     fn filled<T: bytemuck::Zeroable + Copy>(
         &self,
         stage: Stage,
@@ -132,7 +132,7 @@ impl CudaBackend {
         Map::from_vec(height, width, channels, data).ok_or(BackendError::Shape { stage, got, need })
     }
 
-    /// Exact pixels of a latent, whose shape is right, by a stream of this device.
+    /// Computes exact pixels of a latent, whose shape is right, on the stream of `device`.
     pub(crate) fn pixels(&self, device: &Arc<Device>, latent: Latent<'_>) -> Result<Map<u8>, BackendError> {
         let not_exact = || BackendError::NotExact { model: self.model.name().to_owned() };
         let packed = self.packed.synthesis.as_ref().ok_or_else(not_exact)?;
@@ -206,7 +206,7 @@ impl Backend for CudaBackend {
         quality: u8,
         z_symbols: &[i32],
     ) -> Result<Box<dyn EntropySession + 'a>, BackendError> {
-        // The kernels trust what it checks.
+        // The kernels trust what `z_latent` checks.
         let z = z_latent(&self.model, size, quality, z_symbols)?;
         let session = self.with_room(|| Session::new(self, size, quality, &z.data))?;
         Ok(Box::new(session))

@@ -1,9 +1,9 @@
 //! The one place that talks to the driver: opening a device, memory, launches.
 //!
-//! unsafe, because the driver is C, and because kernels and copies get addresses as numbers. Functions that take them are unsafe as well: each caller
-//! says why they are right, where it knows the shapes (`ops.rs`, `session.rs`, `exact.rs`, `layer.rs`, `staging.rs`, `workspace.rs`, `memory.rs`). Kernels
-//! stay within those (`tests/` runs them under AddressSanitizer). The safe alternative, a compute API that checks every access on the device, has
-//! neither integer matrix instructions nor the devices that this backend is for.
+//! unsafe, because the driver is C, and because kernels and copies get addresses as numbers. Functions that take addresses are unsafe as well: each
+//! caller says why its addresses are right, where it knows the shapes (`ops.rs`, `session.rs`, `exact.rs`, `layer.rs`, `staging.rs`, `workspace.rs`,
+//! `memory.rs`). Kernels stay within these shapes (`tests/` runs them under AddressSanitizer). The safe alternative, a compute API that checks every
+//! access on the device, has neither integer matrix instructions nor the devices that this backend is for.
 #![allow(unsafe_code, reason = "calls of the CUDA driver")]
 
 use std::ffi::c_void;
@@ -28,7 +28,7 @@ use crate::images::{self, Image};
 use crate::layer::Tile;
 use crate::measure::Profile;
 
-/// The oldest driver: that of CUDA 11.4, JetPack 5.
+/// Version of the oldest driver that is accepted: that of CUDA 11.4, JetPack 5.
 pub const OLDEST_DRIVER: i32 = 11_040;
 
 /// A kernel and the type of its argument.
@@ -92,16 +92,16 @@ pub(crate) struct Device {
     pub(crate) description: String,
     /// Compute capability.
     pub(crate) capability: (i32, i32),
-    /// Whether it has `mma.m16n8k32` on bytes, and the image uses it.
+    /// Whether the device has `mma.m16n8k32` on bytes, and the image uses it.
     pub(crate) has_mma: bool,
     pub(crate) multiprocessors: usize,
-    /// Whether its memory is the host's.
+    /// Whether the device's memory is the host's.
     pub(crate) is_integrated: bool,
     /// Bytes of shared memory that a block may have.
     pub(crate) shared_limit: usize,
-    /// Tile of every dense layer that it is possible for: for measurements.
+    /// Tile of every dense layer for which it is possible, for measurements.
     pub(crate) forced_tile: Option<Tile>,
-    /// Where the time of each launch goes: for measurements.
+    /// Collects the time of each launch, for measurements.
     pub(crate) profile: Option<Arc<Profile>>,
 }
 
@@ -109,8 +109,8 @@ fn unavailable(reason: impl Into<String>) -> BackendError {
     BackendError::NotAvailable { backend: "cuda", reason: reason.into() }
 }
 
-/// The version of the driver; an error when there is none or it is too old. Before this, nothing of cudarc may be called: it panics
-/// where a library or one of its functions is missing.
+/// Returns the version of the driver, or an error if there is none or it is too old. Nothing of cudarc may be called before this: it panics where a
+/// library or one of its functions is missing.
 fn driver_version() -> Result<i32, BackendError> {
     // SAFETY: loads the library if there is one, and calls a function that every driver has had since CUDA 2.2.
     let version = unsafe {
@@ -128,10 +128,10 @@ fn driver_version() -> Result<i32, BackendError> {
     Ok(version)
 }
 
-/// Where a program gets memory of a Jetson's GPU.
+/// Device file through which a program gets memory of a Jetson's GPU.
 const TEGRA_MEMORY: &str = "/dev/nvmap";
 
-/// That this process cannot open a file which is there, and what helps: the driver itself then says that there is no device.
+/// Says that this process cannot open a file that exists, and what may help. The driver itself then only says that there is no device.
 fn closed(path: &Path) -> Option<String> {
     let error = OpenOptions::new().read(true).write(true).open(path).err()?;
     (error.kind() != ErrorKind::NotFound)
@@ -139,7 +139,7 @@ fn closed(path: &Path) -> Option<String> {
 }
 
 impl Device {
-    /// Opens a GPU and loads the first image made for it that the driver takes; `without_mma`, one that multiplies with `dp4a`.
+    /// Opens a GPU and loads the first image made for it that the driver takes; with `without_mma`, only images that multiply with `dp4a`.
     ///
     /// # Errors
     /// [`BackendError::NotAvailable`] with the reason: no driver, one that is too old, no such device, no image for it.
@@ -156,8 +156,7 @@ impl Device {
             return Err(unavailable(format!("there is no CUDA device {ordinal}: the driver has {count}")));
         }
         let context = CudaContext::new(ordinal).map_err(failed("the device does not open"))?;
-        // SAFETY: none of the memory is of a type of cudarc, whose events would order its uses: those of several streams are ordered by
-        // events of this crate.
+        // SAFETY: none of the memory is of a type of cudarc, whose events would order its uses; uses on several streams are ordered by events of this crate.
         unsafe { context.disable_event_tracking() };
         let capability = context.compute_capability().map_err(failed("the device does not tell what it is"))?;
         let can_map = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY).map_err(failed("the device"))?;
@@ -198,7 +197,7 @@ impl Device {
         })
     }
 
-    /// The same GPU with a stream of its own.
+    /// Returns the same GPU with a stream of its own.
     pub(crate) fn fork(&self) -> Result<Self, DriverError> {
         Ok(Self { stream: self.stream.context().new_stream()?, recording: Arc::default(), ..self.clone() })
     }
@@ -207,7 +206,7 @@ impl Device {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the context that of this thread, for anything but kernels: while these are recorded, it is refused.
+    /// Makes the context current on this thread, for anything but kernels; an error while kernels are being recorded.
     fn bind(&self) -> Result<(), DriverError> {
         if self.recording().is_some() {
             return Err(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
@@ -215,7 +214,7 @@ impl Device {
         self.stream.context().bind_to_thread()
     }
 
-    /// Starts a kernel on `grid` blocks of `threads`. What went before is done first.
+    /// Starts a kernel on `grid` blocks of `threads` threads, after all work before.
     ///
     /// # Safety
     /// The addresses in the argument are of memory that the device sees, as large as the argument's numbers say, and kept until a mark behind this
@@ -231,7 +230,7 @@ impl Device {
         unsafe { self.launch_shared(kernel, grid, threads, 0, argument) }
     }
 
-    /// The same with `shared` bytes of dynamic shared memory.
+    /// Like [`Self::launch`], with `shared` bytes of dynamic shared memory.
     ///
     /// # Safety
     /// As [`Self::launch`].
@@ -268,14 +267,15 @@ impl Device {
         profile.launch(kernel.name, start, mark)
     }
 
-    /// What the next launch is called beside its kernel's name, where times are taken.
+    /// Sets the text that is reported with the kernel's name for the next launch, where times are taken.
     pub(crate) fn label(&self, text: impl FnOnce() -> String) {
         if let Some(profile) = &self.profile {
             profile.label(text());
         }
     }
 
-    /// Starts a kernel with a thread for each of `count` elements; nothing for none. Kernels divide their indices in 32 bits.
+    /// Starts a kernel with a thread for each of `count` elements, or nothing if there are none. A count beyond 32 bits is an error, because kernels
+    /// divide their indices in 32 bits.
     ///
     /// # Safety
     /// As [`Self::launch`].
@@ -298,19 +298,19 @@ impl Device {
         self.stream.context().attribute(which)
     }
 
-    /// Bytes of its memory that are in use, by whomever.
+    /// Bytes of device memory that are in use, by any program.
     pub(crate) fn used_memory(&self) -> Result<usize, DriverError> {
         self.stream.context().bind_to_thread()?;
         result::mem_get_info().map(|(free, total)| total.saturating_sub(free))
     }
 
-    /// A mark behind all work so far.
+    /// Sets a mark behind all work so far.
     pub(crate) fn mark(&self) -> Result<CudaEvent, DriverError> {
         self.bind()?;
         self.stream.record_event(None)
     }
 
-    /// Work from now on waits for a mark of another stream.
+    /// Makes all later work wait for a mark of another stream.
     pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), DriverError> {
         self.bind()?;
         self.stream.wait(mark)
@@ -322,16 +322,16 @@ impl Device {
         self.stream.synchronize()
     }
 
-    /// Device memory whose contents are not defined: every kernel writes its output whole before anything reads it.
+    /// Allocates device memory with undefined contents: every kernel writes its whole output before anything reads it.
     pub(crate) fn allocate(&self, bytes: usize) -> Result<Memory, DriverError> {
         let context = Arc::clone(self.stream.context());
         context.bind_to_thread()?;
-        // SAFETY: a size that is not 0. Not in the order of a stream, so that memory can be had while work is recorded.
+        // SAFETY: the size is not 0. The allocation is not in the order of a stream, so that it is possible while work is recorded.
         let address = unsafe { result::malloc_sync(bytes.max(1)) }?;
         Ok(Memory { context, address })
     }
 
-    /// Device memory with these bytes.
+    /// Allocates device memory and fills it with these bytes.
     pub(crate) fn upload(&self, bytes: &[u8]) -> Result<Memory, DriverError> {
         let memory = self.allocate(bytes.len())?;
         // SAFETY: allocated above with this size.
@@ -339,7 +339,7 @@ impl Device {
         Ok(memory)
     }
 
-    /// Copies to an address of device memory, after all work before, and waits.
+    /// Copies bytes to an address of device memory, after all work before, and waits for the copy.
     ///
     /// # Safety
     /// There is device memory of at least this size at the address, which no other stream uses.
@@ -350,7 +350,7 @@ impl Device {
         self.synchronize()
     }
 
-    /// Queues a copy of the first bytes of pinned memory to the device, after all work before.
+    /// Queues a copy of the first `bytes` bytes of pinned memory to the device, after all work before.
     ///
     /// # Safety
     /// There is device memory of at least this size at the address, which no other stream uses, and `from` is kept, and not written to, until a mark
@@ -364,7 +364,7 @@ impl Device {
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }
     }
 
-    /// Queues a copy from the device to the first bytes of pinned memory, after all work before.
+    /// Queues a copy from the device to the first `bytes` bytes of pinned memory, after all work before.
     ///
     /// # Safety
     /// There is device memory of at least this size at the address, and `to` is kept, and not looked at, until a mark behind this is reached.
@@ -387,7 +387,8 @@ impl Device {
     }
 }
 
-/// Whether the driver cannot take an image, and may take another: a Tegra driver of CUDA 11.4 need not know machine code of a later compiler.
+/// Whether the error says that the driver cannot take this image, but may take another: a Tegra driver of CUDA 11.4 need not know machine code of a
+/// later compiler.
 const fn is_refusal(error: DriverError) -> bool {
     matches!(
         error.0,
@@ -399,7 +400,7 @@ const fn is_refusal(error: DriverError) -> bool {
     )
 }
 
-/// The first image that the driver takes, its kernels, and what the driver said to those before; that alone, where it takes none.
+/// Returns the first image that the driver takes, its kernels, and what the driver said to the images before. If it takes none, what it said is the error.
 fn load_first(
     context: &Arc<CudaContext>,
     images: impl Iterator<Item = &'static Image>,
@@ -425,13 +426,13 @@ fn load(context: &Arc<CudaContext>, image: &Image, shared_limit: usize) -> Resul
     bytes.push(0); // PTX is a C string
     let module = context.load_module(Ptx::from_binary(bytes))?;
     let functions = ENTRIES.iter().map(|name| module.load_function(name)).collect::<Result<Vec<_>, _>>()?;
-    // Without being told so, a block may have 48 KiB.
+    // By default, a block may have 48 KiB.
     let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     let carveout = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
     for (function, name) in functions.iter().zip(ENTRIES) {
         if name.starts_with("mlic_dense") {
             function.set_attribute(dynamic, shared_limit as i32)?;
-            // All of what the first cache can give: several blocks are to be on a multiprocessor.
+            // All that the first cache can give, so that several blocks fit on a multiprocessor.
             function.set_attribute(carveout, 100)?;
         }
     }
@@ -452,15 +453,15 @@ impl Drop for Memory {
     }
 }
 
-/// Kernels on their way into a graph, each behind the one before. Not a capture of the stream, which would fail when another part of the program
-/// waits for the device meanwhile.
+/// A graph under construction, in which each kernel comes behind the one before. It is not a capture of the stream, which would fail if another part
+/// of the program waited for the device meanwhile.
 struct Recording {
     context: Arc<CudaContext>,
     graph: sys::CUgraph,
     last: Option<sys::CUgraphNode>,
 }
 
-// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+// SAFETY: the driver requires that one thread at a time uses the handle, and all uses are through `&mut`.
 unsafe impl Send for Recording {}
 
 impl Recording {
@@ -472,10 +473,10 @@ impl Recording {
         Ok(Self { context: Arc::clone(context), graph, last: None })
     }
 
-    /// Appends a kernel. The context is that of this thread.
+    /// Appends a kernel. The context must be current on this thread.
     ///
     /// # Safety
-    /// The kernel takes one argument, of this type. For its addresses, what [`Device::launch`] says holds at every launch of the graph.
+    /// The kernel takes one argument, of type `A`. Its addresses are as [`Device::launch`] requires at every launch of the graph.
     unsafe fn add<A: DeviceRepr>(
         &mut self,
         kernel: &CudaFunction,
@@ -507,25 +508,25 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.context.record_err(self.context.bind_to_thread());
-        // SAFETY: created in `new`, destroyed once; what was made of it has all that it needs.
+        // SAFETY: created in `new`, destroyed once; an executable that was made of the graph has all that it needs.
         self.context.record_err(unsafe { result::graph::destroy(self.graph) });
     }
 }
 
-/// Work that was recorded, to be done again: the same kernels with the same arguments.
+/// Recorded work that can be done again: the same kernels with the same arguments.
 pub(crate) struct Graph {
     executable: sys::CUgraphExec,
     stream: Arc<CudaStream>,
 }
 
-// SAFETY: the driver asks that one thread at a time uses it, and it is used through `&mut` alone.
+// SAFETY: the driver requires that one thread at a time uses the handle, and all uses are through `&mut`.
 unsafe impl Send for Graph {}
 
 impl Graph {
     /// Queues the work.
     ///
     /// # Safety
-    /// The memory that it was recorded with is still there, and used by nothing else until a mark behind this is reached.
+    /// The memory that the work was recorded with is still there, and nothing else uses it until a mark behind this is reached.
     pub(crate) unsafe fn launch(&mut self) -> Result<(), DriverError> {
         self.stream.context().bind_to_thread()?;
         // SAFETY: the caller's promise.
@@ -543,7 +544,7 @@ impl Drop for Graph {
 }
 
 impl Device {
-    /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller has the stream for itself.
+    /// Records the kernels that `work` starts instead of running them. One thread at a time: the caller must have the stream for itself.
     pub(crate) fn record<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Result<Graph, E>, DriverError> {
         let recording = Recording::new(self.stream.context())?;
         *self.recording() = Some(recording);
@@ -560,7 +561,7 @@ impl Device {
     }
 }
 
-/// Memory of the host that the device reads and writes in place: on a Jetson the same memory, elsewhere over the bus.
+/// Host memory that the device reads and writes in place: on a Jetson the same memory, elsewhere over the bus.
 pub(crate) struct Pinned<T> {
     context: Arc<CudaContext>,
     pointer: *mut T,
@@ -568,18 +569,18 @@ pub(crate) struct Pinned<T> {
     pub(crate) address: u64,
 }
 
-// SAFETY: it owns its memory; the pointer is used through `&self` and `&mut self` alone.
+// SAFETY: the value owns its memory; the pointer is used through `&self` and `&mut self` alone.
 unsafe impl<T: Send> Send for Pinned<T> {}
 // SAFETY: as above; shared access only reads.
 unsafe impl<T: Sync> Sync for Pinned<T> {}
 
 impl<T: bytemuck::Pod> Pinned<T> {
-    /// Memory for `len` elements, zeros.
+    /// Allocates memory for `len` elements, all zero.
     pub(crate) fn new(device: &Device, len: usize) -> Result<Self, DriverError> {
         let context = Arc::clone(device.stream.context());
         context.bind_to_thread()?;
         let bytes = len.max(1) * size_of::<T>();
-        // Not write-combined, which cudarc's own pinned memory is: the host reads here.
+        // Not write-combined, unlike the pinned memory of cudarc, because the host reads from it.
         // SAFETY: the memory is page-aligned, written before it is read, and released once, in `drop`.
         unsafe {
             let pointer = result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP)?.cast::<T>();
@@ -590,7 +591,7 @@ impl<T: bytemuck::Pod> Pinned<T> {
         }
     }
 
-    /// Elements.
+    /// Number of elements.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -598,7 +599,7 @@ impl<T: bytemuck::Pod> Pinned<T> {
     /// What the device wrote.
     ///
     /// # Safety
-    /// None of its work that writes here is under way: the caller has waited for it ([`Device::synchronize`], or a mark).
+    /// No work of the device that writes here is under way: the caller has waited for it ([`Device::synchronize`], or a mark).
     pub(crate) unsafe fn as_slice(&self) -> &[T] {
         // SAFETY: `len` elements that are written; nobody writes them now.
         unsafe { std::slice::from_raw_parts(self.pointer, self.len) }
@@ -607,9 +608,9 @@ impl<T: bytemuck::Pod> Pinned<T> {
     /// What the device will read.
     ///
     /// # Safety
-    /// None of its work that reads or writes here is under way: the caller has waited for it.
+    /// No work of the device that reads or writes here is under way: the caller has waited for it.
     pub(crate) unsafe fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: as above, and `&mut self` is the only way of the host to write.
+        // SAFETY: as above, and `&mut self` is the only way for the host to write.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
     }
 }
@@ -628,7 +629,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// None, said so, where there is none and none is required.
+    /// Opens the device; none, with a message, if there is none and none is required.
     pub(crate) fn device() -> Option<Arc<Device>> {
         match Device::open(0, false) {
             Ok(device) => Some(Arc::new(device)),
@@ -648,7 +649,7 @@ pub(crate) mod tests {
         std::fs::write(&file, "").unwrap();
         assert_eq!(closed(&file), None);
         std::fs::remove_file(&file).unwrap();
-        // A folder can be opened for writing by nobody, whatever its permissions.
+        // Nobody can open a folder for writing, whatever its permissions.
         let why = closed(&folder).unwrap();
         assert!(why.contains("cannot be opened") && why.contains("groups video and render"), "{why}");
     }

@@ -26,10 +26,10 @@ use crate::memory::{Buffer, Pool, Tensor};
 use crate::packed::{FunctionTables, PackError, Packer};
 use crate::staging::{Fetched, Staging};
 
-/// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for each 32 of them and 32 outputs.
+/// Positions of y (of z in `h_a`) in a strip, for each multiprocessor: the layers at the size of y have a warp for every 32 positions and 32 outputs.
 const STRIP_POSITIONS: usize = 32;
 
-/// Rows of a strip of maps so wide, at least about: enough for all multiprocessors, and not the memory of a whole picture.
+/// Rows of a strip of maps of this width, at least about: enough for all multiprocessors, without the memory of a whole picture.
 fn strip_rows(device: &Device, width: usize) -> usize {
     (STRIP_POSITIONS * device.multiprocessors).clamp(2048, 8192).div_ceil(width.max(1)).max(2)
 }
@@ -40,7 +40,7 @@ struct Nodes {
     flow: RowFlow,
     /// Bytes of an element of the last node.
     last_bytes: usize,
-    /// What the maps before leave.
+    /// What earlier maps left for later ones of their size.
     idle: Idle<Kept>,
     _parts: [Memory; 2],
 }
@@ -62,7 +62,7 @@ pub(crate) struct PackedHyperAnalysis {
     nodes: Nodes,
 }
 
-/// What a map leaves to one of its size.
+/// Memory that a transform leaves for the next map of the same size.
 struct Kept {
     pool: Arc<Pool>,
     staging: Staging,
@@ -71,45 +71,45 @@ struct Kept {
 /// Rows of the last node that are being computed, or on their way to the host.
 struct Pending {
     fetched: Fetched,
-    // What they are read from.
+    // The buffer that the rows are read from.
     _buffer: Option<Arc<Buffer>>,
 }
 
-/// Latents that a transform begins with, `[height][width][channels]`.
+/// Latents that a transform starts from, `[height][width][channels]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Latent<'a> {
     pub(crate) height: usize,
     pub(crate) width: usize,
     pub(crate) channels: usize,
     pub(crate) values: Values<'a>,
-    /// Of each channel (SPEC 4.8); none where there is nothing to do.
+    /// Gain of each channel (SPEC 4.8); empty if there is none to apply.
     pub(crate) gains: &'a [u32],
 }
 
-/// Where they are.
+/// Where the latents are.
 #[derive(Clone, Copy)]
 pub(crate) enum Values<'a> {
     Host(&'a [i32]),
-    /// Their address, where work of the device that runs the transform has put them.
+    /// Address in device memory, where earlier work of the device that runs the transform has put them.
     Device(u64),
 }
 
 impl<'a> Latent<'a> {
-    /// Of the host.
+    /// Latents in host memory.
     pub(crate) fn of(map: &'a Map<i32>, gains: &'a [u32]) -> Self {
         let Map { height, width, channels, ref data } = *map;
         Self { height, width, channels, values: Values::Host(data), gains }
     }
 }
 
-/// Gains on the device; none without.
+/// Copies gains to the device; none if there are none.
 fn gains_there(device: &Device, kept: &mut Kept, gains: &[u32]) -> Result<Option<Tensor<u32>>, DriverError> {
     if gains.is_empty() {
         return Ok(None);
     }
     let there = Tensor::new(&kept.pool, [1, 1, gains.len()])?;
-    // SAFETY: the tensor has as many elements. Whatever had its buffer before, in another map, is done: a map ends with the host waiting for its last
-    // strip, and gains are taken before the first kernel of theirs. (The copy does not wait for kernels that are queued.)
+    // SAFETY: the tensor has as many elements. Whatever used its buffer before, for another map, is done: a map ends with the host waiting for its
+    // last strip, and gains are copied before the first kernel of their map. (The copy does not wait for kernels that are queued.)
     unsafe { kept.staging.send(device, bytemuck::cast_slice(gains), there.address()) }?;
     Ok(Some(there))
 }
@@ -122,14 +122,14 @@ struct PackedNode {
 
 fn pack_layer(packer: &mut Packer, tables: FunctionTables, layer: &Layer, maxima: &[i32]) -> Result<(), OutOfMemory> {
     if layer.shuffles() {
-        // What writes it writes runs of channels.
+        // By phase, so that the kernel writes runs of channels.
         packer.layer(&[layer.by_phase()?.view()], maxima, tables, true)
     } else {
         packer.layer(&[layer.view()], maxima, tables, false)
     }
 }
 
-/// Gammas times squares, whose high halves count 2^15.
+/// Packs a normalization as a layer of gammas over squares, whose high halves count 2^15.
 fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) -> Result<(), OutOfMemory> {
     let (spec, level) = gdn.sums_of_squares();
     let view = LayerView { spec: &spec, max: gdn.max, level: &level, weights: vec![Weights::Words(&gdn.gamma); 2] };
@@ -137,30 +137,30 @@ fn pack_gdn(packer: &mut Packer, tables: FunctionTables, gdn: &Gdn) -> Result<()
     packer.end_in_root(gdn.inverse, &gdn.multipliers, Requant { multiplier: 0, shift: gdn.output_shift }.into())
 }
 
-/// The rows of a node that are at hand.
+/// The rows of a node that are held, and where they are.
 struct Window {
     rows: Range<usize>,
-    /// Of a row, in bytes.
+    /// Bytes of a row.
     row_len: usize,
     buffer: Option<Arc<Buffer>>,
 }
 
 impl Window {
-    /// Where row 0 would be.
+    /// Address where row 0 would be.
     fn origin(&self) -> u64 {
         self.buffer.as_ref().map_or(0, |b| b.address.wrapping_sub((self.rows.start * self.row_len) as u64))
     }
 
-    /// Where this row is.
+    /// Address of this row.
     fn at(&self, row: usize) -> u64 {
         self.origin().wrapping_add((row * self.row_len) as u64)
     }
 
-    /// Makes room for rows up to `end`, keeping those from `first` on; the new rows, and the address of the first of them.
+    /// Makes room for rows up to `end`, keeping those from `first` on, and returns the new rows.
     fn extend(&mut self, pool: &Arc<Pool>, device: &Device, first: usize, end: usize) -> Result<Range<usize>, DriverError> {
         let first = first.clamp(self.rows.start, self.rows.end);
         let new = self.rows.end..end.max(self.rows.end);
-        // No smaller than the one before, so that the last strip, which may be short, finds what the others have left.
+        // No smaller than the buffer before, so that the last strip, which may be short, can use the buffers that the others have left.
         let before = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
         let buffer = pool.take(((new.end - first) * self.row_len).max(before))?;
         let kept = (self.rows.end - first) * self.row_len;
@@ -175,7 +175,7 @@ impl Window {
     }
 }
 
-/// Fills rows of node 0, which the window has room for. What comes from the host does so while the strip before is computed.
+/// Fills rows of node 0, for which the window has room. What comes from the host is copied while the strip before is computed.
 type Fill<'a> = dyn FnMut(&mut Kept, &Window, Range<usize>) -> Result<(), DriverError> + 'a;
 
 impl PackedSynthesis {
@@ -186,12 +186,12 @@ impl PackedSynthesis {
         Ok(Self { requant, nodes })
     }
 
-    /// `mlic_kernels::reference::synthesis`: adds its samples, for which there is room.
+    /// Computes `mlic_kernels::reference::synthesis` and appends its samples to `samples`, which has room for them.
     pub(crate) fn run(&self, device: &Arc<Device>, latent: Latent<'_>, samples: &mut Vec<u8>) -> Result<(), DriverError> {
         self.run_in_strips(device, latent, strip_rows(device, latent.width), samples)
     }
 
-    /// The same, so many rows of y at a time: no result depends on it.
+    /// Like `run`, with strips of so many rows of y: the result does not depend on their number.
     fn run_in_strips(
         &self,
         device: &Arc<Device>,
@@ -203,7 +203,7 @@ impl PackedSynthesis {
         self.nodes.run_on_latent(device, latent, self.requant, size, SCALE * strip.max(1), samples)
     }
 
-    /// Frees the memory of the picture before.
+    /// Frees the memory that earlier pictures left.
     pub(crate) fn clear(&self) {
         self.nodes.idle.clear();
     }
@@ -215,12 +215,12 @@ impl PackedAnalysis {
         Ok(Self { nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
-    /// `mlic_kernels::reference::analysis`: adds y, for which there is room.
+    /// Computes `mlic_kernels::reference::analysis` and appends y to `y`, which has room for it.
     pub(crate) fn run(&self, device: &Arc<Device>, picture: &Picture<'_>, y: &mut Vec<i32>) -> Result<(), DriverError> {
         self.run_in_strips(device, picture, strip_rows(device, picture.padded()[1] / SAMPLES_SCALE), y)
     }
 
-    /// The same, so many rows of y at a time: no result depends on it.
+    /// Like `run`, with strips of so many rows of y: the result does not depend on their number.
     fn run_in_strips(
         &self,
         device: &Arc<Device>,
@@ -255,7 +255,7 @@ impl PackedAnalysis {
         })
     }
 
-    /// Frees the memory of the picture before.
+    /// Frees the memory that earlier pictures left.
     pub(crate) fn clear(&self) {
         self.nodes.idle.clear();
     }
@@ -268,18 +268,18 @@ impl PackedHyperAnalysis {
         Ok(Self { requant, nodes: Nodes::new(device, functions, own, size_of::<i32>())? })
     }
 
-    /// `mlic_kernels::reference::hyper_analysis`, of y whose sides are multiples of 4: adds z, for which there is room.
+    /// Computes `mlic_kernels::reference::hyper_analysis` of a y whose sides are multiples of 4, and appends z to `z`, which has room for it.
     pub(crate) fn run(&self, device: &Arc<Device>, y: &Map<i32>, z: &mut Vec<i32>) -> Result<(), DriverError> {
         self.run_in_strips(device, y, strip_rows(device, y.width / LATENT_SCALE), z)
     }
 
-    /// The same, so many rows of z at a time: no result depends on it.
+    /// Like `run`, with strips of so many rows of z: the result does not depend on their number.
     fn run_in_strips(&self, device: &Arc<Device>, y: &Map<i32>, strip: usize, z: &mut Vec<i32>) -> Result<(), DriverError> {
         let size = [y.height / LATENT_SCALE, y.width / LATENT_SCALE];
         self.nodes.run_on_latent(device, Latent::of(y, &[]), self.requant, size, strip.max(1), z)
     }
 
-    /// Frees the memory of the picture before.
+    /// Frees the memory that earlier pictures left.
     pub(crate) fn clear(&self) {
         self.nodes.idle.clear();
     }
@@ -304,7 +304,7 @@ impl Nodes {
         Ok(Self { nodes, flow, last_bytes, idle: Idle::new(device), _parts: parts })
     }
 
-    /// A transform whose node 0 is a latent in activations.
+    /// Runs a transform whose node 0 is a latent quantized to activations.
     fn run_on_latent<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
@@ -348,7 +348,7 @@ impl Nodes {
         })
     }
 
-    /// Adds the last node. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
+    /// Computes the last node and appends it to `out`. `size` counts rows and columns at scale 1; a strip is so many rows of the last node.
     fn run<T: bytemuck::Pod>(
         &self,
         device: &Arc<Device>,
@@ -370,7 +370,7 @@ impl Nodes {
             self.strip(device, &mut kept, size, end, &mut windows, fill)?;
             let Some(last) = windows.last() else { continue };
             let (address, bytes) = (last.at(start), (end - start) * last.row_len);
-            // SAFETY: the strip is of the window, whose buffer is kept until it is taken; rows that were computed are not written again.
+            // SAFETY: the strip is of the window, whose buffer is kept until the strip is taken; rows that were computed are not written again.
             let fetched = unsafe { kept.staging.fetch(device, address, bytes) }?;
             let strip = Pending { fetched, _buffer: last.buffer.clone() };
             // The host takes the strip before while this one is computed.
@@ -386,7 +386,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Computes the last node up to this row; what no later row reads is forgotten when a window is extended.
+    /// Computes the last node up to row `end`. Extending a window drops the rows that no later row reads.
     fn strip(
         &self,
         device: &Device,

@@ -1,18 +1,18 @@
-//! What pictures leave to the next ones of their size.
+//! Memory that pictures leave for later ones of the same size.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::device::Device;
 
-/// Things of a size that nobody uses, in the order in which they were given back.
+/// Values that nobody uses, each for one size, in the order in which they were given back.
 pub(crate) struct Idle<T> {
     kept: Mutex<Vec<([usize; 2], T)>>,
-    /// The most.
+    /// The most values that are kept.
     limit: usize,
 }
 
 impl<T> Idle<T> {
-    /// None yet. One is kept where the device takes the memory of all other programs.
+    /// Starts empty. Only one value is kept where device memory is what all other programs use too.
     pub(crate) fn new(device: &Device) -> Self {
         Self { kept: Mutex::default(), limit: if device.is_integrated { 1 } else { 4 } }
     }
@@ -21,17 +21,17 @@ impl<T> Idle<T> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of this size. Where there is none and no room for another, the oldest is freed: the caller is about to make one.
+    /// Takes a value for this size. If there is none and no room for another, the oldest is freed, since the caller is about to make one.
     pub(crate) fn take(&self, size: [usize; 2]) -> Option<T> {
         let mut kept = self.kept();
         let at = kept.iter().position(|(own, _)| *own == size);
         let taken = at.or((kept.len() >= self.limit).then_some(0)).map(|at| kept.remove(at));
-        // Freeing waits for the device; others need not wait for that.
+        // Freeing waits for the device; other threads need not wait for that.
         drop(kept);
         taken.filter(|_| at.is_some()).map(|(_, one)| one)
     }
 
-    /// Keeps one for the next picture. One of another size makes room, else the oldest.
+    /// Keeps a value for the next picture. If there is no room, the oldest of another size is freed, or else the oldest.
     pub(crate) fn give_back(&self, size: [usize; 2], one: T) {
         let mut kept = self.kept();
         let other = kept.iter().position(|(own, _)| *own != size).unwrap_or(0);

@@ -1,22 +1,22 @@
 //! The compiled kernels, and which of them a GPU gets.
 
-/// Kernels for some GPUs.
+/// Compiled kernels for some GPUs.
 #[derive(Debug)]
 pub(crate) struct Image {
-    /// What it was made for.
+    /// File name, which says what the image was made for.
     pub(crate) name: &'static str,
     /// Least compute capability.
     least: (i32, i32),
-    /// Most: an image of machine code is for one revision here, PTX for all later ones.
+    /// Greatest compute capability: here, machine code is for one revision, PTX for all later ones.
     most: (i32, i32),
     /// Whether dense layers run on `mma.m16n8k32`.
     pub(crate) has_mma: bool,
-    /// As `build.rs` packed it.
+    /// The image as `build.rs` compressed it.
     packed: &'static [u8],
 }
 
 impl Image {
-    /// What the driver takes.
+    /// The image uncompressed, as the driver takes it.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         miniz_oxide::inflate::decompress_to_vec_zlib(self.packed).ok()
     }
@@ -31,7 +31,7 @@ macro_rules! images {
     };
 }
 
-/// In the order of preference. `kernels/build.py` makes them.
+/// All images in the order of preference, made by `kernels/build.py`.
 static IMAGES: &[Image] = images! {
     "sm_72.cubin" (7, 2), (7, 2), false;
     "sm_87.cubin" (8, 7), (8, 7), true;
@@ -41,7 +41,7 @@ static IMAGES: &[Image] = images! {
     "compute_72.ptx" (7, 2), (i32::MAX, 0), false;
 };
 
-/// The images for a compute capability, on request those that do without `mma`, in the order of preference; none below 7.2.
+/// Returns the images for a compute capability in the order of preference; with `without_mma`, only those that do without `mma`. None below 7.2.
 pub(crate) fn choices(capability: (i32, i32), without_mma: bool) -> impl Iterator<Item = &'static Image> {
     IMAGES.iter().filter(move |image| (image.least..=image.most).contains(&capability) && !(without_mma && image.has_mma))
 }
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(mlic_model::package::hex(&digest.finalize()), made_of, "run kernels/build.py");
     }
 
-    /// What both sides size memory and grids by.
+    /// Constants by which both sides size memory and grids.
     #[test]
     fn constants_are_those_of_the_kernels() {
         let sources =

@@ -10,7 +10,7 @@ use crate::args::{LayerArgs, MAX_TERMS, half};
 use crate::device::{self, Device};
 use crate::packed::BLOCK;
 
-/// A number of rows, columns, channels or positions, which kernels have in 32 bits: of no picture within `MAX_PIXELS`, 2^28, is one larger.
+/// Converts a number of rows, columns, channels or positions to the 32 bits of the kernels. No picture within `MAX_PIXELS`, 2^28, has a larger one.
 pub(crate) fn narrow(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
@@ -18,7 +18,7 @@ pub(crate) fn narrow(n: usize) -> i32 {
 /// A layer at one level of activation scales, with its weights on the device.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// All but inputs, outputs and positions.
+    /// All arguments but inputs, outputs and positions.
     pub(crate) args: LayerArgs,
     /// None for a depthwise layer.
     pub(crate) dense: Option<Dense>,
@@ -29,18 +29,18 @@ pub(crate) struct Plan {
 pub(crate) struct Dense {
     /// Bytes of a weight.
     pub(crate) planes: usize,
-    /// Whether one term has weights.
+    /// Whether exactly one term has weights.
     pub(crate) is_single: bool,
 }
 
 /// `STAGES` of `dense.h`.
 pub(crate) const STAGES: usize = 3;
-/// Positions of a row of the tile of a layer that reads neighbours.
+/// Positions in a row of the tile, for a layer that reads neighbours.
 const TILE_WIDTH: usize = 16;
 /// The most warps of a block.
 const MAX_WARPS: usize = 12;
 
-/// A block of a dense layer.
+/// Shape of the blocks of a dense layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tile {
     /// Warps along positions, 32 each.
@@ -49,7 +49,7 @@ pub(crate) struct Tile {
     pub(crate) n: usize,
     /// Warps along the k axis, which share positions and outputs.
     pub(crate) k: usize,
-    /// Outputs of a warp, in 32: `BLOCKS` of `dense.h`.
+    /// Outputs of a warp in units of 32: `BLOCKS` of `dense.h`.
     pub(crate) blocks: usize,
 }
 
@@ -58,7 +58,7 @@ impl Tile {
         self.m * self.n * self.k
     }
 
-    /// Outputs, in 32.
+    /// Outputs of a block in units of 32.
     const fn width(self) -> usize {
         self.n * self.blocks
     }
@@ -67,8 +67,8 @@ impl Tile {
 /// Address and channels of an input.
 pub(crate) type Input = (u64, usize);
 
-/// What is computed: `rows` of the output, all columns or those of a half, from inputs of `height x width` of which it has every `stride`-th
-/// row and column.
+/// The part of the output that is computed: `rows`, with all columns or those of one half. The inputs are `height x width`; the output has every
+/// `stride`-th of their rows and columns.
 #[derive(Clone)]
 pub(crate) struct Region {
     pub(crate) height: usize,
@@ -89,8 +89,8 @@ impl Plan {
     /// Starts the layer.
     ///
     /// # Safety
-    /// The inputs have the shapes of its terms and the region, `out` has room for its outputs there, and `factors`, if they are read, for as many;
-    /// all are kept as [`Device::launch`] wants it.
+    /// The inputs have the shapes of the layer's terms and the region, `out` has room for the layer's outputs there, and `factors`, if they are read,
+    /// are as many; all are kept as [`Device::launch`] requires.
     pub(crate) unsafe fn launch(
         &self,
         device: &Device,
@@ -152,7 +152,7 @@ impl Plan {
         unsafe { device.launch_shared(kernel, grid, 32 * tile.warps(), self.shared(tile, dense, region), &args) }
     }
 
-    /// Whether each output reads one position, the one of its own index.
+    /// Whether each output reads a single position, the one of its own index.
     const fn is_run(&self, region: &Region) -> bool {
         self.args.side == 1 && region.parity.is_none() && region.stride == 1
     }
@@ -167,7 +167,7 @@ impl Plan {
         }
     }
 
-    /// Positions of a row of the patch, none for a run, and of all of it.
+    /// Positions in a row of the patch (0 for a run), and in all of the patch.
     fn patch(&self, tile: Tile, region: &Region) -> (i32, i32) {
         if self.is_run(region) {
             return (0, narrow(32 * tile.m));
@@ -180,7 +180,7 @@ impl Plan {
         (narrow(pitch), narrow(rows * pitch))
     }
 
-    /// Bytes of shared memory of a block, which `parts_of` of `dense.h` divides.
+    /// Bytes of shared memory of a block, as `parts_of` of `dense.h` divides it.
     fn shared(&self, tile: Tile, dense: Dense, region: &Region) -> usize {
         let (patch, groups) = (self.patch(tile, region).1 as usize, self.args.groups as usize);
         let patch_len = patch * 64 * if self.args.side == 1 { groups } else { 1 };
@@ -190,8 +190,8 @@ impl Plan {
         if dense.is_single { copied.max(sums) } else { copied + sums }
     }
 
-    /// The shape of the blocks. Large ones copy less for each product, but there must be blocks for all multiprocessors; where these have
-    /// few warps, more of them share out the k axis, because then the time of one warp is that of the layer.
+    /// Chooses the shape of the blocks. Large blocks copy less for each product, but there must be blocks for all multiprocessors. Where these have
+    /// few warps, several warps share out the k axis, because the time of one warp is then the time of the layer.
     fn tile(&self, device: &Device, dense: Dense, region: &Region) -> Tile {
         let across = self.args.columns as usize / BLOCK;
         let has_broad = device.has_mma && dense.planes == 1 && dense.is_single;
@@ -207,8 +207,7 @@ impl Plan {
         }
         let of = |m, n, blocks| Tile { m, n, k: 1, blocks };
         let least = of(1, 1, 1);
-        // Words have four products for each value that is copied, and sums of identities none: there, small blocks, several of them on
-        // a multiprocessor.
+        // Words have four products for each value that is copied, and sums of identities none. Both get small blocks, several of them on a multiprocessor.
         let words = [of(4, 1, 1), of(2, 1, 1)];
         let bytes = [of(4, 3, 2), of(4, 1, 2), of(4, 3, 1), of(4, 2, 1), of(4, 1, 1), of(2, 2, 1), of(2, 1, 1)];
         let shapes: &[Tile] = if dense.planes == 1 && self.args.step_count > 0 { &bytes } else { &words };
@@ -219,7 +218,7 @@ impl Plan {
         if number(tile) * tile.warps() < 8 * device.multiprocessors && fits(&split) { split } else { tile }
     }
 
-    /// Whether the inputs are as many as the terms.
+    /// Whether there are as many inputs as terms.
     pub(crate) const fn takes(&self, inputs: usize) -> bool {
         inputs == self.args.term_count as usize && inputs <= MAX_TERMS && inputs > 0
     }

@@ -20,7 +20,7 @@ use crate::layer::{Plan, Region, Tile};
 use crate::memory::{Pool, Tensor};
 use crate::packed::{PackError, Packer};
 
-/// A dense layer that is measured: `side x side`, as many outputs as channels.
+/// A dense layer to be measured: `side x side`, with as many outputs as channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Side of the kernel.
@@ -31,25 +31,25 @@ pub struct Shape {
     pub height: usize,
     /// Columns.
     pub width: usize,
-    /// Whether activations have 16 bits: two products of bytes for each.
+    /// Whether activations have 16 bits, which takes two products of bytes for each.
     pub wide: bool,
     /// Whether weights have 16 bits, likewise.
     pub words: bool,
 }
 
-/// What was measured.
+/// The rate that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rate {
     /// Device and image.
     pub device: String,
-    /// Multiply-adds of bytes per second, whole layers.
+    /// Multiply-adds of bytes per second, over whole layers.
     pub achieved: f64,
-    /// Dense multiply-adds of bytes per second by multiprocessors, clock and architecture; none for an architecture that is not known.
+    /// Dense multiply-adds of bytes per second that multiprocessors, clock and architecture allow; none if the architecture is not known.
     pub peak: Option<f64>,
 }
 
-/// Blocks of dense layers, instead of those that are chosen for each: warps along positions, outputs and the k axis, and outputs of a
-/// warp, in 32.
+/// Shape of the blocks of dense layers, instead of the shape chosen for each: warps along positions, outputs and the k axis, and outputs of a warp in
+/// units of 32.
 pub type Warps = [usize; 4];
 
 fn opened(ordinal: usize, warps: Option<Warps>) -> Result<Device, BackendError> {
@@ -58,7 +58,7 @@ fn opened(ordinal: usize, warps: Option<Warps>) -> Result<Device, BackendError> 
     Ok(device)
 }
 
-/// A backend with these blocks where they are possible.
+/// Makes a backend that uses these blocks where they are possible.
 ///
 /// # Errors
 /// As [`CudaBackend::new`].
@@ -66,15 +66,15 @@ pub fn backend_with(model: Arc<Model>, warps: Option<Warps>) -> Result<CudaBacke
     CudaBackend::on(Arc::new(opened(0, warps)?), model, Options::default())
 }
 
-/// Bytes of a device's memory that are in use, by whomever.
+/// Bytes of a device's memory that are in use, by any program.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`], or what the device says.
+/// [`BackendError::NotAvailable`], or an error of the device.
 pub fn used_memory(ordinal: usize) -> Result<usize, BackendError> {
     opened(ordinal, None)?.used_memory().map_err(|e| device_error(Stage::Passes, e))
 }
 
-/// Frees what pictures have left for others of their size.
+/// Frees the memory that pictures left for later ones of their size.
 pub fn forget(backend: &CudaBackend) {
     backend.forget();
 }
@@ -82,8 +82,8 @@ pub fn forget(backend: &CudaBackend) {
 /// Launches of one measurement.
 const REPEATS: u32 = 8;
 
-/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that what is measured is not the time of its launch: the numbers that
-/// come of it are not those of the model.
+/// Times of launches. Each kernel runs [`REPEATS`] times in a row, so that the time of its launch is not measured too. The numbers that the kernels
+/// compute are then not those of the model.
 #[derive(Default)]
 pub(crate) struct Profile {
     spans: Mutex<Vec<(String, [CudaEvent; 2])>>,
@@ -91,12 +91,12 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// What the next launch is called beside its kernel's name.
+    /// Sets the text that is reported with the kernel's name for the next launch.
     pub(crate) fn label(&self, text: String) {
         *self.label.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
-    /// Starts a kernel, once more than is measured.
+    /// Starts a kernel once without measuring it, then [`REPEATS`] times between two marks.
     pub(crate) fn launch(
         &self,
         name: &str,
@@ -112,7 +112,7 @@ impl Profile {
         Ok(())
     }
 
-    /// Label and milliseconds of each launch since the last call.
+    /// Returns label and milliseconds of each launch since the last call.
     pub(crate) fn take(&self) -> Result<Vec<(String, f64)>, DriverError> {
         let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
         let time = |(label, [start, end]): (String, [CudaEvent; 2])| {
@@ -122,19 +122,19 @@ impl Profile {
     }
 }
 
-/// Launches of one kernel on one shape.
+/// The time that launches of one kernel on one shape take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelTime {
     /// Kernel and shape.
     pub name: String,
-    /// Launches.
+    /// Number of launches.
     pub count: usize,
-    /// Of all of them together.
+    /// Milliseconds of all launches together.
     pub milliseconds: f64,
 }
 
-/// Runs `work` on a backend that takes the time of every launch, the longest first. Its results are not those of the model: each kernel
-/// runs several times.
+/// Runs `work` on a backend that measures every launch, and returns the times, the longest first. The results of `work` are not those of the model,
+/// because each kernel runs several times.
 ///
 /// # Errors
 /// As [`CudaBackend::new`], and those of `work`.
@@ -159,7 +159,7 @@ pub fn kernel_times(
     Ok(times)
 }
 
-/// Dense multiply-adds of bytes per clock of a multiprocessor with tensor cores.
+/// Dense multiply-adds of bytes per clock of one multiprocessor with tensor cores.
 const fn per_clock(capability: (i32, i32)) -> Option<f64> {
     match capability {
         (7, 2 | 5) => Some(512.0),
@@ -202,10 +202,10 @@ fn plan(device: &Device, shape: Shape, random: &mut mlic_backend::contract::Rand
 
 type Kept = [crate::device::Memory; 2];
 
-/// Runs a layer `repeats` times after a first one.
+/// Measures a layer that runs `repeats` times, after a first run that is not measured.
 ///
 /// # Errors
-/// [`BackendError::NotAvailable`], or what the device says.
+/// [`BackendError::NotAvailable`], or an error of the device.
 pub fn dense_rate(ordinal: usize, shape: Shape, warps: Option<Warps>, repeats: usize) -> Result<Rate, BackendError> {
     let device = Arc::new(opened(ordinal, warps)?);
     measure(&device, shape, repeats).map_err(|e| e.or(|e| device_error(Stage::Passes, e)))

@@ -9,13 +9,14 @@ use cudarc::driver::result::DriverError;
 
 use crate::device::{Device, Memory};
 
-/// Buffers that nothing uses, by size. Work on a device's stream is in order, so that a buffer may be used again as soon as the work that uses it is queued.
+/// Buffers that nothing uses, by size in bytes. Work on a device's stream is in order, so that a buffer may be used again as soon as the work that
+/// uses it is queued.
 pub(crate) struct Pool {
     device: Arc<Device>,
     free: Mutex<HashMap<usize, Vec<Memory>>>,
 }
 
-/// The next eighth of a power of two: strips of one picture that differ by a few rows share buffers.
+/// Rounds up to the next eighth of a power of two, so that strips of one picture that differ by a few rows share buffers.
 fn rounded(bytes: usize) -> usize {
     let power = bytes.max(1).checked_next_power_of_two().unwrap_or(bytes);
     bytes.next_multiple_of((power / 16).max(256))
@@ -26,14 +27,14 @@ impl Pool {
         Arc::new(Self { device: Arc::clone(device), free: Mutex::default() })
     }
 
-    /// Buffers that nothing uses, and their bytes.
+    /// Number of buffers that nothing uses, and their bytes.
     #[cfg(test)]
     pub(crate) fn idle(&self) -> [usize; 2] {
         let free = self.free.lock().unwrap();
         [free.values().map(Vec::len).sum(), free.iter().map(|(bytes, all)| bytes * all.len()).sum()]
     }
 
-    /// A buffer of at least these bytes.
+    /// Takes a buffer of at least this size.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, DriverError> {
         let bytes = rounded(bytes);
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&bytes).and_then(Vec::pop);
@@ -42,7 +43,7 @@ impl Pool {
     }
 }
 
-/// A buffer of a pool, which gets it back.
+/// A buffer of a pool, which gets the buffer back when it is dropped.
 pub(crate) struct Buffer {
     pub(crate) address: u64,
     bytes: usize,
@@ -73,7 +74,7 @@ pub(crate) struct Tensor<T> {
     element: PhantomData<T>,
 }
 
-// Not derived: that would ask it of T.
+// Not derived, because that would require `T: Clone`.
 impl<T> Clone for Tensor<T> {
     fn clone(&self) -> Self {
         Self { buffer: Arc::clone(&self.buffer), element: PhantomData, ..*self }
@@ -98,7 +99,7 @@ impl<T: bytemuck::Pod> Tensor<T> {
         self.positions() * self.channels
     }
 
-    /// Sets its elements; false when their number is not its own.
+    /// Sets the elements; false if there are not as many as the tensor has.
     pub(crate) fn write(&self, data: &[T]) -> Result<bool, DriverError> {
         if data.len() != self.len() {
             return Ok(false);

@@ -21,22 +21,22 @@ pub(crate) type Activations = Tensor<i16>;
 /// Latent quantities on the device.
 pub(crate) type Latents = Tensor<i32>;
 
-/// Positions that a block of the attention's sums has: few, so that there are blocks for all multiprocessors, and not so few that the
+/// Positions over which one block of the linear attention sums: so few that there are blocks for all multiprocessors, and not so few that the
 /// additions to the same sums in memory take longer than what they add.
 fn chunk(positions: usize) -> usize {
     positions.div_ceil(128).next_multiple_of(32).clamp(64, 512)
 }
-/// Weights that a block of the attention's last step has, as in `attention.h`.
+/// Weights of one block in the last step of the linear attention, as in `attention.h`.
 pub(crate) const APPLY: usize = 1024;
 
-/// Bytes of shared memory of a window attention's block with so many heads, which `neighbourhood` of `attention.h` divides: at most 39 KiB.
+/// Bytes of shared memory of a block of the window attention with `together` heads, which `neighbourhood` of `attention.h` divides: at most 39 KiB.
 fn window_bytes(config: &Config, together: usize) -> usize {
     let (area, channels) = (config.window * config.window, config.slice_channels() / config.heads);
     let pitch = 2 * (channels.div_ceil(2) | 1);
     together * area * (4 * area + 3 * 2 * pitch) + 4 * area + area
 }
 
-/// Twice the least activation.
+/// The least activation, in both halves of a word.
 const LEAST_KEYS: u64 = 0xffff_8000_ffff_8000;
 
 /// Operators of one model at one level of activation scales, for one image.
@@ -68,7 +68,7 @@ impl<'m> CudaOps<'m> {
         found.ok_or_else(|| BackendError::Operator { name: format!("{what} {index} at level {}", self.level) })
     }
 
-    /// Kernels trust the shapes that they are given.
+    /// Checks a size, because kernels trust the shapes that they are given.
     fn must_be(&self, got: usize, need: usize) -> Result<(), BackendError> {
         if got == need { Ok(()) } else { Err(BackendError::Shape { stage: self.stage, got, need }) }
     }
@@ -78,8 +78,8 @@ impl<'m> CudaOps<'m> {
     }
 
     /// # Safety
-    /// The addresses are of tensors of this workspace, or of the package, with the shapes that the numbers say: its pool keeps the first in the order of
-    /// its stream, the backend the second.
+    /// The addresses are of tensors of this workspace, or of the package, with the shapes that the numbers say. The pool of the workspace keeps its
+    /// tensors in the order of its stream; the backend keeps the package.
     unsafe fn elements<A: cudarc::driver::DeviceRepr>(
         &self,
         kernel: &Kernel<A>,
@@ -90,7 +90,7 @@ impl<'m> CudaOps<'m> {
         self.checked(unsafe { self.device().launch_elements(kernel, count, args) })
     }
 
-    /// Runs a layer; `out` makes its outputs from height, width and output channels.
+    /// Runs a layer. `out` makes its outputs from height, width and output channels, and returns them with their addresses.
     fn run_layer<T>(
         &self,
         id: LayerId,
@@ -124,7 +124,7 @@ impl<'m> CudaOps<'m> {
         })
     }
 
-    /// Arranges the positions of a tensor anew.
+    /// Rearranges the positions of a tensor.
     ///
     /// # Safety
     /// `from` are addresses of tensors of this workspace with as many elements as the kernel reads for this shape.
@@ -151,10 +151,10 @@ impl<'m> CudaOps<'m> {
         Ok(out)
     }
 
-    /// `a + b * 2^b_shift`, with the shape of a.
+    /// `a + b * 2^b_shift`, with the shape of `a`.
     ///
     /// # Safety
-    /// At `b` are as many elements as a has, in memory of this workspace.
+    /// At `b` there are as many elements as `a` has, in memory of this workspace.
     unsafe fn sum(&self, a: &Latents, b: u64, b_shift: u32) -> Result<Latents, BackendError> {
         let out: Latents = self.tensor([a.height, a.width, a.channels])?;
         let args = AddArgs { a: a.address(), b, out: out.address(), count: a.len() as i64, b_shift: b_shift as i32, reserved: 0 };
@@ -291,7 +291,7 @@ impl Ops for CudaOps<'_> {
         let config = self.model().config();
         let [height, width, channels] = [qkv[0].height, qkv[0].width, qkv[0].channels];
         self.same_positions(qkv, config.slice_channels())?;
-        // Two have enough queries for a block, and fit with any window.
+        // Two heads have enough queries for a block, and fit with any window.
         let together = if config.heads.is_multiple_of(2) { 2 } else { 1 };
         let out: Activations = self.tensor([height, width / 2, config.window * config.window * channels])?;
         let args = WindowArgs {

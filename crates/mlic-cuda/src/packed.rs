@@ -17,15 +17,15 @@ use crate::layer::{Dense, Plan, STAGES, narrow};
 
 /// Channels of a group of the k axis, and outputs of a warp.
 pub(crate) const BLOCK: usize = 32;
-/// Activations up to this are one byte.
+/// Largest magnitude of activations that fit into a byte.
 const BYTE_MAX: i32 = 127;
 
-/// Bytes that are put together here and uploaded as one. Every part is aligned to 16 bytes.
+/// Bytes that are put together on the host and uploaded as one. Every part is aligned to 16 bytes.
 #[derive(Default)]
 struct Blob(Vec<u8>);
 
 impl Blob {
-    /// Appends values; their offset.
+    /// Appends values and returns their offset.
     fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<u64, OutOfMemory> {
         let (at, bytes) = (self.0.len().next_multiple_of(16), bytemuck::cast_slice(values));
         let len = at + bytes.len();
@@ -42,9 +42,9 @@ impl Blob {
 /// Why a model cannot come to a device.
 #[derive(Debug)]
 pub(crate) enum PackError {
-    /// No memory of the host.
+    /// The host is out of memory.
     Host(OutOfMemory),
-    /// What the driver says.
+    /// An error of the driver.
     Device(DriverError),
 }
 
@@ -61,7 +61,7 @@ impl From<DriverError> for PackError {
 }
 
 impl PackError {
-    /// As the backend's, whose the device's are.
+    /// Turns this into an error of the backend; `of_device` turns those of the driver.
     pub(crate) fn or(self, of_device: impl FnOnce(DriverError) -> BackendError) -> BackendError {
         match self {
             Self::Host(error) => error.into(),
@@ -78,14 +78,14 @@ pub(crate) struct FunctionTables {
     pub(crate) exp: [u64; 2],
 }
 
-/// A layer that is being put together. Addresses are offsets in the first blob until [`Packer::finish`].
+/// A layer under construction. Addresses are offsets in the first blob until [`Packer::finish`].
 pub(crate) struct Draft {
     plan: Plan,
     terms: Vec<Term>,
     steps: Vec<Step>,
 }
 
-/// Puts parameters together.
+/// Puts parameters together and uploads them.
 #[derive(Default)]
 pub(crate) struct Packer {
     data: Blob,
@@ -100,10 +100,10 @@ const HALF_TANH: i32 = 3;
 const SAMPLE: i32 = 4;
 /// Of an inverse normalization: the activation times the root of its norm (SPEC 4.11).
 const ROOT: i32 = 5;
-/// Of the other: the activation divided by the root (SPEC 4.12).
+/// Of a dividing normalization: the activation divided by the root (SPEC 4.12).
 const RECIPROCAL: i32 = 6;
 
-/// What an epilogue is to the kernels, and the table that it reads.
+/// The number of an epilogue in the kernels, and the table that it reads.
 const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
     match epilogue {
         Epilogue::Linear => (LINEAR, 0),
@@ -114,18 +114,17 @@ const fn epilogue(epilogue: Epilogue, tables: FunctionTables) -> (i32, u64) {
     }
 }
 
-/// Groups of the k axis that are one step, at most: a row of taps, or some chunks of channels. More make fewer barriers and take more
-/// shared memory.
+/// The most groups of the k axis in one step: a row of taps, or some chunks of channels. More groups make fewer barriers and take more shared memory.
 const fn groups(side: usize, planes: usize) -> usize {
     if side == 1 { 4 / planes } else { side }
 }
 
-/// The most chunks of a term.
+/// The number of chunks of the term that has most.
 fn chunks(terms: &[Option<(usize, bool)>]) -> usize {
     terms.iter().flatten().map(|(channels, _)| channels.div_ceil(BLOCK)).max().unwrap_or(0)
 }
 
-/// The steps of terms (channels, and whether activations are beyond a byte; none for an identity), in the order of their weights.
+/// Lists the steps of terms, in the order of their weights. A term is its channels and whether its activations are beyond a byte; none for an identity.
 fn steps(terms: &[Option<(usize, bool)>], side: usize, groups: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     for (term, (channels, wide)) in terms.iter().enumerate().filter_map(|(i, term)| term.map(|term| (i, term))) {
@@ -150,13 +149,13 @@ fn steps(terms: &[Option<(usize, bool)>], side: usize, groups: usize) -> Vec<Ste
     steps
 }
 
-/// Values and zeros up to `len`.
+/// Returns the values, followed by zeros up to `len`.
 fn padded<T: Copy + Default>(values: &[T], len: usize) -> Result<Vec<T>, OutOfMemory> {
     memory::collect(len, values.iter().copied().chain(std::iter::repeat(T::default())).take(len))
 }
 
 impl Packer {
-    /// Appends values; their offset.
+    /// Appends values and returns their offset.
     pub(crate) fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<u64, OutOfMemory> {
         self.data.push(values)
     }
@@ -182,13 +181,13 @@ impl Packer {
         let Some(LayerView { spec, weights, .. }) = views.first() else { return Ok(()) };
         let side = spec.kernel.size();
         let taps = side * side;
-        // A layer of words is one in all of its terms.
+        // If one term has weights of 16 bits, all terms of the layer are packed as words.
         let planes = if weights.iter().any(|w| matches!(w, Weights::Words(_))) { 2 } else { 1 };
         let is_dense = matches!(spec.kernel, Kernel::Dense { .. });
         let columns = spec.outputs.next_multiple_of(if is_dense { BLOCK } else { 8 });
         let inputs: Vec<Option<(usize, bool)>> =
             spec.terms.iter().zip(maxima).map(|(t, max)| (!t.identity).then_some((t.channels, *max > BYTE_MAX))).collect();
-        // Of a layer without neighbours, a group is a chunk.
+        // In a layer without neighbours, a group is a chunk.
         let groups = if side == 1 { groups(side, planes).min(chunks(&inputs)) } else { groups(side, planes) };
         let steps = if is_dense && groups > 0 { steps(&inputs, side, groups) } else { Vec::new() };
         // Weights do not depend on the level.
@@ -218,7 +217,7 @@ impl Packer {
                 out2: 0,
                 factors: 0,
                 multipliers: 0,
-                // What no term has weights in is not copied, but its address is read.
+                // If no term has weights, none are copied, but their address is read.
                 weights: own.first().copied().unwrap_or(0),
                 steps: 0,
                 term_count: narrow(terms.len()),
@@ -246,7 +245,7 @@ impl Packer {
                 patch: 0,
                 patches: match taps.div_ceil(groups.max(1)) {
                     _ if steps.is_empty() => 0,
-                    // One is read and one written, where reading takes as many steps as copies run ahead.
+                    // Two patches, one read and one written, where reading takes as many steps as copies run ahead.
                     count if side > 1 && count >= STAGES - 1 => 2,
                     _ => narrow(STAGES),
                 },
@@ -262,7 +261,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Makes the layer that was appended last end in a product with the root of its sums if `inverse`, else in a division by it.
+    /// Makes the layer appended last end in a product with the root of its sums if `inverse`, else in a division by that root.
     pub(crate) fn end_in_root(&mut self, inverse: bool, multipliers: &[i32], output: RequantArg) -> Result<(), OutOfMemory> {
         let (multipliers, epilogue) = (self.push(multipliers)?, if inverse { ROOT } else { RECIPROCAL });
         if let Some(Draft { plan, .. }) = self.drafts.last_mut() {
@@ -271,7 +270,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Uploads everything: the layers in the order in which they came, the address of offset 0, and what must be kept for them.
+    /// Uploads everything. Returns the layers in the order in which they came, the address of offset 0, and the memory that must be kept for them.
     pub(crate) fn finish(self, device: &Device) -> Result<(Vec<Plan>, u64, [Memory; 2]), PackError> {
         let Self { data, mut drafts } = self;
         let data = device.upload(&data.0)?;
@@ -301,7 +300,7 @@ impl Packer {
     }
 }
 
-/// Bytes of a weight, as planes: of two, the high bytes before the low ones, which count as unsigned.
+/// Splits weights into `count` planes of bytes. Of two planes, the high bytes come before the low ones, which count as unsigned.
 fn planes(weights: Weights<'_>, count: usize) -> Result<Vec<Vec<i8>>, OutOfMemory> {
     let plane = |shift: usize| match weights {
         Weights::Bytes(bytes) => memory::collect(bytes.len(), bytes.iter().map(|w| (i16::from(*w) >> shift) as i8)),
@@ -310,14 +309,14 @@ fn planes(weights: Weights<'_>, count: usize) -> Result<Vec<Vec<i8>>, OutOfMemor
     (0..count).rev().map(|i| plane(8 * i)).collect()
 }
 
-/// `[output][tap]` to `[tap][output]`, outputs padded with zeros.
+/// Reorders weights from `[output][tap]` to `[tap][output]`, with outputs padded with zeros.
 fn depthwise(weights: Weights<'_>, taps: usize, outputs: usize, columns: usize) -> Result<Vec<i8>, OutOfMemory> {
     let at = |tap: usize, output: usize| if output < outputs { weights.at(output * taps + tap) as i8 } else { 0 };
     memory::collect(taps * columns, (0..taps).flat_map(|tap| (0..columns).map(move |output| at(tap, output))))
 }
 
-/// `[output][tap][channel]` to `[chunk][tap][32 outputs][plane][pair of tiles][lane][tile of the pair][8 channels]`, the order of `dense.h`:
-/// lane `4 g + q` has, of tile t, output `8 (g / 2) + 2 t + g % 2` of the 32, and channels 8 q to 8 q + 7 of the chunk.
+/// Reorders weights from `[output][tap][channel]` to `[chunk][tap][32 outputs][plane][pair of tiles][lane][tile of the pair][8 channels]`, the order
+/// of `dense.h`: lane `4 g + q` has, of tile t, output `8 (g / 2) + 2 t + g % 2` of the 32, and channels 8 q to 8 q + 7 of the chunk.
 fn dense(
     weights: Weights<'_>,
     planes_of: usize,
@@ -350,14 +349,14 @@ fn dense(
 
 /// A model on a device.
 pub(crate) struct PackedModel {
-    /// By layer and level.
+    /// Plans by layer, then by level.
     plans: Vec<Plan>,
     levels: usize,
     pub(crate) exp: [u64; 2],
     pub(crate) thresholds: u64,
     /// Position biases of each window attention.
     pub(crate) position_biases: Vec<u64>,
-    /// None for a model without.
+    /// None for a model without an integer synthesis.
     pub(crate) synthesis: Option<PackedSynthesis>,
     // What the addresses point into.
     _parts: [Memory; 2],
@@ -398,13 +397,13 @@ impl PackedModel {
         })
     }
 
-    /// A layer at a level.
+    /// The plan of a layer at a level.
     pub(crate) fn plan(&self, id: LayerId, level: usize) -> Option<&Plan> {
         if level < self.levels { self.plans.get(id.0 * self.levels + level) } else { None }
     }
 }
 
-/// Their names there.
+/// The names of the epilogues in `layer.h`.
 #[cfg(test)]
 pub(crate) const EPILOGUES: [(&str, i32); 7] = [
     ("LINEAR", LINEAR),

@@ -1,7 +1,7 @@
 //! The entropy model of one image on the device.
 //!
-//! The launches of a step (hyper synthesis; parameters of a pass; commit of a pass) depend on the image's size and level alone: addresses are
-//! those of the workspace. The second image of a size and level records them as graphs, later ones replay these.
+//! The launches of a step (hyper synthesis; parameters of a pass; commit of a pass) depend only on the size and the level of the image, because all
+//! addresses are those of the workspace. The second image of a size and level records them as graphs, and later images replay these.
 #![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use cudarc::driver::result::DriverError;
@@ -21,7 +21,7 @@ use crate::memory::Tensor;
 use crate::ops::{CudaOps, Latents};
 use crate::workspace::{Mode, Workspace};
 
-/// A workspace that goes back when the session ends.
+/// A workspace that is given back when the session ends.
 struct Lease<'a> {
     backend: &'a CudaBackend,
     workspace: Workspace,
@@ -31,7 +31,7 @@ struct Lease<'a> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        // The next session writes to the host's part. After a failure nothing of this device works, and it says so there.
+        // The next session writes to the host memory of the workspace. After a failure nothing of this device works, and the next session says so.
         if self.workspace.device.synchronize().is_ok() {
             self.backend.workspaces.give_back(self.workspace.clone());
         }
@@ -43,7 +43,7 @@ impl Lease<'_> {
         device_error(Stage::Passes, error)
     }
 
-    /// Does the work of a step as the mode says.
+    /// Runs, records or replays the work of a step, as the mode says.
     fn run(&self, step: usize, work: impl FnOnce() -> Result<(), BackendError>) -> Result<(), BackendError> {
         match self.mode {
             Mode::Eager => work(),
@@ -60,18 +60,18 @@ impl Lease<'_> {
         let missing = || not_recorded(step);
         let mut host = self.workspace.host();
         let graph = host.recorded(self.level).graphs.get_mut(&step).ok_or_else(missing)?;
-        // SAFETY: the workspace keeps what was recorded with its memory, and this session has it for itself.
+        // SAFETY: the workspace keeps what was recorded with its memory, and this session has the workspace for itself.
         unsafe { graph.launch() }.map_err(|e| device_error(Stage::Passes, e))
     }
 }
 
-/// Where a session is that has no [`EntropyModel`], because it only replays.
+/// How far a session is that has no [`EntropyModel`], because it only replays.
 #[derive(Default)]
 struct Turn {
     next: usize,
     /// The parameters of the next pass are being computed, or have been.
     is_ahead: bool,
-    /// They have been asked for.
+    /// The parameters of the next pass have been asked for.
     has_parameters: bool,
 }
 
@@ -83,19 +83,19 @@ enum Networks<'a> {
 
 /// The entropy model of one image.
 pub(crate) struct Session<'a> {
-    // Before the lease: its tensors go back first.
+    // Before the lease, so that its tensors go back first.
     networks: Networks<'a>,
     lease: Lease<'a>,
     size: LatentSize,
     quality: u8,
 }
 
-/// A step of a recorded image that is not there.
+/// The error for a step that is missing from a recorded image.
 fn not_recorded(step: usize) -> BackendError {
     BackendError::Device { backend: "cuda", stage: Stage::Passes, message: format!("step {step} is not recorded") }
 }
 
-/// Graphs of an image: hyper synthesis, then two for each pass.
+/// Number of graphs of an image: one for the hyper synthesis, then two for each pass.
 const fn steps(slices: usize) -> usize {
     1 + 4 * slices
 }
@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
         Ok(Self { networks: Networks::Model(Box::new(model)), lease, size, quality })
     }
 
-    /// Symbols of a pass.
+    /// Number of symbols of a pass.
     fn count(&self) -> usize {
         self.size.half_len() * self.lease.backend.model.config().slice_channels()
     }
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs the networks up to the parameters of a pass: the addresses of scales and means, which hold until the next step.
+    /// Runs the networks up to the parameters of a pass and returns the addresses of scales and means, which hold until the next step.
     fn gaussians(&mut self, pass: Pass) -> Result<[u64; 2], BackendError> {
         let (lease, step) = (&self.lease, 1 + 2 * pass.index());
         match &mut self.networks {
@@ -176,7 +176,7 @@ impl Session<'_> {
         }
     }
 
-    /// Puts the complete slices side by side.
+    /// Puts the complete slices side by side in `y_hat` of the workspace and returns their number.
     fn gather(&self) -> Result<usize, DriverError> {
         let config = self.lease.backend.model.config();
         let channels = config.slice_channels();
@@ -256,7 +256,7 @@ impl EntropySession for Session<'_> {
         // SAFETY: `y_hat` of the workspace has so many elements.
         let taken = unsafe { staging.take_all(&workspace.device, all.address(), need * size_of::<i32>(), &mut data) };
         taken.map_err(|e| self.lease.failed(e))?;
-        // Of slices that are not complete, nothing was written.
+        // Nothing was written for slices that are not complete.
         if complete < config.latent {
             data.chunks_exact_mut(config.latent).for_each(|position| position[complete..].fill(0));
         }

@@ -1,5 +1,5 @@
-//! The way between memory of the caller and the device: through pinned memory, which is allocated once for a size. What is pinned crosses the
-//! bus while both sides work; what is not, the driver copies piece by piece while both wait.
+//! Copies between memory of the caller and the device, through pinned memory that is allocated once for a size. Pinned memory crosses the bus while
+//! both sides work; other memory is copied by the driver piece by piece while both wait.
 #![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use cudarc::driver::CudaEvent;
@@ -8,7 +8,7 @@ use cudarc::driver::sys::CUresult;
 
 use crate::device::{Device, Pinned};
 
-/// Bytes of a piece of what is not cut into strips.
+/// Bytes of a piece of data that is not cut into strips.
 const PIECE: usize = 2 << 20;
 
 /// Pinned memory and the mark behind the copy that uses it.
@@ -25,7 +25,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// Memory of at least these bytes that no copy uses any more, and the number of its place.
+    /// Takes memory of at least this size that no copy uses any more, and the number of its place.
     fn take(&mut self, bytes: usize) -> Result<(usize, Pinned<u8>), DriverError> {
         let at = self.next;
         self.next = (at + 1) % self.blocks.len();
@@ -49,31 +49,31 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // Copies end before their memory goes; of a device that failed, none is under way.
+        // Copies end before their memory is freed; on a device that failed, none is under way.
         let _ = self.stream.synchronize();
     }
 }
 
-/// Both ways.
+/// Copies in both directions.
 pub(crate) struct Staging {
     up: Ring,
     down: Ring,
 }
 
-/// What a copy from the device fills, until it is taken.
+/// A copy from the device that has been queued and not yet taken.
 pub(crate) struct Fetched {
     at: usize,
     bytes: usize,
 }
 
 impl Staging {
-    /// With streams of its own beside that of the device; memory comes with its first use.
+    /// Makes streams of its own beside that of the device; pinned memory is allocated on first use.
     pub(crate) fn new(device: &Device) -> Result<Self, DriverError> {
         let ring = || Ok(Ring { stream: device.fork()?, blocks: [None, None], next: 0 });
         Ok(Self { up: ring()?, down: ring()? })
     }
 
-    /// Queues copies to device memory; later work of `device` waits for them. The bytes may change afterwards.
+    /// Queues copies to device memory; later work of `device` waits for them. `bytes` may change as soon as this returns.
     ///
     /// # Safety
     /// There is device memory of at least this size at the address, kept until a mark of `device` behind this is reached, and no work under way uses it.
@@ -92,10 +92,10 @@ impl Staging {
         device.wait(&self.up.stream.mark()?)
     }
 
-    /// Queues a copy from device memory behind the work that `device` has so far. At most two are on their way.
+    /// Queues a copy from device memory behind all work of `device` so far. At most two copies are under way.
     ///
     /// # Safety
-    /// There is device memory of at least this size at the address, and until [`Self::take`] nothing that `device` gets to do writes to it.
+    /// There is device memory of at least this size at the address, and until [`Self::take`] no work that `device` gets writes to it.
     pub(crate) unsafe fn fetch(&mut self, device: &Device, address: u64, bytes: usize) -> Result<Fetched, DriverError> {
         self.down.stream.wait(&device.mark()?)?;
         let (at, mut memory) = self.down.take(bytes)?;
@@ -105,7 +105,7 @@ impl Staging {
         queued.map(|()| Fetched { at, bytes })
     }
 
-    /// Waits for a copy from the device, and adds what it brought.
+    /// Waits for a copy from the device and appends what it brought to `to`.
     pub(crate) fn take<T: bytemuck::Pod>(&self, fetched: &Fetched, to: &mut Vec<T>) -> Result<(), DriverError> {
         let block = self.down.blocks.get(fetched.at).and_then(Option::as_ref);
         let block = block.ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))?;
@@ -116,7 +116,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Adds all of a piece of device memory, while its next part comes.
+    /// Appends all of a piece of device memory to `to`, part by part, each while the next one is copied.
     ///
     /// # Safety
     /// There is device memory of at least this size at the address.

@@ -1,4 +1,4 @@
-//! What one image size needs beside the model: device buffers, and the memory that crosses to the host.
+//! What one image size needs besides the model: device buffers, and the memory that crosses to the host.
 #![allow(unsafe_code, reason = "addresses are numbers: see device.rs")]
 
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use crate::idle::Idle;
 use crate::memory::{Pool, Tensor};
 use crate::staging::Staging;
 
-/// All that crosses between host and device in a pass, in memory that both see.
+/// Everything that crosses between host and device in a pass, in memory that both see.
 pub(crate) struct Host {
     symbols: Pinned<i32>,
     means: Pinned<i32>,
@@ -24,7 +24,7 @@ pub(crate) struct Host {
     seen: HashSet<usize>,
     /// What sessions at a level have recorded.
     recorded: HashMap<usize, Recorded>,
-    /// For what is larger than a pass; none before its first use.
+    /// Staging for data larger than that of a pass; none before its first use.
     staging: Option<Staging>,
 }
 
@@ -65,23 +65,23 @@ impl Host {
         self.recorded.entry(level).or_default()
     }
 
-    /// Symbols for the device, of z or of a pass: their address there. None when they are too many.
+    /// Writes symbols, of z or of a pass, for the device and returns their address there; none if they are too many.
     ///
     /// # Safety
-    /// The device is done with those before: it has been waited for since.
+    /// The device is done with the symbols before: it has been waited for since.
     pub(crate) unsafe fn write_symbols(&mut self, symbols: &[i32]) -> Option<u64> {
         // SAFETY: the caller's promise.
         unsafe { self.symbols.as_mut_slice() }.get_mut(..symbols.len())?.copy_from_slice(symbols);
         Some(self.symbols.address)
     }
 
-    /// Queues the copy of what [`Self::write_symbols`] took to the whole of a tensor of that many.
+    /// Queues a copy of what [`Self::write_symbols`] took to the whole of a tensor of as many elements.
     pub(crate) fn send_symbols(&self, device: &Device, to: &Tensor<i32>) -> Result<(), DriverError> {
         // SAFETY: the tensor has room; the workspace keeps both, and `write_symbols` is not called again before the device is waited for.
         unsafe { device.send(&self.symbols, to.len() * size_of::<i32>(), to.address()) }
     }
 
-    /// Pinned memory for what is larger than a pass.
+    /// Returns the staging for data larger than that of a pass.
     pub(crate) fn staging(&mut self, device: &Device) -> Result<&mut Staging, DriverError> {
         match &mut self.staging {
             Some(staging) => Ok(staging),
@@ -89,7 +89,7 @@ impl Host {
         }
     }
 
-    /// The most symbols of a pass.
+    /// The most symbols that there is room for.
     pub(crate) fn capacity(&self) -> usize {
         self.symbols.len()
     }
@@ -99,7 +99,7 @@ impl Host {
         [self.means.address, self.indices.address]
     }
 
-    /// Means, if they were wanted, and scale indices of a pass.
+    /// Copies means, if they are wanted, and scale indices of a pass to `to`.
     ///
     /// # Safety
     /// The device is done with the kernel that writes them.
@@ -111,7 +111,7 @@ impl Host {
     }
 }
 
-/// Makes a vector of the first so many elements.
+/// Replaces the contents of a vector by the first `count` elements of `from`.
 fn copy_to<T: Copy>(to: &mut Vec<T>, from: &[T], count: usize) -> Result<(), OutOfMemory> {
     to.clear();
     memory::reserve(to, count)?;
@@ -127,7 +127,7 @@ pub(crate) struct Workspace {
     pub(crate) pool: Arc<Pool>,
     /// z in latent fixed point.
     pub(crate) z: Tensor<i32>,
-    /// All slices side by side, on their way to the host. Not of the pool at that time: what recorded launches use looks free there.
+    /// All slices side by side, on their way to the host. Not taken from the pool at that time, because memory that recorded launches use looks free there.
     pub(crate) y_hat: Tensor<i32>,
     host: Arc<Mutex<Host>>,
 }
@@ -160,17 +160,17 @@ impl Workspaces {
         Self { idle: Idle::new(device) }
     }
 
-    /// One for images of this size.
+    /// Takes a workspace for images of this size.
     pub(crate) fn take(&self, device: &Device, config: &Config, size: LatentSize) -> Result<Workspace, DriverError> {
         self.idle.take(size.y).map_or_else(|| Workspace::new(device, config, size), Ok)
     }
 
-    /// Keeps one for the next image.
+    /// Keeps a workspace for the next image.
     pub(crate) fn give_back(&self, workspace: Workspace) {
         self.idle.give_back(workspace.size, workspace);
     }
 
-    /// Frees the memory of all that no session uses.
+    /// Frees all workspaces that no session uses.
     pub(crate) fn clear(&self) {
         self.idle.clear();
     }

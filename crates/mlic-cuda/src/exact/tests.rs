@@ -128,7 +128,7 @@ fn synthesis(random: &mut Random, fill: Fill, latent: usize, widths: [usize; 3])
     Synthesis::new(latent, quantizer, m.nodes).unwrap()
 }
 
-/// The device with blocks as they are chosen, and with others wherever they are possible.
+/// The device with blocks as they are chosen, and with others wherever these are possible.
 fn with_tiles(device: &Device) -> impl Iterator<Item = Arc<Device>> {
     let tile = |[m, n, k, blocks]: [usize; 4]| Some(Tile { m, n, k, blocks });
     let tiles = [[1, 1, 1, 1], [1, 1, 4, 1], [2, 2, 2, 1], [4, 1, 3, 1], [2, 3, 1, 1], [2, 1, 2, 2]].map(tile);
@@ -179,7 +179,7 @@ fn strips_of_a_picture_share_buffers() {
         idle
     };
     let [count, bytes] = run();
-    // Two for each of 26 nodes would be the least, without those that nodes of one shape share. With exact sizes: 82, of 718 080 bytes.
+    // Without sharing between nodes of one shape, two buffers for each of 26 nodes would be the least. With exact sizes there were 82, of 718 080 bytes.
     assert!(count <= 2 * 26 && bytes <= 500_000, "{count} buffers, {bytes} bytes");
     assert_eq!(run(), [count, bytes], "a second picture allocates nothing");
 }
@@ -239,7 +239,7 @@ fn downsampling(random: &mut Random, fill: Fill, [channels, max]: [usize; 2], wi
     strides.push(2);
     let node = |(node, stride)| match node {
         Node::Layer(layer) => Node::Layer(Layer { resize: if stride == 2 { Resize::Stride } else { Resize::None }, ..layer }),
-        // What is divided has a numerator of 32 bits.
+        // The numerator of a division has 32 bits.
         Node::Gdn(gdn) => {
             let multipliers = gdn.multipliers.iter().map(|m| m >> 15).collect();
             Node::Gdn(Gdn { inverse: false, multipliers, output_shift: 38, ..gdn })

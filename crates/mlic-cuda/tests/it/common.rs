@@ -15,7 +15,7 @@ pub(crate) fn package(name: &str) -> Arc<Model> {
     Arc::new(Model::open(format!("{folder}/models/{name}.mlicpkg")).unwrap())
 }
 
-/// Transforms that only have the right shapes. The backend hands the float stages on; this shows whether it does so unchanged.
+/// Float transforms that only have the right shapes. They show whether the backend passes the float stages on unchanged.
 pub(crate) struct Shapes(pub(crate) Arc<Model>);
 
 impl FloatTransforms for Shapes {

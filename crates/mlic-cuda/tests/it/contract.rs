@@ -38,7 +38,7 @@ backend_contract!(
     CpuBackend::new(integer(), Kernels::Reference, 1, Some(Box::new(Shapes(integer()))))
 );
 
-/// Any other package, too large for the definition: against the fast kernels of this processor.
+/// Any other package, too large for the definition and therefore compared with the fast kernels of this processor.
 #[test]
 fn given_package() {
     let Some(path) = std::env::var_os("MLIC_PACKAGE") else { return eprintln!("not run: MLIC_PACKAGE names no package") };

@@ -1,4 +1,4 @@
-//! Whatever is wrong with driver or device is an error that says so, never a panic: on the emulated driver, whose properties can be set.
+//! Whatever is wrong with driver or device is an error that says so, never a panic. Tested on the emulated driver, whose properties can be set.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use mlic_backend::{Backend, Stage};
 use mlic_core::schedule::LatentSize;
 use mlic_cuda::{CudaBackend, Options};
 
-/// What the child says of the device that it finds.
+/// The variable that makes the test `child` say what it finds of the device.
 const CHILD: &str = "MLIC_TEST_CHILD";
 
 fn report() -> String {
@@ -31,7 +31,7 @@ fn child() {
     }
 }
 
-/// Runs [`report`] in a process of its own, for which the driver is another one.
+/// Runs [`report`] in a process of its own, with these environment variables, so that the driver is another one.
 fn with(settings: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["no_device::child", "--exact", "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
@@ -52,7 +52,7 @@ fn is_emulated() -> bool {
 
 #[test]
 fn a_missing_driver_is_refused() {
-    // An empty folder, and no other: the child finds no library at all, unless a real one is installed.
+    // A folder that does not exist, and no other: the child finds no library at all, unless a real one is installed.
     let text = with(&[("LD_LIBRARY_PATH", "/nonexistent")]);
     assert!(text.contains("no CUDA driver") || !text.contains("emulated"), "{text}");
 }
@@ -109,7 +109,7 @@ fn an_image_that_the_driver_refuses_gives_way_to_the_next() {
         ["sm_87.cubin: emulated error (CUDA error 209)", "compute_80.ptx: emulated error (CUDA error 222)", "compute_72.ptx: "];
     assert!(all.starts_with("refused: backend cuda is not available") && all.contains("the kernels do not load"), "{all}");
     assert!(each.iter().all(|image| all.contains(image)), "{all}");
-    // What is wrong with the device, and not with the image, is no reason to try another.
+    // An error of the device, and not of the image, is no reason to try another image.
     let broken = run("87", "700", "0");
     assert!(broken.contains("the kernels do not load: sm_87.cubin: emulated error (CUDA error 700)"), "{broken}");
     assert!(!broken.contains("ptx"), "{broken}");

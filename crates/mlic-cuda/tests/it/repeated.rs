@@ -1,4 +1,4 @@
-//! The second image of a size is recorded and the third replayed: all give the numbers of the first, whatever lies between.
+//! The second image of a size is recorded and the third replayed: all give the numbers of the first, whatever runs in between.
 
 use crate::common::package;
 use mlic_backend::contract::{Fill, Random, is_required, z_count};
@@ -7,7 +7,7 @@ use mlic_core::schedule::{LatentSize, passes};
 use mlic_cuda::{CudaBackend, Options};
 use mlic_kernels::Map;
 
-/// Everything that a decoding of crafted symbols shows.
+/// Everything that decoding crafted symbols yields.
 fn decode(backend: &CudaBackend, size: LatentSize, quality: u8, seed: u64) -> (Vec<PassParameters>, Map<i32>, Map<u8>) {
     let (model, mut random) = (backend.model(), Random(seed));
     let z = Fill::Lengths.symbols(&mut random, z_count(model, &size));
