@@ -9,8 +9,8 @@ seeded random weights, is saved by their functions as their training does, and i
 - their `compress` makes a stream, and what their `decompress` makes of it is compared with `forward` of mlicpp.py: the latent and the picture;
 - the length of that stream is compared with the likelihoods of mlicpp.py.
 
-Errors are relative, root mean square, of several latent slices the largest. All is computed in double precision: errors of rounding are
-then so small that no symbol becomes another, and whatever is computed differently stands out. The exit status is 1 if anything is above its
+Errors are relative and root mean square; of several latent slices, the largest error counts. Everything is computed in double precision: rounding
+errors are then too small to change a symbol, and whatever is computed differently stands out. The exit status is 1 if anything is above its
 limit. Besides requirements.txt it needs compressai, einops and timm. --keep leaves the checkpoints, double precision too, in DIR.
 """
 import argparse
@@ -32,13 +32,13 @@ from training import checkpoint
 
 STAGES = ("g_a", "h_a", "h_s", "channel_context", "global_inter_context", "entropy_parameters_anchor", "lrp_anchor", "local_context",
           "global_intra_context", "entropy_parameters_nonanchor", "lrp_nonanchor", "g_s")
-"""Networks by their names in both models; all but the transforms are lists with a network per latent slice, the first of some None."""
+"""Networks by their names in both models; all but the transforms are lists with a network per latent slice, of which the first may be None."""
 
 GENERATIONS = {"present": "", "2023": "Old"}
-"""What the names of the classes end in that differ."""
+"""By generation, the suffix of the names of those classes that differ."""
 
 LENGTH = (0.01, 64)
-"""How far the length of a stream may be from the likelihoods: a part of it, as only some scales have a table, and the bits of the coder's state."""
+"""How far the length of a stream may be from the likelihoods: a fraction, since only some scales have a table, plus bits for the coder's state."""
 
 
 def networks(model):
@@ -51,7 +51,7 @@ def networks(model):
 
 
 def record(model, run):
-    """What `run` returns, and of each stage what its networks were given and gave, in the order of the calls."""
+    """The result of `run`, and for each stage the inputs and output of its networks, in the order of the calls."""
     calls = {stage: [] for stage in STAGES}
     hooks = [m.register_forward_hook(lambda _, x, y, stage=stage: calls[stage].append((*x, y))) for stage, m in networks(model)]
     result = run()
@@ -85,7 +85,7 @@ def random_weights(model, x):
 
 
 def save(model, path, wrapped):
-    """A checkpoint as their training writes it; wrapped: with several GPUs."""
+    """Saves a checkpoint as their training writes it; wrapped: as with several GPUs."""
     from utils.optimizers import configure_optimizers
     from utils.utils import CustomDataParallel, save_checkpoint
 
@@ -97,7 +97,7 @@ def save(model, path, wrapped):
 
 
 def compare(theirs, ours, x):
-    """Prints what there is to compare; all errors, infinite that of a stream of another length."""
+    """Prints every comparison and returns the errors; that of a stream whose length is too far off is infinite."""
     got, mine = record(ours, lambda: ours(x))
     want, reference = record(theirs, lambda: theirs(x))
     errors = []
@@ -148,7 +148,7 @@ def main():
         theirs = module.MLICPlusPlus(config).eval()
         random_weights(theirs, x)
         theirs.update(force=True)
-        # mlicpp.py takes some steps in float32 at least; here they are not to be less than the others.
+        # mlicpp.py casts some steps to float32; here they must be in double precision like all others.
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
             path = Path(args.keep or folder, f"{generation}.pth.tar")
             save(theirs, path, wrapped=suffix == "Old")

@@ -29,7 +29,7 @@ TRANSFORMS = {"g_a": ("x", 3, 16), "h_a": ("y", None, 4), "g_s": ("y_hat", None,
 
 
 SLICE_CHANNELS = (32, 64)
-"""Of a latent slice: the global context between slices has heads of 32 channels, and a package has at most 64 in a slice."""
+"""Channels of a latent slice: the global context between slices has heads of 32 channels, and a package has at most 64 channels in a slice."""
 
 
 class ExportError(Exception):
@@ -173,7 +173,7 @@ def export(state, out, name, dtype=torch.float32):
     cfg, model = build(state)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    # Last to be written: without it a folder that was begun is no export.
+    # config.json is written last: without it, an unfinished folder is no export.
     (out / "config.json").unlink(missing_ok=True)
     for transform in TRANSFORMS:
         write_onnx(model, transform, out / f"{transform}.onnx")

@@ -1,11 +1,12 @@
-"""Write a package as a checkpoint from which `training/train.py --resume` and `export.py` go on.
+"""Convert a package to a checkpoint from which `training/train.py --resume` and `export.py` can continue.
 
     python from_package.py MODEL.mlicpkg OUT.pt [--lambdas 0.0007,0.0013,...]
 
-It inverts `mlic model build`: whole numbers times their scales are the weights that the package computes with. A function is not a
-set of weights, so some are chosen: scales and shifts of normalizations and the projection after a window's fusion, which `build` multiplies into
-the layers after and before them, are identities; steps that nothing fixes are those with which all weights are as near as can be to the size that
-PyTorch begins with, in the logarithm; a convolution before a normalization is such that the median of beta is 1. The prior of z is fitted to its tables.
+It inverts `mlic model build`: whole numbers times their scales are the weights with which the package computes. The package's function does not
+determine all weights, so some are chosen. Scales and shifts of normalizations and the projection after a window's fusion, which `build` multiplies
+into the layers after and before them, are identities. Steps that nothing fixes are those with which the sizes of all weights are, in the logarithm,
+as near as possible to those with which PyTorch begins. A convolution before a normalization is such that the median of beta is 1. The prior of z is
+fitted to its tables.
 --lambdas: the Lagrangian weight of 255^2 mse at each level, which a package does not have; without it `train.py` takes those of `rd.py`.
 """
 import argparse
@@ -31,13 +32,13 @@ ATTENTION_UNIT = 1 / 1024       # of logits
 UNITS = {"gelu": PREACT_UNIT, "latent": LATENT_UNIT, "tanh": PREACT_UNIT}
 GAINS = ("gain", "inverse_gain", "hyper_gain", "inverse_hyper_gain")
 FIT_STEPS = 1500
-SAME = 1e-3                     # relative difference of weights of which integers have 18 digits
+SAME = 1e-3                     # largest relative difference between levels: integers have 18 binary digits of each weight
 MLP_HEAD = (("mlp.0", "mlp.0"), ("mlp.2", "mlp.1"), ("reprojection", "reprojection"))
 
 
 class Steps:
-    """Real value of one unit of every tensor of the entropy networks, at one level of activation scales: `Scales` of the builder turned
-    round. The logarithm of a step is a number and a sum of free ones: {tensor: (number, {free one: factor})}."""
+    """Real value of one unit of every tensor of the entropy networks, at one level of activation scales: the inverse of the
+    builder's `Scales`. The logarithm of a step is a number plus a sum of free variables: {tensor: (number, {free variable: factor})}."""
 
     def __init__(self, model, level):
         self.model, self.level, self.log = model, level, {}
@@ -89,7 +90,7 @@ class Steps:
             self._set(name, 1, {values: 1})
 
     def _linear(self):
-        """Layers without an epilogue: free ones, and those that the identity they add fixes."""
+        """Steps of layers without an epilogue: an identity term fixes them, without one they are free."""
         for name, p in self.model.layers.items():
             if p.layer.epilogue != "lin":
                 continue
@@ -102,7 +103,7 @@ class Steps:
                 self._set(name, 1, {name: 1})
 
     def _balance(self):
-        """The free numbers: least squares of log(root mean square of a layer's weights / that at PyTorch's start) over all terms."""
+        """Solves for the free variables: least squares of log(root mean square of a layer's weights / that at PyTorch's start) over all terms."""
         free = sorted({f for _, factors in self.log.values() for f in factors})
         rows, sides = [], []
         for p in self.model.layers.values():
@@ -119,20 +120,20 @@ class Steps:
 
 
 def weights(parameters, level):
-    """Per term, weights in units of the layer's sum per unit of what is read; None of an identity term."""
+    """Per term, weights in units of the layer's sum per unit of what is read; None for an identity term."""
     level = parameters.levels[level]
     return [None if w is None else w * (m / 2.0**level.shift).reshape(-1, *[1] * (w.ndim - 1))
             for w, m in zip(parameters.weights, level.multipliers)]
 
 
 def fan_in(parameters):
-    """Products per output of the convolution that a layer is."""
+    """Products per output of a layer's convolution."""
     layer = parameters.layer
     return layer.side**2 * (1 if layer.kernel == DEPTHWISE else sum(t.channels for t in layer.terms if not t.identity))
 
 
 class Entropy:
-    """Fills `state` with the entropy networks: `FloatModel::load` of the builder turned round."""
+    """Fills `state` with the entropy networks: the inverse of the builder's `FloatModel::load`."""
 
     def __init__(self, model, level):
         self.model, self.level, self.steps, self.state = model, level, Steps(model, level), {}
@@ -146,7 +147,7 @@ class Entropy:
         self.state[f"{name}.weight"], self.state[f"{name}.bias"] = tensor(weight), tensor(bias)
 
     def real(self, layer):
-        """Weights of each term that has some, [outputs, row, column, inputs], or [outputs, row, column] of a depthwise layer; bias."""
+        """(weights of each term that has any, [outputs, row, column, inputs], or [outputs, row, column] in a depthwise layer; bias)."""
         p = self.model.layers[layer]
         unit, level = self.steps.unit(p), p.levels[self.level]
         terms = [w * (unit / self.steps.of(t.tensor)) for t, w in zip(p.layer.terms, weights(p, self.level)) if w is not None]
@@ -178,7 +179,7 @@ class Entropy:
             self.common(f"global_intra_context.{i}", f"{layer}.global_intra_context", skip=False)
 
     def common(self, name, layer, skip):
-        """A global context. The biases of mlp.4 and skip are one in the package: mlp.4 takes it."""
+        """A global context. The package has the sum of the biases of mlp.4 and skip: mlp.4 takes it."""
         for what in PROJECTIONS:
             self.plain(f"{name}.{what}.0", f"{layer}.{what}.pointwise")
             self.plain(f"{name}.{what}.1", f"{layer}.{what}.depthwise")
@@ -193,7 +194,7 @@ class Entropy:
         """The window attention: channels of queries, keys and values from (heads, head channels) back to (head channels, heads)."""
         c = self.model.configuration
         s, heads, w = c.slice_channels, c.heads, c.window
-        order = np.arange(s).reshape(s // heads, heads).T.flatten()        # of package channel k, the checkpoint's
+        order = np.arange(s).reshape(s // heads, heads).T.flatten()        # the checkpoint's channel of package channel k
         parts = [self.real(f"{layer}.{what}") for what in PROJECTIONS]
         back = np.argsort(order)
         self.put(f"{name}.qkv_proj", np.concatenate([terms[0][back, 0, 0] for terms, _ in parts]), np.concatenate([b[back] for _, b in parts]))
@@ -209,7 +210,7 @@ class Entropy:
 
 
 def entropy(model):
-    """The state of the entropy networks, of which every level of activation scales must have the same weights."""
+    """The state of the entropy networks, whose weights must be the same at every level of activation scales."""
     levels = model.configuration.scale_levels
     states = [Entropy(model, level).state for level in (levels // 2, 0, levels - 1)]
     for name, value in states[0].items():
@@ -228,7 +229,7 @@ def channels_first(weight):
 
 
 def gains(model):
-    """Base-2 logarithms in units of 2^-16 as natural ones, [level, channel]."""
+    """The gains as natural logarithms, [level, channel], from base-2 logarithms in units of 2^-16."""
     if not model.configuration.gain_levels:
         return {}
     return {name: tensor(np.array(getattr(model, name)) / 65536 * math.log(2)) for name in GAINS}
@@ -282,7 +283,7 @@ def divergence(prior, x, probability):
 
 
 def fit_prior(model, steps):
-    """(state of the factorized prior, bits per position of z that it differs from the tables by)."""
+    """(state of the factorized prior, bits per position of z that coding with it costs more than with the tables)."""
     torch.manual_seed(0)
     x, probability, medians = tables(model)
     prior = EntropyBottleneck(model.configuration.hyper)
@@ -318,7 +319,7 @@ def state_of(data, fit_steps=None):
         raise Refusal(f"{c.inter_head_channels} channels per head of the global context, and mlicpp.py has 32")
     prior, left = fit_prior(model, fit_steps or FIT_STEPS)
     state = {**transforms(model, sections), **entropy(model), **gains(model), **prior}
-    export.build(checkpoint.parameters(state))        # names what does not fit
+    export.build(checkpoint.parameters(state))        # raises an ExportError that names what does not fit
     return state, left
 
 

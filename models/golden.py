@@ -4,8 +4,8 @@
 
 OUT_DIR is an export directory (see export.py) with two more files: transforms.safetensors, inputs and outputs of g_a, h_a
 and g_s; and, for tiny and tiny3, path.safetensors, every step of the entropy path over a latent of 8 x 12. All weights are rounded
-to f16. With --bytes those of the layers that training with `--bytes` rounds are rounded as it does, for measurements of what such a model costs. `tiny` made
-crates/mlic-builder/tests/golden/tiny.
+to f16. With --bytes, the weights of the layers that training with `--bytes` rounds are rounded in the same way, to measure what such a model costs.
+crates/mlic-builder/tests/golden/tiny was made with `tiny`.
 """
 import argparse
 import sys
@@ -76,7 +76,7 @@ def transforms(model, size):
 
 
 def entropy_path(model, height, width):
-    """Every step from z_hat to y_hat for a random y, which is taken as multiplied by its gain already."""
+    """Every step from z_hat to y_hat for a random y, which counts as multiplied by its gain already."""
     cfg = model.cfg
     symbols = (2 * torch.randn(1, cfg.hyper, height // 4, width // 4)).round()
     medians = model.entropy_bottleneck.medians()[:, None, None]

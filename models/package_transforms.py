@@ -36,7 +36,7 @@ class Normalization:
 
 
 def requant(pair):
-    """The real number that a multiplier and a shift are."""
+    """The real number that a multiplier and a shift stand for."""
     return pair[0] / 2.0 ** pair[1]
 
 
@@ -54,7 +54,7 @@ def h_a(sections, integers):
 
 
 def g_s(sections, exact):
-    """Of the float form where there is one, else of the integers."""
+    """The layers of the float form where there is one, else those of the integers."""
     if sections[package.SYNTHESIS]:
         return graph(sections[package.SYNTHESIS])
     return layers(exact.nodes, LATENT_UNIT / requant(exact.quantizer.levels[0]), inverse=True)
@@ -117,7 +117,7 @@ def _is_layer(node):
 
 
 def _steps(nodes, first):
-    """What epilogues and sums say of the step of each node; None where they say nothing: before normalizations."""
+    """The step of each node as far as epilogues and sums determine it; None where they do not: before normalizations."""
     steps = [first] + [_own_step(node) for node in nodes[1:]]
     ties = [tie for number, node in enumerate(nodes) if _is_layer(node) for tie in _ties(node, number)]
     for _ in nodes:
@@ -137,7 +137,7 @@ def _own_step(node):
 
 
 def _ties(node, number):
-    """(node, node read, ratio of the second's step to the first's) for each identity term; of a GELU its input is what is tied."""
+    """(node, node read, ratio of the second's step to the first's) for each identity term; none for a GELU, since the terms fix the step of its input."""
     parameters = node.operation
     if parameters.layer.epilogue == "gelu":
         return
@@ -154,7 +154,7 @@ def identity_ratio(multipliers, shift, name):
 
 
 def _step_before(operation, step, inverse):
-    """The free step before a normalization: such that the median of beta is 1, where training begins."""
+    """The free step before a normalization, chosen such that the median of beta is 1, with which training begins."""
     beta = np.median(normalization(operation, 1.0, step, inverse).beta)
     if not beta > 0:
         raise Refusal("a normalization whose beta is 0")
@@ -162,7 +162,7 @@ def _step_before(operation, step, inverse):
 
 
 def normalization(operation, step_in, step_out, inverse):
-    """gamma and beta of an integer normalization: `Converter::gdn` turned round. `area` is that of its documentation."""
+    """gamma and beta of an integer normalization: the inverse of `Converter::gdn`, whose documentation defines `area`."""
     root = step_out / step_in * operation.multiplier / 2.0**operation.output_shift
     area = 1 / root**2 if inverse else (root * RECIPROCAL) ** 2
     scale = area * 2.0**operation.shift
@@ -170,7 +170,7 @@ def normalization(operation, step_in, step_out, inverse):
 
 
 def convolution(node, steps, number):
-    """The convolution of a layer, its terms of bytes added; None of a layer that only adds."""
+    """The convolution of a layer, with its terms of bytes added up; None for a layer that only adds."""
     parameters, level = node.operation, node.operation.levels[0]
     unit = UNITS.get(parameters.layer.epilogue, steps[number])
     dense = [i for i, term in enumerate(parameters.layer.terms) if not term.identity]

@@ -55,7 +55,7 @@ def _parser():
 
 
 def _load_and_decode(stream_path, package_path):
-    """The decoding; a refused package is a refusal like any other."""
+    """Decodes a stream with a package; a refused package is a refusal like any other."""
     stream, data = stream_path.read_bytes(), package_path.read_bytes()
     try:
         model = package.load(data)
@@ -65,8 +65,8 @@ def _load_and_decode(stream_path, package_path):
 
 
 def _report(decoding):
-    """The message of the protocol for external decoders (conformance/README.md): members that there are no values for are
-    absent, and what was decoded before an error is present."""
+    """The message of the protocol for external decoders (conformance/README.md): members without a value
+    are absent, and what was decoded before an error is present."""
     report = {"decoder": f"{NAME} {VERSION}"}
     if decoding.stream is not None:
         report["header"] = verify.header_members(decoding.stream)

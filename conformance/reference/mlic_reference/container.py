@@ -37,8 +37,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Stream:
-    """A parsed stream. `sections` has (kind, contents) of the whole ones, in their order; `payload` is what is
-    there of it; `damage` is the first damage of SPEC 6.1, a Refusal, or None."""
+    """A parsed stream. `sections` has (kind, contents) of each whole section, in order; `payload` is as much of the payload
+    as the file has; `damage` is the first damage of SPEC 6.1, a Refusal, or None."""
 
     header: Header
     payload: bytes
@@ -81,7 +81,7 @@ class _Reader:
 
 
 def parse(data):
-    """Reads a stream, bytes. Raises Refusal for a bad header; other damage is in the result."""
+    """Reads a stream from bytes. Raises Refusal for a bad header; other damage is in the result."""
     header, offset = _header(data)
     payload = data[offset:offset + header.payload_bytes]
     sections = []

@@ -36,8 +36,8 @@ class Pass:
 
 @dataclass
 class Decoding:
-    """What a stream determines. `whole_slices` is None unless the stream is truncated; `refusal` is set, and what comes
-    later in the walk absent, if it is refused."""
+    """What a stream determines. `whole_slices` is None unless the stream is truncated; if it is
+    refused, `refusal` is set, and what comes later in the walk is absent."""
 
     stream: container.Stream = None
     z: np.ndarray = None
@@ -49,7 +49,7 @@ class Decoding:
     refusal: Refusal = None
 
     def digests(self):
-        """Digests of SPEC 7 by name, of what there is."""
+        """Digests of SPEC 7 by name; None for what is absent."""
         return {
             "z": None if self.z is None else digest(self.z, "<i4"),
             "passes": [p.digests() for p in self.passes],
@@ -138,7 +138,7 @@ class _SymbolSource:
             raise _no_picture() from refusal
 
     def pass_symbols(self, scale_indices, tables, skip_below):
-        """Symbols of a pass: of the first that is not whole, and of every later one, all are 0."""
+        """Symbols of a pass; all are 0 in the first pass that is not whole and in every later one."""
         symbols = np.zeros(scale_indices.shape, np.int64)
         if self.discarding:
             return symbols

@@ -9,7 +9,7 @@ DIGEST_BYTES = 16
 
 
 def digest(values, kind):
-    """Digest of a map in map order, as "<i4" or "u1"."""
+    """Digest of a map, whose elements are taken in map order as "<i4" or "u1" (`kind`)."""
     return hashlib.sha256(_fields(values, kind)).digest()[:DIGEST_BYTES].hex()
 
 

@@ -26,7 +26,7 @@ class EntropyNetworks:
         self.mean = None
 
     def begin(self, symbols):
-        """From the symbols of z, [row, column, hyper channel]."""
+        """Computes the hyper parameters from the symbols of z, [row, column, hyper channel]."""
         model, steps = self.model, self.configuration.quality_steps
         gains = np.array([operators.gain(model.inverse_hyper_gain, c, self.quality, steps, model.tables)
                           for c in range(self.configuration.hyper)], np.int64)

@@ -59,7 +59,7 @@ def divide(numerators, denominators):
 def isqrt(values):
     """SPEC 3.4 of an array, 0 <= values < 2^63.
 
-    The root in binary64 is off by at most one after truncation, which one step in each direction mends. (r + 1)^2 may be
+    The root in binary64 is off by at most one after truncation, which one step in each direction corrects. (r + 1)^2 may be
     2^63 and a little more, so squares are unsigned."""
     values = values.astype(np.uint64)
     root = np.sqrt(values.astype(np.float64)).astype(np.uint64)
@@ -69,7 +69,7 @@ def isqrt(values):
 
 
 def exact_product(left, right, bound):
-    """The matrix product of two integer arrays, by the floating point matrix product, which is far faster than numpy's of
+    """The matrix product of two integer arrays, computed in floating point, which is far faster than numpy's product of
     integers.
 
     `bound` is at least sum |left| |right| of every element. Below 2^53 every product and every partial sum, in any order and

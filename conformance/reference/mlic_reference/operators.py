@@ -12,7 +12,7 @@ TABLE_END = 131072
 EXP_END = 16384
 """16 in Q10: where exp_neg is 0."""
 GAMMA_SUM_MAX = 65535
-"""What the gammas of a channel add up to at most (SPEC 4.9)."""
+"""Largest sum of the gammas of a channel (SPEC 4.9)."""
 
 
 def quantize(latents, quantizer, level):
@@ -23,7 +23,7 @@ def quantize(latents, quantizer, level):
 def layer(parameters, level, inputs, input_bounds, tables):
     """SPEC 4.2: a layer applied to the maps of its terms, whose elements are at most `input_bounds`.
 
-    That the sum fits 64 bits for inputs within their bounds is what `proof` has shown."""
+    `proof` has shown that the sum fits 64 bits for inputs within their bounds."""
     spec, at_level = parameters.layer, parameters.levels[level]
     total = at_level.bias
     for term, weights, multipliers, x, bound in zip(
@@ -145,7 +145,7 @@ def layer_norm(x, epsilon):
 def normalization(x, parameters, largest):
     """SPEC 4.11, of a map whose elements are at most `largest`.
 
-    That both sums fit 64 bits is what `proof` has shown: gamma sums to at most 65535 and x^2 is below 2^30, so that the
+    `proof` has shown that both sums fit 64 bits: gamma sums to at most 65535 and x^2 is below 2^30, so that the
     matrix product is below 2^46, and beta is at most 2^61."""
     require(magnitude(x) <= largest, "inverse normalization reads more than its producer may give")
     squares = exact_product(x * x, parameters.gamma.T, GAMMA_SUM_MAX * largest**2)
@@ -155,7 +155,7 @@ def normalization(x, parameters, largest):
 
 
 def window_attention(q, k, v, parameters, window, level, values_max, tables):
-    """SPEC 4.7: full maps in, packed at the non-anchors out, with window^2 s channels. One row of the map at a time."""
+    """SPEC 4.7: takes full maps and returns a map packed at the non-anchors, with window^2 s channels. Computes one row at a time."""
     rows, columns, _ = q.shape
     margin = window // 2
     around = ((margin, margin), (margin, margin), (0, 0))

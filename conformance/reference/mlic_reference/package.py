@@ -18,7 +18,7 @@ from .synthesis import Analyses, Synthesis, read_analyses, read_synthesis
 MAGIC = b"MLICPKG\0"
 FORMAT_VERSION = 1
 SECTION_COUNTS = (7, 8)
-"""Without and with the exact synthesis."""
+"""Numbers of sections without and with the exact synthesis."""
 DIRECTORY_OFFSET = 64
 CONTENTS_OFFSET = 256
 ALIGNMENT = 64
@@ -91,7 +91,7 @@ class Model:
     window_attentions: dict
     tables: Tables
     gain: list
-    """For encoders, as `hyper_gain`."""
+    """For encoders only, like `hyper_gain`."""
     inverse_gain: list
     hyper_gain: list
     inverse_hyper_gain: list
@@ -118,12 +118,12 @@ class Model:
 
 
 def load(data):
-    """Reads and verifies a package, bytes. Raises PackageRefusal."""
+    """Reads and verifies a package from bytes. Raises PackageRefusal."""
     digest, sections = container(data)
     config = configuration.parse(sections[CONFIGURATION])
     model = _parameters(sections[PARAMETERS], config, layout.layout(config), digest[:6].hex())
     _weights(sections[WEIGHTS], model)
-    # Empty if the exact synthesis has its place (2.1).
+    # May be empty if the exact synthesis takes its place (2.1).
     if sections[SYNTHESIS] or EXACT_SYNTHESIS not in sections:
         transform.check(sections[SYNTHESIS], config.latent, PICTURE_CHANNELS, Fraction(LATENT_STEP))
     # A decoder need not read these sections.
@@ -173,7 +173,7 @@ def metadata(text):
     """Section 7, SPEC 2.1: an object with a name."""
     refuse_unless(len(text) <= MAX_METADATA_LEN, "metadata too long")
     try:
-        # Objects as lists of their members, so that none is lost that is there twice.
+        # Objects become lists of their members, so that a member that is there twice is not lost.
         members = json.loads(text.decode("utf-8"), parse_int=float, object_pairs_hook=list)
         refuse_unless(_depth(members) <= MAX_METADATA_DEPTH, "metadata is nested too deep")
         # Refuses infinities, and halves of surrogate pairs.
@@ -184,7 +184,7 @@ def metadata(text):
 
 
 def _depth(value):
-    """Arrays and objects in one another."""
+    """How deep arrays and objects are nested."""
     if isinstance(value, tuple):
         return _depth(value[1])
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0

@@ -13,7 +13,8 @@ MAX_MAX = 32767
 
 @dataclass
 class LayerLevel:
-    """Parameters of a layer at one level: shift, requant after GELU (or None), int64[outputs] per term, int64[outputs]."""
+    """Parameters of a layer at one level. `output` is the requant after GELU, or None; `multipliers` has int64[outputs] per
+    term, and `bias` is int64[outputs]."""
 
     shift: int
     output: tuple

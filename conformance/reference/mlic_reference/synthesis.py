@@ -1,5 +1,5 @@
-"""The exact synthesis: section 8 of a package (SPEC 2.9) and what it computes (SPEC 5.7). The integer analysis (SPEC 2.10) is written
-alike; it is read, not computed."""
+"""The exact synthesis: section 8 of a package (SPEC 2.9) and what it computes (SPEC 5.7). The integer analysis (SPEC 2.10) has a
+similar format; it is read, not computed."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,7 +29,8 @@ LUMA, LUMA_SUM = np.array([299, 587, 114]), 1000
 
 @dataclass(frozen=True)
 class Form:
-    """What sections 2.9 and 2.10 write differently. `steps` has, by the byte of `shuffle`, what it multiplies the scale by."""
+    """What differs between the formats of SPEC 2.9 and 2.10. `steps` has, by the byte of `shuffle`, the factor by which a layer
+    multiplies the scale."""
 
     name: str
     magic: bytes
@@ -76,7 +77,7 @@ class Synthesis:
 
 @dataclass
 class Analyses:
-    """Of g_a and h_a; `quantizer` is that of h_a."""
+    """Nodes of g_a and of h_a; `quantizer` is that of h_a."""
 
     analysis: list
     quantizer: QuantizerParameters
@@ -95,7 +96,7 @@ def read_synthesis(section, latent):
 
 
 def read_analyses(analysis, hyper_analysis, latent, hyper):
-    """Both sections, for y of `latent` and z of `hyper` channels."""
+    """Reads both sections, for y of `latent` and z of `hyper` channels."""
     g_a = _nodes(_begin(analysis, ANALYSIS), ANALYSIS, Node(PICTURE_CHANNELS, LATENT_STEP, SAMPLE_MAX))
     cursor = _begin(hyper_analysis, ANALYSIS)
     quantizer = QuantizerParameters(cursor.max(), [cursor.requant()])
@@ -192,7 +193,7 @@ def samples(y_hat, model, quality):
 
 
 def _quantized(y_hat, model, quality):
-    """Node 0."""
+    """The map of node 0."""
     steps = model.configuration.quality_steps
     gains = np.array([operators.gain(model.inverse_gain, c, quality, steps, model.tables) for c in range(y_hat.shape[2])],
                      np.int64)

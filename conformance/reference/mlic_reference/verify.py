@@ -1,6 +1,6 @@
-"""Holds this decoder to the vectors of a suite (conformance/README.md, SPEC 7), levels L0 to L4.
+"""Compares this decoder with the vectors of a suite (conformance/README.md, SPEC 7) at levels L0 to L4.
 
-L4 is compared where pixels are exact. Float ones (SPEC 5.6) are no part of this decoder."""
+L4 is compared where pixels are exact. Float pixels (SPEC 5.6) are no part of this decoder."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class Suite:
             raise SuiteError(f"{manifest_path}: {type(error).__name__} {error}") from error
 
     def _model(self, wanted, package_paths):
-        """The package of the manifest, one of those given, or that of models/."""
+        """The package that the manifest names or, if it names none, a given one or that of models/; its id must match."""
         if "package" in wanted:
             candidates = [self.folder.parent / wanted["package"]]
         else:
@@ -97,7 +97,7 @@ def _compare_refusal(decoding, expected):
 
 
 def _compare_package(data, outcome):
-    """SPEC does not tell the refusals of packages apart, so neither is the code of the manifest compared."""
+    """SPEC does not tell the refusals of packages apart, so the code in the manifest is not compared."""
     comparison = Comparison()
     try:
         package.load(data)

@@ -36,7 +36,7 @@ pub struct Mutant {
 pub enum Data {
     /// `core`: streams of pictures, compared up to `y_hat`.
     Core,
-    /// The `edge-cases` suites: packages designed to break decoders, compared up to exact pixels.
+    /// The `edge-cases` suites: packages generated to break decoders, compared up to exact pixels.
     EdgeCases,
 }
 
