@@ -19,7 +19,7 @@ use crate::arch::{Job, SIDE, Simd, Tiles};
 use crate::map::Rows;
 
 thread_local! {
-    /// Of this thread, kept from layer to layer: memory that is given back and taken again costs as much as some layers.
+    /// The working memory of this thread, kept from layer to layer: freeing and allocating it again costs as much as some layers.
     pub(super) static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
@@ -29,11 +29,11 @@ pub(super) struct Scratch {
     inputs: Vec<Buffer>,
     places: Vec<[usize; 2]>,
     chunks: Chunks,
-    /// Of whole squares.
+    /// Whole [`Square`]s.
     squares: Aligned<i32>,
     sums: Vec<Place>,
     winograd: winograd::Scratch,
-    /// A band before its pixel shuffle.
+    /// Outputs of a band before the pixel shuffle.
     pub(super) plain: Aligned<i32>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Band<'a, E: Epilogue> {
 }
 
 impl Scratch {
-    /// Makes itself ready for bands of so many rows of a layer, so that nothing is allocated within one.
+    /// Makes room for bands of `rows` rows of a layer, so that computing a band allocates nothing but the list of its inputs.
     pub(super) fn reserve(&mut self, layer: &Layer, at: Positions, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         if layer.only_adds(at) {
             return Ok(());
@@ -118,7 +118,7 @@ pub(super) struct Stages<'a, E: Epilogue> {
     staged: &'a [Staged<'a>],
     pub(super) epilogue: E,
     rows: Range<usize>,
-    /// Of the inputs.
+    /// Columns of the inputs.
     width: usize,
 }
 
@@ -144,7 +144,7 @@ impl<E: Epilogue> Stages<'_, E> {
         scratch.squares = own;
     }
 
-    /// Block after block of the outputs, with accumulators in registers.
+    /// Computes the outputs block by block, and each block tile by tile, with accumulators in registers.
     #[inline(always)]
     fn tiles<S: Simd, const P: usize, const V: usize, T: Terms>(
         &self,
@@ -164,7 +164,7 @@ impl<E: Epilogue> Stages<'_, E> {
         }
     }
 
-    /// Tiles of 2x2 positions, some beside each other at once.
+    /// Computes the outputs in tiles of 2x2 positions, several neighbouring tiles at once.
     #[inline(always)]
     fn winograd<S: Simd, const P: usize, const V: usize, T: Terms>(
         &self,
@@ -191,7 +191,7 @@ impl<E: Epilogue> Stages<'_, E> {
         }
     }
 
-    /// Chunk after chunk of the positions, with the accumulators of a matrix unit. While it multiplies, vectors finish what it multiplied before.
+    /// Computes the outputs chunk by chunk, with the accumulators of a matrix unit. While the unit multiplies one chunk, vectors finish the one before.
     #[inline(always)]
     fn squares<S: Simd, const V: usize, T: Terms>(
         &self,

@@ -11,21 +11,21 @@ use super::layer::Positions;
 use super::pack::Layer;
 use crate::arch::{Job, Simd, run};
 
-/// How 64-bit sums, which include what rounding adds, become 32-bit values.
+/// How 64-bit sums become 32-bit values. The sums already include what rounding adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
-    /// By this shift of their upper halves. Any result fits: nothing is saturated in 64 bits.
+    /// By this shift of their upper halves. Every result fits, so that nothing is saturated in 64 bits.
     Upper(u32),
     /// By this shift, with saturation.
     Whole(u32),
 }
 
 impl Rounding {
-    /// The rounding of sums that are to be shifted by so many bits.
+    /// The rounding of sums that are to be shifted by `shift` bits.
     pub(super) const fn of_shift(shift: u32) -> Self {
         match shift {
             ..32 => Self::Whole(shift),
-            // Of 32 bits nothing but the sign is left after 31.
+            // A shift of an upper half by 31 leaves nothing but the sign.
             32..=63 => Self::Upper(shift - 32),
             _ => Self::Upper(31),
         }
@@ -40,34 +40,34 @@ impl Rounding {
     }
 }
 
-/// Of all outputs of a layer, at one level of activation scales; zeros beyond the last one.
+/// The constants of all outputs of a layer at one level of activation scales, with zeros beyond the last output.
 #[derive(Debug, Clone)]
 pub(super) struct Constants {
-    /// The positions of the output that they are for.
+    /// The positions of the output that the constants are for.
     pub(super) at: Positions,
     pub(super) rounding: Rounding,
     /// No rounded sum has a larger magnitude, whatever the accumulators.
     pub(super) largest: i64,
-    /// Bits by which accumulators are shifted to the left before.
+    /// Bits by which accumulators are shifted to the left before they are multiplied.
     spare: u32,
     terms: usize,
     /// `[vector][bias with what rounding adds, then the multipliers of each term][even lanes, odd lanes]`; multipliers in the lower halves.
     values: Aligned<i64>,
 }
 
-/// Lanes of a vector in the order even, odd.
+/// The lanes of the vector that begins at `first`, even lanes before odd ones.
 fn in_halves(first: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone {
     (first..first + lanes).step_by(2).chain((first + 1..first + lanes).step_by(2))
 }
 
 impl Constants {
-    /// Those of a layer that is used at these positions.
+    /// The constants of a layer that is used at these positions.
     pub(super) fn new(layer: &Layer, level: &LayerLevel, at: Positions) -> Result<Self, OutOfMemory> {
         run(layer.isa, Prepare { layer, level, at })
     }
 
-    /// Its own rounding, and the bits by which multipliers and bias are shifted to the left for it: such that the upper halves of the sums can be taken, if that
-    /// is possible. `spare` bits of the shift are then those of the accumulators.
+    /// The rounding by upper halves of a layer's sums, and the bits by which multipliers and bias are shifted to the left for it; `None` if the shifted
+    /// numbers do not fit. The accumulators, and the bias with them, are shifted by `spare` bits besides.
     fn choose(level: &LayerLevel, spare: u32) -> Option<(Rounding, u32)> {
         let shift = level.shift + spare;
         let more = 32_u32.saturating_sub(shift);
@@ -78,7 +78,7 @@ impl Constants {
         (fits && sum <= i64::MAX.into()).then_some((Rounding::of_shift(shift + more), more))
     }
 
-    /// Those of a block of `vectors` vectors of outputs.
+    /// The constants of block number `block`, of `vectors` vectors with `vector_len` outputs each.
     pub(super) fn block(&self, block: usize, vector_len: usize, vectors: usize) -> &[i64] {
         let len = (1 + self.terms) * vector_len * vectors;
         &self.values[block * len..][..len]
@@ -110,7 +110,7 @@ pub(super) struct Total<S: Simd> {
 }
 
 impl<S: Simd> Total<S> {
-    /// The bias.
+    /// Begins with the bias.
     #[inline(always)]
     pub(super) fn new(s: S, bias: &[i64]) -> Self {
         Self { even: s.load_wide(bias), odd: s.load_wide(&bias[S::LANES / 2..]) }
@@ -124,14 +124,14 @@ impl<S: Simd> Total<S> {
     }
 }
 
-/// Largest magnitudes in any output: of bias and what rounding adds, and of the multipliers of each term.
+/// Largest magnitudes over all outputs: of the bias with what rounding adds, and of the multipliers of each term.
 fn magnitudes(level: &LayerLevel) -> (i128, impl Iterator<Item = i128> + Clone) {
     let bias = level.bias.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0);
     let multipliers = level.multipliers.iter().map(|m| m.iter().map(|m| m.unsigned_abs()).max().unwrap_or(0).into());
     (i128::from(bias) + i128::from(half_of(level.shift)), multipliers)
 }
 
-/// A bound of the rounded sums of a layer, whatever its accumulators of 32 bits.
+/// A bound on the magnitude of a layer's rounded sums, whatever its 32-bit accumulators hold.
 fn largest(level: &LayerLevel) -> i64 {
     let (bias, multipliers) = magnitudes(level);
     let sum = bias + multipliers.map(|m| m << 31).sum::<i128>();
@@ -149,7 +149,7 @@ impl Job for Prepare<'_> {
 
     fn run<S: Simd, const POSITIONS: usize, const VECTORS: usize>(self, _: S) -> Self::Output {
         let Self { layer, level, at } = self;
-        // An input of 16 bits leaves room for as many.
+        // An input of 16 bits leaves 16 bits of an accumulator to spare.
         let with_spare = if layer.only_adds(at) { Constants::choose(level, 16).map(|chosen| (chosen, 16)) } else { None };
         let chosen = with_spare.or_else(|| Constants::choose(level, 0).map(|chosen| (chosen, 0)));
         let ((rounding, more), spare) = chosen.unwrap_or(((Rounding::Whole(level.shift), 0), 0));

@@ -1,4 +1,4 @@
-//! What follows the sums of a layer, for one vector of outputs (SPEC 4.2).
+//! Epilogues: the rounding of a layer's sums and what follows it, for one vector of outputs (SPEC 4.2).
 
 use bytemuck::Pod;
 use mlic_core::fixed::{LATENT_MAX, PREACT_MAX};
@@ -11,12 +11,12 @@ use super::square::{Sums, Terms};
 use super::tables::{Requantizer, Tables};
 use crate::arch::{MAX_LANES, Simd};
 
-/// From rounded sums to elements of the output.
+/// The steps from the sums of a layer to elements of its output.
 pub(super) trait Epilogue: Copy + Send + Sync {
-    /// Elements of the output.
+    /// The type of an element of the output.
     type Out: Pod + Default + Send;
 
-    /// The rounded sums of a vector of outputs. `constants` are those of the vector, `at` is its number.
+    /// Returns the rounded sums of a vector of outputs. `constants` are those of the vector, `at` is its number.
     #[inline(always)]
     fn round<S: Simd, T: Terms>(&self, s: S, rounding: Rounding, constants: &[i64], _at: usize, sums: Sums<'_, T>) -> S::I32 {
         let mut total = Total::<S>::new(s, constants);
@@ -26,19 +26,19 @@ pub(super) trait Epilogue: Copy + Send + Sync {
         rounding.apply(s, total.even, total.odd)
     }
 
-    /// The same for a layer whose rounded sums have magnitudes of at most so much.
+    /// The epilogue for a layer whose rounded sums have magnitudes of at most `largest`.
     #[must_use]
     fn for_sums_up_to(self, _largest: i64) -> Self {
         self
     }
 
-    /// What becomes of them before the limits of the output.
+    /// Maps rounded sums to results, before the limits of the output.
     fn apply<S: Simd>(&self, s: S, v: S::I32) -> S::I32;
 
     /// Stores a vector of results within the limits of the output.
     fn store<S: Simd>(&self, s: S, v: S::I32, to: &mut [Self::Out]);
 
-    /// The same for two vectors, one after the other.
+    /// [`Self::store`] for two vectors, one after the other.
     #[inline(always)]
     fn store_two<S: Simd>(&self, s: S, [a, b]: [S::I32; 2], to: &mut [Self::Out]) {
         self.store(s, a, to);
@@ -46,13 +46,13 @@ pub(super) trait Epilogue: Copy + Send + Sync {
     }
 }
 
-/// Each lane limited to ±max.
+/// Limits each lane to ±max.
 #[inline(always)]
 pub(super) fn clamp<S: Simd>(s: S, v: S::I32, max: i32) -> S::I32 {
     s.max(s.min(v, s.splat(max)), s.splat(-max))
 }
 
-/// Stores as much of a vector, from element `first` on, as there is room for.
+/// Stores a vector in `out` from element `first` on, as far as there is room.
 #[inline(always)]
 pub(super) fn put<S: Simd, E: Epilogue>(s: S, epilogue: &E, v: S::I32, out: &mut [E::Out], first: usize) {
     let Some(out) = out.get_mut(first..) else { return };
@@ -65,18 +65,18 @@ pub(super) fn put<S: Simd, E: Epilogue>(s: S, epilogue: &E, v: S::I32, out: &mut
     }
 }
 
-/// Activations within the limits, lower and upper, of a layer's outputs.
+/// Activations within the lower and the upper limit of a layer's outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Linear([i16; 2]);
 
 impl Linear {
-    /// Of magnitudes of at most so much.
+    /// Limits of `-max..=max`.
     pub(super) fn around_zero(max: i32) -> Self {
         let max = i16::try_from(max).unwrap_or(i16::MAX);
         Self([-max, max])
     }
 
-    /// Samples: not negative.
+    /// Limits of `0..=max`, for samples.
     pub(super) fn from_zero(max: i32) -> Self {
         let Self([_, max]) = Self::around_zero(max);
         Self([0, max])
@@ -109,12 +109,12 @@ pub(super) struct Gelu<'a> {
     tables: &'a Tables,
     output: Requantizer,
     limits: Linear,
-    /// Whether sums may go beyond the range of arguments.
+    /// Whether rounded sums may exceed the range of arguments.
     is_beyond: bool,
 }
 
 impl<'a> Gelu<'a> {
-    /// For a layer with these tables.
+    /// GELU by these tables, then the change of scale `output` and limits of ±max.
     pub(super) fn new(tables: &'a Tables, output: Requant, max: i32) -> Self {
         Self { tables, output: Requantizer::new(output, max), limits: Linear::around_zero(max), is_beyond: true }
     }
@@ -185,7 +185,7 @@ impl Epilogue for HalfTanh<'_> {
 /// The integer square root of sums of squares.
 #[derive(Clone, Copy)]
 pub(super) struct Root<'a> {
-    /// How to make them in 32 bits, where that is possible.
+    /// How to round the sums of squares in 32 bits, where that is possible.
     pub(super) sums: Option<&'a SquareSums>,
 }
 

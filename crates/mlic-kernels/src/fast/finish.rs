@@ -1,4 +1,4 @@
-//! What follows the sums of a band: multipliers, bias, rounding and epilogue, position by position, all at once or in steps beside a matrix unit.
+//! Finishing the sums of a band: multipliers, bias, rounding and epilogue, position by position, all at once or in steps beside a matrix unit.
 
 use std::iter::Zip;
 use std::slice::{ChunksMut, Iter};
@@ -38,7 +38,7 @@ impl<E: Epilogue> Stages<'_, E> {
     }
 }
 
-/// What follows the sums of the positions `slots` of these squares for a block of `out`, which is `[slot][output]`.
+/// Finishes the sums at positions `slots` of these squares, for one block of the outputs; `out` is `[slot][output]`.
 pub(super) struct Finish<'a, E: Epilogue, T: Terms> {
     pub(super) band: &'a Stages<'a, E>,
     pub(super) terms: T,
@@ -58,27 +58,27 @@ impl<E: Epilogue, T: Terms> Job for Finish<'_, E, T> {
     }
 }
 
-/// What follows the sums of some places for a block of outputs, to be done in steps.
+/// The finishing of some positions for a block of outputs, to be done in steps.
 pub(super) struct Unfinished<'a, S: Simd, E: Epilogue, T: Terms, const V: usize> {
     s: S,
     epilogue: E,
     rounding: Rounding,
-    /// Of the block.
+    /// Constants of the block.
     constants: &'a [i64],
     /// Number of the first vector of the block.
     first_vector: usize,
     terms: T,
     squares: &'a [Square],
-    /// The positions of the squares that are wanted, each with its outputs from the first one of the block on.
+    /// The slots that are left, each with the outputs of its position from the first one of the block on.
     rest: Zip<Iter<'a, usize>, ChunksMut<'a, E::Out>>,
     /// Outputs of the block.
     width: usize,
-    /// Slots of a step.
+    /// Slots that a step finishes.
     per_step: usize,
 }
 
 impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> {
-    /// The same, to be finished in so many steps at most.
+    /// Spreads the work over at most `steps` steps.
     #[inline(always)]
     pub(super) fn in_steps(self, steps: usize) -> Self {
         Self { per_step: self.rest.len().div_ceil(steps.max(1)), ..self }
@@ -90,7 +90,7 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> 
         self.rest.len() == 0
     }
 
-    /// So many of the slots that are left.
+    /// Finishes the next `count` slots, or as many as are left.
     #[inline(always)]
     pub(super) fn finish(&mut self, count: usize) {
         const { assert!(V.is_multiple_of(2)) };
@@ -114,7 +114,7 @@ impl<S: Simd, E: Epilogue, T: Terms, const V: usize> Unfinished<'_, S, E, T, V> 
         }
     }
 
-    /// The outputs of a vector of the block.
+    /// The results of one slot for vector number `v` of the block.
     #[inline(always)]
     fn vector(&self, slot: usize, v: usize) -> S::I32 {
         let Self { s, epilogue, rounding, constants, first_vector, terms, squares, .. } = *self;

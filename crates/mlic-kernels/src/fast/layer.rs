@@ -1,4 +1,4 @@
-//! Linear layers: bands of rows in parallel. What becomes of a band is in [`super::band`].
+//! Linear layers, in bands of rows that run in parallel; [`super::band`] computes a band.
 
 use std::ops::Range;
 
@@ -16,11 +16,11 @@ use super::tables::Tables;
 use crate::arch::run;
 use crate::map::{Map, Rows};
 
-/// Positions of a band, at most about: what is staged and summed stays in the nearer caches.
+/// Most positions of a band, approximately: what is staged and summed stays in the nearer caches.
 const BAND_POSITIONS: usize = 192;
-/// Bytes of the inputs of a band, at most about, where that makes more positions: a band stages the rows around it too.
+/// Most input bytes of a band, approximately, where they hold more positions: every band also stages the rows around it, so that fewer bands stage less.
 const BAND_LEN: usize = 256 << 10;
-/// Bands of each thread, at least, where there are enough rows and more than one thread.
+/// Fewest bands per thread, where there are enough rows and more than one thread.
 const BANDS_PER_THREAD: usize = 4;
 
 /// Which positions of the output are wanted.
@@ -61,7 +61,7 @@ impl Positions {
         if matches!(self, Self::Second) { 2 } else { 1 }
     }
 
-    /// The rows of the inputs in whose middle these rows of the output are, with those between.
+    /// The input rows on which the middle of the kernel lies for these output rows, and the rows between them.
     pub(super) fn middles(self, rows: &Range<usize>) -> Range<usize> {
         let step = self.row_step();
         step * rows.start..(step * rows.end + 1).saturating_sub(step)
@@ -98,7 +98,7 @@ pub(super) enum Order {
 }
 
 impl Order {
-    /// Rows of the output for one of the inputs.
+    /// Output rows per input row.
     pub(super) const fn rows(self) -> usize {
         match self {
             Self::Plain => 1,
@@ -113,11 +113,11 @@ pub(super) struct Part<'a> {
     pub(super) constants: &'a Constants,
     pub(super) inputs: &'a [Rows<'a>],
     pub(super) rows: Range<usize>,
-    /// That it is computed by.
+    /// Threads that compute the rows.
     pub(super) threads: usize,
 }
 
-/// Rows of a band, of so many rows of so many positions of so many bytes, for so many threads.
+/// Rows of each band, where `threads` threads share `height` rows of `width` positions of `position_len` bytes.
 pub(super) fn band_rows(height: usize, width: usize, position_len: usize, threads: usize) -> usize {
     let fair_len = if threads == 1 { height } else { height.div_ceil(BANDS_PER_THREAD * threads) };
     let positions = (BAND_LEN / position_len.max(1)).max(BAND_POSITIONS);
@@ -125,14 +125,14 @@ pub(super) fn band_rows(height: usize, width: usize, position_len: usize, thread
 }
 
 impl Part<'_> {
-    /// Computes the rows band by band, on the threads at hand.
+    /// Computes the rows in bands, in parallel on the current rayon pool.
     pub(super) fn run<E: Epilogue>(&self, epilogue: E, order: Order, out: &mut [E::Out]) -> Result<(), OutOfMemory> {
         let Self { layer, constants, inputs, ref rows, threads } = *self;
         let at = constants.at;
         let width = at.width(inputs.first().map_or(0, |m| m.width));
         let position_len: usize = inputs.iter().map(|input| 2 * input.channels).sum();
         let rows_len = band_rows(rows.len(), width, position_len, threads);
-        // Tiles of two rows are whole, as far as there are rows.
+        // Bands consist of whole tiles of two rows, as far as there are rows.
         let rows_len = if layer.is_winograd() { rows_len.next_multiple_of(2) } else { rows_len };
         let epilogue = epilogue.for_sums_up_to(constants.largest);
         let len = (rows_len * width * layer.outputs).max(1);
@@ -161,7 +161,7 @@ impl Part<'_> {
     }
 }
 
-/// Two rows for each row: positions of `outputs` values in the order row offset, column offset, channel.
+/// Makes two rows of each row of `width` positions, whose `outputs` values are in the order row offset, column offset, channel.
 fn shuffle<T: Copy>(from: &[T], to: &mut [T], width: usize, outputs: usize) {
     let len = width * outputs;
     for (from, to) in from.chunks_exact(len).zip(to.chunks_exact_mut(len)) {
@@ -174,7 +174,7 @@ fn shuffle<T: Copy>(from: &[T], to: &mut [T], width: usize, outputs: usize) {
     }
 }
 
-/// [`crate::reference::layer`] for activations, at all positions or packed at one half. `view` is of the layer that was packed.
+/// [`crate::reference::layer`] for activations, at all positions or packed at one half. `view` shows the layer from which `layer` was packed.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -15,33 +15,33 @@ use super::winograd::{KERNEL, Winograd};
 use crate::arch::{Job, MAX_LANES, Matrix, SIDE, Simd, run};
 use crate::cpu::Isa;
 
-/// Fewest products of an output for which a matrix unit is faster: below, what follows the sums takes all the time, and sums in registers are
+/// Fewest products per output for which a matrix unit is faster: with fewer, finishing the sums takes all the time, and the sums of a tile are
 /// nearer (measured: `benches/record`).
 const MATRIX_MIN: usize = 128;
-/// Outputs of one operand of a matrix unit, and products of each that it sums at once.
+/// Outputs of one weight operand of a matrix unit, and (`GROUP`) products that the unit sums at once for each of them.
 pub(super) const OUTPUTS: usize = 16;
 pub(super) const GROUP: usize = 64;
-/// Bytes of the weights of such an operand.
+/// Bytes of one weight operand.
 pub(super) const BLOCK: usize = OUTPUTS * GROUP;
-/// Largest magnitude of activations that products of bytes can take.
+/// Largest magnitude of activations that can be multiplied as bytes.
 const BYTE_MAX: i32 = i8::MAX as i32;
-/// Largest magnitude of a number whose halves are both signed bytes.
+/// Largest magnitude of a number whose [`halves`] are both signed bytes.
 const HALVES_MAX: i32 = i16::MAX as i32 - 128;
-/// Largest magnitude of a number whose limbs are; they go a little further.
+/// Largest magnitude of a number that is split into [`limbs`]. Signed bytes would allow a little more.
 const LIMBS_MAX: i32 = (1 << 13) - 1;
 
 /// A layer, ready to run on one instruction set.
 ///
-/// `block` outputs are computed at once; missing ones have weights of zero. Weights are
+/// `block` outputs are computed at once; outputs missing in the last block have zero weights. Weights are
 /// `[block][row of the kernel][group][output]`: the columns of the kernel and the channels make up one sequence, which is cut into groups
-/// as large as one product instruction sums; a group is one word, its first member lowest, or `Simd::QUADS` of them.
+/// as large as one product instruction sums. A group is one word, its first member in the lowest bits; `Simd::QUADS` quads of an output lie side by side.
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub(super) isa: Isa,
     pub(super) size: usize,
     pub(super) outputs: usize,
     pub(super) block: usize,
-    /// Positions that are computed at once by vectors.
+    /// Positions that vectors compute at once.
     pub(super) positions: usize,
     pub(super) terms: Vec<Term>,
 }
@@ -53,37 +53,37 @@ pub(super) struct Term {
     pub(super) first: usize,
     /// Channels that are read.
     pub(super) channels: usize,
-    /// The same and zeros up to whole groups, or up to whole blocks where channels are outputs.
+    /// Channels with padding: zeros up to whole groups, or up to whole blocks where each channel is an output.
     pub(super) padded: usize,
-    /// Whether it reads what the term before it reads, in the same form.
+    /// Whether the term reads the same channels as the term before it, in the same form.
     pub(super) is_repeated: bool,
     pub(super) weights: Weights,
 }
 
 impl Term {
-    /// Whether its activations take the same form.
+    /// Whether both terms have their activations staged in the same form.
     fn is_staged_as(&self, other: &Self) -> bool {
         let split = |term: &Self| if let Weights::Matrix(packed) = &term.weights { Some(packed.split) } else { None };
         discriminant(&self.weights) == discriminant(&other.weights) && split(self) == split(other)
     }
 }
 
-/// How a term becomes accumulators.
+/// The packed weights of a term, for each way to make its sums.
 #[derive(Debug, Clone)]
 pub(super) enum Weights {
     /// Signed 16-bit activations, two per product instruction; weights of 8 bits are widened.
     Pairs(Aligned<i32>),
-    /// Activations plus [`Simd::BYTE_ZERO`], four per product instruction; `offsets` (one per output) takes that away again.
+    /// Activations plus [`Simd::BYTE_ZERO`], four per product instruction; `offsets` (one per output) subtracts what that adds to the sums.
     Quads { weights: Aligned<i32>, offsets: Aligned<i32> },
-    /// Signed 16-bit activations as signed bytes, and weights of 8 bits, or of 16 bits in halves too: products of quads for each pair of bytes.
+    /// Signed 16-bit activations in [`halves`], and weights of 8 bits, or of 16 bits in halves too: products of quads for each pair of bytes.
     Halves { upper: Option<Aligned<i32>>, lower: Aligned<i32> },
-    /// Activations and weights of 16 bits, up to [`LIMBS_MAX`], as their [`limbs`]: products of quads for each of these.
+    /// Activations and weights of 16 bits, up to [`LIMBS_MAX`], as their [`limbs`]: products of quads for each of the three.
     Limbs([Aligned<i32>; 3]),
     /// One channel per output: `[tap][output]`, pairs of a weight and zero.
     Depthwise(Aligned<i32>),
-    /// The input itself.
+    /// No weights: the sums are the input itself.
     Identity,
-    /// The same in the order row offset, column offset, channel of a pixel shuffle by two.
+    /// [`Self::Identity`], with the channels put in the order row offset, column offset, channel of a pixel shuffle by two.
     Shuffled,
     /// For a matrix unit.
     Matrix(MatrixWeights),
@@ -91,31 +91,31 @@ pub(super) enum Weights {
     Winograd(Winograd),
 }
 
-/// Weights in the order in which a matrix unit reads them: `[block][square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. Squares with the same weights have
-/// them once.
+/// Weights in the order in which a matrix unit reads them: `[block][square][row of the kernel][group of 64]`, then as in [`crate::arch::Block`]. Weights that
+/// several squares share are stored once.
 #[derive(Debug, Clone)]
 pub(super) struct MatrixWeights {
     pub(super) matrix: Matrix,
     pub(super) split: Split,
-    /// Groups of a row of the kernel.
+    /// Groups per row of the kernel.
     pub(super) groups: usize,
     pub(super) weights: Aligned<u8>,
 }
 
-/// How numbers are multiplied by a matrix unit of bytes, and what the squares hold that it makes for 32 positions and 32 outputs.
+/// How a matrix unit of bytes multiplies numbers, and what the squares hold that it makes for 32 positions and 32 outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
     /// Bytes by bytes: the sums, in one square.
     Sums,
-    /// Words by bytes: the sums of upper bytes of activations above those of lower ones, each of 16 positions: two squares.
+    /// Words by bytes: two squares of 16 positions each, the sums of the upper bytes of activations above the sums of the lower bytes.
     Bytes,
-    /// Words by words, up to [`LIMBS_MAX`]: three products instead of four, by Karatsuba. With [`limbs`] `a = 128 a1 + a0` and `b = 128 b1 + b0` the squares are sums of
-    /// `a1 b1`, `a0 b0` and `(a1 + a0) (b1 + b0)`, from which both of the others are to be taken.
+    /// Words by words, up to [`LIMBS_MAX`]: three products instead of four, by Karatsuba. With [`limbs`] `a = 128 a1 + a0` and `b = 128 b1 + b0`, the three
+    /// squares are sums of `a1 b1`, of `a0 b0`, and of `(a1 + a0) (b1 + b0)`, from which the first two are still to be subtracted.
     Limbs,
 }
 
 impl Split {
-    /// How these are multiplied; none if they are too large.
+    /// How these weights are multiplied with activations of at most `max`; `None` if either is too large.
     fn of(weights: Source<'_>, max: i32) -> Option<Self> {
         match weights {
             Source::Bytes(_) if max <= BYTE_MAX => Some(Self::Sums),
@@ -124,7 +124,7 @@ impl Split {
         }
     }
 
-    /// Squares.
+    /// Number of squares.
     pub(super) const fn count(self) -> usize {
         match self {
             Self::Sums => 1,
@@ -142,7 +142,7 @@ impl MatrixWeights {
 }
 
 impl Layer {
-    /// Packs weights (per term `[output][row][col][channel]`, `[output][row][col]` if depthwise, empty if a residual).
+    /// Packs the weights of a layer: per term `[output][row][col][channel]`, `[output][row][col]` if depthwise, empty if an identity.
     /// `maxima` bounds the magnitude of the activations of each term.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima, is_whole: false })
     }
 
-    /// The same for a layer that is to be used at all positions; where one half is wanted all are computed first.
+    /// [`Self::new`] for a layer that is to be used at all positions; where only one half is wanted, all positions may be computed first.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -159,7 +159,7 @@ impl Layer {
         run(isa, Pack { isa, spec, weights, maxima, is_whole: true })
     }
 
-    /// Its inputs that are added as they are in the order of a pixel shuffle by two, as the outputs of `weights` are.
+    /// Makes identity terms read their inputs in the order of a pixel shuffle by two, in which the outputs of the other terms already are.
     pub(super) fn with_shuffled_inputs(mut self) -> Self {
         for term in &mut self.terms {
             if matches!(term.weights, Weights::Identity) {
@@ -169,13 +169,13 @@ impl Layer {
         self
     }
 
-    /// Whether all its terms are [`Weights::Winograd`]: then none is of another kind.
+    /// Whether its terms are [`Weights::Winograd`]: either all are or none is.
     pub(super) fn is_winograd(&self) -> bool {
         matches!(self.terms[..], [Term { weights: Weights::Winograd(_), .. }, ..])
     }
 
-    /// Whether every output at all positions is a sum of one element of each of two inputs, whole inputs and whole vectors of any instruction set:
-    /// then nothing has to be staged.
+    /// Whether the layer only adds two whole inputs, element by element at all positions, with outputs that fill the vectors of any instruction set. Nothing
+    /// has to be staged then.
     pub(super) fn only_adds(&self, at: Positions) -> bool {
         let is_whole =
             |term: &Term| matches!(term.weights, Weights::Identity) && term.first == 0 && term.channels == self.outputs;
@@ -183,7 +183,7 @@ impl Layer {
         is_pair && self.outputs.is_multiple_of(MAX_LANES) && self.terms.iter().all(is_whole)
     }
 
-    /// The matrix unit that multiplies all its dense terms, if one does.
+    /// The matrix unit that multiplies dense terms of the layer, if one does.
     pub(super) fn matrix(&self) -> Option<Matrix> {
         self.terms.iter().find_map(|term| match &term.weights {
             Weights::Matrix(packed) => Some(packed.matrix),
@@ -202,7 +202,7 @@ struct Pack<'a> {
 }
 
 impl Pack<'_> {
-    /// All terms for [`super::winograd`], if that can be done and is worth it: where the product of four bytes is one instruction, it is not.
+    /// Packs all terms for [`super::winograd`]; `None` if that is impossible or not worth it, as where bytes are multiplied four at a time.
     fn winograd<S: Simd>(&self, block: usize) -> Result<Option<Vec<Term>>, OutOfMemory> {
         let Self { spec, weights, maxima, .. } = *self;
         let is_dense = spec.kernel == Kernel::Dense { size: KERNEL } && !spec.terms.iter().any(|term| term.identity);
@@ -221,7 +221,7 @@ impl Pack<'_> {
         Ok(Some(terms))
     }
 
-    /// Whether a term but the first reads what the one before it reads.
+    /// Whether term `i`, which is not the first, reads what the term before it reads.
     fn repeats(&self, i: usize) -> bool {
         let read = |i: usize| {
             let TermSpec { source, first_channel, channels, .. } = self.spec.terms[i];
@@ -265,7 +265,7 @@ impl Job for Pack<'_> {
 #[derive(Clone, Copy)]
 enum Method {
     Pairs,
-    /// With what stands for zero.
+    /// With the byte that stands for zero.
     Quads(u8),
     Halves,
     Limbs,
@@ -312,13 +312,13 @@ fn term<S: Simd>(spec: &LayerSpec, index: usize, block: usize, weights: Source<'
     Ok(Term { first, channels, padded, is_repeated: false, weights })
 }
 
-/// A number, at most [`HALVES_MAX`], as `256 * upper + lower` of signed bytes.
+/// Splits a number `256 * upper + lower` of magnitude at most [`HALVES_MAX`] into `[upper, lower]`, both signed bytes.
 pub(super) const fn halves(v: i32) -> [i32; 2] {
     let lower = v as i8 as i32;
     [(v - lower) >> 8, lower]
 }
 
-/// A number, at most [`LIMBS_MAX`], as `128 * upper + lower` of signed bytes, and their sum, which is one too.
+/// Splits a number `128 * upper + lower` of magnitude at most [`LIMBS_MAX`] into `[upper, lower, upper + lower]`, all signed bytes.
 #[inline(always)]
 pub(super) const fn limbs(v: i16) -> [i8; 3] {
     let lower = (v << 9) >> 9;

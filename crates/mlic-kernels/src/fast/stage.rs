@@ -10,7 +10,7 @@ use super::pack::{Split, Term, Weights, halves, limbs};
 use crate::arch::{Job, SIDE, Simd};
 use crate::map::Rows;
 
-/// Elements of one input around a band. Position (row, col) of the band begins, with the top left of its neighbourhood, at
+/// Elements of one input around a band. The neighbourhood of position (row, col) of the band begins, at its top left, with element
 /// `row * row_len + col * position_len`.
 #[derive(Clone, Copy)]
 pub(super) struct Staged<'a> {
@@ -24,7 +24,7 @@ pub(super) struct Staged<'a> {
 pub(super) enum Data<'a> {
     Wide(&'a [i16]),
     Bytes(&'a [u8]),
-    /// Bytes, upper bytes and lower bytes, or limbs; for a matrix unit with room after them.
+    /// Planes of bytes: the activations themselves, their upper and lower bytes, or their limbs. For a matrix unit, there is room after them.
     Planes([&'a [u8]; 3]),
 }
 
@@ -35,13 +35,13 @@ pub(super) struct Buffer {
     planes: [Aligned<u8>; 3],
 }
 
-/// A block of a matrix unit reads so many positions, and whole groups of the last one's channels.
+/// Bytes of room after a plane: a block of a matrix unit reads a fixed number of positions, and whole groups of the last one's channels.
 const fn room(term: &Term) -> usize {
     2 * SIDE * (term.padded + 1)
 }
 
 impl Buffer {
-    /// Room for what [`Stage`] makes of a term for so many output rows.
+    /// Makes room for what [`Stage`] makes of a term for `rows` rows of `width` positions.
     pub(super) fn reserve(&mut self, term: &Term, size: usize, rows: usize, width: usize) -> Result<(), OutOfMemory> {
         let len = (rows + size - 1) * (width + size - 1) * term.padded;
         let planes = |planes: &mut [Aligned<u8>], len| planes.iter_mut().try_for_each(|plane| plane.reserve(len));
@@ -111,7 +111,7 @@ impl<'a> Job for Stage<'a, '_> {
             }
             _ => {
                 let wide = &mut buffer.wide;
-                // Tiles at the end of odd rows and columns read a row and a position more.
+                // Where the number of rows or columns is odd, the last tiles read one more row or position.
                 let more = if matches!(term.weights, Weights::Winograd(_)) { rows.len() % 2 * row_len + position_len } else { 0 };
                 let len = rows_len + more;
                 staging.fill(wide.of_len(len), Whole);
@@ -122,33 +122,33 @@ impl<'a> Job for Stage<'a, '_> {
     }
 }
 
-/// What an activation becomes.
+/// The form in which an activation is staged.
 trait Form: Copy {
     type Out: Copy;
     fn of(self, v: i16) -> Self::Out;
 }
 
-/// Upper byte, signed; the lower one is not.
+/// Upper byte, signed, where the lower byte is unsigned.
 #[derive(Clone, Copy)]
 struct Upper;
 
-/// Upper byte where the lower one is signed too.
+/// Upper byte where the lower byte is signed too ([`halves`]).
 #[derive(Clone, Copy)]
 struct UpperHalf;
 
-/// One of its limbs.
+/// One of the [`limbs`] of an activation.
 #[derive(Clone, Copy)]
 struct Limb<const PART: usize>;
 
-/// Lower byte: all of an activation of a byte.
+/// Lower byte: the whole activation, if it fits a byte.
 #[derive(Clone, Copy)]
 struct Lower;
 
-/// Lower byte plus what stands for zero.
+/// Lower byte plus the byte that stands for zero.
 #[derive(Clone, Copy)]
 struct Moved(u8);
 
-/// The activation.
+/// The activation itself.
 #[derive(Clone, Copy)]
 struct Whole;
 
@@ -200,7 +200,7 @@ impl Form for Whole {
     }
 }
 
-/// All of a slice: one loop, which becomes vector code where it is called.
+/// Converts a slice, in one loop that becomes vector code where it is called.
 #[inline(always)]
 fn convert<F: Form>(form: F, to: &mut [F::Out], from: &[i16]) {
     for (to, v) in to.iter_mut().zip(from) {
@@ -217,7 +217,7 @@ struct Staging<'a> {
 }
 
 impl Staging<'_> {
-    /// Writes so many of each of the [`limbs`].
+    /// Writes `len` bytes of each of the [`limbs`].
     #[inline(always)]
     fn fill_limbs(&self, [upper, lower, both]: [&mut Aligned<u8>; 3], len: usize) {
         self.fill(upper.of_len(len), Limb::<0>);
@@ -225,7 +225,7 @@ impl Staging<'_> {
         self.fill(both.of_len(len), Limb::<2>);
     }
 
-    /// Writes all of `to`: `[row][column][channel]` with zeros around the map, between channels and at the end.
+    /// Writes all of `to`: `[row][column][channel]` with zeros around the map, after the channels of each position, and at the end.
     #[inline(always)]
     fn fill<F: Form>(&self, to: &mut [F::Out], form: F) {
         let Self { input, term, size, ref rows } = *self;

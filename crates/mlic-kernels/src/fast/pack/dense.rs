@@ -18,7 +18,7 @@ const fn byte(weight: i32) -> i32 {
     weight & 0xff
 }
 
-/// `[channel][tap]` to `[tap][channel]`, each with a zero.
+/// Packs `[channel][tap]` as `[tap][channel]`, each weight paired with a zero.
 pub(super) fn depthwise(weights: Source<'_>, taps: usize, channels: usize, padded: usize) -> Result<Aligned<i32>, OutOfMemory> {
     let mut out = Aligned::zeros(taps * padded)?;
     for (i, w) in weights.iter().enumerate().take(channels * taps) {
@@ -40,7 +40,7 @@ pub(super) struct Dense {
 }
 
 impl Dense {
-    /// `member` makes of a weight the lower bits of a member of its group.
+    /// Packs weights in groups of one word each. `member` turns a weight into a member of its group, in the lowest bits of a word.
     fn pack(&self, weights: Source<'_>, member: impl Fn(i32) -> i32) -> Result<Aligned<i32>, OutOfMemory> {
         match weights {
             Source::Bytes(weights) => self.pack_of(weights, member),
@@ -66,7 +66,7 @@ impl Dense {
         Ok(out)
     }
 
-    /// Each output's weights of each row of the kernel, `[col][channel]` with zeros up to whole groups.
+    /// Calls `see(output, row, weights)` for each output and each row of the kernel, with weights `[col][channel]` and zeros up to whole groups.
     fn rows<T: Copy + Zeroable>(&self, weights: &[T], mut see: impl FnMut(usize, usize, &[T])) -> Result<(), OutOfMemory> {
         let Self { size, channels, padded, .. } = *self;
         let mut whole: Vec<T> = memory::zeros(size * padded)?;
@@ -91,7 +91,7 @@ impl Dense {
         let mut offsets = Aligned::zeros(self.outputs.next_multiple_of(self.block))?;
         let mut rest = weights.iter();
         for offset in offsets.iter_mut().take(self.outputs) {
-            // It wraps as the sums do that it is taken from.
+            // The offset wraps like the sums from which it takes away what `zero` adds.
             *offset = zero.wrapping_neg().wrapping_mul(rest.by_ref().take(self.size * self.size * self.channels).sum());
         }
         Ok(Weights::Quads { weights: self.pack(weights, byte)?, offsets })
@@ -119,7 +119,8 @@ impl Dense {
         Ok(MatrixWeights { matrix, split, groups, weights: packed })
     }
 
-    /// So many squares of each block of weights, with what `part_of` makes of them, line after line: 4 of each of 16 outputs.
+    /// Writes the weights of `per_block` squares for each block of outputs, in lines of 4 weights for each of 16 outputs. `part_of` turns a weight into the
+    /// byte for a square.
     fn lines<T: Copy + Zeroable>(
         &self,
         weights: &[T],
@@ -139,7 +140,7 @@ impl Dense {
                         to.iter_mut().zip(weights).for_each(|(to, w)| *to = part_of(*w, part));
                     }
                 }
-                // Each group is of two blocks, one for each half of 32 outputs.
+                // Each group has two operands of `BLOCK` bytes, one for each half of 32 outputs.
                 let first = ((i / 2 * per_block + part) * size + row) * groups * 2 * BLOCK + i % 2 * BLOCK;
                 for (group, to) in to[first..].chunks_mut(2 * BLOCK).take(groups).enumerate() {
                     for (quad, line) in to[..BLOCK].as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
@@ -150,7 +151,7 @@ impl Dense {
                     }
                 }
             }
-            // Outputs that the last lines have no weights for.
+            // Outputs that are missing in the last lines must have zero weights.
             rows.fill(0);
         }
         Ok(())
