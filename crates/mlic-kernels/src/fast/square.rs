@@ -1,6 +1,6 @@
-//! Bands of a layer by a matrix unit: accumulators of 32 positions x 32 outputs, in memory, from which vectors go on as from a tile in registers.
+//! Bands of a layer by a matrix unit, which leaves the sums of 32 positions x 32 outputs in memory. Vectors go on from there as from the sums of a tile.
 //!
-//! Products of words are put together from those of bytes ([`Split`]). Parts may wrap: the whole sum fits (`mlic_model::proof`).
+//! Products of words are put together from products of bytes ([`Split`]). Partial sums may wrap: the whole sum fits (`mlic_model::proof`).
 
 use std::ops::Range;
 
@@ -12,32 +12,32 @@ use crate::arch::{Activations, Beside, Block, SIDE, Simd, Tiles};
 
 /// Positions that are multiplied at once.
 pub(super) struct Chunk {
-    /// The first one, as a position of what is staged.
+    /// The first position, counted in what is staged.
     pub(super) first: usize,
-    /// Those that are wanted, of all places of the band.
+    /// The wanted positions of the chunk, as a range of all wanted positions of the band.
     pub(super) places: Range<usize>,
 }
 
-/// What a band is cut into.
+/// The chunks of a band.
 #[derive(Default)]
 pub(super) struct Chunks {
     pub(super) chunks: Vec<Chunk>,
-    /// Which of its chunk's positions each wanted one is, in order.
+    /// For each wanted position of the band, in order, its index in its chunk.
     pub(super) slots: Vec<usize>,
-    /// Rows, width and size of what was cut last, where all positions were wanted.
+    /// Rows, width and kernel size of the last cut, if all positions were wanted.
     last: Option<[usize; 3]>,
 }
 
 impl Chunks {
-    /// Room for the cut of so many rows.
+    /// Makes room for cutting `rows` rows.
     pub(super) fn reserve(&mut self, rows: usize, width: usize, size: usize) -> Result<(), OutOfMemory> {
         memory::reserve_all(&mut self.slots, rows * width)?;
         // No row begins a new chunk where all columns are wanted; each row does where half of them are.
         memory::reserve_all(&mut self.chunks, (rows * (width + size - 1)).div_ceil(SIDE) + rows)
     }
 
-    /// Cuts a band of these rows. The columns beside the map that are staged with it are computed as if they were positions, where all are
-    /// wanted: so no row begins a new chunk.
+    /// Cuts a band of these rows. Where all positions are wanted, the columns beside the map that are staged with it are computed as if they were
+    /// positions, so that no row begins a new chunk.
     pub(super) fn cut(&mut self, at: Positions, rows: Range<usize>, width: usize, size: usize) {
         let own = (at == Positions::All).then_some([rows.len(), width, size]);
         if own.is_some() && own == self.last {
@@ -75,7 +75,7 @@ impl Chunks {
     }
 }
 
-/// Sums of a chunk for 32 outputs, `[position][output]`, or two halves that make some of them.
+/// Sums of a chunk for 32 outputs, `[position][output]`, or two halves that together make those of 16 positions.
 pub(super) type Square = [i32; SIDE * SIDE];
 
 /// The sums of all terms for one position and a vector of outputs.
@@ -83,26 +83,26 @@ pub(super) type Square = [i32; SIDE * SIDE];
 pub(super) struct Sums<'a, T: Terms> {
     pub(super) terms: T,
     pub(super) squares: &'a [Square],
-    /// The position, of those of the squares.
+    /// Index of the position in the squares.
     pub(super) slot: usize,
-    /// The first output, of those of the squares.
+    /// Index of the first output in the squares.
     pub(super) output: usize,
 }
 
 impl<T: Terms> Sums<'_, T> {
-    /// Those of one term.
+    /// The sums of one term.
     #[inline(always)]
     pub(super) fn of<S: Simd>(self, s: S, term: usize) -> S::I32 {
         self.terms.load(s, term, self.squares, self.slot, self.output)
     }
 }
 
-/// How many terms a layer has, and what squares hold of them. Of a single term, as most layers have, the compiler knows both.
+/// The number of terms of a layer, and what the squares hold of each. For a single term, as most layers have, the compiler knows both.
 pub(super) trait Terms: Copy {
-    /// How it is multiplied, if that is always the same.
+    /// How the term is multiplied, if the compiler is to know.
     const SPLIT: Option<Split> = None;
 
-    /// One, unless there are several.
+    /// The number of terms: one, unless there are several.
     #[inline(always)]
     fn count(self) -> usize {
         1
@@ -130,7 +130,7 @@ pub(super) struct OneOfBytes;
 #[derive(Clone, Copy)]
 pub(super) struct OneOfLimbs;
 
-/// Where the sums of each of some terms are.
+/// Several terms, and where the sums of each are.
 #[derive(Clone, Copy)]
 pub(super) struct Several<'a>(pub(super) &'a [Place]);
 
@@ -183,7 +183,7 @@ impl Terms for Several<'_> {
         let Place { split, first } = self.0[term];
         let squares = &squares[first..];
         match split {
-            // Vectors alone make nothing else.
+            // Without a matrix unit, there are no other sums.
             _ if !S::HAS_MATRIX => OneOfSums.load(s, 0, squares, slot, output),
             Split::Sums => OneOfSums.load(s, 0, squares, slot, output),
             Split::Bytes => OneOfBytes.load(s, 0, squares, slot, output),
@@ -192,26 +192,26 @@ impl Terms for Several<'_> {
     }
 }
 
-/// Positions of one operand of a matrix unit, and outputs.
+/// Positions, and outputs, of one operand of a matrix unit.
 const HALF: usize = SIDE / 2;
 
 /// Where the sums of a term for a chunk and 32 outputs are.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     split: Split,
-    /// The first of its squares.
+    /// The first square of the term.
     first: usize,
 }
 
 impl Place {
-    /// For all terms, and how many squares these are.
+    /// Writes the places of all terms to `places`, and returns how many squares they take.
     pub(super) fn of_terms(terms: &[Term], places: &mut Vec<Self>) -> usize {
         places.clear();
         let mut first = 0;
         for term in terms {
             let (count, split) = match &term.weights {
                 Weights::Matrix(packed) => (packed.split.count(), packed.split),
-                // One for each of two rows.
+                // One square for each of the two output rows of a tile.
                 Weights::Winograd(_) => (2, Split::Sums),
                 _ => (1, Split::Sums),
             };
@@ -234,13 +234,13 @@ pub(super) struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// Pieces of work of [`Self::multiply`].
+    /// Number of steps of [`Self::multiply`].
     pub(super) fn steps(packed: &MatrixWeights, size: usize) -> usize {
         packed.split.count() * size * packed.groups
     }
 
-    /// The squares of a chunk for block number `block` of the outputs. Those of positions and outputs that are not wanted mean nothing. After
-    /// each piece of work some of `other` is done.
+    /// Makes the squares of a chunk for block number `block` of the outputs. Sums at positions and outputs that are not wanted have no meaning. After each
+    /// step, it does a piece of `other`.
     #[inline(always)]
     pub(super) fn multiply<T: Terms>(
         &self,
@@ -273,7 +273,7 @@ impl Operands<'_> {
         }
     }
 
-    /// Operands that begin at these bytes of these planes, and the weights of this number.
+    /// The block whose operands begin at the given (plane, byte), with the weights of square number `number`.
     #[inline(always)]
     fn block(&self, step: usize, operands: [(usize, usize); 2], number: usize) -> Block<'_> {
         let Self { packed, planes, position_len, row_len, size } = *self;

@@ -1,21 +1,21 @@
 //! The matrix product: accumulators of a tile of POSITIONS x VECTORS for one term, all in registers.
 //!
-//! What a layer does with its sums depends on what kind of layer it is, what makes them does not: these are jobs of their own.
+//! What a layer does with its sums depends on the kind of layer; how they are made does not. Making them is therefore a job of its own.
 //!
-//! No accumulator overflows: `mlic_model::proof` bounds each by the worst case of its whole sum. Products of unsigned bytes add
-//! 128 to the activations, so that sums wrap on the way; what is left when `offsets` has taken that away again is the true sum, which fits.
+//! No whole sum overflows its accumulator: `mlic_model::proof` bounds each by its worst case. Products of unsigned bytes add 128 to the
+//! activations, so that sums may wrap on the way; `offsets` takes that away again and leaves the true sum, which fits.
 
 use super::pack::{Term, Weights};
 use super::square::Square;
 use super::stage::{Data, Staged};
 use crate::arch::{Job, SIDE, Simd, groups};
 
-/// Accumulators.
+/// The accumulators of a tile.
 type Tile<S, const POSITIONS: usize, const VECTORS: usize> = [[<S as Simd>::I32; VECTORS]; POSITIONS];
 
-/// How the sums `s1`, `s0` and `s2` of the products of upper [`limbs`](super::pack::limbs), lower ones and both become, in one tile,
-/// `2^14 s1 + 2^7 (s2 - s1 - s0) + s0`: `s1`, `s2` and `s0` are added in this order, and after each of them all is multiplied, modulo 2^32. 127 is odd,
-/// so that it has an inverse: `-127 (s0 - 128 / 127 (127 s1 + s2)) = 128 (127 s1 + s2) - 127 s0`.
+/// The factors that combine, in one tile, the sums `s1`, `s0` and `s2` of the products of upper [`limbs`](super::pack::limbs), of lower limbs and of their sums
+/// to `2^14 s1 + 2^7 (s2 - s1 - s0) + s0`: `s1`, `s2` and `s0` are added in this order, and after each addition the tile is multiplied by the next factor,
+/// modulo 2^32. 127 is odd, so that it has an inverse: `-127 (s0 - 128 / 127 (127 s1 + s2)) = 128 (127 s1 + s2) - 127 s0`.
 const FROM_LIMBS: [i32; 3] = [127, 270_549_120, -127];
 
 /// The sums of all terms of a layer for the positions of a tile and a block of outputs.
@@ -27,7 +27,7 @@ pub(super) struct TileSums<'a> {
     /// Row and column of each position, at most as many as a tile has.
     pub(super) places: &'a [[usize; 2]],
     pub(super) block: usize,
-    /// One for each term.
+    /// One square for each term.
     pub(super) to: &'a mut [Square],
 }
 
@@ -37,7 +37,7 @@ impl Job for TileSums<'_> {
     #[inline(always)]
     fn run<S: Simd, const P: usize, const V: usize>(self, s: S) {
         let Self { terms, staged, size, places, block, to } = self;
-        // Beyond the last place the tile repeats it.
+        // A tile with fewer places repeats the last one.
         let at: [[usize; 2]; P] = std::array::from_fn(|p| places[p.min(places.len() - 1)]);
         for ((term, staged), to) in terms.iter().zip(staged).zip(to) {
             let starts = at.map(|[row, col]| row * staged.row_len + col * staged.position_len);
@@ -47,13 +47,13 @@ impl Job for TileSums<'_> {
     }
 }
 
-/// The sums of one term for some positions, each by itself, and a block of outputs: those that a matrix unit does not make.
+/// The sums of one term for some positions, one at a time, and a block of outputs: for terms that a matrix unit does not multiply.
 pub(super) struct PositionSums<'a> {
     pub(super) term: &'a Term,
     pub(super) staged: Staged<'a>,
     /// Side of the kernel.
     pub(super) size: usize,
-    /// The position of slot 0, of what is staged, and from one slot to the next.
+    /// The position of slot 0, counted in what is staged, and (`step`) the positions from one slot to the next.
     pub(super) first: usize,
     pub(super) step: usize,
     /// Slots of the square that are wanted.
@@ -76,7 +76,7 @@ impl Job for PositionSums<'_> {
     }
 }
 
-/// Keeps the accumulators of a tile.
+/// Stores the accumulators of a tile, a row of [`SIDE`] for each position.
 #[inline(always)]
 fn store<S: Simd, const P: usize, const V: usize>(s: S, tile: &Tile<S, P, V>, to: &mut [i32]) {
     for (tile, to) in tile.iter().zip(to.chunks_exact_mut(SIDE)) {
@@ -132,7 +132,7 @@ fn accumulate<S: Simd, const P: usize, const V: usize>(
     tile
 }
 
-/// The same where products are of bytes, four at a time.
+/// [`accumulate`] where bytes are multiplied, four at a time.
 #[inline(always)]
 fn bytes<S: Simd, const P: usize, const V: usize>(
     s: S,
@@ -148,7 +148,7 @@ fn bytes<S: Simd, const P: usize, const V: usize>(
     let quads_of = |weights| Quads { starts, row_len: staged.row_len, inner, weights: block_of(weights, block, len) };
     match (&term.weights, staged.data) {
         (Weights::Quads { weights, offsets }, Data::Bytes(data)) => {
-            // Where bytes are signed these are zeros, and sums may be in another order.
+            // Where bytes are signed, offsets are zero, and sums may be in another order.
             if S::BYTE_ZERO != 0 {
                 for v in 0..V {
                     let offset = s.load(&offsets[(block * V + v) * S::LANES..]);
@@ -185,18 +185,18 @@ fn bytes<S: Simd, const P: usize, const V: usize>(
     }
 }
 
-/// The weights of a block, of so many words each.
+/// The weights of block number `block`, where each block has `len` words.
 fn block_of(weights: &[i32], block: usize, len: usize) -> &[i32] {
     &weights[block * len..][..len]
 }
 
-/// Products of bytes of a tile.
+/// The operands of the byte products of a tile.
 struct Quads<'a, const P: usize> {
     starts: &'a [usize; P],
     row_len: usize,
     /// Bytes of a row of the kernel.
     inner: usize,
-    /// Of the block.
+    /// Weights of the block.
     weights: &'a [i32],
 }
 

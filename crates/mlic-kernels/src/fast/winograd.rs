@@ -1,13 +1,13 @@
-//! Layers of 3x3 by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): a tile of 2x2 outputs takes 16 products per channel, not 36.
+//! 3x3 layers by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): a tile of 2x2 outputs takes 16 products per channel, not 36.
 //!
 //! With `B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]`, `G = [2 0 0; 1 1 1; 1 -1 1; 0 0 2]`, `A^T = [1 1 1 0; 0 1 -1 -1]`, a patch d of 4x4
-//! activations and a kernel g, `4 Y = A^T ((G g G^T) * (B^T d B)) A`, where `*` multiplies element by element and Y are the sums of the definition. It is exact:
-//! elements of `B^T d B` are sums of four activations and have 16 bits if these have 14, as those of `G g G^T` must have; all sums may wrap in 32 bits as long as 4 Y fits.
-//! Where it might not whatever the activations, the activations decide: by Cauchy and Schwarz `|Y|^2` is at most the sum of their squares times that of the squared
-//! weights. Where that is too large, channels are taken in parts, each with an own Y.
+//! activations and a kernel g, `4 Y = A^T ((G g G^T) * (B^T d B)) A`, where `*` multiplies element by element and Y are the sums of the definition.
+//! This is exact: elements of `B^T d B` are sums of four activations and have 16 bits if the activations have 14; elements of `G g G^T` must have 16 bits too.
+//! All sums may wrap in 32 bits as long as 4 Y fits. Where 4 Y does not fit for all possible activations, the actual ones decide: by Cauchy-Schwarz, `|Y|^2` is
+//! at most the sum of their squares times the sum of the squared weights. Where that is too large, channels are summed in parts, each with a Y of its own.
 //!
-//! Channels with larger activations are taken as `d & 3`, and once more as `d >> 2`, whose 4 Y is their share of the sums as it is. Of a picture those are few in
-//! each strip of tiles.
+//! Channels with larger activations are taken as `d & 3`, and once more as `d >> 2`. The 4 Y of the latter is its share of the sums, without the division by
+//! 4. In pictures, each strip of tiles has few such channels.
 
 mod weights;
 
@@ -27,10 +27,10 @@ use crate::arch::{Job, SIDE, Simd, groups, pieces};
 const PATCH: usize = 16;
 /// Side of the kernels.
 pub(super) const KERNEL: usize = 3;
-/// Largest magnitude of activations whose sums of four have 16 bits; of the positive ones, one less.
+/// Largest magnitude of activations whose sums of four have 16 bits; for positive activations it is one less.
 const SMALL: i32 = 1 << 13;
 
-/// Tiles beside each other that are computed at once: whole groups of POSITIONS, whose outputs are at most [`SIDE`] in a row.
+/// Number of neighbouring tiles that are computed at once: whole groups of POSITIONS, with at most [`SIDE`] outputs in a row.
 const fn tiles(positions: usize) -> usize {
     SIDE / 2 / positions * positions
 }
@@ -40,30 +40,30 @@ const fn tiles(positions: usize) -> usize {
 pub(super) struct Scratch {
     /// `B^T` times the rows of the patches: `[row][column][channel]`.
     rows: Aligned<i16>,
-    /// Per input `[element of the patch][tile][channel]`, and then as much of its large channels alone.
+    /// Per input, `[element of the patch][tile][channel]` of all channels, then room for the same of its large channels alone.
     patches: Aligned<i16>,
     /// `[element of the patch][tile][output of the block]`
     products: Aligned<i32>,
-    /// Per channel of an input, the bits that its patches lack.
+    /// Per channel of an input, the bits that the patches of all channels lack.
     masks: Aligned<i16>,
-    /// Rows of an input without those bits, and these bits alone.
+    /// Rows of an input without those bits, and later those bits alone.
     split: Aligned<i16>,
-    /// The pairs that have such channels, of all inputs.
+    /// The pairs of channels that have such bits, of all inputs.
     pairs: Vec<Pairs>,
-    /// Per term.
+    /// How the sums of each term are made.
     ways: Vec<Way>,
 }
 
-/// How the sums of a term come about.
+/// How the sums of a term are made.
 struct Way {
-    /// All channels at once.
+    /// Whether all channels are summed at once.
     is_whole: bool,
-    /// Which of the [`Pairs`] with large channels follow.
+    /// Which of the [`Pairs`] with large channels are then added.
     large: Range<usize>,
 }
 
 impl Scratch {
-    /// Room for what [`Patches`] and [`StripSums`] make of these terms.
+    /// Makes room for what [`Patches`] and [`StripSums`] make of these terms.
     pub(super) fn reserve(&mut self, terms: &[Term], positions: usize, block: usize) -> Result<(), OutOfMemory> {
         let tiles = tiles(positions);
         let padded = terms.iter().map(|term| term.padded).max().unwrap_or(0);
@@ -80,7 +80,7 @@ impl Scratch {
     }
 }
 
-/// Numbers of the patches that a term brings with it: none if it reads what the one before it reads.
+/// Length of the patches that are made for a term: 0 if it reads what the term before it reads.
 fn patches_len(term: &Term, tiles: usize) -> usize {
     let kinds = if term.is_repeated { 0 } else { 1 + usize::from(winograd(term).may_be_large) };
     kinds * PATCH * tiles * term.padded
@@ -91,7 +91,7 @@ fn winograd(term: &Term) -> &Winograd {
     winograd
 }
 
-/// Each element of `[a - c, b + c, c - b, b - d]`.
+/// Computes `[a - c, b + c, c - b, b - d]`, element by element.
 #[inline(always)]
 fn butterfly([a, b, c, d]: [&[i16]; 4], to: [&mut [i16]; 4]) {
     let len = a.len();
@@ -106,7 +106,7 @@ fn butterfly([a, b, c, d]: [&[i16]; 4], to: [&mut [i16]; 4]) {
     }
 }
 
-/// The sum of squares of activations of at most 2^13, each rounded up to a multiple of eight: sums of 2^10 of them, divided by 64, have 30 bits.
+/// The sum of the squares of activations of at most 2^13, each rounded up to a multiple of eight. Sums of 2^10 such squares, divided by 64, are at most 2^30.
 #[inline(always)]
 fn squares(activations: &[i16]) -> i64 {
     let mut sum = 0;
@@ -131,17 +131,17 @@ fn quarters(all: &mut [i16]) -> [&mut [i16]; 4] {
     [a, b, c, d]
 }
 
-/// Tiles beside each other in a band.
+/// Neighbouring tiles of a band, computed at once.
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
     /// Row and column of the first output.
     pub(super) at: [usize; 2],
-    /// How many.
+    /// Number of tiles.
     pub(super) count: usize,
 }
 
 impl Strip {
-    /// All tiles of a band of so many rows and columns.
+    /// The strips of all tiles of a band of `rows` rows and `width` columns.
     pub(super) fn all(rows: usize, width: usize, positions: usize) -> impl Iterator<Item = Self> {
         let columns = 2 * tiles(positions);
         let strips = move |row| (0..width).step_by(columns).map(move |column| (row, column));
@@ -149,10 +149,10 @@ impl Strip {
         (0..rows).step_by(2).flat_map(strips).map(move |(row, column)| Self { at: [row, column], count: count(column) })
     }
 
-    /// The largest sum of squares, or somewhat more, of what one output reads of these rows.
+    /// The largest sum of the squares of what one output reads from these rows, or somewhat more.
     #[inline(always)]
     fn largest_squares(self, rows: [&[i16]; 4], padded: usize) -> i64 {
-        // Of the three rows of each output row, position by position.
+        // Sums over the three input rows of each output row, position by position.
         let mut sums = [[0; SIDE + KERNEL - 1]; 2];
         for (row, positions) in rows.into_iter().enumerate() {
             for (at, position) in positions.chunks_exact(padded).enumerate() {
@@ -164,7 +164,7 @@ impl Strip {
         sums.as_flattened().windows(KERNEL).map(|window| window.iter().sum()).max().unwrap_or(0)
     }
 
-    /// `B^T d B` of these rows.
+    /// Computes `B^T d B` of all patches in these four rows.
     #[inline(always)]
     fn transform(self, inputs: [&[i16]; 4], padded: usize, rows: &mut [i16], to: &mut [i16]) {
         let (len, tiles) = (inputs[0].len(), to.len() / (PATCH * padded));
@@ -181,7 +181,7 @@ impl Strip {
         }
     }
 
-    /// A share of those of a term; `weights` are of the block and those after it, of `all_pairs` pairs.
+    /// Computes a share of the sums of a term. `weights` begin with those of the block; each element of a patch has `all_pairs` pairs of them.
     #[inline(always)]
     fn sums_of<S: Simd, const P: usize, const V: usize>(
         self,
@@ -220,18 +220,18 @@ impl Strip {
     }
 }
 
-/// Some of what the sums of a term are made of.
+/// Channels of a term whose products are summed at once.
 #[derive(Clone, Copy)]
 struct Share<'a> {
     patches: &'a [i16],
     pairs: &'a [Pairs],
-    /// Of `d >> 2`.
+    /// Whether the patches are of `d >> 2`.
     is_upper: bool,
-    /// Added to what is there.
+    /// Whether the sums are added to those already in the squares.
     is_more: bool,
 }
 
-/// `B^T d B` of all patches and terms of a strip.
+/// Computes `B^T d B` of all patches and terms of a strip.
 pub(super) struct Patches<'a> {
     pub(super) strip: Strip,
     pub(super) scratch: &'a mut Scratch,
@@ -282,8 +282,8 @@ impl Job for Patches<'_> {
     }
 }
 
-/// Makes masks of the bits that sums of four have no room for: all but two of channels that are large somewhere in these rows, `[position][channel]`, and none of others.
-/// Adds the pairs that have such a channel.
+/// Makes masks of the bits for which sums of four have no room: all but the lowest two for channels that are large somewhere in these rows,
+/// `[position][channel]`, and none for other channels. Adds to `pairs` those that have a large channel.
 #[inline(always)]
 fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) {
     let padded = masks.len();
@@ -304,7 +304,7 @@ fn find_large(inputs: [&[i16]; 4], masks: &mut [i16], pairs: &mut Vec<Pairs>) {
     masks.iter_mut().for_each(|bits| *bits = if *bits == 0 { 0 } else { !3 });
 }
 
-/// These rows without the bits of the masks.
+/// The rows without the bits of the masks.
 #[inline(always)]
 fn without_large<'a>(inputs: [&[i16]; 4], masks: &[i16], to: &'a mut [i16]) -> [&'a [i16]; 4] {
     let len = inputs[0].len();
@@ -316,7 +316,7 @@ fn without_large<'a>(inputs: [&[i16]; 4], masks: &[i16], to: &'a mut [i16]) -> [
     pieces(to, [0, len, 2 * len, 3 * len], len)
 }
 
-/// Those bits of these pairs, divided by four.
+/// The bits of the masks in the channels of `pairs`, divided by four.
 #[inline(always)]
 fn quarters_of_large<'a>(inputs: [&[i16]; 4], masks: &[i16], pairs: &[Pairs], to: &'a mut [i16]) -> [&'a [i16]; 4] {
     let mut len = 0;
@@ -330,7 +330,8 @@ fn quarters_of_large<'a>(inputs: [&[i16]; 4], masks: &[i16], pairs: &[Pairs], to
     pieces(to, [0, len, 2 * len, 3 * len], len)
 }
 
-/// The sums of all terms of a strip for a block of outputs: of each two squares, of the upper and the lower outputs of the tiles. [`Patches`] was run before it.
+/// Computes the sums of all terms of a strip for a block of outputs, two squares per term: one for the upper and one for the lower outputs of the tiles.
+/// [`Patches`] must have run before.
 pub(super) struct StripSums<'a> {
     pub(super) strip: Strip,
     pub(super) scratch: &'a mut Scratch,
@@ -371,13 +372,13 @@ impl Job for StripSums<'_> {
 #[derive(Clone, Copy)]
 struct Tile<'a> {
     products: &'a [i32],
-    /// From one element of the patch to the next.
+    /// Distance from one element of the patch to the next.
     stride: usize,
 }
 
-// No closures: what they hold would be compiled without the instructions.
+// No closures: their code would be compiled without the instructions.
 impl Tile<'_> {
-    /// `A^T M A / 4`, of `d >> 2` four times that: the outputs at positions `slot` and `slot + 1` of both squares.
+    /// Stores `A^T M A / 4`, or `A^T M A` for `d >> 2`: the outputs at positions `slot` and `slot + 1` of both squares.
     #[inline(always)]
     fn store<S: Simd>(self, s: S, [slot, output]: [usize; 2], squares: &mut [Square; 2], share: Share<'_>) {
         let columns = [self.column(s, 0), self.column(s, 1), self.column(s, 2), self.column(s, 3)];

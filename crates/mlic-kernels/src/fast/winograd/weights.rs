@@ -1,4 +1,4 @@
-//! Weights of layers that are computed by tiles of 2x2 outputs: `G g G^T`, and how many channels one transform may sum.
+//! Weights of layers that are computed in tiles of 2x2 outputs: `G g G^T`, and how many channels one transform may sum.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use super::{KERNEL, PATCH, SMALL};
 use crate::arch::SIDE;
 use crate::fast::aligned::Aligned;
 
-/// Y is below 2^29, so that 4 Y fits, where its square is below this.
+/// Where the square of Y is below this limit, Y is below 2^29, so that 4 Y fits.
 const SQUARED_LIMIT: i64 = 1 << 58;
 
-/// Pairs of channels that a part has at least, in the mean. A part takes as much work beside its products as about three of its pairs save.
+/// Fewest pairs of channels per part, on average. The work of a part besides its products is about what three of its pairs save.
 const WORTH_A_PART: usize = 4;
 
 /// Transformed weights of a term.
@@ -22,38 +22,38 @@ pub(in crate::fast) struct Winograd {
     pub(super) pairs: usize,
     /// `[block][element of the patch][pair][output]`, two numbers of 16 bits each.
     pub(super) weights: Aligned<i32>,
-    /// Pairs that may be summed at once, whatever the activations.
+    /// Parts of the pairs, each of which may be summed at once whatever the activations.
     pub(super) parts: Vec<Pairs>,
-    /// All pairs may where the squares of what an output reads add up to less than this.
+    /// All pairs may be summed at once where the squares of what an output reads add up to less than this.
     pub(super) too_large: i64,
     /// Whether activations may be larger than [`SMALL`].
     pub(super) may_be_large: bool,
 }
 
-/// Pairs of channels that follow each other.
+/// Consecutive pairs of channels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pairs {
-    /// The first one, in patches and in weights.
+    /// Index of the first pair in patches, and (`weight`) in weights.
     pub(super) patch: usize,
     pub(super) weight: usize,
     pub(super) count: usize,
 }
 
 impl Pairs {
-    /// Of patches with all channels.
+    /// Pairs in patches with all channels.
     pub(super) const fn of(range: Range<usize>) -> Self {
         Self { patch: range.start, weight: range.start, count: range.end - range.start }
     }
 
-    /// Channels of all of these.
+    /// Number of channels of all of them together.
     pub(super) fn channels(several: &[Self]) -> usize {
         2 * several.iter().map(|pairs| pairs.count).sum::<usize>()
     }
 }
 
 impl Winograd {
-    /// The weights `[output][row][column][channel]` of a term whose activations are at most `max`; none if products or sums might not fit, or only in so
-    /// small parts that plain sums take less time.
+    /// Transforms the weights `[output][row][column][channel]` of a term whose activations are at most `max`. `None` if products or sums might not fit, or
+    /// would fit only in parts so small that plain sums take less time.
     pub(in crate::fast) fn new(
         weights: Source<'_>,
         channels: usize,
@@ -94,11 +94,11 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
         Ok(Some(Winograd { pairs, weights, parts, too_large: SQUARED_LIMIT / largest, may_be_large }))
     }
 
-    /// Pairs of channels, as many together as keep four times each sum below 2^31; none if a pair alone does not.
+    /// Cuts the pairs of channels into parts, as large as keep four times each sum below 2^31; `None` if a pair alone does not.
     fn parts(&self) -> Result<Option<Vec<Pairs>>, OutOfMemory> {
         let pairs = self.channels.div_ceil(2);
         let fits = |sum: i64| 4 * i64::from(self.max.min(SMALL)) * sum <= i64::from(i32::MAX);
-        // In 32 bits as far as they hold it, which is what vector code is faster at.
+        // Summed in 32 bits as far as the sums fit, because vector code is faster at that.
         let sum = |weights: &[T]| weights.iter().map(|w| (*w).into().abs()).sum::<i32>();
         let magnitudes = |weights: &[T]| weights.chunks(1 << 15).map(|part| i64::from(sum(part))).sum::<i64>();
         if self.outputs().all(|weights| fits(magnitudes(weights))) {
@@ -129,7 +129,7 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
         Ok(Some(parts))
     }
 
-    /// `G g G^T`; none if an element has more than 16 bits.
+    /// `G g G^T` of all kernels, packed; `None` if an element has more than 16 bits.
     fn elements(&self) -> Result<Option<Aligned<i32>>, OutOfMemory> {
         let Self { weights, channels, block, .. } = *self;
         let (pairs, row_len) = (channels.div_ceil(2), KERNEL * KERNEL * channels);
@@ -147,7 +147,7 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
                         kernels.iter_mut().zip(weights).for_each(|(to, w)| to[tap][o] = (*w).into());
                     }
                 }
-                // Beyond the last channel.
+                // Channels beyond the last one are zero.
                 kernels[count..].iter_mut().for_each(|kernels| *kernels = [[0; SIDE]; KERNEL * KERNEL]);
                 let pairs_from = kernels.as_chunks().0.iter().zip(channel / 2..pairs);
                 for ([a, b], pair) in pairs_from {
@@ -167,10 +167,10 @@ impl<T: Copy + Into<i32>> Kernels<'_, T> {
     }
 }
 
-/// Channels whose kernels are put in the order of outputs together.
+/// Channels whose kernels are put in the order of outputs at once.
 const TOGETHER: usize = 8;
 
-/// `G g G^T` of the kernels of so many outputs, `[tap][output]`.
+/// `G g G^T` of the kernels of `outputs` outputs, `[tap][output]`.
 fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize, to: &mut [[i32; SIDE]; PATCH]) {
     let [a, b, c, d, e, f, g, h, i] = kernels;
     let mut columns = [[[0; SIDE]; 4]; KERNEL];
@@ -181,7 +181,7 @@ fn elements(kernels: &[[i32; SIDE]; KERNEL * KERNEL], outputs: usize, to: &mut [
     }
 }
 
-/// G times vectors, of which so many elements are of interest.
+/// G times one vector for each of `outputs` outputs.
 #[inline(always)]
 fn expand([a, b, c]: [&[i32; SIDE]; KERNEL], outputs: usize, to: &mut [[i32; SIDE]; 4]) {
     for i in 0..outputs.min(SIDE) {
