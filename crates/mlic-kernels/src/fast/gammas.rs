@@ -1,5 +1,5 @@
-//! The sums of squares of a normalization by a matrix unit: squares are four unsigned bytes, gammas two, and the sums of their products are kept by the power of
-//! 256 that they count. Roots and what follows them go on from there, so that nothing of it is written but the result.
+//! Normalizations by a matrix unit, in one pass: squares are four unsigned bytes, gammas two, and the sums of their products are separated by the power of
+//! 256 by which they count. Everything from there to the result stays in registers.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ const SIDE: usize = OUTPUTS;
 const POSITIONS: usize = 4 * SIDE;
 /// Bits of the lower part of a square.
 const LOW_BITS: u32 = 16;
-/// Most channels: the sum of the products of two bytes each is far from 32 bits.
+/// Most channels: for these, sums of products of two bytes stay far below 32 bits.
 const MAX_CHANNELS: usize = 1 << 12;
 
 /// Gammas as a matrix unit reads them.
@@ -27,7 +27,7 @@ const MAX_CHANNELS: usize = 1 << 12;
 pub(super) struct Gammas {
     matrix: Matrix,
     channels: usize,
-    /// Groups of the channels.
+    /// Number of groups of channels.
     groups: usize,
     /// `[16 outputs][group][lower or upper byte][quad of the group][output][member of the quad]`
     weights: Aligned<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Gammas {
 }
 
 impl Gammas {
-    /// None where there is no such unit, or sums may have more than 32 bits.
+    /// Packs gammas; `None` where no matrix unit may be used, with too many channels, or where sums may have more than 32 bits.
     pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Option<Self>, OutOfMemory> {
         let channels = gdn.channels();
         // The unit is asked for only where it is to be used: the system then keeps its state for every thread.
@@ -56,7 +56,7 @@ impl Gammas {
         Ok(Some(Self { matrix, channels, groups, weights, sums }))
     }
 
-    /// The normalized activations of some positions.
+    /// Normalizes the activations of some positions.
     pub(super) fn run(&self, scaling: &Scaling, x: &[i16], out: &mut [i16]) -> Result<(), OutOfMemory> {
         let mut planes = PLANES.take();
         planes.iter_mut().try_for_each(|plane| plane.reserve(POSITIONS * self.groups * GROUP))?;
@@ -67,7 +67,7 @@ impl Gammas {
 }
 
 thread_local! {
-    /// Of this thread, kept from band to band: the bytes of squares, the lowest first.
+    /// The bytes of squares, the lowest first, in memory of this thread that is kept from band to band.
     static PLANES: Cell<[Aligned<u8>; 4]> = Cell::default();
 }
 
@@ -87,7 +87,7 @@ impl Job for Band<'_> {
         let Self { gammas, scaling, x, planes, out } = self;
         let channels = gammas.channels;
         let tiles = gammas.matrix.tiles();
-        // While the unit multiplies, vectors read the others.
+        // While the unit fills one of them, vectors read the other.
         let (mut now, mut before) = (Powers::default(), Powers::default());
         let (mut now, mut before) = (&mut now, &mut before);
         for (x, out) in x.chunks(POSITIONS * channels).zip(out.chunks_mut(POSITIONS * channels)) {
@@ -107,7 +107,7 @@ impl Job for Band<'_> {
 }
 
 impl Gammas {
-    /// The bytes of the squares of some positions.
+    /// Makes the bytes of the squares of some positions.
     #[inline(always)]
     fn squares(&self, x: &[i16], planes: &mut [Aligned<u8>; 4]) {
         let padded = self.groups * GROUP;
@@ -126,7 +126,7 @@ impl Gammas {
         }
     }
 
-    /// The products of 16 positions and 16 outputs.
+    /// Makes the sums of 16 positions and 16 outputs.
     #[inline(always)]
     fn multiply(&self, tiles: &Tiles, planes: &[Aligned<u8>; 4], first: usize, block: usize, to: &mut Powers) {
         let (padded, len) = (self.groups * GROUP, self.groups * 2 * BLOCK);
@@ -134,7 +134,7 @@ impl Gammas {
         tiles.multiply_unsigned(planes, padded, self.groups, &self.weights[block * len..][..len], to);
     }
 
-    /// What follows the sums of some positions, for 16 of their channels.
+    /// Finishes the sums of some positions for 16 of their channels.
     #[inline(always)]
     fn finish<S: Simd>(&self, s: S, scaling: &Scaling, sums: &Powers, x: &[i16], block: usize, out: &mut [i16]) {
         let positions = x.chunks_exact(self.channels).zip(out.chunks_exact_mut(self.channels));

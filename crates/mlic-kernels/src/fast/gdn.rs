@@ -1,5 +1,5 @@
-//! Divisive normalization and its inverse (SPEC 4.11, 4.12): the sums of squares are a layer on the upper and the lower 15 bits of the squares, whose weights
-//! are the gammas of both.
+//! Divisive normalization and its inverse (SPEC 4.11, 4.12). The sums of squares are a layer that reads the upper and the lower 15 bits of the squares, with
+//! the gammas as the weights of both.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -30,37 +30,37 @@ pub(super) struct PackedGdn {
     scaling: Scaling,
 }
 
-/// How its sums of squares are made.
+/// How a normalization makes its sums of squares.
 #[derive(Debug, Clone)]
 enum SumsOfSquares {
     Layer(Box<SquareLayer>),
     Gammas(Gammas),
 }
 
-/// A layer that makes them.
+/// A layer that makes sums of squares.
 #[derive(Debug, Clone)]
 struct SquareLayer {
     layer: Layer,
     constants: Constants,
-    /// Where they fit 32 bits.
+    /// How to round the sums in 32 bits, where they fit.
     sums: Option<SquareSums>,
 }
 
-/// What becomes of activations and roots.
+/// How activations and roots become the result.
 #[derive(Debug, Clone)]
 pub(super) struct Scaling {
     channels: usize,
-    /// Up to whole vectors, zeros beyond the channels.
+    /// One multiplier per channel, with zeros up to whole vectors.
     multipliers: Vec<i32>,
-    /// Of the result, and what it adds.
+    /// The rounding of the result, and (`half`) what it adds.
     rounding: Rounding,
     half: i64,
     max: i32,
-    /// What roots divide by; none of an inverse one, where they multiply.
+    /// Reciprocals of all roots, for dividing by a root; `None` for an inverse normalization, which multiplies by roots.
     reciprocals: Option<&'static Reciprocals>,
 }
 
-/// Of every root: it has 16 bits.
+/// The reciprocal of every root: roots have 16 bits.
 type Reciprocals = [i32; 1 << 16];
 
 fn reciprocals() -> &'static Reciprocals {
@@ -69,7 +69,7 @@ fn reciprocals() -> &'static Reciprocals {
 }
 
 impl PackedGdn {
-    /// For inputs of at most this magnitude.
+    /// Packs a normalization for inputs of magnitude at most `max`.
     pub(super) fn new(isa: Isa, gdn: &Gdn, max: i32) -> Result<Self, OutOfMemory> {
         let sums = match Gammas::new(isa, gdn, max)? {
             Some(gammas) => SumsOfSquares::Gammas(gammas),
@@ -83,7 +83,7 @@ impl PackedGdn {
         Ok(Self { sums, scaling })
     }
 
-    /// The rows of the output, by so many threads.
+    /// Computes rows of the output, in bands for `threads` threads.
     pub(super) fn run(&self, input: Rows<'_>, rows: Range<usize>, threads: usize, out: &mut [i16]) -> Result<(), OutOfMemory> {
         let Self { sums, scaling } = self;
         let len = input.width * input.channels;
@@ -128,20 +128,21 @@ impl SquareLayer {
     }
 }
 
-/// Rounded sums of squares in 32 bits: what the upper parts of the squares give needs no rounding where the shift is at most the bits of the lower ones.
+/// Rounded sums of squares in 32 bits: where the shift is at most the number of bits of the lower parts, the sums of the upper parts need no rounding.
 #[derive(Debug, Clone)]
 pub(super) struct SquareSums {
     /// Bits by which the sums of the upper parts are shifted to the left, and those of the lower ones to the right.
     shifts: [i32; 2],
-    /// Sums of the upper parts from here on give more than 2^31.
+    /// Where sums of the upper parts are shifted, those from here on give 2^31 or more.
     limit: i32,
-    /// Upper and lower bits of beta and of what rounding adds, up to whole vectors.
+    /// Upper and (`lower`) lower bits of beta with what rounding adds, padded to whole vectors.
     upper: Vec<i32>,
     lower: Vec<i32>,
 }
 
 impl SquareSums {
-    /// For lower parts of so many bits. None where the sum of the upper parts may have more than 31 bits, or more than 32 if they are not shifted.
+    /// Prepares rounding for lower parts of `low_bits` bits. `None` where the shift is larger than that, or where the sum of the upper parts may have more
+    /// than 31 bits, or more than 32 if it is not shifted.
     pub(super) fn new(gdn: &Gdn, max: i32, low_bits: u32) -> Result<Option<Self>, OutOfMemory> {
         let channels = gdn.channels();
         let beta = |c: usize| gdn.beta.get(c).map_or(0, |b| b + half_of(gdn.shift));
@@ -164,28 +165,28 @@ impl SquareSums {
         }))
     }
 
-    /// Those of a layer of both parts, for vector number `at` of the channels.
+    /// The rounded sums from a layer whose two terms are the parts, for vector number `at` of the channels.
     #[inline(always)]
     pub(super) fn of_terms<S: Simd, T: Terms>(&self, s: S, at: usize, sums: Sums<'_, T>) -> S::I32 {
         self.value(s, at, sums.of(s, 0), sums.of(s, 1))
     }
 
-    /// Those of the sums of the upper and the lower parts, limited to 2^31 - 1.
+    /// The rounded sums from the sums of the upper and of the lower parts, limited to 2^31 - 1.
     ///
-    /// A sum of lower parts, of at most 2^16 gammas in all, leaves room for the lower bits of beta.
+    /// The gammas add up to at most 2^16, so that a sum of lower parts leaves room for the lower bits of beta.
     #[inline(always)]
     pub(super) fn value<S: Simd>(&self, s: S, at: usize, upper: S::I32, lower: S::I32) -> S::I32 {
         let upper = s.min(s.add(upper, s.load(&self.upper[at * S::LANES..])), s.splat(self.limit));
         let lower = s.add(lower, s.load(&self.lower[at * S::LANES..]));
         let (left, right) = (s.splat(self.shifts[0]), s.splat(self.shifts[1]));
         let sum = s.add(s.shift_left_each(upper, left), s.shift_right_each(lower, right));
-        // What has 32 bits looks negative.
+        // A sum of 32 bits looks negative.
         s.and(s.or(sum, s.less(sum, s.splat(0))), s.splat(i32::MAX))
     }
 }
 
 thread_local! {
-    /// Of this thread, kept from band to band.
+    /// The working memory of this thread, kept from band to band.
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
@@ -217,7 +218,7 @@ impl Job for Squares<'_> {
     }
 }
 
-/// The products of activations and roots, or their quotients, as activations.
+/// Multiplies activations by roots, or divides them by roots, into activations.
 struct Scale<'a> {
     scaling: &'a Scaling,
     x: &'a [i16],
@@ -249,7 +250,7 @@ impl Job for Scale<'_> {
 }
 
 impl Scaling {
-    /// One vector of channels of a position, from channel `first` on. A product of activation and root, or multiplier, is below 2^31.
+    /// Scales one vector of channels of a position, from channel `first` on. A product of an activation and a root, or a multiplier, is below 2^31.
     #[inline(always)]
     pub(super) fn scale<S: Simd>(&self, s: S, first: usize, x: &[i16], root: S::I32, out: &mut [i16]) {
         let (x, out) = (&x[first..], &mut out[first..]);
@@ -286,7 +287,7 @@ mod tests {
     use crate::map::Map;
     use crate::reference;
 
-    /// Sums of squares around 2^31, up to what 32 bits hold of their upper parts, and beyond that, where 64 bits take their place.
+    /// Sums of squares around 2^31, up to the largest upper parts that 32 bits hold, and beyond, where 64 bits are used.
     #[test]
     fn sums_of_squares_are_limited() {
         let channels = 3;
@@ -327,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Channels that do and do not fill vectors, tiles and groups, in one position and in more than are computed at once, at both ends of 16 bits.
+    /// Channels that do and do not fill vectors, tiles and groups, at one position and at more than are computed at once, with both ends of 16 bits.
     #[test]
     fn every_number_of_channels() {
         for (channels, width) in [(1, 1), (2, 65), (15, 3), (16, 16), (17, 70), (64, 17), (65, 2), (96, 64), (130, 33)] {

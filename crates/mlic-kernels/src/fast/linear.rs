@@ -16,25 +16,25 @@ use crate::map::Map;
 
 /// Positions handled as one task.
 const CHUNK: usize = 256;
-/// Value channels that are summed in registers: four of the widest vectors.
+/// Value channels that are summed in registers at once: four of the widest vectors of 64-bit numbers.
 const VALUES: usize = 4 * MAX_LANES / 2;
 
-/// A head has no more channels than a slice, and these are whole groups.
+/// A head has at most as many channels as the largest slice, which has whole groups of [`VALUES`].
 const _: () = assert!(MAX_SLICE_CHANNELS.is_multiple_of(VALUES));
 
-/// What both halves need.
+/// What both [`Context`] and [`Attend`] need.
 #[derive(Clone, Copy)]
 struct Shape<'a> {
     tables: &'a Tables,
     level: LinearAttentionLevel,
     max: i32,
-    /// Channels of all heads, and of one.
+    /// Channels of all heads together, and (`head`) of one.
     channels: usize,
     head: usize,
 }
 
 impl Shape<'_> {
-    /// Channels of one head with zeros up to whole groups of [`VALUES`].
+    /// Channels of one head, padded to whole groups of [`VALUES`].
     const fn padded(&self) -> usize {
         self.head.next_multiple_of(VALUES)
     }
@@ -119,7 +119,7 @@ fn add_weighted<S: Simd>(s: S, weights: &[i32], values: &[i16], sums: &mut [i64]
     }
 }
 
-/// Attention of some positions.
+/// The attention output at some positions.
 struct Attend<'a> {
     shape: Shape<'a>,
     /// `[key channel][padded value channel]`
@@ -163,7 +163,7 @@ impl Job for Attend<'_> {
     }
 }
 
-/// Weights in Q15 of the first `count` logits.
+/// Computes the softmax weights (Q15) of the first `count` logits, with zeros after them.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, tables: &Tables, requant: Requant, logits: &[i16], count: usize, weights: &mut [i32]) {
     let requant = Requantizer::new(requant, EXP_END);
@@ -179,7 +179,7 @@ fn softmax<S: Simd>(s: S, tables: &Tables, requant: Requant, logits: &[i16], cou
     }
 }
 
-/// Bytes that [`linear_attention`] holds at a time beside its result; on top of it each thread has some of its stack.
+/// Bytes that [`linear_attention`] holds at a time besides its result, not counting some of the stack of each thread.
 #[must_use]
 pub fn linear_attention_bytes(channels: usize, heads: usize) -> u64 {
     (channels * (channels / heads).next_multiple_of(VALUES) * size_of::<i64>()) as u64
@@ -200,7 +200,7 @@ pub fn linear_attention(
     let channels = queries.channels;
     let shape = Shape { tables, level, max, channels, head: channels / heads };
     let mut rows = memory::zeros(channels * shape.padded())?;
-    // One vector of keys or less: a group is of one head.
+    // A group is at most one vector of key channels, all of the same head.
     rows.par_chunks_mut(shape.head * shape.padded()).enumerate().for_each(|(head, rows)| {
         rows.par_chunks_mut(group_len(isa) * shape.padded()).enumerate().for_each(|(group, rows)| {
             let first = head * shape.head + group * group_len(isa);
@@ -226,7 +226,7 @@ impl Job for Lanes {
     }
 }
 
-/// Key channels of one [`Context`].
+/// Most key channels of one [`Context`]: one vector.
 fn group_len(isa: Isa) -> usize {
     run(isa, Lanes)
 }

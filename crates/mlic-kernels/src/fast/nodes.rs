@@ -1,5 +1,6 @@
-//! The nodes of an integer transform with their weights packed, and how they go through a picture: one that is high enough is cut into as many parts as there are threads,
-//! each with rows of its own. Threads then wait for each other once, and find in their caches what they have written.
+//! The nodes of an integer transform with their weights packed, and how they go through a picture. A synthesis cuts a picture that is high enough into as
+//! many parts as there are threads ([`Plan`]), each with rows of its own. Threads then wait for each other only once, and find in their caches what they
+//! have written.
 
 use std::ops::Range;
 
@@ -27,23 +28,23 @@ use crate::map::{Map, Rows};
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
     pub(super) isa: Isa,
-    /// Of all nodes.
+    /// The rows that flow between all nodes, including a last one whose rows are not kept.
     pub(super) flow: RowFlow,
-    /// Those whose rows are kept, node 1 and on: all of them, or all but the last.
+    /// The nodes whose rows are kept, from node 1 on: all of them, or all but the last.
     pub(super) nodes: Vec<PackedNode>,
 }
 
-/// Takes the rows of the last node, when a strip has come to them.
+/// Writes rows of the last node to the output, once a strip has computed what they need.
 pub(super) type Last<'l, T> = dyn Fn(&Walk<'_>, &mut [Window], Range<usize>, &mut [T]) -> Result<(), OutOfMemory> + Sync + 'l;
 
 impl Nodes {
-    /// Packs the weights of the first ones, which are to be kept.
+    /// Packs the weights of `kept`, the first nodes of `own`, whose rows are to be kept.
     pub(super) fn new(isa: Isa, own: &nodes::Nodes, kept: &[Node]) -> Result<Self, OutOfMemory> {
         let nodes = kept.iter().map(|node| PackedNode::new(isa, node, own.shapes())).collect::<Result<_, _>>()?;
         Ok(Self { isa, flow: RowFlow::new(own.shapes(), own.nodes()), nodes })
     }
 
-    /// What the last node gives, where a map of scale 1 has this size.
+    /// Computes the output of the last node; `size` is the rows and columns of a map of scale 1.
     pub(super) fn run<T: Copy + Zeroable + Send>(
         &self,
         tables: &Tables,
@@ -55,7 +56,7 @@ impl Nodes {
         let NodeShape { scale, channels, .. } = self.flow.shapes()[self.flow.shapes().len() - 1];
         let [height, width] = size.map(|side| scale * side);
         let mut out = Map::zeros(height, width, channels)?;
-        // Of a row at scale 1.
+        // Elements of the output for one row at scale 1.
         let row_len = (scale * width * channels).max(1);
         let (part_rows, strip_rows) = (plan.rows_of(size[0]), plan.strip_rows.max(1));
         let walk = Walk { nodes: self, tables, size, threads: plan.threads };
@@ -74,7 +75,7 @@ impl Nodes {
         Ok(out)
     }
 
-    /// Makes node 0 of latents.
+    /// The [`Fill`] that makes the rows of node 0 by quantizing latents.
     pub(super) fn quantizing(
         &self,
         latent: &Map<i32>,
@@ -101,9 +102,9 @@ pub(super) struct PackedLayer {
     constants: Constants,
     order: Order,
     epilogue: Kind,
-    /// Largest magnitude of its output.
+    /// Largest magnitude of the output.
     max: i32,
-    /// Of the output of GELU.
+    /// The change of scale after GELU.
     output: Requant,
 }
 
@@ -115,7 +116,7 @@ impl PackedNode {
         })
     }
 
-    /// These rows of its output.
+    /// Computes these rows of the node's output.
     pub(super) fn run(
         &self,
         tables: &Tables,
@@ -132,7 +133,7 @@ impl PackedNode {
 }
 
 impl PackedLayer {
-    /// A layer that reads nodes of these shapes.
+    /// Packs a layer of a transform whose nodes have these shapes.
     pub(super) fn new(isa: Isa, own: &nodes::Layer, shapes: &[NodeShape]) -> Result<Self, OutOfMemory> {
         let maxima: Vec<i32> = own.inputs().map(|NodeIndex(at)| shapes[at].max).collect();
         let by_phase = if own.shuffles() { Some(own.by_phase()?) } else { None };
@@ -166,7 +167,7 @@ impl PackedLayer {
         }
     }
 
-    /// The rows of one whose output is in latent fixed point.
+    /// Computes rows of the output of a layer whose output is in latent fixed point.
     pub(super) fn latents(
         &self,
         inputs: &[Rows<'_>],

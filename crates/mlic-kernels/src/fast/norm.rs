@@ -14,7 +14,7 @@ use crate::reference;
 const CHUNK: usize = 128;
 /// Most channels for which reciprocals are exact enough.
 const MAX_CHANNELS: usize = 1 << 10;
-/// Fraction bits of reciprocals, and of what they give beyond those of the result.
+/// Fraction bits of reciprocals, and (`MORE_BITS`) those that products with them have beyond the result's.
 const RECIPROCAL_BITS: u32 = 48;
 const MORE_BITS: u32 = RECIPROCAL_BITS - 20;
 
@@ -54,7 +54,7 @@ impl Job for Positions<'_> {
                 sum += i64::from(*x);
                 squares += i64::from(i32::from(*x) * i32::from(*x));
             }
-            // The sum of the squares of the deviations, which are n times too large, is n times this.
+            // Deviations are n times too large here; the sum of their squares is n times this.
             let variance = n * squares - sum * sum;
             let root = (isqrt(((variance << 16) + epsilon) as u64) as i64).max(1);
             let reciprocal = (1_i64 << RECIPROCAL_BITS) / root;
@@ -67,8 +67,8 @@ impl Job for Positions<'_> {
 
 /// `divide(deviation << 20, root)`, where the deviation is below 2^26 and at most an eighth of the root or so.
 ///
-/// The product is less than 2^26 from the true one, a quarter of the last place; that half of an odd root is rounded makes at most a half. So
-/// it is right or off by one.
+/// The product is less than 2^26 from the true one, a quarter of the last place; rounding half of an odd root adds at most a half. So the
+/// quotient before its correction is right or off by one.
 #[inline(always)]
 const fn quotient(deviation: i64, root: i64, reciprocal: i64) -> i64 {
     let quotient = (deviation * reciprocal + (1 << (MORE_BITS - 1))) >> MORE_BITS;

@@ -4,7 +4,7 @@ use crate::cpu::Isa;
 
 /// Fewest positions of y in a strip, approximately: enough work for all threads of a part.
 const STRIP_POSITIONS: usize = 160;
-/// The same for each thread, where a matrix unit does most of the work.
+/// The counterpart of [`STRIP_POSITIONS`] for each thread, where a matrix unit does most of the work.
 const MATRIX_STRIP_POSITIONS: usize = 48;
 /// Fewest rows of y in a part: for each neighbour of a part, about two more rows are computed.
 const PART_ROWS: usize = 12;

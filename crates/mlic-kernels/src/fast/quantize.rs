@@ -47,7 +47,7 @@ pub fn quantize(isa: Isa, latent: &Map<i32>, requant: Requant, max: i32) -> Resu
     Ok(out)
 }
 
-/// The same for elements of any shape.
+/// [`quantize`] for elements of any shape, into `out`.
 pub(super) fn quantize_into(isa: Isa, latent: &[i32], requant: Requant, max: i32, out: &mut [i16]) {
     let (requantizer, limited) = (Requantizer::new(requant, max), Linear::around_zero(max));
     out.par_chunks_mut(CHUNK_LEN).zip(latent.par_chunks(CHUNK_LEN)).for_each(|(out, latent)| {

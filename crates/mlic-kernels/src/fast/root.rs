@@ -9,7 +9,7 @@ const DIFFERENCE_BITS: i32 = 12;
 /// Bits of an argument between two entries of the table.
 const INTERVAL_BITS: u32 = 23;
 
-/// Of arguments `i << 23`: the root, and what it grows by to the next entry. Entries of arguments below 2^29 are not used.
+/// For arguments `i << 23`: the root, and the difference to the root of the next entry. Entries for arguments below 2^29 are not used.
 static ROOTS: [i32; 256] = {
     const fn root(i: u64) -> i32 {
         (i << (INTERVAL_BITS + 2 * FRAC_BITS)).isqrt() as i32
@@ -26,8 +26,8 @@ static ROOTS: [i32; 256] = {
 
 /// `floor(sqrt(v))` of lanes that are not negative.
 ///
-/// The argument, shifted by an even count to 2^29..2^31, lies in an interval of the table. A straight line between its ends is below the root by
-/// less than 2^46 / 8 / 4 / 2^43.5 = 0.18, and by less than 3/8 more for three roundings downwards: it is right or one too small.
+/// The argument, shifted by an even count to 2^29..2^31, lies in an interval of the table. The straight line between the ends of the interval is below the
+/// root by less than 2^46 / 8 / 4 / 2^43.5 = 0.18, and three roundings downwards take less than 3/8 more: the estimate is right or one too small.
 #[inline(always)]
 pub(super) fn isqrt<S: Simd>(s: S, v: S::I32) -> S::I32 {
     let count = s.even_shift(v);

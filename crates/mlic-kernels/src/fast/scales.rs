@@ -27,7 +27,7 @@ impl Job for Indices<'_> {
             let scales = s.load(&lanes);
             let mut counts = s.splat(0);
             for threshold in thresholds {
-                // All bits are -1.
+                // A lane that is less has all bits set: it is -1.
                 counts = s.sub(counts, s.less(s.splat(*threshold), scales));
             }
             s.store(counts, &mut lanes);
@@ -36,7 +36,7 @@ impl Job for Indices<'_> {
     }
 }
 
-/// [`crate::function::scale_index`] of all of them, in memory that may be there already.
+/// Writes [`crate::function::scale_index`] of each scale to `out`, which takes the length of `scales`; its memory is reused.
 ///
 /// # Errors
 /// [`OutOfMemory`].

@@ -1,4 +1,4 @@
-//! The last step of both kinds of softmax.
+//! The last step of softmax in both kinds of attention.
 
 use crate::arch::{MAX_LANES, Simd};
 
@@ -18,7 +18,7 @@ pub(super) fn reciprocals<S: Simd>(s: S, sums: S::I32) -> S::I32 {
     s.load(&lanes)
 }
 
-/// Weights in Q15 of exponentials, by the reciprocal of their sum.
+/// The softmax weights (Q15) of exponentials, by the [`reciprocal`] of their sum.
 #[inline(always)]
 pub(super) fn normalize<S: Simd>(s: S, exponentials: S::I32, reciprocals: S::I32) -> S::I32 {
     let half = s.splat_wide(1 << 24);

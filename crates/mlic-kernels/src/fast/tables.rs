@@ -1,4 +1,4 @@
-//! The functions of one number, for all lanes of a vector at once: as in [`crate::function`], with tables in the form that vectors read.
+//! The functions of [`crate::function`] for all lanes of a vector at once, with tables in the form that vectors read.
 
 use mlic_core::fixed::half_of;
 use mlic_model::parameters::Functions;
@@ -8,7 +8,7 @@ use super::epilogue::clamp;
 use crate::arch::Simd;
 use crate::function::{EXP_END, TABLE_END};
 
-/// Tables of GELU and tanh hold intervals of 1/64 up to 8.
+/// Intervals in the tables of GELU and half tanh: of 1/64 each, up to 8.
 const INTERVALS: usize = 512;
 
 /// The tables of a package.
@@ -21,7 +21,7 @@ pub struct Tables {
     exp_fine: [i32; 64],
 }
 
-/// Both ends of each interval: the lower in the low half.
+/// Both ends of each interval of a table, the lower end in the low half.
 fn intervals(table: &[i16]) -> Box<[i32; INTERVALS]> {
     let at = |i: usize| table.get(i).copied().unwrap_or(0);
     Box::new(std::array::from_fn(|i| i32::from(at(i) as u16) | i32::from(at(i + 1)) << 16))
@@ -103,7 +103,7 @@ impl Requantizer {
         clamp(s, self.unlimited(s, v), self.max)
     }
 
-    /// The same before the limit.
+    /// [`Self::apply`] without the limit.
     #[inline(always)]
     pub(super) fn unlimited<S: Simd>(&self, s: S, v: S::I32) -> S::I32 {
         self.rounding.apply(s, self.scale(s, s.even(v)), self.scale(s, s.odd(v)))
@@ -111,7 +111,7 @@ impl Requantizer {
 
     #[inline(always)]
     fn scale<S: Simd>(&self, s: S, v: S::I64) -> S::I64 {
-        // Of 32 bits for the compiler to see: products of 64 bits take three times as long.
+        // The compiler must see that the multiplier has 32 bits: products of 64 bits take three times as long.
         s.add_wide(s.mul_wide(v, s.even(s.splat(self.multiplier))), s.splat_wide(self.half))
     }
 }

@@ -1,5 +1,5 @@
-//! Nodes strip by strip: every node keeps the rows that are still to be read, and computes each row once. Memory grows with the width of the picture and the height of a
-//! strip, not with the picture.
+//! Computes nodes strip by strip: every node keeps the rows that are still to be read, and computes each row once. Memory grows with the width of the
+//! picture and the height of a strip, not with the height of the picture.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::map::Rows;
 /// The rows of a node that are at hand.
 pub(super) struct Window {
     rows: Range<usize>,
-    /// Begins with the rows; what follows is room that has been used before.
+    /// The elements of the rows, followed by spare room.
     data: Aligned<i16>,
 }
 
@@ -31,18 +31,18 @@ impl Window {
         self.rows.end
     }
 
-    /// The rows from this one on.
+    /// Elements of the rows from `first` on.
     pub(super) fn since(&self, first: usize, row_len: usize) -> &[i16] {
         &self.data[(first - self.rows.start) * row_len..self.rows.len() * row_len]
     }
 
-    /// Appends the rows before `end`, all of which are to be written.
+    /// Appends the rows before `end` that are not at hand yet, and returns their elements, all of which the caller must write.
     pub(super) fn append(&mut self, end: usize, row_len: usize) -> Result<&mut [i16], OutOfMemory> {
         let start = self.rows.len() * row_len;
         let len = (end - self.rows.start) * row_len;
         if self.data.len() < len {
-            // Pages of the system that nothing has touched: the threads that write them take them, not this one. Later strips have rows before
-            // them that the first has not.
+            // Zeros are pages of the system that nothing has touched yet: the threads that write them fault them in, not this one. There is
+            // room for two more rows, because later strips keep rows before their own and the first strip does not.
             let mut longer = Aligned::zeros(len + 2 * row_len)?;
             longer[..start].copy_from_slice(&self.data[..start]);
             self.data = longer;
@@ -51,27 +51,27 @@ impl Window {
         Ok(&mut self.data[start..len])
     }
 
-    /// The rows before `end` are done, and went elsewhere.
+    /// Marks the rows before `end` as computed, but not kept here.
     pub(super) fn pass(&mut self, end: usize) {
         self.rows = end..end;
     }
 }
 
-/// Adds the rows of node 0 up to one.
+/// Appends the rows of node 0 before the given one.
 pub(super) type Fill<'f> = dyn Fn(usize, &mut Window) -> Result<(), OutOfMemory> + Sync + 'f;
 
-/// How nodes are computed: one part of a picture.
+/// What computing nodes takes besides their windows; the parts of a picture share it.
 pub(super) struct Walk<'a> {
     pub(super) nodes: &'a Nodes,
     pub(super) tables: &'a Tables,
     /// Rows and columns of a map of scale 1.
     pub(super) size: [usize; 2],
-    /// That take part.
+    /// Threads that compute a part.
     pub(super) threads: usize,
 }
 
 impl Walk<'_> {
-    /// No rows of any node yet, each from the first one on that the last node needs for its row `first`.
+    /// Empty windows of all nodes. Each begins at the first row that the last node needs for its rows from `first` on.
     pub(super) fn windows(&self, first: usize) -> Vec<Window> {
         let firsts = self.nodes.flow.firsts(first).into_iter();
         firsts.map(|first| Window { rows: first..first, data: Aligned::default() }).collect()
@@ -83,7 +83,7 @@ impl Walk<'_> {
         shape.scale * self.size[1] * shape.channels
     }
 
-    /// Computes what the last node needs for its rows up to this one; the last one too, if it is among the nodes.
+    /// Computes the rows that the last node needs for its rows before `end`, and the last node's own rows if they are kept.
     pub(super) fn strip(&self, end: usize, windows: &mut [Window], fill: &Fill<'_>) -> Result<(), OutOfMemory> {
         let flow = &self.nodes.flow;
         let ends = flow.ends(self.size[0], end);
@@ -106,7 +106,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What is at hand of the inputs of a node, and no row that was forgotten.
+    /// The rows at hand of each input of a node, without those that were forgotten.
     pub(super) fn inputs<'w>(&self, node: usize, windows: &'w [Window]) -> Vec<Rows<'w>> {
         let [height, width] = self.size;
         let rows = |&NodeIndex(at): &NodeIndex| {

@@ -1,5 +1,5 @@
-//! Checkerboard window attention. The lanes of a vector are the windows of neighbouring centers: for one pair of places in the window, all
-//! of them read neighbouring positions. Nothing is gathered per window.
+//! Checkerboard window attention. The lanes of a vector are the windows of neighbouring centers: for one pair of places in the window, the lanes
+//! read neighbouring positions, so that nothing is gathered per window.
 
 use std::cell::Cell;
 
@@ -17,11 +17,11 @@ use crate::cpu::Isa;
 use crate::map::Map;
 use crate::reference::LocalAttentionShape;
 
-/// Stands for the logit of a position that is not attended: far below all others.
+/// The logit of a position that is not attended to: far below all others.
 const NOT_ATTENDED: i32 = -(1 << 28);
 
-/// Pairs of channels as planes that run along a row: positions of even and of odd columns apart, so that the neighbours of neighbouring
-/// centers are neighbours. Zeros around the map.
+/// Pairs of channels as planes that run along a row, with zeros around the map. Even and odd columns are kept apart, so that the neighbours of
+/// neighbouring centers are neighbours.
 ///
 /// `[row + half][column parity][head][pair of channels][margin + column / 2]`
 struct Planes {
@@ -34,7 +34,7 @@ struct Planes {
 }
 
 impl Planes {
-    /// Planes of a map of this width that are all zero, without room for any of its rows.
+    /// Planes for a map of this width with `count` channels per head, without any of its rows.
     const fn empty(width: usize, count: usize, heads: usize, window: usize) -> Self {
         let (half, pairs) = (window / 2, count.div_ceil(2));
         let margin = half / 2 + 1;
@@ -67,7 +67,7 @@ impl Planes {
         Ok(Self { data, ..empty })
     }
 
-    /// Planes of all pairs of a head, `len` apart; from the position that is `row`, `col` off the map's first.
+    /// The planes of all pairs of a head, `len` apart, from position (`row`, `col`) on, which may lie outside the map.
     fn at(&self, row: isize, col: isize, head: usize) -> &[i32] {
         let row = (row + self.half as isize) as usize;
         let parity = col.rem_euclid(2) as usize;
@@ -85,7 +85,7 @@ struct Values {
 }
 
 impl Values {
-    /// Values of a map of this width, without any of its rows.
+    /// Values for a map of this width with `count` channels per head, without any of its rows.
     const fn empty(width: usize, count: usize, heads: usize, window: usize) -> Self {
         let head_len = count.next_multiple_of(MAX_LANES);
         let position_len = heads * head_len;
@@ -108,7 +108,7 @@ impl Values {
     }
 }
 
-/// All lanes of the columns that are inside the map; a plane as in [`Planes`].
+/// A mask of the columns that are inside the map (all bits set): one plane for even and one for odd columns, as in [`Planes`].
 fn inside(width: usize, planes: &Planes) -> Result<Vec<i32>, OutOfMemory> {
     let mut data = memory::zeros(2 * planes.len)?;
     for col in 0..width {
@@ -128,7 +128,7 @@ struct Inputs<'a> {
     inside: Vec<i32>,
 }
 
-/// Logits, exponentials, then weights of one query of each window: `[attended][lane]`, and where the values of the attended positions are.
+/// Logits, then exponentials, then weights of one query of each window, `[attended][lane]`, and the offsets of the values of the attended positions.
 #[derive(Default)]
 struct Scratch {
     /// Room for the whole window.
@@ -137,7 +137,7 @@ struct Scratch {
 }
 
 thread_local! {
-    /// Of this thread, kept from row to row.
+    /// The working memory of this thread, kept from row to row.
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
@@ -156,9 +156,9 @@ struct Query<'a> {
     /// Row and column of the first window's first position.
     corner: [isize; 2],
     head: usize,
-    /// Row and column in the window.
+    /// Row and column of the query in the window.
     at: [usize; 2],
-    /// Windows.
+    /// Number of windows.
     count: usize,
 }
 
@@ -168,12 +168,12 @@ impl Query<'_> {
         [self.corner[0] + at[0] as isize, self.corner[1] + at[1] as isize]
     }
 
-    /// Whether a window position is one of anchors, as far as rows decide.
+    /// Whether a window position is an anchor inside the map, as far as its row tells.
     fn is_anchor(&self, at: [usize; 2]) -> bool {
         (at[0] + at[1]) % 2 == 1 && (0..self.inputs.height as isize).contains(&self.place(at)[0])
     }
 
-    /// Lanes whose column is inside the map.
+    /// A mask of the lanes whose column is inside the map; `col` is the column of the first lane.
     #[inline(always)]
     fn inside<S: Simd>(&self, s: S, col: isize) -> S::I32 {
         let planes = &self.inputs.queries;
@@ -181,7 +181,7 @@ impl Query<'_> {
         s.load(&self.inputs.inside[col.rem_euclid(2) as usize * planes.len + first..])
     }
 
-    /// Dot products of query and key as logits.
+    /// The logits of the query and the key at window position `at`.
     #[inline(always)]
     fn logit<S: Simd>(&self, s: S, q: &[i32], requantizer: Requantizer, at: [usize; 2]) -> S::I32 {
         let (Inputs { shape, keys, .. }, w) = (self.inputs, self.inputs.shape.window);
@@ -197,13 +197,13 @@ impl Query<'_> {
         s.min(s.max(logit, s.splat(-LOGIT_MAX)), s.splat(LOGIT_MAX))
     }
 
-    /// Logits of all positions that any of the windows attends to.
+    /// Stores the logits of all positions to which any of the windows attends.
     #[inline(always)]
     fn logits<S: Simd>(&self, s: S, scratch: &mut Scratch) {
         let Inputs { queries, values, shape, width, .. } = self.inputs;
         let [row, col] = self.place(self.at);
         let q = queries.at(row, col, self.head);
-        // Twice the limit is beyond it with any bias: what is cut off here changes nothing.
+        // Twice the limit is still beyond the limit with any bias, so that cutting off there changes nothing.
         let requantizer = Requantizer::new(shape.requant, 2 * LOGIT_MAX);
         let only_anchors = self.is_anchor(self.at);
         let all_inside = col >= 0 && col + 2 * (self.count as isize - 1) < *width as isize;
@@ -227,7 +227,7 @@ impl Query<'_> {
         }
     }
 
-    /// Softmax of the logits: weights w as (w / 2, w - w / 2), because 2^15 is one of them.
+    /// Replaces logits with softmax weights. A weight w is stored as the pair (w / 2, w - w / 2), because w may be 2^15.
     #[inline(always)]
     fn softmax<S: Simd>(&self, s: S, weights: &mut [i32]) {
         let mut largest = s.splat(NOT_ATTENDED);
@@ -248,7 +248,7 @@ impl Query<'_> {
         }
     }
 
-    /// The weighted values of one window, whose first position has its values at `first`.
+    /// The weighted sum of the values of one window; those of its first position begin at `first`.
     #[inline(always)]
     fn attend<S: Simd>(&self, s: S, scratch: &Scratch, window: usize, first: usize, out: &mut [i16]) {
         let Inputs { values, shape, .. } = self.inputs;
@@ -292,8 +292,8 @@ impl Job for Row<'_> {
     }
 }
 
-/// Bytes that [`local_attention`] holds at most at a time on `threads` threads, its result included, for queries, keys and values of
-/// `height` x `width` positions. It saturates.
+/// Most bytes that [`local_attention`] holds at a time on `threads` threads, including its result, for queries, keys and values of `height` x `width`
+/// positions. Saturates.
 #[must_use]
 pub fn local_attention_bytes([height, width]: [usize; 2], channels: usize, heads: usize, window: usize, threads: usize) -> u64 {
     let count = channels / heads;
