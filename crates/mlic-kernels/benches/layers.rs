@@ -1,6 +1,6 @@
 //! Dense layers of the entropy networks on one core, for each instruction set, against the definition and against the peak of the
-//! instruction set's multiply-adds. Layers are packed as the codec packs them, for all positions, which lets those of 3x3 go by Winograd's tiles; what part of the
-//! peak is reached is measured of plain sums, and the time of all positions printed beside it.
+//! instruction set's multiply-adds. Layers are packed as the codec packs them, for all positions, so that 3x3 layers may use Winograd's tiles. The fraction of
+//! the peak is measured with plain sums; the rate of layers packed for all positions is printed beside it.
 #![allow(missing_docs, reason = "criterion generates the entry points")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -17,7 +17,7 @@ use mlic_model::layout::{Epilogue, Kernel, LayerSpec, QuantizerId, Source, TermS
 use mlic_model::model::{LayerView, Weights};
 use mlic_model::parameters::{Functions, LayerLevel, Requant};
 
-/// [`fast::Layer::new`], whose sums are plain ones, or [`fast::Layer::for_all_positions`].
+/// [`fast::Layer::new`], whose sums are plain, or [`fast::Layer::for_all_positions`].
 type Packer = fn(Isa, &LayerSpec, &[Weights<'_>], &[i32]) -> Result<fast::Layer, OutOfMemory>;
 
 /// A layer with its input.
@@ -25,7 +25,7 @@ struct Case {
     spec: LayerSpec,
     level: LayerLevel,
     weights: Vec<i8>,
-    /// The weights, where they are words: thirty-two times as large.
+    /// The weights times 32, if they are to be words.
     words: Option<Vec<i16>>,
     functions: Functions,
     input: Map<i16>,
@@ -54,7 +54,7 @@ impl Case {
         Self { spec, level, weights, words: None, functions, input: Map { height, width, channels, data }, max }
     }
 
-    /// The same with weights of words.
+    /// The same case with words as weights.
     fn of_words(self) -> Self {
         let words = self.weights.iter().map(|w| i16::from(*w) << 5).collect();
         Self { words: Some(words), ..self }
@@ -91,7 +91,7 @@ fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available())
 }
 
-/// Seconds that this thread has run: on a shared machine a better clock than that on the wall, which serves where there is none.
+/// Seconds that this thread has run: on a shared machine a better clock than wall time, which is used where the system does not tell.
 fn seconds_run(start: Instant) -> f64 {
     let on_cpu = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = on_cpu.as_deref().and_then(|s| s.split(' ').next()).and_then(|s| s.parse::<f64>().ok());
@@ -111,7 +111,7 @@ fn rate(mut f: impl FnMut() -> u64) -> f64 {
     }
 }
 
-/// Prints what part of the peak the kernels reach: the best of peak and kernel, measured in turn.
+/// Prints the fraction of the peak that the kernels reach, from the best rate of each; they are measured in turn.
 fn fractions() {
     for isa in isas() {
         for (max, is_words, products) in

@@ -1,5 +1,5 @@
 //! The fast operators give the numbers of the reference, for every instruction set of this machine, on random and on extreme
-//! inputs. Required instruction sets that are missing fail: `MLIC_REQUIRE=avx2,avxvnni,avx512vnni,amx`.
+//! inputs. The tests fail if a required instruction set is missing: `MLIC_REQUIRE=avx2,avxvnni,avx512vnni,amx`.
 
 use crate::common::{FILLS, Fill, Rng, assert_same, functions, isas, map, value};
 use mlic_core::checkerboard::Parity;
@@ -33,7 +33,7 @@ impl Layer {
         let terms: Vec<TermSpec> = inputs.iter().enumerate().map(term).collect();
         let spec = LayerSpec { name: "layer".into(), terms, kernel, outputs, epilogue };
         let count = |t: usize| spec.weights_per_output(t) * outputs;
-        // Of 16 bits as large as the longest sum of a test allows.
+        // Weights of 16 bits are as large as the longest sum of a test allows.
         let weights = (0..inputs.len()).map(|t| match rng.next().is_multiple_of(3) {
             true => OwnedWeights::Words((0..count(t)).map(|i| value(fill, rng, 600, i) as i16).collect()),
             false => OwnedWeights::Bytes((0..count(t)).map(|i| value(fill, rng, 127, i) as i8).collect()),
@@ -193,8 +193,8 @@ fn largest_factors() {
     }
 }
 
-/// Sums at the ends of 32 bits, elements of patches and of transformed weights at the ends of 16: in one part of the channels and in several, with
-/// weights that cannot be transformed, with activations that decide it, with rows and columns left over.
+/// Sums at the ends of 32 bits, elements of patches and of transformed weights at the ends of 16: with channels in one part and in several, with
+/// weights that cannot be transformed, with activations that decide whether one part is enough, with rows and columns left over.
 #[test]
 fn largest_sums_of_squares_of_outputs() {
     let (rng, f) = (&mut Rng(5), functions());
@@ -219,7 +219,7 @@ fn largest_sums_of_squares_of_outputs() {
                 127 => OwnedWeights::Bytes((0..9 * 20 * channels).map(|i| value(weights, rng, 127, i) as i8).collect()),
                 _ => OwnedWeights::Words((0..9 * 20 * channels).map(|i| value(weights, rng, largest, i) as i16).collect()),
             };
-            // Up to `small` four times a sum of these weights fits, whatever the channels.
+            // For activations up to `small`, four times a sum of these weights fits, whatever the channels.
             let small = (1 << 29) / (9 * channels as i32 * largest);
             for (fill, height, width, magnitude) in [
                 (Fill::Random, 5, 7, most),
@@ -241,7 +241,7 @@ fn largest_sums_of_squares_of_outputs() {
     }
 }
 
-/// Channels with activations whose sums of four do not fit 16 bits, and others beside them; two terms that read the same, and one that does not.
+/// Channels with activations whose sums of four do not fit 16 bits, beside channels without; two terms that read the same input, and one that does not.
 #[test]
 fn large_channels() {
     let (rng, f) = (&mut Rng(13), functions());
@@ -285,7 +285,7 @@ fn large_channels() {
     }
 }
 
-/// Sizes that fill no group of channels, no vector of outputs and no tile of positions; bytes by bytes, words by bytes, words by words.
+/// Sizes that do not fill groups of channels, vectors of outputs or tiles of positions; bytes by bytes, words by bytes, words by words.
 #[test]
 fn every_remainder() {
     let (rng, f) = (&mut Rng(11), functions());
@@ -343,7 +343,7 @@ fn shifts_of_every_size() {
     }
 }
 
-/// Scales below, at and above every threshold, whole vectors of them and not.
+/// Scales below, at and above every threshold, in whole vectors and not.
 #[test]
 fn scale_indices() {
     let thresholds: Vec<i32> = (0..63).map(|i| 450 + (i * i * i) * 500).collect();
@@ -352,7 +352,7 @@ fn scale_indices() {
     for scales in [&scales[..], &scales[..7], &scales[..0], &scales.repeat(50)] {
         let expected: Vec<u8> = scales.iter().map(|s| scale_index(&thresholds, *s)).collect();
         for isa in isas() {
-            // In memory of another length.
+            // The memory has another length before.
             let mut got = vec![255; 20];
             fast::scale_indices(isa, &thresholds, scales, &mut got).unwrap();
             assert_eq!(got, expected, "{}", isa.name());

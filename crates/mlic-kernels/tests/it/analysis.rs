@@ -113,7 +113,7 @@ fn threads_change_nothing() {
     }
 }
 
-/// A normalization alone, against real numbers: what a wrong definition would not give.
+/// A single normalization, against the formula in real numbers, which a wrong definition would not meet.
 #[test]
 fn normalizations_divide() {
     let gdn = Gdn {

@@ -1,4 +1,4 @@
-//! What the tests that compare the fast operators with the definition share.
+//! Helpers shared by the tests that compare the fast operators with the definition.
 
 use mlic_kernels::Map;
 use mlic_kernels::cpu::Isa;
@@ -20,7 +20,7 @@ impl Rng {
     }
 }
 
-/// What values a test uses.
+/// Which values a test uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fill {
     Random,
@@ -64,12 +64,12 @@ pub(crate) struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    /// Of a transform that begins with so many channels.
+    /// Begins a transform whose node 0 has `channels` channels.
     pub(crate) fn new(rng: &'a mut Rng, fill: Fill, most: i32, channels: usize) -> Self {
         Self { rng, fill, most, nodes: Vec::new(), channels: vec![channels] }
     }
 
-    /// Adds a layer that reads these nodes (true: as identity), with weights of 16 bits or of a byte, and returns its number.
+    /// Adds a layer that reads these nodes (`true`: as identity terms), with weights of 16 bits or of a byte, and returns the number of its node.
     pub(crate) fn layer(
         &mut self,
         inputs: &[(usize, bool)],
@@ -101,7 +101,7 @@ impl<'a> Maker<'a> {
         self.add(Node::Layer(Layer { spec, max, level, weights, resize }))
     }
 
-    /// Adds a normalization, or its inverse.
+    /// Adds a normalization or its inverse, and returns the number of its node.
     pub(crate) fn gdn(&mut self, input: usize, inverse: bool) -> usize {
         let (n, rng) = (self.channels[input], &mut *self.rng);
         let gdn = Gdn {
@@ -109,7 +109,7 @@ impl<'a> Maker<'a> {
             inverse,
             max: 3000,
             gamma: (0..n * n).map(|i| value(self.fill, rng, 65_535 / n as i32 / 2, i).abs() as i16).collect(),
-            // Of roots of 0 too.
+            // Zeros, so that roots may be 0 too.
             beta: (0..n).map(|_| if rng.next().is_multiple_of(3) { 0 } else { (rng.next() as i64) << 8 }).collect(),
             shift: (rng.next() % 12) as u32,
             multipliers: (0..n).map(|_| if inverse { rng.next() as i32 >> 1 } else { (rng.next() % (1 << 20)) as i32 }).collect(),

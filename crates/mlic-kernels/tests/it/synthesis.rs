@@ -23,7 +23,7 @@ fn synthesis(rng: &mut Rng, fill: Fill, latent: usize, widths: [usize; 3]) -> Sy
         let skip = m.layer(&[(block, false)], 5, 4 * width, Epilogue::Linear, Resize::Shuffle);
         at = m.layer(&[(normalized, true), (skip, true)], 1, width, Epilogue::Linear, Resize::None);
     }
-    // Nothing needs these, of which one reads the other.
+    // Two nodes that nothing needs, one of which reads the other.
     let unread = m.layer(&[(at, false)], 3, 3, Epilogue::Gelu, Resize::None);
     m.layer(&[(unread, false)], 3, 5, Epilogue::Linear, Resize::None);
     // An identity term keeps the order of its channels under a pixel shuffle.
@@ -68,7 +68,7 @@ proptest! {
     }
 }
 
-/// Identity terms have no weights in a package. With weights of one in their place these two would take gigabytes.
+/// Identity terms have no weights in a package. With weights of one in their place, the two of 5x5 would take gigabytes.
 #[test]
 fn identity_terms_under_a_shuffle_stay_without_weights() {
     let rng = &mut Rng(8);
