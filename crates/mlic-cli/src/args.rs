@@ -67,7 +67,7 @@ pub(crate) struct WriteArgs {
 }
 
 impl Global {
-    /// How many threads that is.
+    /// The number of threads; for 0, one per core.
     pub(crate) fn thread_count(&self) -> usize {
         if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
     }
@@ -372,17 +372,17 @@ fn thread_count() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }
 
-/// A number of MiB, or of the unit that follows it.
+/// Parses a number of MiB, or of the unit that follows it.
 fn mebibytes(text: &str) -> Result<Size, String> {
     size(text, 20).ok_or_else(|| "a number of MiB is needed, or one with K, M, G or T after it, as in 512M".into())
 }
 
-/// A number of bytes, or of the unit that follows it.
+/// Parses a number of bytes, or of the unit that follows it.
 fn bytes(text: &str) -> Result<Size, String> {
     size(text, 0).ok_or_else(|| "a number of bytes is needed, or one with K, M, G or T after it, as in 40k".into())
 }
 
-/// A number of so many binary digits, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
+/// Parses a number in units of 2^`shift` bytes, or of the unit that follows it: K, M, G or T, alone or as in `KiB` and `KB`, all powers of 1024.
 fn size(text: &str, shift: u32) -> Option<Size> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

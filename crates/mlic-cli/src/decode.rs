@@ -75,7 +75,7 @@ fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     }
 }
 
-/// What a user who wants no metadata may not know of: without these the picture looks other.
+/// Notes what a user who strips metadata may not know of: the picture looks different without a profile or an orientation.
 fn note_stripped(stream: &[u8], name: &str, global: &Global) {
     let Ok(stream) = container::parse(stream) else { return };
     if stream.tail_damage().is_some() {

@@ -1,4 +1,4 @@
-//! `mlic eval`: rate, quality and time over pictures, and what that is against an anchor.
+//! `mlic eval`: rate, quality and time over pictures, and a comparison with anchors.
 
 mod anchor;
 mod measure;

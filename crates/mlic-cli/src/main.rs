@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help goes to standard output and usage errors to standard error; a closed one is no failure of its own.
+            // Help goes to standard output and usage errors to standard error. If that is closed, it is not a failure of its own.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }

@@ -1,4 +1,4 @@
-//! `mlic model`: what a package is, whether it is sound; building one is in `build`, what its integers cost in `cost`.
+//! `mlic model`: what a package holds, and whether it is sound. Building one is in `build`, what its integers cost in `cost`.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Info { package, json } => info::print(describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
-            // Of the model of this program not all is verified each time it is loaded.
+            // Loading does not verify all of the model of this program.
             model.verify().map_err(|error| refused(&model, &error))?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", console::escaped(model.name()), model.id(), synthesis_form(&model)))
         }
@@ -63,7 +63,7 @@ fn refused(model: &Model, error: &dyn std::error::Error) -> Failure {
     Failure::from_error(Exit::Model, "cannot use", model.name(), error)
 }
 
-/// What makes float pixels.
+/// What float pixels are made with.
 fn synthesis_form(model: &Model) -> &'static str {
     if model.has_float_synthesis() { "float" } else { "of the integer synthesis" }
 }

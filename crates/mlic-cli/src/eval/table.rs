@@ -1,4 +1,4 @@
-//! An evaluation as people read it.
+//! An evaluation as a table for people.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 
 use super::report::{Evaluation, Figures, Mean, StageSeconds};
 
-/// With details, also where bits and time go.
+/// Renders an evaluation as text; with details, also where bits and time go.
 pub(super) fn render(evaluation: &Evaluation, with_details: bool) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
