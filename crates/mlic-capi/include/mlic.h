@@ -1,7 +1,7 @@
 /*
  * MLIC++ as a codec: pictures to streams and back, in memory.
  *
- * A stream decodes to the same samples on every machine (docs/SPEC.md). Only the codec keeps state. Threads may share a codec:
+ * A stream decodes to the same samples on every machine (docs/SPEC.md). Only codecs and each thread's last error are state. Threads may share a codec:
  * their calls run concurrently, on the codec's own threads. A call returns a status; mlic_last_error() says more. Memory passed to a call remains the
  * caller's, and the library keeps no reference to it after the call.
  *
@@ -78,7 +78,7 @@ typedef struct mlic_options {
 } mlic_options;
 
 /* Sets options to their defaults: mlic_options_init(&options, sizeof options). Writes exactly struct_size bytes; those that the library does not know
- * become zero. Does nothing if `options` is null. */
+ * become zero. Does nothing if `options` is null or too short for struct_size itself. */
 void mlic_options_init(mlic_options *options, size_t struct_size);
 
 /* Makes a codec, which includes reading and verifying its model. Null options stand for the defaults. On failure *codec is null. With the backend cuda, this

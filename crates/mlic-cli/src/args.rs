@@ -40,7 +40,7 @@ pub(crate) fn definition() -> Command {
     with_exit_codes(Arguments::command())
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Global {
@@ -58,7 +58,7 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
-/// What a command may do that writes files.
+/// Options of commands that write files.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct WriteArgs {
     /// Overwrite the output file if it exists
@@ -73,7 +73,7 @@ impl Global {
     }
 }
 
-/// What codes pictures, and what that may take.
+/// Choice of the backend, and limits on its work.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Backend and limits")]
 pub(crate) struct CodecArgs {
@@ -90,7 +90,7 @@ pub(crate) struct CodecArgs {
     pub(crate) max_seconds: Option<Duration>,
 }
 
-/// The limit of what reads pictures.
+/// Limit on the pixels of pictures and streams.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct MaxPixels {
     /// Refuse pictures and streams of more pixels
@@ -202,7 +202,7 @@ pub(crate) enum RoundingArg {
     Nearest,
 }
 
-/// Leave to change a picture so that a stream can carry it.
+/// Permission to change a picture so that a stream can carry it.
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// Flatten alpha onto this colour, as RRGGBB
@@ -239,7 +239,7 @@ pub(crate) struct DecodeArgs {
     pub(crate) codec: CodecArgs,
 }
 
-/// How pictures are made of latents.
+/// How pictures are made from latents.
 #[derive(Debug, Args)]
 pub(crate) struct PixelArgs {
     /// How the picture is made

@@ -55,14 +55,14 @@ fn check_pair(args: &CostArgs, export: &Export, model: &Model) -> Result<(), Fai
     Ok(())
 }
 
-/// Bits and quality of one picture at one quality, float and integer.
+/// Rate and PSNR of one picture at one quality, as `[float, integer]`.
 struct Row {
     quality: f32,
     bpp: [f64; 2],
     psnr: [f64; 2],
 }
 
-/// Measures the cost of integers.
+/// Measures what integer networks cost.
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     files::on_threads(global, || compare(args, global))
 }

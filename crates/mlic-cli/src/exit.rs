@@ -115,7 +115,7 @@ impl Failure {
         Self::new(Exit::Usage, "wrong usage", place, cause)
     }
 
-    /// Adds a hint at what to do about the failure.
+    /// Adds a hint about what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -21,7 +21,7 @@ const fn max_picture_len(max_pixels: u64) -> u64 {
     let pixels = if max_pixels < MAX_PIXELS { max_pixels } else { MAX_PIXELS };
     8 * pixels + 16 * MAX_SECTION_LEN
 }
-/// Longest stream: every part at its limit. A section has at most 16 bytes before its contents.
+/// Bytes of the longest stream: every part at its limit. A section has at most 16 bytes before its contents.
 const MAX_STREAM_LEN: u64 = MAX_HEADER_LEN as u64 + MAX_PAYLOAD_LEN + MAX_SECTION_COUNT * (MAX_SECTION_LEN + 16);
 
 /// Whether an argument means standard input or output.
@@ -34,7 +34,7 @@ pub(crate) fn input_name(path: &Path) -> String {
     if is_dash(path) { "standard input".into() } else { path.display().to_string() }
 }
 
-/// Reads a stream. Of a file that begins differently, no more is read than shows that.
+/// Reads a stream. If a file does not begin like one, only its first bytes are read.
 pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
     let magic = container::MAGIC;
     read_limited(path, magic.len() as u64, |head| if head == magic { Some(MAX_STREAM_LEN) } else { None })
@@ -108,7 +108,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     read_limited(path, 0, |_| Some(limit))
 }
 
-/// Reads any file, up to the length that `limit` returns for the first `head` bytes. If it returns none, no more than these are read.
+/// Reads any file, up to the length that `limit` returns for the first `head` bytes. If it returns `None`, only these are read.
 fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>) -> Result<Vec<u8>, Failure> {
     let failure = |exit, cause: &dyn Display| Failure::new(exit, "cannot read", input_name(path), cause);
     let mut bytes = Vec::new();

@@ -152,7 +152,7 @@ impl<'m, 's> Maker<'m, 's> {
         let (own_max, mut level) = (self.max(), generate::layer_level(self.source, &spec));
         let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
-        // Weights are as large as an accumulator can take, rarely larger.
+        // Weights may be as large as an accumulator can take, rarely larger.
         let fits = if self.source.below(16) == 0 { i64::MAX } else { i64::from(i32::MAX) / largest };
         let most = fits.min(if words { 32_767 } else { 127 });
         let weights = (0..spec.terms.len()).map(|term| {

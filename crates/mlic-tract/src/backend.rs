@@ -42,8 +42,8 @@ impl PlaneTransform {
         self.run_in_strips(input, self.strips.rows(input.width), threads)
     }
 
-    /// Runs the transform on `rows` rows of the input at a time, if `rows` and the input's sides are multiples of the transform's stride. The result depends on
-    /// `rows` only as far as an executor rounds differently for pieces of another size.
+    /// Runs the transform on `rows` rows of the input at a time if `rows` and the input's sides are multiples of the transform's stride, else on the whole
+    /// input. The result depends on `rows` only as far as an executor rounds differently for pieces of another size.
     ///
     /// # Errors
     /// As [`Self::run`].

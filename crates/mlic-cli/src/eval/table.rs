@@ -63,7 +63,7 @@ fn row(out: &mut String, width: usize, [name, size]: [&str; 2], percent: f32, fi
     writeln!(out, "  {encode_seconds:>8.3}  {decode_seconds:>8.3}")
 }
 
-/// Where bits and time go at one quality.
+/// Writes where bits and time go at one quality.
 fn details(out: &mut String, mean: &Mean) -> std::fmt::Result {
     writeln!(out, "\nat q {}", mean.percent)?;
     let total: f64 = mean.bits.iter().map(|part| part.bits).sum();

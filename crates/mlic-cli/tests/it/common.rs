@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// A small model package.
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
 
-/// A directory with what the program reads and writes.
+/// A directory for the files that the program reads and writes.
 pub(crate) struct Place(tempfile::TempDir);
 
 /// How the program ended.
