@@ -7,8 +7,9 @@ seeded random weights:
 
     python models/golden.py full EXPORT && mlic model build EXPORT --images PICTURES -o PACKAGE
 
-Theirs is `compress` and `decompress` in fp32, with the model loaded and without files. Ours is the program, from file to file, and of that once more what comes after the package is
-loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; of all times the medians. It needs torch, compressai, einops and timm.
+Theirs is `compress` and `decompress` in fp32, with the model loaded and without files. Ours is the program, from file to file, and also only what comes after
+the package is loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; times are medians. Needs torch, compressai,
+einops and timm.
 """
 import argparse
 import os

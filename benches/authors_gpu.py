@@ -3,11 +3,11 @@
     python benches/authors_gpu.py CHECKOUT PACKAGES [--sizes 768x512 1920x1080 ...] [--runs 3] [--limit 10] [--device cuda]
 
 CHECKOUT is a clone of the authors' repository (its folder `MLIC++`), PACKAGES a folder with the sources of `compressai` (an unpacked wheel; only its
-layers and operators, which are Python, are used). Nothing but torch and numpy is needed beside them.
+layers and operators, which are Python, are used). Besides these, only torch and numpy are needed.
 
-What runs is their `decompress`. Its range coder is compiled code and is replaced by one that gives zeros: the times are without entropy coding, but
-with what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; fp32 or fp16 is
-left out of the larger ones once it fails or takes longer than the limit. Times are medians after one run; memory is what PyTorch allocated at most, weights included.
+What runs is their `decompress`. Its range coder is compiled code and is replaced by one that gives zeros: the times exclude entropy coding, but
+include what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; once fp32 or fp16 fails or takes longer than the
+limit, it is left out for the larger sizes. Times are medians after one warm-up run; memory is the most that PyTorch allocated, weights included.
 """
 import argparse
 import statistics

@@ -24,7 +24,7 @@ uint32_t mlic_abi(void);
 /* The version of the library, such as "0.1.0". */
 const char *mlic_version(void);
 
-/* Result of a call. All but MLIC_CANCELLED are exit codes of the program mlic, with the same meanings. */
+/* Result of a call. All but MLIC_CANCELLED are also exit codes of the program mlic. */
 typedef int32_t mlic_status;
 #define MLIC_OK 0
 /* Any other failure. */

@@ -2,7 +2,8 @@
 //!
 //! SAFETY of everything here: the header says what a caller must guarantee. Pointers are null, where that is allowed, or point to as many values as the
 //! header says; strings are terminated; no other thread writes to any of this during the call; no codec is destroyed while it is in use; bytes that are
-//! freed came from here. What can be checked (null, sizes that do not fit each other, numbers beyond their range) is `MLIC_USAGE`. There is no safe interface to C.
+//! freed came from here. What can be checked (null, sizes that do not fit each other, numbers beyond their range) is `MLIC_USAGE`. There is no safe
+//! interface to C.
 #![allow(unsafe_code, reason = "the callers are C")]
 
 use std::ffi::{CStr, c_char, c_void};

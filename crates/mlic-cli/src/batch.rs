@@ -29,7 +29,7 @@ impl Batch {
     }
 }
 
-/// Extensions of the pictures that are taken from a directory. A file named on the command line is taken in any case.
+/// Extensions of the pictures that are taken from a directory. A file named on the command line is taken whatever its extension.
 pub(crate) const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
 /// Extensions of the streams that are taken from a directory.
 pub(crate) const STREAMS: [&str; 1] = ["mlic"];

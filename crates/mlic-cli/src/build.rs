@@ -21,9 +21,9 @@ use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::progress::Progress;
 
-/// Fewer pixels in all say nothing about a model's activations: less than one picture of 64x64.
+/// Fewest pixels in all that calibration accepts, those of one picture of 64x64: fewer say nothing about a model's activations.
 const LEAST_PIXELS: u64 = 64 * 64;
-/// Fewer pixels in all are worth a warning. For the edge model with int16 activations, calibration on the middle 4096 pixels of one photograph cost
+/// Fewer pixels in all than this are worth a warning. For the edge model with int16 activations, calibration on the middle 4096 pixels of one photograph cost
 /// 1.3 dB at q 50 and 3.8 dB at q 100 compared with 65536 pixels of four photographs; even more pixels gained nothing. Other models and photographs vary.
 const ENOUGH_PIXELS: u64 = 1 << 18;
 

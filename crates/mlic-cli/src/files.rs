@@ -16,7 +16,7 @@ use crate::args::{CodecArgs, Global, MaxPixels, WriteArgs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// Longest picture file that is read under a limit of pixels: every sample at its widest, with metadata.
+/// Bytes of the longest picture file that is read under a limit on pixels: every sample at its widest, with metadata.
 const fn max_picture_len(max_pixels: u64) -> u64 {
     let pixels = if max_pixels < MAX_PIXELS { max_pixels } else { MAX_PIXELS };
     8 * pixels + 16 * MAX_SECTION_LEN
@@ -46,7 +46,7 @@ pub(crate) enum Content {
     Package(Vec<u8>),
 }
 
-/// Reads a stream or a package, as the first bytes tell, up to the limit of either.
+/// Reads a stream or a package, told apart by the first bytes, each up to its own limit.
 pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
     let is_package = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().zip(&package::MAGIC).all(|(a, b)| a == b);
     let limit = |head: &[u8]| Some(if is_package(head) { MAX_PACKAGE_LEN } else { MAX_STREAM_LEN });
