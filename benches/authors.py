@@ -7,8 +7,9 @@ seeded random weights:
 
     python models/golden.py full EXPORT && mlic model build EXPORT --images PICTURES -o PACKAGE
 
-Theirs is `compress` and `decompress` in fp32, with the model loaded and without files. Ours is the program, from file to file, and of that once more what comes after the package is
-loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; of all times the medians. It needs torch, compressai, einops and timm.
+Theirs is `compress` and `decompress` in fp32, with the model loaded and without files. Ours is the program, from file to file, and also only what comes after
+the package is loaded, verified and packed, which is what theirs does: both ratios are printed. Runs alternate; times are medians. Needs torch, compressai,
+einops and timm.
 """
 import argparse
 import os
@@ -26,7 +27,7 @@ from PIL import Image
 
 
 def code(checkout):
-    """The module of their model and its configuration, from a checkout: CompressAI may be of today, and a GPU is not needed."""
+    """The authors' model module and its configuration, imported from a checkout so that today's CompressAI will do, and no GPU is needed."""
     folder = checkout / "MLIC++" if (checkout / "MLIC++").is_dir() else checkout
     sys.path.insert(0, str(folder.resolve()))
     import compressai.ops
@@ -41,7 +42,7 @@ def code(checkout):
 
 
 def authors(checkout):
-    """Their model with seeded random weights."""
+    """The authors' model with seeded random weights."""
     module, config = code(checkout)
     torch.manual_seed(20231115)
     model = module.MLICPlusPlus(config).eval()
@@ -56,7 +57,7 @@ def seconds(run):
 
 
 def ours(command):
-    """Seconds of the program, and of them those after loading, as it reports them."""
+    """Seconds of the whole program, and those after loading, as the program reports them."""
     whole, run = seconds(lambda: subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True))
     return whole, float(re.search(r"bytes, (?:[\d.]+ bpp, )?([\d.]+) s$", run.stderr, re.MULTILINE)[1])
 

@@ -3,11 +3,11 @@
     python benches/authors_gpu.py CHECKOUT PACKAGES [--sizes 768x512 1920x1080 ...] [--runs 3] [--limit 10] [--device cuda]
 
 CHECKOUT is a clone of the authors' repository (its folder `MLIC++`), PACKAGES a folder with the sources of `compressai` (an unpacked wheel; only its
-layers and operators, which are Python, are used). Nothing but torch and numpy is needed beside them.
+layers and operators, which are Python, are used). Besides these, only torch and numpy are needed.
 
-What runs is their `decompress`. Its range coder is compiled code and is replaced by one that gives zeros: the times are without entropy coding, but
-with what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; fp32 or fp16 is
-left out of the larger ones once it fails or takes longer than the limit. Times are medians after one run; memory is what PyTorch allocated at most, weights included.
+What runs is their `decompress`. Its range coder is compiled code and is replaced by one that gives zeros: the times exclude entropy coding, but
+include what `decompress` does for it (indices to lists and back). Sizes are padded to multiples of 64; once fp32 or fp16 fails or takes longer than the
+limit, it is left out for the larger sizes. Times are medians after one warm-up run; memory is the most that PyTorch allocated, weights included.
 """
 import argparse
 import statistics
@@ -21,7 +21,7 @@ from torch import nn
 
 
 def module(name, path=None, **contents):
-    """A module of that name with these contents."""
+    """Makes and registers a module with this name and these contents."""
     made = types.ModuleType(name)
     made.__dict__.update(contents)
     if path is not None:
@@ -34,7 +34,7 @@ def module(name, path=None, **contents):
 
 
 class Zeros:
-    """Instead of the range decoder."""
+    """A stand-in for the range decoder, which gives zeros."""
 
     def set_stream(self, _):
         pass
@@ -60,7 +60,7 @@ class Gaussian(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Gives z instead of decoding it."""
+    """Returns the given z instead of decoding one."""
 
     z = None
 
@@ -79,7 +79,7 @@ def unused(*_, **__):
 
 
 def authors(checkout, packages):
-    """Their model with seeded random weights."""
+    """The authors' model with seeded random weights."""
     module("compressai", packages / "compressai")
     module("compressai.ans", BufferedRansEncoder=unused, RansDecoder=Zeros)
     module("compressai.models", CompressionModel=Model)
@@ -103,7 +103,7 @@ def authors(checkout, packages):
 
 
 def measure(model, device, width, height, runs, half, limit):
-    """Median seconds of decoding, and bytes at most."""
+    """Median seconds of decoding, and peak bytes of GPU memory (0 elsewhere)."""
     rows, columns = (height + 63) // 64, (width + 63) // 64
     model.entropy_bottleneck.z = torch.randn(1, model.N, rows, columns, device=device).round()
     if device == "cuda":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times two programs `mlic` by turns on one picture: whatever else the machine does slows both of them, and what counts is the ratio.
+# Times two programs `mlic` in turns on one picture: whatever else the machine does slows both of them, and the ratio is what counts.
 set -euo pipefail
 
 usage() {
@@ -54,7 +54,7 @@ def milliseconds(command):
 def compare(name, commands):
     times = ([], [])
     for turn in range(runs + 1):
-        # The one that goes first changes from turn to turn.
+        # The program that goes first changes from turn to turn.
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             times[which].append(milliseconds(commands[which]))
     before, after = (of[1:] for of in times)

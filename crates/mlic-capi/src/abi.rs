@@ -1,8 +1,9 @@
 //! What C sees: `include/mlic.h`, function for function and member for member.
 //!
-//! SAFETY of everything here: the header says what a caller owes (pointers that are null where that is allowed, or to as many values as it says, strings that
-//! end; nothing that another thread writes during the call; a codec that is not destroyed while it is used; bytes that came from here). What can be looked at (null,
-//! sizes that do not fit each other, numbers beyond their range) is `MLIC_USAGE`. A safe interface to C there is none.
+//! SAFETY of everything here: the header says what a caller must guarantee. Pointers are null, where that is allowed, or point to as many values as the
+//! header says; strings are terminated; no other thread writes to any of this during the call; no codec is destroyed while it is in use; bytes that are
+//! freed came from here. What can be checked (null, sizes that do not fit each other, numbers beyond their range) is `MLIC_USAGE`. There is no safe
+//! interface to C.
 #![allow(unsafe_code, reason = "the callers are C")]
 
 use std::ffi::{CStr, c_char, c_void};
@@ -18,7 +19,7 @@ use mlic::{ErrorKind, Limits};
 use crate::calls::{self, Goal, Handle, Options};
 use crate::status::{Failure, OK, last_error, remember};
 
-/// Threads of a caller may share a codec, and any of them may end it.
+/// Asserts that a caller's threads may share a codec, and that any of them may destroy it.
 const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_shared::<Handle>();
@@ -140,7 +141,7 @@ pub unsafe extern "C" fn mlic_options_init(options: *mut MlicOptions, struct_siz
     }
     let default = MlicOptions { struct_size, ..MlicOptions::default() };
     let known = struct_size.min(size_of::<MlicOptions>());
-    // SAFETY: the caller's, of so many bytes: those that this library knows, and others that it leaves zero.
+    // SAFETY: the caller has `struct_size` bytes: those that this library knows are copied, the others become zero.
     unsafe {
         ptr::copy_nonoverlapping((&raw const default).cast::<u8>(), options.cast(), known);
         ptr::write_bytes(options.cast::<u8>().add(known), 0, struct_size - known);
@@ -148,15 +149,15 @@ pub unsafe extern "C" fn mlic_options_init(options: *mut MlicOptions, struct_siz
 }
 
 impl MlicOptions {
-    /// How long they were when `MLIC_ABI` became what it is: nobody's are shorter.
+    /// Size of the options when `MLIC_ABI` got its present value. No program has shorter ones.
     const FIRST_SIZE: usize = offset_of!(Self, reserved) + size_of::<u32>();
-    /// What nobody's are longer than. A size beyond it was never set.
+    /// A size that no program's options exceed. If `struct_size` is larger, it was never set.
     const MAX_SIZE: usize = 1024;
 
-    /// What a caller has set in options that may be shorter or longer than these; defaults where they end.
+    /// Reads a caller's options, which may be shorter or longer than these. Members beyond their end have their defaults.
     ///
     /// # Safety
-    /// To as many bytes as the first member says, unless it is more than [`Self::MAX_SIZE`].
+    /// `options` points to as many bytes as its first member says, unless that is more than [`Self::MAX_SIZE`].
     unsafe fn of(options: *const Self) -> Result<Self, Failure> {
         // SAFETY: as above.
         let size = unsafe { options.cast::<usize>().read() };
@@ -169,12 +170,12 @@ impl MlicOptions {
     }
 
     /// # Safety
-    /// To so many bytes.
+    /// `options` points to `size` bytes.
     unsafe fn over_defaults(options: *const Self, size: usize) -> Result<Self, Failure> {
         let (mut own, known) = (Self::default(), size.min(size_of::<Self>()));
-        // SAFETY: so many bytes are in both, and any of them make members: numbers, and pointers that nobody has followed yet.
+        // SAFETY: both have `known` bytes, and any bytes make valid members: numbers, and pointers that nobody has followed yet.
         unsafe { ptr::copy_nonoverlapping(options.cast::<u8>(), (&raw mut own).cast(), known) };
-        // SAFETY: the caller's, up to so many.
+        // SAFETY: the caller has `size` bytes.
         let unknown = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
         if unknown.iter().any(|byte| *byte != 0) {
             return Err(Failure::usage(format!("options of {size} bytes, of which this library knows {known}: others are set")));
@@ -209,12 +210,12 @@ impl Default for MlicOptions {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlic_codec_create(options: *const MlicOptions, codec: *mut *mut Handle) -> i32 {
     status(|| {
-        // SAFETY: null, or the caller's.
+        // SAFETY: null, or points to a pointer of the caller's.
         let to = unsafe { out(codec, "codec") }?;
         *to = ptr::null_mut();
-        // SAFETY: the caller's, of the size that its first member says.
+        // SAFETY: the caller's options, of the size that their first member says.
         let options = if options.is_null() { MlicOptions::default() } else { unsafe { MlicOptions::of(options) }? };
-        // SAFETY: null, or a string of the caller's.
+        // SAFETY: not null, and so a string of the caller's.
         let text = |text: *const c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
         let MlicOptions { max_pixels, max_memory_bytes, max_milliseconds, threads, effort, rounding, reserved, .. } = options;
         if reserved != 0 {
@@ -235,7 +236,7 @@ pub unsafe extern "C" fn mlic_codec_create(options: *const MlicOptions, codec: *
 pub unsafe extern "C" fn mlic_codec_destroy(codec: *mut Handle) {
     if !codec.is_null() {
         status(|| {
-            // SAFETY: of `mlic_codec_create`, and in nobody's use.
+            // SAFETY: the codec came from `mlic_codec_create`, and no call is using it.
             drop(unsafe { Box::from_raw(codec) });
             Ok(())
         });
@@ -248,7 +249,7 @@ pub unsafe extern "C" fn mlic_codec_destroy(codec: *mut Handle) {
 /// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlic_codec_model_id(codec: *const Handle) -> *const c_char {
-    // SAFETY: null, or a codec that is there.
+    // SAFETY: null, or a codec that exists.
     unsafe { codec.as_ref() }.map_or(ptr::null(), |handle| handle.model_id.as_ptr())
 }
 
@@ -258,7 +259,7 @@ pub unsafe extern "C" fn mlic_codec_model_id(codec: *const Handle) -> *const c_c
 /// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlic_codec_quality_steps(codec: *const Handle) -> u32 {
-    // SAFETY: null, or a codec that is there.
+    // SAFETY: null, or a codec that exists.
     unsafe { codec.as_ref() }.map_or(0, Handle::quality_steps)
 }
 
@@ -268,10 +269,10 @@ pub unsafe extern "C" fn mlic_codec_quality_steps(codec: *const Handle) -> u32 {
 /// See the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlic_bytes_free(bytes: *mut MlicBytes) {
-    // SAFETY: null, or the caller's.
+    // SAFETY: null, or points to bytes of the caller's.
     let Some(bytes) = (unsafe { bytes.as_mut() }) else { return };
     if !bytes.data.is_null() {
-        // SAFETY: `mlic_encode` made them of a boxed slice of this length.
+        // SAFETY: `encode` made these bytes from a boxed slice of this length.
         drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(bytes.data, bytes.len)) });
     }
     *bytes = MlicBytes::EMPTY;
@@ -293,7 +294,7 @@ pub unsafe extern "C" fn mlic_encode(
     watch: *const MlicWatch,
     stream: *mut MlicBytes,
 ) -> i32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees what the header says.
     unsafe { encode(codec, picture, Goal::Quality(quality), watch, stream) }
 }
 
@@ -309,11 +310,11 @@ pub unsafe extern "C" fn mlic_encode_within(
     watch: *const MlicWatch,
     stream: *mut MlicBytes,
 ) -> i32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees what the header says.
     unsafe { encode(codec, picture, Goal::Within(limit_bytes), watch, stream) }
 }
 
-/// Both.
+/// Encodes a picture, for `mlic_encode` and `mlic_encode_within`.
 ///
 /// # Safety
 /// See the header.
@@ -325,24 +326,24 @@ unsafe fn encode(
     stream: *mut MlicBytes,
 ) -> i32 {
     status(|| {
-        // SAFETY: null, or the caller's.
+        // SAFETY: null, or points to a value of the caller's.
         let to = unsafe { out(stream, "stream") }?;
         *to = MlicBytes::EMPTY;
         // SAFETY: likewise.
         let (handle, picture) = unsafe { (given(codec, "codec")?, given(picture, "picture")?) };
         let MlicPicture { width, height, channels, stride_bytes, samples, .. } = *picture;
         let shape = Shape::new([width, height, channels], stride_bytes, samples.is_null())?;
-        // SAFETY: the caller has so many rows, so far from each other; they end within memory that there is.
+        // SAFETY: the caller has `shape.rows` rows, `stride_bytes` apart; they end within what can be addressed.
         let rows = (0..shape.rows).map(|row| unsafe { slice::from_raw_parts(samples.add(row * stride_bytes), shape.row_len) });
         let mut metadata = Metadata::default();
-        // SAFETY: null, or so many bytes.
+        // SAFETY: each is null, or points to as many bytes as its length says.
         unsafe {
             metadata.icc = copy(picture.icc, picture.icc_len, "icc")?;
             metadata.exif = copy(picture.exif, picture.exif_len, "exif")?;
             metadata.xmp = copy(picture.xmp, picture.xmp_len, "xmp")?;
         }
         let image = calls::picture([width, height, channels], rows, metadata)?;
-        // SAFETY: null, or the caller's.
+        // SAFETY: null, or points to a value of the caller's.
         let watch = Watch(unsafe { watch.as_ref() });
         let bytes =
             Box::into_raw(handle.encode(&image, goal, &|stage, pass, count| watch.step(stage, pass, count))?.into_boxed_slice());
@@ -358,12 +359,12 @@ unsafe fn encode(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlic_read_header(stream: *const u8, stream_len: usize, header: *mut MlicHeader) -> i32 {
     status(|| {
-        // SAFETY: null, or the caller's, and so many bytes of it.
+        // SAFETY: `header` is null or points to a value of the caller's, `stream` is null or points to `stream_len` bytes.
         let (to, stream) = unsafe { (out(header, "header")?, bytes(stream, stream_len, "stream")?) };
         let header = calls::header(stream)?;
         let mut model_id = [0; 16];
         let digits = header.model_id.to_string();
-        // A byte at the end stays zero.
+        // The last byte stays zero and ends the string.
         model_id[..15].iter_mut().zip(digits.bytes()).for_each(|(to, digit)| *to = digit as c_char);
         let channels = if header.gray { 1 } else { 3 };
         *to = MlicHeader { width: header.width, height: header.height, channels, quality_index: header.quality.into(), model_id };
@@ -386,22 +387,22 @@ pub unsafe extern "C" fn mlic_decode(
 ) -> i32 {
     status(|| {
         let mut unseen = MlicOutcome::default();
-        // SAFETY: null, or the caller's.
+        // SAFETY: null, or points to a value of the caller's.
         let outcome = unsafe { outcome.as_mut() }.unwrap_or(&mut unseen);
         *outcome = MlicOutcome::default();
-        // SAFETY: likewise, and so many bytes of the stream.
+        // SAFETY: likewise, and `stream` is null or points to `stream_len` bytes.
         let (handle, stream, canvas) =
             unsafe { (given(codec, "codec")?, bytes(stream, stream_len, "stream")?, given(canvas, "canvas")?) };
         let MlicCanvas { width, height, channels, stride_bytes, samples } = *canvas;
         let shape = Shape::new([width, height, channels], stride_bytes, samples.is_null())?;
         calls::check_canvas([width, height, channels], &calls::header(stream)?)?;
         outcome.slice_count = u32::try_from(handle.slice_count()).unwrap_or(u32::MAX);
-        // SAFETY: null, or the caller's.
+        // SAFETY: null, or points to a value of the caller's.
         let watch = Watch(unsafe { watch.as_ref() });
         let (image, truncation) = handle.decode(stream, &|stage, pass, count| watch.step(stage, pass, count))?;
         let decoded = calls::samples(image, channels);
         for (row, from) in decoded.chunks_exact(shape.row_len).enumerate().take(shape.rows) {
-            // SAFETY: the caller has so many rows, so far from each other, each of so many bytes; they are written, not read.
+            // SAFETY: the caller has `shape.rows` rows of `shape.row_len` bytes, `stride_bytes` apart; they are written, not read.
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), samples.add(row * stride_bytes), shape.row_len) };
         }
         let whole_slices = truncation.as_ref().map_or(outcome.slice_count, |t| u32::try_from(t.whole_slices).unwrap_or(u32::MAX));
@@ -423,7 +424,7 @@ pub unsafe extern "C" fn mlic_find_metadata(
     len: *mut usize,
 ) -> i32 {
     status(|| {
-        // SAFETY: null, or the caller's, and so many bytes of the stream.
+        // SAFETY: each is null or points to a value of the caller's, `stream` is null or points to `stream_len` bytes.
         let (to, to_len, stream) = unsafe { (out(data, "data")?, out(len, "len")?, bytes(stream, stream_len, "stream")?) };
         (*to, *to_len) = (ptr::null(), 0);
         if let Some(found) = calls::metadata(stream, kind)? {
@@ -433,10 +434,10 @@ pub unsafe extern "C" fn mlic_find_metadata(
     })
 }
 
-/// Makes a status of a call, and of a panic, which there should be none of.
+/// Turns the result of a call into a status, and a panic too, although there should be none.
 fn status(call: impl FnOnce() -> Result<(), Failure>) -> i32 {
     let panicked = |_| Err(Failure::of(ErrorKind::Other, "the library panicked: a defect of it"));
-    // What a call was writing to is the caller's, and has no state of ours.
+    // A call writes to the caller's memory only, which holds no state of the library.
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(panicked);
     result.map_or_else(remember, |()| OK)
 }
@@ -446,21 +447,21 @@ fn missing(name: &str) -> Failure {
 }
 
 /// # Safety
-/// Null, or to a value that nobody writes.
+/// `pointer` is null, or points to a value that nobody writes.
 unsafe fn given<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, Failure> {
     // SAFETY: as above.
     unsafe { pointer.as_ref() }.ok_or_else(|| missing(name))
 }
 
 /// # Safety
-/// Null, or to a value that is the caller's alone.
+/// `pointer` is null, or points to a value that is the caller's alone.
 unsafe fn out<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut T, Failure> {
     // SAFETY: as above.
     unsafe { pointer.as_mut() }.ok_or_else(|| missing(name))
 }
 
 /// # Safety
-/// Null, or to so many bytes that nobody writes.
+/// `pointer` is null, or points to `len` bytes that nobody writes.
 unsafe fn bytes<'a>(pointer: *const u8, len: usize, name: &str) -> Result<&'a [u8], Failure> {
     match len {
         _ if isize::try_from(len).is_err() => Err(Failure::usage(format!("{name} of {len} bytes"))),
@@ -472,9 +473,9 @@ unsafe fn bytes<'a>(pointer: *const u8, len: usize, name: &str) -> Result<&'a [u
 }
 
 /// # Safety
-/// Null, or to so many bytes that nobody writes.
+/// `pointer` is null, or points to `len` bytes that nobody writes.
 unsafe fn copy(pointer: *const u8, len: usize, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-    // Not an empty part: there is none.
+    // No bytes mean no metadata, not empty metadata.
     if len == 0 {
         return Ok(None);
     }
@@ -482,14 +483,14 @@ unsafe fn copy(pointer: *const u8, len: usize, name: &str) -> Result<Option<Vec<
     calls::copy(len, [unsafe { bytes(pointer, len, name) }?]).map(Some)
 }
 
-/// Samples in memory of C.
+/// The rows of samples in a caller's memory.
 struct Shape {
     rows: usize,
     row_len: usize,
 }
 
 impl Shape {
-    /// Rows of `[width, height, channels]` samples that end within what can be addressed.
+    /// Checks that rows of `[width, height, channels]` samples, `stride_bytes` apart, end within what can be addressed.
     fn new([width, height, channels]: [u32; 3], stride_bytes: usize, is_null: bool) -> Result<Self, Failure> {
         if !matches!(channels, 1 | 3) {
             return Err(Failure::usage(format!("{channels} channels: 3 or 1")));
@@ -509,16 +510,16 @@ impl Shape {
     }
 }
 
-/// The caller's watch, which the header lets be called from any thread.
+/// The caller's watch. The header lets any thread call it.
 struct Watch<'a>(Option<&'a MlicWatch>);
 
-// SAFETY: the function and its user are the caller's, who has read that threads of the codec call it, one at a time.
+// SAFETY: the function and its `user` are the caller's, whom the header tells that threads of the codec call it, one at a time.
 unsafe impl Sync for Watch<'_> {}
 
 impl Watch<'_> {
     fn step(&self, stage: &CStr, pass: u32, pass_count: u32) -> ControlFlow<()> {
         let Some(MlicWatch { step: Some(step), user }) = self.0 else { return ControlFlow::Continue(()) };
-        // SAFETY: the caller's function, with the caller's user.
+        // SAFETY: the caller's function, with the caller's `user`.
         let ends = unsafe { step(*user, stage.as_ptr(), pass, pass_count) } != 0;
         if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -528,18 +529,18 @@ impl Watch<'_> {
 mod tests {
     use super::*;
 
-    /// Options as a program has them that was built when there was no `effort`, and as one has them that knows more than this library.
+    /// Options of a program that was built before there was an `effort`, and of one that knows more members than this library.
     #[test]
     fn options_may_be_shorter_or_longer() {
         let set = MlicOptions { threads: 7, effort: 9, ..MlicOptions::default() };
-        // SAFETY: of so many bytes, and more.
+        // SAFETY: `set` has this many bytes, and more.
         let shorter = unsafe { MlicOptions::over_defaults(&raw const set, offset_of!(MlicOptions, effort)) }.unwrap();
         assert_eq!((shorter.threads, shorter.effort, shorter.max_pixels), (7, 0, set.max_pixels));
 
         #[repr(C)]
         struct Newer(MlicOptions, [u64; 2]);
         let mut newer = Newer(MlicOptions { struct_size: size_of::<Newer>(), ..set }, [0; 2]);
-        // SAFETY: of the size that it says.
+        // SAFETY: `newer` has the size that it says, or says one that is more than `MAX_SIZE`.
         let of = |newer: &Newer| unsafe { MlicOptions::of((&raw const *newer).cast()) };
         assert_eq!(of(&newer).map(|known| (known.threads, known.effort)).unwrap(), (7, 9));
         newer.1[1] = 1 << 63;
@@ -554,7 +555,7 @@ mod tests {
     fn no_more_is_set_than_there_is() {
         for size in 0..=size_of::<MlicOptions>() + 16 {
             let mut room = [0x5a5a_5a5a_5a5a_5a5a_u64; 16];
-            // SAFETY: room for more than so many bytes.
+            // SAFETY: `room` has more than `size` bytes.
             unsafe { mlic_options_init(room.as_mut_ptr().cast(), size) };
             let bytes = room.map(u64::to_ne_bytes);
             let set = if size < size_of::<usize>() { 0 } else { size };
@@ -563,7 +564,7 @@ mod tests {
                 assert_eq!(bytes.as_flattened()[..size_of::<usize>()], size.to_ne_bytes());
             }
             if set >= MlicOptions::FIRST_SIZE {
-                // SAFETY: of so many bytes.
+                // SAFETY: `room` has more than `size` bytes, and `size` is what its first member says.
                 let read = unsafe { MlicOptions::of(room.as_ptr().cast()) }.unwrap();
                 assert_eq!((read.max_pixels, read.threads), (MlicOptions::default().max_pixels, 0));
             }

@@ -1,4 +1,4 @@
-//! The calls, of references and slices.
+//! The calls, on references and slices.
 
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
@@ -22,7 +22,7 @@ pub struct Handle {
     pub(crate) model_id: CString,
 }
 
-/// What `mlic_options` has.
+/// The settings in `mlic_options`.
 pub(crate) struct Options<'a> {
     pub(crate) model_path: Option<&'a CStr>,
     pub(crate) backend: Option<&'a CStr>,
@@ -34,7 +34,7 @@ pub(crate) struct Options<'a> {
     pub(crate) rounding: u32,
 }
 
-/// What the caller does at each step: the stage, the passes that are done, and of how many.
+/// The caller's function for each step. Its arguments are the stage, the number of passes done, and the number of all passes.
 pub(crate) type Step<'a> = dyn Fn(&CStr, u32, u32) -> ControlFlow<()> + Sync + 'a;
 
 impl Handle {
@@ -79,7 +79,7 @@ impl Handle {
         Ok(encoded?.stream)
     }
 
-    /// The picture, and how far the stream went if it was cut.
+    /// Decodes a stream to a picture; if the stream is truncated, also says how far it goes.
     pub(crate) fn decode(&self, stream: &[u8], step: &Step<'_>) -> Result<(Image, Option<Truncation>), Failure> {
         let decoded = self.codec.watched(&|event| tell(step, event)).decode(stream)?;
         Ok((decoded.image, decoded.truncation))
@@ -90,12 +90,12 @@ impl Handle {
     }
 }
 
-/// What a picture is encoded for.
+/// What the encoder aims at.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
-    /// In percent.
+    /// A quality in percent.
     Quality(f32),
-    /// The highest quality with at most so many bytes.
+    /// The highest quality whose stream has at most this many bytes.
     Within(u64),
 }
 
@@ -116,13 +116,13 @@ fn path_of(path: &CStr) -> PathBuf {
     std::ffi::OsStr::from_bytes(path.to_bytes()).into()
 }
 
-/// UTF-8.
+/// The path, which is UTF-8 here.
 #[cfg(not(unix))]
 fn path_of(path: &CStr) -> PathBuf {
     path.to_string_lossy().into_owned().into()
 }
 
-/// So many bytes of the caller's, in parts, of which there may be more than memory for a copy.
+/// Copies `len` bytes of the caller's, given in parts. Fails if there is no memory for the copy.
 pub(crate) fn copy<'a>(len: usize, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, Failure> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len })?;
@@ -130,17 +130,17 @@ pub(crate) fn copy<'a>(len: usize, parts: impl IntoIterator<Item = &'a [u8]>) ->
     Ok(copy)
 }
 
-/// A picture of rows of samples.
+/// Makes a picture from rows of samples.
 pub(crate) fn picture<'a>(
     [width, height, channels]: [u32; 3],
     rows: impl Iterator<Item = &'a [u8]>,
     metadata: Metadata,
 ) -> Result<Image, Failure> {
     if width == 0 || height == 0 {
-        // Of rows without samples there may be more than anyone waits for.
+        // There may be so many rows without samples that walking over them takes too long.
         return Err(ImageError::Empty { width, height }.into());
     }
-    // As many as lie in memory.
+    // The product cannot overflow: these samples are in memory.
     let samples = copy([width, height, channels].into_iter().map(|n| n as usize).product(), rows)?;
     let mut image = match channels {
         1 => Image::from_gray(width, height, &samples),
@@ -150,18 +150,18 @@ pub(crate) fn picture<'a>(
     Ok(image)
 }
 
-/// The header of a stream, whatever follows it.
+/// Reads the header of a stream, whatever follows it.
 pub(crate) fn header(stream: &[u8]) -> Result<Header, Failure> {
     Ok(parse(&stream[..stream.len().min(MAX_HEADER_LEN)])?.header)
 }
 
-/// Where in a stream metadata lies.
+/// Finds metadata of a kind in a stream.
 pub(crate) fn metadata(stream: &[u8], kind: u32) -> Result<Option<&[u8]>, Failure> {
     let kinds = [SectionKind::ICC, SectionKind::EXIF, SectionKind::XMP];
     let unknown = || Failure::usage(format!("metadata of kind {kind}: 1 (ICC), 2 (EXIF) or 3 (XMP)"));
     let kind = kinds.into_iter().find(|known| u32::from(known.0) == kind).ok_or_else(unknown)?;
     let parsed = parse(stream)?;
-    // Of several of one kind the last counts (SPEC 6.2).
+    // Of several sections of one kind, the last counts (SPEC 6.2).
     match (parsed.sections.iter().rfind(|section| section.kind == kind), parsed.damage) {
         (Some(section), _) => Ok(Some(section.bytes)),
         (None, Some(damage)) => Err(damage.into()),
@@ -169,7 +169,7 @@ pub(crate) fn metadata(stream: &[u8], kind: u32) -> Result<Option<&[u8]>, Failur
     }
 }
 
-/// Whether a canvas of `[width, height, channels]` is one for the picture of this header.
+/// Checks that a canvas of `[width, height, channels]` fits the picture of this header.
 pub(crate) fn check_canvas([width, height, channels]: [u32; 3], header: &Header) -> Result<(), Failure> {
     if [width, height] != [header.width, header.height] {
         let (w, h) = (header.width, header.height);
@@ -181,7 +181,7 @@ pub(crate) fn check_canvas([width, height, channels]: [u32; 3], header: &Header)
     Ok(())
 }
 
-/// The samples of a picture in one channel, of one that is gray, or in three.
+/// The samples of a picture in three channels or, for a gray picture only, in one.
 pub(crate) fn samples(image: Image, channels: u32) -> Vec<u8> {
     let mut samples = image.rgb;
     if channels == 1 {
@@ -192,7 +192,7 @@ pub(crate) fn samples(image: Image, channels: u32) -> Vec<u8> {
     samples
 }
 
-/// What to say of a stream that was cut.
+/// The failure of decoding a truncated stream.
 pub(crate) fn truncated(truncation: &Truncation) -> Failure {
     let Truncation { whole_slices, slice_count, have_bytes, need_bytes, .. } = truncation;
     let message = format!(

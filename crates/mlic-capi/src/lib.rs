@@ -1,7 +1,7 @@
-//! The codec for C: `include/mlic.h` says what each function does and demands, `tests/c/` has a program that uses all of them.
+//! The codec for C: `include/mlic.h` says what each function does and demands, and `tests/c/` has a program that uses all of them.
 //!
-//! [`abi`] has what C sees, all of the unsafe code, and nothing that decides; what it reads of C becomes slices and references there. Nothing panics across it:
-//! what does, though nothing should, is a status.
+//! [`abi`] contains what C sees and all of the unsafe code, but no decisions: it turns what C passes into slices and references. No panic crosses it: if there
+//! is one, although there should be none, the call returns a status.
 
 pub mod abi;
 mod calls;

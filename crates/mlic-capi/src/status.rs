@@ -1,4 +1,4 @@
-//! What became of a call.
+//! Statuses of calls, and the message of each thread's last failure.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
@@ -6,12 +6,12 @@ use std::ffi::{CString, c_char};
 use mlic::error::chain;
 use mlic::{Error, ErrorKind};
 
-/// `mlic_status` of what is no [`ErrorKind`], whose numbers are the others.
+/// `MLIC_OK`. The statuses besides this and [`USAGE`] are the numbers of [`ErrorKind`].
 pub(crate) const OK: i32 = 0;
-/// An argument that cannot be meant.
+/// `MLIC_USAGE`: an invalid argument.
 pub(crate) const USAGE: i32 = 2;
 
-/// A status that is not [`OK`], and what to say of it.
+/// A status other than [`OK`], and its message.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: i32,
@@ -39,16 +39,16 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
-/// Remembers what a call of this thread failed with.
+/// Keeps the message of a failure as this thread's last error, and returns the status.
 pub(crate) fn remember(failure: Failure) -> i32 {
-    // Texts may quote what they were given.
+    // Messages may quote input, zero bytes included.
     let text: Vec<u8> = failure.message.into_bytes().into_iter().filter(|byte| *byte != 0).collect();
-    // A thread that is ending has no such memory any more.
+    // A thread that is ending has no thread-local memory any more.
     let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
     failure.status
 }
 
-/// What this thread's last failure said; valid until the next.
+/// The message of this thread's last failure, valid until the next one.
 pub(crate) fn last_error() -> *const c_char {
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }

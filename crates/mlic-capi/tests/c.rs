@@ -1,4 +1,4 @@
-//! The library as a program in C sees it: compiled and linked by the machine's C compiler, which Rust links with too.
+//! The library as a program in C sees it. The programs are compiled and linked by the machine's C compiler, which Rust links with too.
 
 #![cfg(all(unix, feature = "embedded-model"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -16,7 +16,7 @@ fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// What a command that fails had to say.
+/// The status and output of a command, if it fails.
 fn failure(command: &mut Command) -> Option<String> {
     let output = match command.output() {
         Ok(output) if output.status.success() => return None,
@@ -27,7 +27,7 @@ fn failure(command: &mut Command) -> Option<String> {
     Some(format!("{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)))
 }
 
-/// A program of `tests/c`, in a folder that has the library under the name that programs look for it by.
+/// Compiles a program of `tests/c` into `folder`, where the library gets the name that programs look for.
 fn compiled(name: &str, folder: &Path) -> PathBuf {
     // Cargo leaves the library where the tests are.
     let libraries = std::env::current_exe().unwrap().parent().unwrap().to_owned();

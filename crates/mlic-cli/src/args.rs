@@ -40,7 +40,7 @@ pub(crate) fn definition() -> Command {
     with_exit_codes(Arguments::command())
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Global {
@@ -58,7 +58,7 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
-/// What a command may do that writes files.
+/// Options of commands that write files.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct WriteArgs {
     /// Overwrite the output file if it exists
@@ -67,13 +67,13 @@ pub(crate) struct WriteArgs {
 }
 
 impl Global {
-    /// How many threads that is.
+    /// The number of threads; for 0, one per core.
     pub(crate) fn thread_count(&self) -> usize {
         if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
     }
 }
 
-/// What codes pictures, and what that may take.
+/// Choice of the backend, and limits on its work.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Backend and limits")]
 pub(crate) struct CodecArgs {
@@ -90,7 +90,7 @@ pub(crate) struct CodecArgs {
     pub(crate) max_seconds: Option<Duration>,
 }
 
-/// The limit of what reads pictures.
+/// Limit on the pixels of pictures and streams.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct MaxPixels {
     /// Refuse pictures and streams of more pixels
@@ -202,7 +202,7 @@ pub(crate) enum RoundingArg {
     Nearest,
 }
 
-/// Leave to change a picture so that a stream can carry it.
+/// Permission to change a picture so that a stream can carry it.
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// Flatten alpha onto this colour, as RRGGBB
@@ -239,7 +239,7 @@ pub(crate) struct DecodeArgs {
     pub(crate) codec: CodecArgs,
 }
 
-/// How pictures are made of latents.
+/// How pictures are made from latents.
 #[derive(Debug, Args)]
 pub(crate) struct PixelArgs {
     /// How the picture is made
@@ -372,17 +372,17 @@ fn thread_count() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(..=i64::from(MAX_THREADS)).map(usize::from)
 }
 
-/// A number of MiB, or of the unit that follows it.
+/// Parses a number of MiB, or of the unit that follows it.
 fn mebibytes(text: &str) -> Result<Size, String> {
     size(text, 20).ok_or_else(|| "a number of MiB is needed, or one with K, M, G or T after it, as in 512M".into())
 }
 
-/// A number of bytes, or of the unit that follows it.
+/// Parses a number of bytes, or of the unit that follows it.
 fn bytes(text: &str) -> Result<Size, String> {
     size(text, 0).ok_or_else(|| "a number of bytes is needed, or one with K, M, G or T after it, as in 40k".into())
 }
 
-/// A number of so many binary digits, or of the unit that follows it: K, M, G or T, as such or as in `KiB` and `KB`, all of them powers of 1024.
+/// Parses a number in units of 2^`shift` bytes, or of the unit that follows it: K, M, G or T, alone or as in `KiB` and `KB`, all powers of 1024.
 fn size(text: &str, shift: u32) -> Option<Size> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

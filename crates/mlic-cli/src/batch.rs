@@ -1,4 +1,4 @@
-//! Several inputs in one call: each is tried, and the first failure is what the call ends with.
+//! Several inputs in one call: each is tried, and the call ends with the first failure.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,14 +8,14 @@ use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::files::is_dash;
 
-/// Failures so far.
+/// The failures of a call so far, of which the first is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     first: Option<Failure>,
 }
 
 impl Batch {
-    /// Takes a failure: it is printed now. Returns its text.
+    /// Records a failure and prints it. Returns its text.
     pub(crate) fn failed(&mut self, failure: Failure) -> String {
         console::error(&failure);
         let text = failure.to_string();
@@ -23,32 +23,32 @@ impl Batch {
         text
     }
 
-    /// How the call ends.
+    /// The result of the call: its first failure, if any.
     pub(crate) fn end(self) -> Result<(), Failure> {
         self.first.map_or(Ok(()), Err)
     }
 }
 
-/// Extensions of the files that are taken from a directory. A file named on the command line is taken in any case.
+/// Extensions of the pictures that are taken from a directory. A file named on the command line is taken whatever its extension.
 pub(crate) const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "ppm", "pgm", "pbm", "pnm", "pam"];
-/// The same of streams.
+/// Extensions of the streams that are taken from a directory.
 pub(crate) const STREAMS: [&str; 1] = ["mlic"];
 
-/// What a command works on.
+/// The inputs of a command.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) paths: Vec<PathBuf>,
-    /// Named directories that cannot be read or have none.
+    /// Named directories that cannot be read or have no inputs.
     pub(crate) failed: Vec<(PathBuf, Failure)>,
-    /// They may be several, even if this time they are not: a directory was named.
+    /// Whether several paths or a directory were named, so that there may be several inputs even if this time there is one.
     are_several: bool,
 }
 
 impl Inputs {
-    /// Files as named, and of named directories the files with these extensions in order of their names.
+    /// Expands named paths: a file stands for itself, a directory for its files with these extensions, in order of their names.
     ///
     /// # Errors
-    /// Standard input beside others.
+    /// Standard input together with other inputs.
     pub(crate) fn expand(named: &[PathBuf], extensions: &[&str]) -> Result<Self, Failure> {
         let (mut paths, mut failed) = (Vec::new(), Vec::new());
         for path in named {
@@ -60,21 +60,21 @@ impl Inputs {
         Ok(Self { paths, failed, are_several })
     }
 
-    /// The same where one failure ends everything.
+    /// Like [`Self::expand`], but one failure ends everything.
     ///
     /// # Errors
-    /// As [`Self::expand`]; a directory that cannot be read or has none.
+    /// As [`Self::expand`]; a directory that cannot be read or has no inputs.
     #[cfg(feature = "builder")]
     pub(crate) fn expand_all(named: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> {
         let Self { paths, failed, .. } = Self::expand(named, extensions)?;
         failed.into_iter().next().map_or(Ok(paths), |(_, failure)| Err(failure))
     }
 
-    /// The path of the output of each input: `output` if that is no folder, else the name of the input with this extension, in that folder
+    /// The output path of each input: `output` if it is given and not a folder, else the name of the input with this extension, in that folder
     /// or beside the input.
     ///
     /// # Errors
-    /// Wrong usage: outputs that are not one for each input.
+    /// Wrong usage, if the inputs do not have one output each.
     pub(crate) fn outputs(&self, output: Option<&Path>, extension: &str) -> Result<Vec<PathBuf>, Failure> {
         let folder = output.filter(|path| path.is_dir());
         if let Some(path) = output.filter(|_| self.are_several && folder.is_none()) {
@@ -105,12 +105,12 @@ impl Inputs {
     }
 }
 
-/// Whether a file name ends in one of these, in any case.
+/// Whether a file name has one of these extensions, in upper or lower case.
 pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-/// Refuses a last operand that is named as what the command writes, and so is meant as the output.
+/// Refuses a last operand whose extension is that of what the command writes: it was meant as the output.
 pub(crate) fn check_operands(inputs: &[PathBuf], output: Option<&Path>, written: &[&str]) -> Result<(), Failure> {
     match inputs {
         [_, .., last] if output.is_none() && has_extension(last, written) => {
@@ -120,7 +120,7 @@ pub(crate) fn check_operands(inputs: &[PathBuf], output: Option<&Path>, written:
     }
 }
 
-/// Refuses standard input beside others.
+/// Refuses standard input together with other inputs.
 pub(crate) fn check_alone(inputs: &[PathBuf]) -> Result<(), Failure> {
     match inputs {
         [_, _, ..] if inputs.iter().any(|path| is_dash(path)) => Err(Failure::usage("-", "standard input is read alone")),
@@ -132,13 +132,13 @@ fn directory(path: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Failure> 
     let failure = |cause: &dyn Display| Failure::new(Exit::Input, "cannot read", path.display(), cause);
     let entries: Result<Vec<_>, _> = path.read_dir().and_then(Iterator::collect);
     let mut found: Vec<PathBuf> = entries.map_err(|e| failure(&e))?.into_iter().map(|entry| entry.path()).collect();
-    // A link that leads nowhere is no less an input.
+    // A link that leads nowhere is an input too.
     found.retain(|path| has_extension(path, extensions) && (path.is_file() || !path.exists()));
     found.sort();
     if found.is_empty() { Err(failure(&format_args!("no file ends in {}", extensions.join(", ")))) } else { Ok(found) }
 }
 
-/// Works on each input and its output; a failure, of a directory too, does not keep the others.
+/// Runs `work` on each input and its output. A failure, even of a directory, does not keep the other inputs from being tried.
 ///
 /// # Errors
 /// The first failure; all have been printed.
@@ -159,7 +159,7 @@ pub(crate) fn each(
     batch.end()
 }
 
-/// A path in the one form of its folder.
+/// A path with its folder in canonical form, so that paths of one file are equal.
 fn resolved(path: &Path) -> PathBuf {
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let folder = folder.and_then(|folder| folder.canonicalize().ok());

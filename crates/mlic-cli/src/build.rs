@@ -21,13 +21,13 @@ use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::progress::Progress;
 
-/// Fewer pixels in all than this tell nothing of a model's activations: less than one picture of 64x64.
+/// Fewest pixels in all that calibration accepts, those of one picture of 64x64: fewer say nothing about a model's activations.
 const LEAST_PIXELS: u64 = 64 * 64;
-/// Fewer pixels in all than this are worth a warning. Of the edge model, with activations in int16, the middle 4096 pixels of one photograph cost
-/// 1.3 dB at q 50 and 3.8 at q 100 against 65536 of four, and more than these gained nothing; other models and photographs vary.
+/// Fewer pixels in all than this are worth a warning. For the edge model with int16 activations, calibration on the middle 4096 pixels of one photograph cost
+/// 1.3 dB at q 50 and 3.8 dB at q 100 compared with 65536 pixels of four photographs; even more pixels gained nothing. Other models and photographs vary.
 const ENOUGH_PIXELS: u64 = 1 << 18;
 
-/// Most columns and rows that are used of a picture. Calibration holds what every node of a transform gives for it at once: of the edge model more
+/// Most columns and rows of a picture that are used. Calibration holds the outputs of all nodes of a transform at once: for the edge model, more
 /// than a kilobyte per pixel.
 const MAX_SIDE: u32 = 1024;
 
@@ -122,12 +122,12 @@ pub(crate) fn failed(what: &'static str, place: &Path, error: &BuildError) -> Fa
     Failure::from_error(exit, what, place.display(), error)
 }
 
-/// A picture as it is.
+/// Reads a picture as it is, without its metadata.
 pub(crate) fn picture(path: &Path, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
     files::read_unchanged(path, &ReadOptions::default().with_metadata(MetadataPolicy::Strip), max, global)
 }
 
-/// As many of the pictures as are asked for, all of which have to be readable: who chose them counts on them.
+/// Reads as many of the pictures as are asked for. All must be readable, because whoever chose them counts on them.
 fn pictures(args: &BuildArgs, global: &Global) -> Result<Vec<(PathBuf, Image)>, Failure> {
     let paths = Inputs::expand_all(&args.images, &batch::PICTURES)?;
     let (mut images, mut cut) = (Vec::new(), 0);
@@ -143,7 +143,7 @@ fn pictures(args: &BuildArgs, global: &Global) -> Result<Vec<(PathBuf, Image)>, 
     Ok(images)
 }
 
-/// Leaves [`MAX_SIDE`] columns and rows, those in the middle, of a picture that has more; whether it has.
+/// Crops a picture to its middle [`MAX_SIDE`] columns and rows; returns whether it had more.
 fn cut_to_middle(image: &mut Image) -> bool {
     let [width, height] = [image.width, image.height].map(|side| side.min(MAX_SIDE));
     if [width, height] == [image.width, image.height] {
@@ -157,13 +157,13 @@ fn cut_to_middle(image: &mut Image) -> bool {
     true
 }
 
-/// `count` of the items, evenly chosen, or all there are.
+/// `count` of the items, evenly chosen, or all if there are no more.
 fn evenly<T>(all: &[T], count: usize) -> impl Iterator<Item = &T> {
     let count = count.min(all.len());
     (0..count).filter_map(move |i| all.get(i * all.len() / count))
 }
 
-/// Refuses pictures that say nothing about activations, and warns of few.
+/// Refuses fewer than [`LEAST_PIXELS`] pixels in all, and warns of fewer than [`ENOUGH_PIXELS`]. Returns the number.
 fn check_pixels(images: &[(PathBuf, Image)], global: &Global) -> Result<u64, Failure> {
     let pixels: u64 = images.iter().map(|(_, image)| image.pixels()).sum();
     let found = format!("{} pictures of {pixels} pixels in all", images.len());
@@ -177,7 +177,7 @@ fn check_pixels(images: &[(PathBuf, Image)], global: &Global) -> Result<u64, Fai
     Ok(pixels)
 }
 
-/// What the transforms take of a picture.
+/// The samples of a picture as transforms take them.
 pub(crate) fn planes(path: &Path, image: &Image) -> Result<Planes, Failure> {
     planes_of(image).map_err(|error| Failure::from_codec("cannot use", path.display(), &error))
 }
@@ -234,7 +234,7 @@ pub(crate) fn build(args: &BuildArgs, global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Name, id and size of a package, and what its integers are and cost as far as the build knows.
+/// Name, id and size of a package, the width of its activations, and what they cost if the build measured it.
 fn summary(built: &Built) -> String {
     let Built { model, growth } = built;
     let activations = model.metadata().provenance.get("activations").map_or("", String::as_str);

@@ -1,4 +1,4 @@
-//! What people read. A closed standard output or error is no failure: whoever closed it has seen enough.
+//! Output for people. A closed standard output or error is not a failure: whoever closed it has seen enough.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use crate::args::Global;
 use crate::exit::{Exit, Failure};
 
-/// Prints lines to standard output. Control characters in them, which names and JSON of what a package says may hold, are escaped as in JSON.
+/// Prints lines to standard output. Their control characters, which can come from names and from what a package says, are escaped as in JSON.
 pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
     let mut out = String::new();
     for c in text.chars() {
@@ -15,7 +15,7 @@ pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
     unchanged(&out)
 }
 
-/// Prints to standard output what this program says itself.
+/// Prints the program's own text to standard output, unescaped.
 pub(crate) fn unchanged(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -29,14 +29,14 @@ pub(crate) fn stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints an error, unless nothing is to be said of it.
+/// Prints an error, unless it is silent.
 pub(crate) fn error(failure: &Failure) {
     if !failure.is_silent() {
         line("error", failure);
     }
 }
 
-/// Prints what is wrong with the environment of what runs networks.
+/// Warns if `MLIC_CPU` names no instruction set of this architecture.
 pub(crate) fn warn_of_cpu() {
     if let Some(warning) = mlic::cpu_warning() {
         line("warning", warning);
@@ -57,12 +57,12 @@ pub(crate) fn verbose(global: &Global, text: impl Display) {
     }
 }
 
-/// One line, escaped.
+/// Prints one line to standard error, escaped.
 fn line(kind: &str, text: impl Display) {
     stderr(&format!("mlic: {kind}: {}\n", escaped(text)));
 }
 
-/// Text in one line: control characters, which names of files and of models may hold, are escaped.
+/// Text as one line: control characters, which names of files and models may contain, are escaped.
 pub(crate) fn escaped(text: impl Display) -> String {
     let mut out = String::new();
     for c in text.to_string().chars() {

@@ -1,4 +1,4 @@
-//! `mlic model cost`: what integer entropy networks cost against the float ones that they were made of.
+//! `mlic model cost`: what integer entropy networks cost compared with the float ones that they were made from.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(crate) struct CostArgs {
     pixels: MaxPixels,
 }
 
-/// A package and an export of one shape and, unless it is said that they may differ, one name.
+/// Checks that a package and an export have the same shape and, unless `--any-name` is given, the same name.
 fn check_pair(args: &CostArgs, export: &Export, model: &Model) -> Result<(), Failure> {
     let what = "cannot compare";
     let pair = format!("package {} with export {}", model.name(), export.name);
@@ -55,14 +55,14 @@ fn check_pair(args: &CostArgs, export: &Export, model: &Model) -> Result<(), Fai
     Ok(())
 }
 
-/// Bits and quality of one picture at one quality, float and integer.
+/// Rate and PSNR of one picture at one quality, as `[float, integer]`.
 struct Row {
     quality: f32,
     bpp: [f64; 2],
     psnr: [f64; 2],
 }
 
-/// Measures the cost of integers.
+/// Measures what integer networks cost.
 pub(crate) fn run(args: &CostArgs, global: &Global) -> Result<(), Failure> {
     files::on_threads(global, || compare(args, global))
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &DecodeArgs, global: &Global) -> Result<(), Failure> {
     let options = CodecOptions::default().with_pixels(args.pixels.mode()).with_metadata(args.metadata.into());
     let codec = files::codec(options, &args.codec, global)?;
     let end = batch::each(inputs, &outputs, |pair| decode(&codec, format, pair, args, global));
-    // The process is about to end, and all its memory with it.
+    // Freeing its memory would take time, and the process is about to end anyway.
     std::mem::forget(codec);
     end
 }
@@ -60,7 +60,7 @@ fn decode(
     decoded.truncation.map_or(Ok(()), |truncation| Err(truncated(&name, &truncation, &output)))
 }
 
-/// The format by the extension of the output, by `--format`, or PNG; the two must not contradict each other.
+/// The format that the extension of the output or `--format` names, or PNG. Extension and `--format` must not contradict each other.
 fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     let asked = args.format.map(OutputFormat::from);
     let Some(path) = args.output.as_deref().filter(|path| path.extension().is_some() && !path.is_dir()) else {
@@ -75,7 +75,7 @@ fn output_format(args: &DecodeArgs) -> Result<OutputFormat, Failure> {
     }
 }
 
-/// What a user who wants no metadata may not know of: without these the picture looks other.
+/// Notes what a user who strips metadata may not know of: the picture looks different without a profile or an orientation.
 fn note_stripped(stream: &[u8], name: &str, global: &Global) {
     let Ok(stream) = container::parse(stream) else { return };
     if stream.tail_damage().is_some() {

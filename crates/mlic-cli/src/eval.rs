@@ -1,4 +1,4 @@
-//! `mlic eval`: rate, quality and time over pictures, and what that is against an anchor.
+//! `mlic eval`: rate, quality and time over pictures, and a comparison with anchors.
 
 mod anchor;
 mod measure;
@@ -18,7 +18,7 @@ use crate::files;
 use crate::progress::Progress;
 use report::{Evaluation, Failed, ImageResult, Mean};
 
-/// A quality as the user gives it and as the stream has it.
+/// A quality as the user gives it, and its index in the stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) quality: Quality,

@@ -1,4 +1,4 @@
-//! Exit codes, and the one form of an error message.
+//! Exit codes, and the common form of error messages.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -24,7 +24,7 @@ pub(crate) const EXIT_CODES: [(Exit, &str); 12] = [
     (Exit::Backend, "backend not available"),
     (Exit::Budget, "a limit was exceeded (pixels, memory, time, --target-size), or memory ran out"),
 ];
-/// What they mean where there are several inputs.
+/// What an exit code means when there are several inputs.
 pub(crate) const OF_SEVERAL: &str =
     "Of several inputs each is tried, and the code is that of the first failure; `model build` stops at the first.";
 
@@ -82,7 +82,7 @@ pub(crate) struct Failure {
     place: String,
     cause: String,
     hint: Option<String>,
-    /// Nothing is to be said of it.
+    /// The failure is not printed.
     silent: bool,
 }
 
@@ -92,7 +92,7 @@ impl Failure {
         Self { exit, what, place: place.to_string(), cause: cause.to_string(), hint: None, silent: false }
     }
 
-    /// The same, with an error and all its sources.
+    /// Like [`Self::new`]; the cause is an error with all its sources.
     pub(crate) fn from_error(exit: Exit, what: &'static str, place: impl fmt::Display, error: &dyn StdError) -> Self {
         Self::new(exit, what, place, mlic::error::chain(error))
     }
@@ -110,18 +110,18 @@ impl Failure {
         }
     }
 
-    /// A command line that makes no sense.
+    /// A command line that is wrong.
     pub(crate) fn usage(place: impl fmt::Display, cause: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, "wrong usage", place, cause)
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint about what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Of which nothing is to be said: it was said, or nobody listens.
+    /// Keeps the failure from being printed: it was printed before, or nobody listens.
     pub(crate) fn silent(self) -> Self {
         Self { silent: true, ..self }
     }

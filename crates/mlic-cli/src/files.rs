@@ -16,12 +16,12 @@ use crate::args::{CodecArgs, Global, MaxPixels, WriteArgs};
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// Longest picture file that is read for a limit on pixels: every sample at its widest, with metadata.
+/// Bytes of the longest picture file that is read under a limit on pixels: every sample at its widest, with metadata.
 const fn max_picture_len(max_pixels: u64) -> u64 {
     let pixels = if max_pixels < MAX_PIXELS { max_pixels } else { MAX_PIXELS };
     8 * pixels + 16 * MAX_SECTION_LEN
 }
-/// Longest stream: every part at its limit. A section has at most 16 bytes before its contents.
+/// Bytes of the longest stream: every part at its limit. A section has at most 16 bytes before its contents.
 const MAX_STREAM_LEN: u64 = MAX_HEADER_LEN as u64 + MAX_PAYLOAD_LEN + MAX_SECTION_COUNT * (MAX_SECTION_LEN + 16);
 
 /// Whether an argument means standard input or output.
@@ -34,19 +34,19 @@ pub(crate) fn input_name(path: &Path) -> String {
     if is_dash(path) { "standard input".into() } else { path.display().to_string() }
 }
 
-/// The bytes of a stream. Of what begins otherwise no more is read than tells that.
+/// Reads a stream. If a file does not begin like one, only its first bytes are read.
 pub(crate) fn read_stream(path: &Path) -> Result<Vec<u8>, Failure> {
     let magic = container::MAGIC;
     read_limited(path, magic.len() as u64, |head| if head == magic { Some(MAX_STREAM_LEN) } else { None })
 }
 
-/// The bytes of a stream, or those of a package.
+/// The bytes of a stream or of a package.
 pub(crate) enum Content {
     Stream(Vec<u8>),
     Package(Vec<u8>),
 }
 
-/// A stream or a package, by its first bytes, each up to its own limit.
+/// Reads a stream or a package, told apart by the first bytes, each up to its own limit.
 pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
     let is_package = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().zip(&package::MAGIC).all(|(a, b)| a == b);
     let limit = |head: &[u8]| Some(if is_package(head) { MAX_PACKAGE_LEN } else { MAX_STREAM_LEN });
@@ -54,7 +54,7 @@ pub(crate) fn read_stream_or_package(path: &Path) -> Result<Content, Failure> {
     Ok(if is_package(&bytes) { Content::Package(bytes) } else { Content::Stream(bytes) })
 }
 
-/// A picture, for commands with options that change it; what reading changed is noted.
+/// Reads a picture, for commands with options that change it. Notes what reading changed.
 pub(crate) fn read_picture(path: &Path, options: &ReadOptions, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
     read_with(path, options, max, global, |error| match error {
@@ -66,7 +66,7 @@ pub(crate) fn read_picture(path: &Path, options: &ReadOptions, max: MaxPixels, g
     })
 }
 
-/// A picture, for commands without such options.
+/// Reads a picture, for commands without options that change it.
 #[cfg(feature = "builder")]
 pub(crate) fn read_unchanged(path: &Path, options: &ReadOptions, max: MaxPixels, global: &Global) -> Result<Image, Failure> {
     use mlic::image::ImageError as E;
@@ -90,7 +90,7 @@ fn read_with(
     let image = read_image(&bytes, &options).map_err(|error| {
         let failure = |exit| Failure::from_error(exit, "cannot read", input_name(path), &error);
         match (&error, hint(&error)) {
-            // More pixels than any picture may have are no matter of the user's limit.
+            // If no picture may have so many pixels, raising the user's limit does not help.
             (ImageError::PixelLimit { pixels, .. }, _) if *pixels <= MAX_PIXELS => {
                 failure(Exit::Budget).hint("--max-pixels N allows more")
             }
@@ -103,12 +103,12 @@ fn read_with(
     Ok(image)
 }
 
-/// Any file, up to `limit` bytes.
+/// Reads any file of up to `limit` bytes.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     read_limited(path, 0, |_| Some(limit))
 }
 
-/// Any file, up to the bytes that `limit` allows, once it has seen the first `head` of them: none beyond these if it gives no number.
+/// Reads any file, up to the length that `limit` returns for the first `head` bytes. If it returns `None`, only these are read.
 fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>) -> Result<Vec<u8>, Failure> {
     let failure = |exit, cause: &dyn Display| Failure::new(exit, "cannot read", input_name(path), cause);
     let mut bytes = Vec::new();
@@ -126,7 +126,7 @@ fn read_limited(path: &Path, head: u64, limit: impl FnOnce(&[u8]) -> Option<u64>
     if bytes.len() as u64 > limit { Err(failure(Exit::Input, &format_args!("more than {limit} bytes"))) } else { Ok(bytes) }
 }
 
-/// The output of an input, found writable as far as that can be known.
+/// The output for an input, checked to be writable as far as that can be known.
 pub(crate) fn output(input: &Path, path: &Path, args: WriteArgs) -> Result<Output, Failure> {
     if !is_dash(path) && !is_dash(input) && same_file(input, path) {
         return Err(Failure::usage(path.display(), "it is the input too"));
@@ -136,17 +136,17 @@ pub(crate) fn output(input: &Path, path: &Path, args: WriteArgs) -> Result<Outpu
     Ok(output)
 }
 
-/// Finds what can be known to fail before there is something to write.
+/// Checks for what can be known to fail before there is something to write.
 pub(crate) fn check(output: &Output) -> Result<(), Failure> {
     output.check().map_err(|error| output_failure(output, &error))
 }
 
-/// Writes all of it or, to a file, nothing.
+/// Writes all of the bytes or, to a file, nothing.
 pub(crate) fn write(output: &Output, bytes: &[u8]) -> Result<(), Failure> {
     write_with(output, |to| to.write_all(bytes))
 }
 
-/// The same, of what writes itself.
+/// Writes what `write` produces, all of it or, to a file, nothing.
 pub(crate) fn write_with(output: &Output, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     output.write_with(write).map_err(|error| output_failure(output, &error))
 }
@@ -165,7 +165,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     is_file(a).is_some_and(|a| is_file(b).is_some_and(|b| a == b))
 }
 
-/// A codec with these options and those of the command line.
+/// Makes a codec with these options and those of the command line.
 pub(crate) fn codec(options: CodecOptions, args: &CodecArgs, global: &Global) -> Result<Codec, Failure> {
     let limits = Limits::default().with_max_pixels(args.pixels.limit).with_max_memory_bytes(args.max_memory.0);
     let limits = limits.with_max_time(args.max_seconds);
@@ -179,18 +179,18 @@ pub(crate) fn codec(options: CodecOptions, args: &CodecArgs, global: &Global) ->
     })
 }
 
-/// A model package, or the model of this program.
+/// Loads a model package, or the model of this program.
 pub(crate) fn model(package: Option<&Path>, global: &Global) -> Result<Model, Failure> {
     on_threads(global, || package.map_or_else(own_model, package_at))
 }
 
-/// Runs work whose parallel loops take as many threads as are asked for.
+/// Runs work whose parallel loops use as many threads as the user asked for.
 pub(crate) fn on_threads<R: Send>(global: &Global, work: impl FnOnce() -> Result<R, Failure> + Send) -> Result<R, Failure> {
     mlic::on_threads(global.threads, work)
         .map_err(|error| Failure::from_codec("cannot start", format_args!("{} threads", global.threads), &error))?
 }
 
-/// The model package that was asked for, else the model of this program, if it has one.
+/// Loads the model package that was asked for, else the model of this program, if it has one.
 pub(crate) fn model_in_use(global: &Global) -> Result<Option<Model>, Failure> {
     match &global.model {
         Some(package) => model(Some(package), global).map(Some),
@@ -207,7 +207,7 @@ fn own_model() -> Result<Model, Failure> {
 }
 
 fn package_at(path: &Path) -> Result<Model, Failure> {
-    // Standard input and pipes have no length, and a limit of their own.
+    // Standard input and pipes have no length, so that they are read up to a limit.
     let model = if path.is_file() { Model::open(path) } else { Model::from_bytes(read_bytes(path, MAX_PACKAGE_LEN)?) };
     model.map_err(|error| match error {
         ModelError::Io { source, .. } => Failure::new(Exit::Input, "cannot read", path.display(), source),

@@ -18,17 +18,17 @@ use crate::quality;
 pub(crate) const FORMAT: u32 = 1;
 const WHAT: &str = "cannot inspect";
 
-/// What a file is, and what is wrong with it if that can be told all the same.
+/// The description of a file, and what is wrong with the file if it could be described nevertheless.
 type Inspected = (Value, Result<(), Failure>);
 
-/// The model in use, once a stream has asked for it; inside it none where the program has none.
+/// The model in use, loaded when a stream first asks for it. The inner `Option` is `None` if the program has no model.
 struct InUse<'a> {
     global: &'a Global,
     model: Option<Option<Model>>,
 }
 
 impl InUse<'_> {
-    /// Steps of quality of the stream's model, if that is the model in use.
+    /// The quality steps of the stream's model, if that is the model in use.
     fn steps_of(&mut self, stream: &Stream<'_>) -> Result<Option<u8>, Failure> {
         let model = match self.model.take() {
             Some(model) => model,
@@ -99,7 +99,7 @@ fn stream(bytes: &[u8], name: &str, json: bool, in_use: &mut InUse<'_>) -> Resul
     Ok((value, damage))
 }
 
-/// Prints an object: as JSON, which has its [`FORMAT`], or one line for each of its values.
+/// Prints an object: as JSON with its [`FORMAT`], or one line for each of its values.
 pub(crate) fn print(mut value: Value, json: bool) -> Result<(), Failure> {
     if json {
         value["format"] = FORMAT.into();
@@ -108,7 +108,7 @@ pub(crate) fn print(mut value: Value, json: bool) -> Result<(), Failure> {
     console::stdout(&lines("", &value))
 }
 
-/// What people want to know first, in this order.
+/// The members that are printed first, in this order.
 const FIRST: [&str; 9] = ["kind", "name", "id", "width", "height", "bytes", "bpp", "quality", "model"];
 
 fn lines(prefix: &str, value: &Value) -> String {

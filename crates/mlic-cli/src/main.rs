@@ -28,13 +28,13 @@ use crate::exit::{Exit, Failure};
 use crate::model::ModelCommand;
 
 fn main() -> ExitCode {
-    // Where no handler can be set, signals end the program as they end any other.
+    // If no handler can be set, signals end this program as they end any other.
     let _ = mlic_output::end_on_signals(|| {});
     let parsed = args::definition().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help goes to standard output and usage errors to standard error; a closed one is no failure of its own.
+            // Help goes to standard output and usage errors to standard error. If printing fails, that is not a failure of its own.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }

@@ -1,4 +1,4 @@
-//! `mlic model`: what a package is, whether it is sound; building one is in `build`, what its integers cost in `cost`.
+//! `mlic model`: what a package holds, and whether it is sound. Building one is in `build`, what its integers cost in `cost`.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> Result<(), Failure
         ModelCommand::Info { package, json } => info::print(describe(&given(package)?)?, *json),
         ModelCommand::Verify { package } => {
             let model = given(package)?;
-            // Of the model of this program not all is verified each time it is loaded.
+            // Loading does not verify all of the model of this program.
             model.verify().map_err(|error| refused(&model, &error))?;
             console::stdout(&format!("ok: {} {}, g_s {}\n", console::escaped(model.name()), model.id(), synthesis_form(&model)))
         }
@@ -63,12 +63,12 @@ fn refused(model: &Model, error: &dyn std::error::Error) -> Failure {
     Failure::from_error(Exit::Model, "cannot use", model.name(), error)
 }
 
-/// What makes float pixels.
+/// What float pixels are made with.
 fn synthesis_form(model: &Model) -> &'static str {
     if model.has_float_synthesis() { "float" } else { "of the integer synthesis" }
 }
 
-/// Size and form of each transform; of the integer synthesis also how many of its layers have weights of one byte.
+/// Size and form of each transform; for the integer synthesis, also the number of layers with weights and of those with weights of one byte.
 fn transforms(model: &Model) -> Result<serde_json::Map<String, Value>, ModelError> {
     let mut all = serde_json::Map::new();
     let mut insert = |kind: SectionKind, transform: Value| drop(all.insert(kind.name().into(), transform));
@@ -97,7 +97,7 @@ fn transforms(model: &Model) -> Result<serde_json::Map<String, Value>, ModelErro
     Ok(all)
 }
 
-/// What a model says about itself.
+/// Describes a model.
 pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
     let config = serde_json::to_value(model.config()).map_err(|error| refused(model, &error))?;
     let transforms = transforms(model).map_err(|error| refused(model, &error))?;
@@ -119,7 +119,7 @@ pub(crate) fn describe(model: &Model) -> Result<Value, Failure> {
     }))
 }
 
-/// `mlic --version`.
+/// Runs `mlic --version`.
 pub(crate) fn print_version(global: &Global) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let model = files::model_in_use(global)?;

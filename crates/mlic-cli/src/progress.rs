@@ -1,4 +1,4 @@
-//! A bar on standard error for what takes longer than a second, where that is a terminal.
+//! A progress bar on standard error, where that is a terminal, for what takes longer than a second.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -19,17 +19,17 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// Shows the bar when the delay is over, ends when `done` is dropped.
+    /// A thread that shows the bar when the delay is over, and ends when the sender is dropped.
     shower: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Progress {
-    /// Of work whose steps are counted.
+    /// Progress of work whose steps are counted.
     pub(crate) fn new(global: &Global) -> Self {
         Self::with_template(global, "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}")
     }
 
-    /// Of work of which only what was done last is known.
+    /// Progress of work whose steps are not counted, only named.
     #[cfg(feature = "builder")]
     pub(crate) fn uncounted(global: &Global) -> Self {
         Self::with_template(global, "{spinner} {wide_msg} {elapsed}")
@@ -45,12 +45,12 @@ impl Progress {
         }
         let (done, waiting) = channel();
         let shown = bar.clone();
-        // Nothing is shown where no thread is to be had.
+        // If no thread can be started, nothing is shown.
         let thread = std::thread::Builder::new().spawn(move || show_late(&shown, &waiting));
         Self { bar, shower: thread.ok().map(|thread| (done, thread)) }
     }
 
-    /// Takes an event of the codec, which goes on.
+    /// Shows an event of the codec, and lets the codec go on.
     pub(crate) fn event(&self, event: ProgressEvent) -> ControlFlow<()> {
         match event {
             ProgressEvent::Stage(stage) => self.bar.set_message(stage.to_string()),
@@ -60,18 +60,18 @@ impl Progress {
         ControlFlow::Continue(())
     }
 
-    /// `done` of `count` steps are done.
+    /// Shows that `done` of `count` steps are done.
     pub(crate) fn step(&self, done: usize, count: usize) {
         self.bar.set_length(count as u64);
         self.bar.set_position(done as u64);
     }
 
-    /// Prints something while the line is out of the way.
+    /// Prints something while the bar is out of the way.
     pub(crate) fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
         self.bar.suspend(print)
     }
 
-    /// What is being done.
+    /// Shows what is being done.
     pub(crate) fn message(&self, text: String) {
         self.bar.set_message(text);
     }

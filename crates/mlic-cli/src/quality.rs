@@ -1,13 +1,13 @@
-//! Qualities as users give them, 0 to 100, beside those of streams: an index into the steps of a model.
+//! Conversion between the qualities of users, 0 to 100, and those of streams, an index into the steps of a model.
 
 use mlic::Quality;
 
-/// The quality that an index of a model stands for; none where the model has one quality only, or no such index.
+/// The quality that an index of a model stands for; `None` if the model has one quality only, or no such index.
 pub(crate) fn percent(index: u8, steps: u8) -> Option<f32> {
     Quality::of_index(index, steps).filter(|_| steps > 0).map(Quality::percent)
 }
 
-/// A quality for people; `steps` is none where the model is not at hand.
+/// A quality as text for people; `steps` is `None` if the model is not at hand.
 pub(crate) fn describe(index: u8, steps: Option<u8>) -> String {
     match (steps, steps.and_then(|steps| percent(index, steps))) {
         (Some(0), _) if index == 0 => "the only one of this model".into(),

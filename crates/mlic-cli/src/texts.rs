@@ -1,4 +1,4 @@
-//! `mlic completions` and `mlic man`: made of the definition of the command line.
+//! `mlic completions` and `mlic man`, made from the definition of the command line.
 
 use std::io;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     console::unchanged(&String::from_utf8_lossy(&script))
 }
 
-/// Writes `mlic.1` and the page of each command to a folder, which is made if it is not there; none where one exists that may not be overwritten.
+/// Writes `mlic.1` and the page of each command to a folder, which is created if necessary. If a page exists and may not be overwritten, none is written.
 pub(crate) fn man(folder: &Path, write: WriteArgs) -> Result<(), Failure> {
     let mut pages = Vec::new();
     let mut definition = args::definition().disable_help_subcommand(true);
@@ -36,7 +36,7 @@ pub(crate) fn man(folder: &Path, write: WriteArgs) -> Result<(), Failure> {
     pages.iter().zip(&names).try_for_each(page)
 }
 
-/// The pages of a command and of those below it.
+/// Collects the pages of a command and of those below it.
 fn collect(command: &Command, pages: &mut Vec<Man>) {
     // The exit codes have a section of their own.
     let bare = command.clone().after_help(None::<&str>).after_long_help(None::<&str>);

@@ -1,4 +1,4 @@
-//! Integer transforms made from decisions, and the fast kernels for them against the definition.
+//! Integer transforms made from decisions, and a comparison of the fast kernels with the definition on them.
 
 use mlic_backend::integer::with_gain;
 use mlic_kernels::cpu::Isa;
@@ -48,7 +48,7 @@ fn quantizer(source: &mut Source<'_>) -> Quantizer {
 }
 
 /// Whether constants are to keep values between zero and the largest, as those of trained transforms do. With arbitrary constants nearly every
-/// value is zero or the largest, which hides differences before it.
+/// value is zero or the largest, which hides differences in the nodes before it.
 fn is_tame(source: &mut Source<'_>) -> bool {
     source.below(4) > 0
 }
@@ -152,7 +152,7 @@ impl<'m, 's> Maker<'m, 's> {
         let (own_max, mut level) = (self.max(), generate::layer_level(self.source, &spec));
         let max = if epilogue == Epilogue::Pixel { 255 } else { own_max };
         let words = self.source.below(2) == 0;
-        // As large as an accumulator can take; rarely larger.
+        // Weights may be as large as an accumulator can take, rarely larger.
         let fits = if self.source.below(16) == 0 { i64::MAX } else { i64::from(i32::MAX) / largest };
         let most = fits.min(if words { 32_767 } else { 127 });
         let weights = (0..spec.terms.len()).map(|term| {
@@ -176,7 +176,7 @@ impl<'m, 's> Maker<'m, 's> {
         self.add(Node::Layer(Layer { spec, max, level, weights, resize }), max)
     }
 
-    /// Tame constants of a layer whose accumulators are at most `worst` together.
+    /// Tame constants of a layer whose accumulators add up to at most `worst`.
     fn tame_level(&mut self, spec: &LayerSpec, worst: i64, max: i32) -> LayerLevel {
         const MULTIPLIER: i64 = 1 << 14;
         let wanted = match spec.epilogue {
@@ -200,7 +200,7 @@ impl<'m, 's> Maker<'m, 's> {
     fn normalization(&mut self) -> Shape {
         let Shape { node: input, channels: n, max } = self.source.one_of(&self.at_size);
         let inverse = self.is_synthesis();
-        // A numerator has 32 bits.
+        // The numerator of the division must fit into 32 bits.
         let most_multiplier = if inverse { i32::MAX } else { i32::MAX / max };
         let least_multiplier = if self.is_tame { most_multiplier / 4 } else { 0 };
         let own_max = self.max();

@@ -41,7 +41,7 @@ fn sound(image: &Image) {
 fn returns(image: &Image) {
     for format in [OutputFormat::Png, OutputFormat::Ppm] {
         let back = read_image(&write_image(image, format).unwrap(), &ReadOptions::default()).unwrap();
-        // A gray picture with a profile of RGB is a PNG file of three channels.
+        // A gray picture with an RGB profile becomes a PNG file of three channels.
         let is_of_rgb = image.metadata.icc.as_ref().is_some_and(|icc| icc.get(16..20) == Some(b"RGB "));
         let is_gray = image.gray && !(format == OutputFormat::Png && is_of_rgb);
         assert!(back.rgb == image.rgb && back.gray == is_gray, "{format} gives other pixels");

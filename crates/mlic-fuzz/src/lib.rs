@@ -1,4 +1,4 @@
-//! What must hold for any bytes from outside: one function per fuzz target.
+//! Properties that must hold for any bytes from outside: one function per fuzz target.
 //!
 //! `fuzz/` runs these functions under libFuzzer, `tests/regressions.rs` runs them on every input of `fuzz/regressions/`.
 //! A function returns when its properties hold and panics when one does not.

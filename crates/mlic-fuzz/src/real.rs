@@ -1,5 +1,5 @@
 //! The integer synthesis in real numbers against its definition (SPEC 5.6, 5.7): both are computed one number at a time, for syntheses made from
-//! fixed decisions. This is no fuzz target, because in some syntheses the least rounding of a weight decides everything after it.
+//! fixed decisions. This is not a fuzz target, because in some syntheses the least rounding of a weight decides everything after it.
 
 use mlic_backend::contract::Random;
 use mlic_model::graph::{self, Graph, GraphError, Op};
@@ -12,7 +12,7 @@ use crate::exact::synthesis;
 
 /// Rows and columns of y: every kernel reaches beyond both sides.
 const SIDES: [usize; 2] = [1, 2];
-/// Values above this, which no sample can come from, say nothing: sums of them have lost everything else.
+/// Values above this say nothing: no sample can come from them, and sums with them have lost everything else.
 const LARGEST: f64 = 1e12;
 /// Largest difference of a sample, where the nominal range is 0 to 1; relative to the largest sample if that is above 1.
 const TOLERANCE: f64 = 1e-4;
@@ -176,7 +176,7 @@ fn convolved(conv: &graph::Conv2d, x: &Planes) -> Planes {
 fn compare(own: &Synthesis) -> bool {
     let graph = match mlic_model::real::graph(own) {
         Ok(graph) => graph,
-        // Beyond binary32.
+        // A value is beyond binary32.
         Err(GraphError::Value { .. }) => return false,
         Err(other) => panic!("{other}"),
     };
@@ -227,7 +227,7 @@ fn tame_layer(layer: &mut Layer, sizes: &[f64], random: &mut Random) -> f64 {
     let typical: f64 = layer.spec.terms.iter().zip(&layer.weights).map(term).sum();
     let wanted = if epilogue == Epilogue::Gelu { 32_768.0 } else { SIZE };
     let shift = (typical * 4096.0 / wanted).max(1.0).log2() as u32;
-    // Sums of identity terms alone, with all multipliers alike, are plain sums in real numbers.
+    // A sum of identity terms only, with equal multipliers, is a plain sum in real numbers.
     let is_uniform = random.below(2) == 0;
     let level = &mut layer.level;
     for (term, multipliers) in layer.spec.terms.iter().zip(&mut level.multipliers) {

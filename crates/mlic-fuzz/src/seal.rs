@@ -1,4 +1,4 @@
-//! Makes checksums right again after a change of contents, so that the code behind them is reached.
+//! Makes checksums right again after contents were changed, so that the code behind the checks is reached.
 
 use mlic_core::container::{self, ModelId, Section, SectionKind};
 use mlic_model::package;
@@ -6,7 +6,7 @@ use mlic_model::package;
 /// Offset of the model id in a stream.
 const ID_AT: usize = 5;
 
-/// The stream with the right magic, version, header checksum and payload checksum; checksums of sections are made right as far as
+/// The stream with the right magic, version, header checksum and payload checksum, and with the right checksums of sections as far as
 /// sections are found. `None` if there is no whole header.
 #[must_use]
 pub fn stream(bytes: &[u8]) -> Option<Vec<u8>> {

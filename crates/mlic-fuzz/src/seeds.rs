@@ -1,4 +1,4 @@
-//! Inputs to begin with, made from the conformance vectors and from generated pictures.
+//! Inputs that fuzzing begins with, made from the conformance vectors and from generated pictures.
 
 use std::io::Cursor;
 
@@ -34,7 +34,7 @@ fn small_parts() -> Parts {
 /// Decisions that make a small package which is accepted (`tests/regressions.rs` checks that).
 const SMALL: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 223, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
-/// A seed: what to call it, and its bytes.
+/// A seed: its name and its bytes.
 pub type Seed = (String, Vec<u8>);
 
 /// Seeds of a target, given the streams of the conformance suites by name.

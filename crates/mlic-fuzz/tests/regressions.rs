@@ -1,4 +1,4 @@
-//! Inputs that once broke a property or a budget, under `fuzz/regressions/TARGET/`, named by their cause; and every seed.
+//! Runs the targets on inputs that once broke a property or a budget (`fuzz/regressions/TARGET/`, named by their cause), and on every seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ fn the_small_packages_are_accepted() {
     assert!(!other.has_float_synthesis() && !other.has_exact_analysis());
 }
 
-/// Each seed is of use: none is empty, and no two of a target are the same, except that some formats make the same file of two kinds of pictures.
+/// Every seed is of use: none is empty, and no two of a target are the same. (Pictures are exempt: some formats make the same file of two kinds of them.)
 #[test]
 fn seeds_differ() {
     for (name, _) in TARGETS.into_iter().filter(|(name, _)| *name != "image") {

@@ -1,8 +1,8 @@
-//! Output that is either whole or not there.
+//! Output that is either complete or absent.
 //!
 //! A file is written under a temporary name in its own directory and renamed when it is complete, so that a failure
-//! leaves what was there before. [`Output::check`] finds what can be found before the work is done, and [`end_on_signals`]
-//! sees to it that no temporary file outlives a program that is interrupted.
+//! leaves what was there before. [`Output::check`] finds foreseeable failures before any work is done, and [`end_on_signals`]
+//! ensures that no temporary file outlives a program that is interrupted.
 
 #[cfg(unix)]
 mod signals;
@@ -20,14 +20,14 @@ pub use signals::{end_on_signals, is_ignored};
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
-/// Temporary files that are being written. They are made under its lock.
+/// Temporary files that are being written. They are created while its lock is held.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An entry of [`UNFINISHED`], for as long as there may be such a file.
+/// An entry of [`UNFINISHED`], kept for as long as the temporary file may exist.
 struct Noted(PathBuf);
 
 impl Noted {
@@ -46,7 +46,7 @@ impl Drop for Noted {
     }
 }
 
-/// Elsewhere a console ends its programs.
+/// Does nothing: on systems other than Unix the console ends its programs.
 ///
 /// # Errors
 /// None.
@@ -65,7 +65,7 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// Bytes for a [`Destination`].
+/// Writer of bytes to a [`Destination`].
 #[derive(Clone, Debug)]
 pub struct Output {
     destination: Destination,
@@ -76,13 +76,13 @@ pub struct Output {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// The file is there, and overwriting it was not asked for.
+    /// The file exists, and overwriting it was not requested.
     #[error("the file exists and is left as it was")]
     Exists,
-    /// The name is that of a directory.
+    /// The path names a directory.
     #[error("it is a directory")]
     Directory,
-    /// The directory for the file is not there.
+    /// The directory for the file does not exist.
     #[error("there is no directory `{}`", directory.display())]
     NoDirectory {
         /// The missing directory.
@@ -91,7 +91,7 @@ pub enum OutputError {
     /// Binary data would go to a terminal.
     #[error("binary data does not go to a terminal: redirect it or name a file")]
     Terminal,
-    /// The system refused. Its reason is the whole message: whoever prints it says what could not be written.
+    /// The system refused. The message is only its reason: whoever prints it says what could not be written.
     #[error(transparent)]
     Io {
         /// The reason.
@@ -101,7 +101,7 @@ pub enum OutputError {
 }
 
 impl Destination {
-    /// The destination that a command line names: `-` and `/dev/stdout` are standard output, wherever that leads.
+    /// The destination that a command-line argument names: `-` and `/dev/stdout` are standard output, wherever that leads.
     pub fn from_argument(argument: &Path) -> Self {
         if argument == "-" || argument == "/dev/stdout" { Self::Stdout } else { Self::File(argument.to_path_buf()) }
     }
@@ -117,20 +117,20 @@ impl fmt::Display for Destination {
 }
 
 impl Output {
-    /// Output to `destination`. A file that exists is replaced only if `overwrite`.
+    /// Output to `destination`. A file that exists is replaced only if `overwrite` is set.
     pub fn new(destination: Destination, overwrite: bool) -> Self {
         Self { destination, overwrite }
     }
 
-    /// Where it goes.
+    /// Where the bytes go.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// Finds now what would fail in [`Self::write`]: an existing file, a missing directory or one that takes no files, a terminal.
+    /// Checks in advance for what would make [`Self::write`] fail: an existing file, a directory that is missing or takes no files, a terminal.
     ///
     /// # Errors
-    /// [`OutputError`], which of them by its name.
+    /// The [`OutputError`] that names what was found.
     pub fn check(&self) -> Result<(), OutputError> {
         match &self.destination {
             Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
@@ -138,7 +138,7 @@ impl Output {
             Destination::File(path) => {
                 self.check_file(path)?;
                 if !is_special(path) {
-                    // Without a name where the system can do that; gone at once in any case.
+                    // The file has no name where the system supports that, and is removed at once in any case.
                     drop(tempfile::tempfile_in(directory_of(&self.target(path)))?);
                 }
                 Ok(())
@@ -149,15 +149,15 @@ impl Output {
     /// Writes all of `bytes`, or changes nothing (standard output, devices and pipes excepted).
     ///
     /// # Errors
-    /// As [`Self::check`], and [`OutputError::Io`] of what the system refuses.
+    /// As [`Self::check`], and [`OutputError::Io`] for what the system refuses.
     pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
         self.write_with(|to| to.write_all(bytes))
     }
 
-    /// The same of what writes itself, in parts of any size.
+    /// Like [`Self::write`], for contents that `write` writes, in parts of any size.
     ///
     /// # Errors
-    /// As [`Self::write`]; those of `write` are [`OutputError::Io`].
+    /// As [`Self::write`]; errors of `write` become [`OutputError::Io`].
     pub fn write_with(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         match &self.destination {
             Destination::Stdout if io::stdout().is_terminal() => Err(OutputError::Terminal),
@@ -186,13 +186,13 @@ impl Output {
         Ok(())
     }
 
-    /// The file that is written: a link to a file that is to be replaced is followed, one to nothing is replaced.
+    /// The file that is written: a link to a file that is to be replaced is followed; a link that leads nowhere is itself replaced.
     fn target(&self, path: &Path) -> PathBuf {
         let followed = if self.overwrite { path.canonicalize().ok() } else { None };
         followed.unwrap_or_else(|| path.to_path_buf())
     }
 
-    /// Temporary file beside the target, then rename. Permissions of a replaced file are kept.
+    /// Writes a temporary file beside the target and renames it. The permissions of a replaced file are kept.
     fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         let target = self.target(path);
         let kept = target.metadata().map(|m| m.permissions()).ok();
@@ -201,11 +201,11 @@ impl Output {
         if let (None, Some(permissions)) = (&kept, default_permissions()) {
             builder.permissions(permissions);
         }
-        // The file, dropped first, removes itself where it is not renamed.
+        // The file is dropped first and removes itself unless it was renamed.
         let (_noted, mut file) = Noted::make(&builder, directory_of(&target))?;
         buffered(&mut file, write)?;
         if let Some(permissions) = kept {
-            // Not by the builder: the umask takes from what that is given.
+            // Not through the builder, whose permissions the umask reduces.
             file.as_file().set_permissions(permissions)?;
         }
         file.as_file().sync_all()?;
@@ -218,30 +218,30 @@ impl Output {
     }
 }
 
-/// Writes to what takes large parts better than small ones.
+/// Collects what `write` writes into large parts for `to`.
 fn buffered(to: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut to = io::BufWriter::with_capacity(1 << 16, to);
     write(&mut to)?;
     to.flush()
 }
 
-/// The directory of a file, `.` for a bare name.
+/// The directory of a file; `.` for a bare name.
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a path ends in a name: one that ends in a separator, or in `.`, is that of a directory.
+/// Whether a path ends in a name. A path that ends in a separator or in `.` is that of a directory.
 fn names_a_file(path: &Path) -> bool {
     let ends_in = |name: &OsStr| path.as_os_str().as_encoded_bytes().ends_with(name.as_encoded_bytes());
     path.file_name().is_some_and(ends_in)
 }
 
-/// Whether the name leads to something that is neither a file nor a directory: a device, a pipe, a socket.
+/// Whether the path leads to something that is neither a file nor a directory: a device, a pipe, a socket.
 fn is_special(path: &Path) -> bool {
     path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
-/// What a new file may have before the umask takes from it; a temporary file would be its owner's alone.
+/// Permissions of a new file before the umask reduces them; by default only its owner could read a temporary file.
 #[cfg(unix)]
 fn default_permissions() -> Option<Permissions> {
     Some(std::os::unix::fs::PermissionsExt::from_mode(0o666))
@@ -311,7 +311,7 @@ mod tests {
         assert!(names(directory.path()).is_empty());
     }
 
-    /// `/proc` takes no files, whoever asks.
+    /// `/proc` takes no files from any user.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_that_takes_no_files_is_found_by_checking() {
@@ -335,7 +335,7 @@ mod tests {
         std::fs::write(&plain, "").unwrap();
         Output::new(Destination::File(ours.clone()), false).write(b"").unwrap();
         assert_eq!(mode(&plain), mode(&ours));
-        // The usual umask would take a bit of the last.
+        // A usual umask would clear bits of the last.
         for kept in [0o600, 0o664, 0o666] {
             std::fs::set_permissions(&ours, Permissions::from_mode(kept)).unwrap();
             Output::new(Destination::File(ours.clone()), true).write(b"").unwrap();

@@ -6,7 +6,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// Whether whoever started this program has had it ignore a signal, as `nohup` does and a shell for what runs in its background.
+/// Whether this program was started with a signal ignored, as `nohup` does, and a shell for programs in the background.
 #[must_use]
 pub fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -14,22 +14,22 @@ pub fn is_ignored(signal: i32) -> bool {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// From now on a signal that ends the program does so at once, but after `clean` and without leaving a file half written. A file that becomes larger
-/// than the user's limit is a write that fails.
+/// From now on, a signal that ends the program still does so at once, but only after `clean` has run and unfinished files are removed. A file that would
+/// become larger than the user's limit makes the write fail instead of ending the program.
 ///
 /// # Errors
-/// What the system says to handlers of signals, or to the thread that waits for them.
+/// When the system refuses the signal handlers, or the thread that waits for signals.
 pub fn end_on_signals(clean: impl FnOnce() + Send + 'static) -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)))?;
     let work = move || {
         let Some(signal) = signals.forever().next() else { return };
         clean();
-        // Kept to the end: nothing is begun any more.
+        // The lock is held to the end, so that no further file is begun.
         let unfinished = super::unfinished();
         unfinished.iter().for_each(|path| drop(std::fs::remove_file(path)));
         let _ = emulate_default_handler(signal);
-        // Where a program cannot end by the signal itself.
+        // In case the program cannot end by the signal itself.
         std::process::exit(128 + signal);
     };
     std::thread::Builder::new().name("signals".into()).spawn(work).map(drop)
@@ -47,7 +47,7 @@ mod tests {
 
     const FOLDER: &str = "MLIC_OUTPUT_CHILD";
 
-    /// Never ends by itself where it is a process of its own.
+    /// Run as a process of its own by the test below, and then never ends by itself.
     #[test]
     fn child() {
         let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_signal_leaves_nothing_half_written() {
         for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM), ("HUP", SIGHUP)] {
-            // By whoever runs this, as `nohup` does; so do its children then.
+            // Whoever runs this test may ignore signals, as `nohup` does; its children then ignore them too.
             if is_ignored(number) {
                 eprintln!("not run: {name} is ignored here");
                 continue;

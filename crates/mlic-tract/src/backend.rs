@@ -13,11 +13,11 @@ use once_cell::sync::OnceCell;
 
 use crate::{TractError, Transform};
 
-/// A transform from planes to planes, strip by strip where they are large.
+/// A transform from planes to planes, which runs strip by strip where the planes are large.
 #[derive(Debug)]
 pub struct PlaneTransform {
     transform: Transform,
-    /// Without the weights, which the transform has taken.
+    /// The graph without its weights, which `transform` has taken.
     graph: Graph,
     channels: usize,
     strips: Strips,
@@ -27,14 +27,14 @@ impl PlaneTransform {
     /// Prepares a graph.
     ///
     /// # Errors
-    /// When tract cannot hold it.
+    /// When tract cannot hold the graph's tensors.
     pub fn new(graph: Graph) -> Result<Self, TractError> {
         let (channels, strips) = (graph.output_channels() as usize, Strips::new(&graph));
         let bare = graph.without_weights();
         Ok(Self { transform: Transform::new(graph)?, graph: bare, channels, strips })
     }
 
-    /// Runs it; the result does not depend on the number of threads.
+    /// Runs the transform. The result does not depend on the number of threads.
     ///
     /// # Errors
     /// When the input does not fit, or tract fails.
@@ -42,8 +42,8 @@ impl PlaneTransform {
         self.run_in_strips(input, self.strips.rows(input.width), threads)
     }
 
-    /// The same, so many rows of the input at a time, if they and its sides are multiples of the transform's stride. What an executor rounds
-    /// differently for pieces of another size is all that depends on it.
+    /// Runs the transform on `rows` rows of the input at a time if `rows` and the input's sides are multiples of the transform's stride, else on the whole
+    /// input. The result depends on `rows` only as far as an executor rounds differently for pieces of another size.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -74,7 +74,7 @@ impl PlaneTransform {
 #[derive(Debug)]
 pub struct TractTransforms {
     model: Arc<Model>,
-    /// By [`FloatTransform`].
+    /// Indexed by [`FloatTransform`].
     transforms: [OnceCell<PlaneTransform>; FloatTransform::ALL.len()],
 }
 
@@ -91,7 +91,7 @@ impl TractTransforms {
         Self { model, transforms: Default::default() }
     }
 
-    /// A transform, which is made of the package once.
+    /// The transform `wanted`, which is made from the package once.
     fn prepared(&self, wanted: FloatTransform) -> Result<&PlaneTransform, BackendError> {
         self.transforms[wanted as usize]
             .get_or_try_init(|| PlaneTransform::new(self.model.transform(wanted.section())?).map_err(failed(wanted)))
@@ -112,7 +112,7 @@ impl FloatTransforms for TractTransforms {
     }
 }
 
-/// A CPU backend with these kernels whose float transforms run on tract, on this many threads (0: all cores).
+/// Makes a CPU backend with these kernels and float transforms on tract, on `threads` threads (0: all cores).
 ///
 /// # Errors
 /// [`BackendError::NotAvailable`] when threads cannot be started.

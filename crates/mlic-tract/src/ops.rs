@@ -3,7 +3,7 @@
 use crate::pool::for_chunks;
 use tract_core::internal::*;
 
-/// Elements of a pointwise chunk: large against a task's cost, small against a cache.
+/// Elements of a pointwise chunk: large compared with the cost of a task, small compared with a cache.
 const CHUNK: usize = 1 << 14;
 
 /// `x / 2 (1 + erf(x / sqrt 2))`, within 5e-7 absolute or one unit in the last place.
@@ -49,7 +49,7 @@ fn exp(x: f32) -> f32 {
 /// `max(x, 0) - |x| erfc(|x| / sqrt 2) / 2`, which has no cancellation; erfc by Abramowitz and Stegun 7.1.26.
 /// No branches and no calls, so that loops over it become vector code on every target.
 pub(crate) fn gelu(x: f32) -> f32 {
-    /// Beyond it erfc is below 1e-37.
+    /// For a larger `|x|`, erfc is below 1e-37.
     const FAR: f32 = 13.0;
     let a = x.abs();
     let near = if a < FAR { a } else { FAR };
@@ -67,7 +67,7 @@ fn slice(t: &TValue) -> TractResult<&[f32]> {
     t.try_as_plain_ram()?.as_slice::<f32>()
 }
 
-/// Update `t` in place, chunk by chunk.
+/// Updates `t` in place, chunk by chunk.
 fn update(t: &mut Tensor, f: impl Fn(usize, &mut [f32]) + Sync) -> TractResult<()> {
     let mut view = t.try_as_plain_ram_mut()?;
     for_chunks(view.as_slice_mut::<f32>()?, CHUNK, f);
@@ -185,7 +185,7 @@ operator!(
     }
 );
 
-/// Interleave r^2 planes of width `w` into one of width `w r`.
+/// Interleaves r^2 planes of width `w` into one of width `w r`.
 fn shuffle<'a>(out: &mut [f32], planes: impl Iterator<Item = &'a [f32]>, r: usize, w: usize) {
     for (k, plane) in planes.take(r * r).enumerate() {
         let rows = out.chunks_exact_mut(w * r).skip(k / r).step_by(r);

@@ -2,7 +2,7 @@
 
 use tract_linalg::multithread::{Executor, current_tract_executor};
 
-/// Call `f(chunk index, chunk)` for every chunk of `len` elements, in parallel when the executor has threads.
+/// Calls `f(chunk index, chunk)` for every chunk of `len` elements, in parallel when the executor has threads.
 pub(crate) fn for_chunks(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let chunks = out.chunks_mut(len.max(1)).enumerate();
     match current_tract_executor() {

@@ -1,4 +1,4 @@
-//! A graph as a tract model of one input size.
+//! Makes tract models from a graph, each for one input size.
 
 use crate::ops::{Gelu, Normalize, PixelShuffle, Square, Sum};
 use mlic_model::graph::{Conv2d, Gdn, Graph, Node, NodeId, Op};
@@ -25,7 +25,7 @@ struct Step {
 enum Kind {
     Input,
     Conv(ConvStep),
-    /// The 1x1 convolution of the squares.
+    /// The 1x1 convolution of the squares, and whether the normalization is inverse.
     Gdn(ConvStep, bool),
     Gelu,
     PixelShuffle(usize),
@@ -60,7 +60,7 @@ impl Recipe {
         self.model_of(channels, height, width, [self.output])
     }
 
-    /// The same that computes these nodes.
+    /// Like [`Self::model`], but computes the nodes `wanted`.
     pub(crate) fn model_of(
         &self,
         channels: usize,

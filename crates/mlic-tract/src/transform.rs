@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tract_core::internal::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
-/// Plans kept: an image, its last strip, and one more.
+/// Number of plans that are kept: for an image, its last strip, and one more.
 const PLAN_COUNT: usize = 3;
 
 /// Why a transform could not be made or run.
@@ -21,18 +21,18 @@ pub enum TractError {
         /// tract's chain of reasons.
         message: String,
     },
-    /// The input has other channels than the graph.
+    /// The input has a different number of channels than the graph.
     #[error("transform takes {expected} channels, got {got}")]
     Channels {
-        /// Of the input.
+        /// Channels of the input.
         got: usize,
-        /// Of the graph.
+        /// Channels of the graph.
         expected: usize,
     },
     /// The input is empty or not channels x height x width long.
     #[error("input of {got} values for {channels}x{height}x{width}")]
     Length {
-        /// Of the input.
+        /// Number of values in the input.
         got: usize,
         /// Claimed channels.
         channels: usize,
@@ -44,14 +44,14 @@ pub enum TractError {
     /// The threads could not be started.
     #[error("{threads} threads: {message}")]
     Threads {
-        /// How many.
+        /// Number of threads.
         threads: usize,
         /// The reason.
         message: String,
     },
 }
 
-/// tract's own error, with its chain of reasons, as ours.
+/// Turns an error of tract, with its chain of reasons, into ours.
 fn engine<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> TractError {
     move |e| TractError::Engine { what, message: format!("{e:#}") }
 }
@@ -59,18 +59,18 @@ fn engine<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> TractError 
 /// (height, width) of the input, and the plan for it.
 type SizedPlan = ((usize, usize), Arc<TypedRunnableModel>);
 
-/// A float transform; shared between threads, each call runs on its own.
+/// A float transform. Threads may share it; each call runs on its own.
 #[derive(Debug)]
 pub struct Transform {
     recipe: Recipe,
-    /// The latest used last.
+    /// In order of their last use, the latest last.
     plans: Mutex<Vec<SizedPlan>>,
     /// (thread count, executor) of the last call with several threads.
     executor: Mutex<Option<(usize, Executor)>>,
 }
 
 impl Transform {
-    /// A transform from a graph; takes its weights.
+    /// Makes a transform from a graph, whose weights it takes.
     ///
     /// # Errors
     /// When tract cannot hold the graph's tensors.
@@ -79,12 +79,12 @@ impl Transform {
         Ok(Self { recipe, plans: Mutex::default(), executor: Mutex::default() })
     }
 
-    /// Run on `input` [channels, height, width], row-major; returns the output in the same order.
+    /// Runs on `input` [channels, height, width], row-major, and returns the output in the same order.
     ///
-    /// `threads` of 0 or 1 runs on the calling thread. The result does not depend on it.
+    /// With 0 or 1 `threads`, it runs on the calling thread. The result does not depend on the number of threads.
     ///
     /// # Errors
-    /// When the input does not fit the graph, the size makes operands of a sum differ, or threads cannot start.
+    /// When the input does not fit the graph, operands of a sum differ in shape at this size, or threads cannot start.
     pub fn run(
         &self,
         input: &[f32],
@@ -103,7 +103,7 @@ impl Transform {
         Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())
     }
 
-    /// Runs it and gives the values of all its nodes, the input first: what calibration looks at.
+    /// Runs on `input` like [`Self::run`], but returns the values of all nodes, the input first, for calibration.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -121,7 +121,7 @@ impl Transform {
         let executor = self.executor(threads)?;
         let x = Tensor::from_shape(&[1, channels, height, width], input).map_err(engine("input"))?;
         let all = multithread_tract_scope(executor, || plan.run(tvec!(x.into_tvalue()))).map_err(engine("run"))?;
-        // Each is freed once it is copied.
+        // Each tensor is freed once it is copied.
         let values = |out: TValue| {
             let view = out.try_as_plain_ram().map_err(engine("output"))?;
             Ok(view.as_slice::<f32>().map_err(engine("output"))?.to_vec())

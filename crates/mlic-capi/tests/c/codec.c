@@ -1,4 +1,4 @@
-/* Every function of mlic.h, used as its comments say, and misused. Prints what is not as it should be, and exits with 1 if there is anything. */
+/* Uses every function of mlic.h as its comments say, and misuses it. Prints each check that fails, and exits with 1 if there is any. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +77,7 @@ static void colour(const mlic_codec *codec) {
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &dense, NULL) == MLIC_OK);
     CHECK(within(again, decoded, 3 * WIDTH, STRIDE, 3, 0));
 
-    /* Canvases that are not for this picture. */
+    /* Canvases that do not suit this picture. */
     mlic_canvas wrong = {WIDTH, HEIGHT + 1, 3, STRIDE, decoded};
     CHECK(mlic_decode(codec, stream.data, stream.len, NULL, &wrong, &outcome) == MLIC_USAGE && outcome.has_picture == 0);
     CHECK(strstr(mlic_last_error(), "100 x 71") != NULL);
@@ -103,7 +103,7 @@ static void colour(const mlic_codec *codec) {
     stream.data[0] ^= 1;
     CHECK(mlic_read_header(stream.data, 0, &header) != MLIC_OK);
 
-    /* Calls that are ended, at each of their steps, and a codec that is none the worse for it. */
+    /* Calls that are cancelled, at each of their steps; the codec stays usable. */
     int step_count = 0;
     for (;; step_count++) {
         struct steps until = {0, 0, step_count + 1};
@@ -119,7 +119,7 @@ static void colour(const mlic_codec *codec) {
     CHECK(stream.data == NULL && stream.len == 0);
     mlic_bytes_free(&stream);
 
-    /* Pictures that are none. */
+    /* Invalid pictures. */
     CHECK(mlic_encode(codec, &picture, 100.5f, NULL, &stream) == MLIC_USAGE && stream.data == NULL);
     picture.width = 0;
     CHECK(mlic_encode(codec, &picture, 50, NULL, &stream) == MLIC_PICTURE);
@@ -206,7 +206,7 @@ static void options(const char *no_model) {
     options.struct_size -= sizeof(uint64_t);
     CHECK(mlic_codec_create(&options, &codec) == MLIC_USAGE && codec == NULL);
 
-    /* A program that knows fewer members than the library, and one that knows more. */
+    /* Options of a program that knows fewer members than the library, and of one that knows more. */
     memset(&options, 0x5a, sizeof options);
     mlic_options_init(&options, offsetof(mlic_options, max_milliseconds));
     CHECK(options.struct_size == offsetof(mlic_options, max_milliseconds) && options.max_memory_bytes == (uint64_t)16 << 30);
@@ -241,7 +241,7 @@ static void options(const char *no_model) {
     options.model_path = no_model;
     CHECK(mlic_codec_create(&options, &codec) == MLIC_MODEL && codec == NULL);
 
-    /* Limits, effort and the scalar definition reach the codec. */
+    /* Backend, limits, effort and rounding reach the codec. */
     static uint8_t samples[64 * 64];
     mlic_picture picture = {64, 64, 1, 64, samples, NULL, 0, NULL, 0, NULL, 0};
     mlic_canvas canvas = {64, 64, 1, 64, samples};

@@ -1,4 +1,4 @@
-/* `decode STREAM [MODEL]` writes a picture as PPM, or PGM if it is gray, to standard output. Without a model package it is the library's own. */
+/* `decode STREAM [MODEL]` writes a picture as PPM, or PGM if it is gray, to standard output. Without MODEL, a model package, it uses the library's own. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@ use super::report::{BdRate, Mean};
 use crate::exit::{Exit, Failure};
 use crate::files;
 
-/// Longest anchor file.
+/// Bytes of the longest anchor file.
 const MAX_LEN: u64 = 1 << 24;
 
 /// Curves by the name of their codec.
@@ -27,7 +27,7 @@ struct Curve {
     psnr_rgb: Vec<f64>,
 }
 
-/// All curves of the file, or the one of `codec`.
+/// Reads all curves of the file, or only the one of `codec`.
 pub(super) fn read(path: &Path, codec: Option<&str>) -> Result<Anchors, Failure> {
     let failure = |cause: String| Failure::new(Exit::Input, "cannot read", files::input_name(path), cause);
     let bytes = files::read_bytes(path, MAX_LEN)?;

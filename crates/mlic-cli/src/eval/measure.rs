@@ -38,7 +38,7 @@ pub(super) fn point(codec: &Codec, image: &Image, asked: Asked, path: &Path) -> 
     })
 }
 
-/// The stream decoded, so its symbols are the encoder's: a checksum in it says so. What else it carries must match too.
+/// Checks that a decoded picture is complete, with size, gray and metadata of the original. Its symbols are the encoder's, as a checksum has shown.
 fn check(image: &Image, decoded: &Decoded, path: &Path) -> Result<(), Failure> {
     let carried = |image: &Image| (image.width, image.height, image.gray);
     let same = carried(image) == carried(&decoded.image) && image.metadata == decoded.image.metadata;

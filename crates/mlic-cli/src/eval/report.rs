@@ -12,20 +12,20 @@ use crate::args::{EncoderArgs, RoundingArg};
 use crate::exit::{Exit, Failure};
 use crate::info;
 
-/// Everything. Infinite figures become `null`. The members are in docs/JSON.md.
+/// The whole evaluation. Infinite figures become `null` in JSON. The members are described in docs/JSON.md.
 #[derive(Debug, Serialize)]
 pub(super) struct Evaluation {
     pub(super) format: u32,
     pub(super) program: String,
     pub(super) model: ModelName,
-    /// What was used, not what was asked for.
+    /// The backend that was used, not the one that was asked for.
     pub(super) backend: &'static str,
     pub(super) threads: usize,
     /// Rounds of refinement.
     pub(super) effort: u8,
     pub(super) rounding: RoundingArg,
     pub(super) images: Vec<ImageResult>,
-    /// Pictures that are in no mean.
+    /// Pictures that could not be measured; they are in no mean.
     pub(super) failed: Vec<Failed>,
     pub(super) means: Vec<Mean>,
     pub(super) bd_rates: Vec<BdRate>,
@@ -53,7 +53,7 @@ pub(super) struct ImageResult {
     pub(super) points: Vec<Point>,
 }
 
-/// One picture at one quality. `decode(encode)` was checked, or there is no point.
+/// One picture at one quality. There is a point only if decoding what was encoded passed its check.
 #[derive(Debug, Serialize)]
 pub(super) struct Point {
     pub(super) percent: f32,
@@ -72,7 +72,7 @@ pub(super) struct Figures {
     pub(super) bpp: f64,
     /// In dB.
     pub(super) psnr_rgb: f64,
-    /// Absent if the picture, or one of the pictures, is too small for it.
+    /// Absent if the picture, or one of the pictures of a mean, is too small for it.
     pub(super) ms_ssim: Option<f64>,
     pub(super) encode_seconds: f64,
     pub(super) decode_seconds: f64,
@@ -146,7 +146,7 @@ impl StageSeconds {
 }
 
 impl Mean {
-    /// The means at each of the qualities, all of which each picture has, in this order.
+    /// The means at each of the qualities. Every picture has a point for each of them, in this order.
     pub(super) fn over(images: &[ImageResult], qualities: &[Asked]) -> Vec<Self> {
         let points = |at: usize| images.iter().filter_map(move |image| image.points.get(at)).collect::<Vec<_>>();
         qualities.iter().enumerate().map(|(at, &quality)| Self::of(quality, &points(at))).collect()
@@ -183,7 +183,7 @@ impl Figures {
     }
 }
 
-/// The items with equal ones added up and divided by `count`, in order of first appearance.
+/// Adds up the values of equal items and divides each sum by `count`. Items are in order of first appearance.
 fn mean_by<'a, T: Clone + 'a>(
     items: impl Iterator<Item = &'a T>,
     count: f64,

@@ -1,4 +1,4 @@
-//! An evaluation as people read it.
+//! An evaluation as a table for people.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 
 use super::report::{Evaluation, Figures, Mean, StageSeconds};
 
-/// With details, also where bits and time go.
+/// Renders an evaluation as text; with details, also where bits and time go.
 pub(super) fn render(evaluation: &Evaluation, with_details: bool) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
@@ -63,7 +63,7 @@ fn row(out: &mut String, width: usize, [name, size]: [&str; 2], percent: f32, fi
     writeln!(out, "  {encode_seconds:>8.3}  {decode_seconds:>8.3}")
 }
 
-/// Where bits and time go at one quality.
+/// Writes where bits and time go at one quality.
 fn details(out: &mut String, mean: &Mean) -> std::fmt::Result {
     writeln!(out, "\nat q {}", mean.percent)?;
     let total: f64 = mean.bits.iter().map(|part| part.bits).sum();

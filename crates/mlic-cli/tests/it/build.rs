@@ -4,7 +4,7 @@ use crate::common::{Place, TINY, png_with, ppm};
 
 const EXPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mlic-builder/tests/golden/tiny");
 
-/// Places with a folder `set` of three pictures.
+/// A place with a folder `set` of three pictures.
 fn place() -> Place {
     let place = Place::new();
     std::fs::create_dir(place.path("set")).unwrap();
@@ -55,7 +55,7 @@ fn a_model_of_one_rate_is_measured_once_and_large_pictures_in_the_middle() {
     assert!(cost.stderr.contains("5 qualities are 1 of this model"), "{}", cost.stderr);
 }
 
-/// Places with a folder `other` that has what the export has.
+/// Copies the export to a folder `other` of a place.
 fn copy(place: &Place) {
     std::fs::create_dir(place.path("other")).unwrap();
     for file in ["config.json", "entropy.safetensors", "g_a.onnx", "h_a.onnx", "g_s.onnx"] {
@@ -63,7 +63,7 @@ fn copy(place: &Place) {
     }
 }
 
-/// The same with another configuration.
+/// Copies the export like [`copy`], with `from` replaced by `to` in its configuration.
 fn copy_with(place: &Place, from: &str, to: &str) {
     copy(place);
     let config = String::from_utf8(place.get("other/config.json")).unwrap();

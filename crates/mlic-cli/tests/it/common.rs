@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// A small model package.
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/models/tiny.mlicpkg");
 
-/// A directory with what the program reads and writes.
+/// A directory for the files that the program reads and writes.
 pub(crate) struct Place(tempfile::TempDir);
 
 /// How the program ended.
@@ -39,7 +39,7 @@ impl Place {
         std::fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// Names of all files, sorted: what a failure must not add to.
+    /// Names of all files, sorted; a failure must not add to them.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<_> =
             self.0.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -57,7 +57,7 @@ impl Place {
         self.run_with(arguments, b"")
     }
 
-    /// With bytes on standard input.
+    /// Runs the program with bytes on standard input.
     pub(crate) fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Ended {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -70,14 +70,14 @@ impl Place {
         Ended { code: output.status.code().unwrap(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
     }
 
-    /// A run that must succeed.
+    /// Runs the program, which must succeed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments);
         assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.stderr);
         ended
     }
 
-    /// A run that must end with `code`, one line of error with each of `texts` in it, and no file added or removed.
+    /// Runs the program, which must end with `code` and one line of error with each of `texts` in it, and add or remove no file.
     pub(crate) fn fails(&self, arguments: &[&str], code: i32, texts: &[&str]) {
         let before = self.names();
         let ended = self.run(arguments);
@@ -86,7 +86,7 @@ impl Place {
         assert_eq!(self.names(), before, "{arguments:?}");
     }
 
-    /// The stream of `in.ppm`, also as the file `in.mlic`.
+    /// The stream of `in.ppm`, which is also written to `in.mlic`.
     pub(crate) fn stream(&self) -> Vec<u8> {
         self.ok(&["encode", "in.ppm"]);
         self.get("in.mlic")
@@ -121,7 +121,7 @@ pub(crate) fn ppm(width: u32, height: u32) -> Vec<u8> {
     out
 }
 
-/// One channel of the same.
+/// A gray picture.
 pub(crate) fn pgm(width: u32, height: u32) -> Vec<u8> {
     let mut out = format!("P5\n{width} {height}\n255\n").into_bytes();
     out.extend((0..width * height).map(|i| (i * 31 % 211) as u8));
@@ -135,7 +135,7 @@ pub(crate) fn png_size(file: &[u8]) -> (u32, u32, u8) {
     (number(16), number(20), file[25])
 }
 
-/// A PNG file of one pixel and, before it, a chunk: enough for what is refused and for what is kept.
+/// A PNG file of one pixel, with a chunk before it if asked for: enough to test what is refused and what is kept.
 pub(crate) fn png_with(color: u8, depth: u8, pixel: &[u8], chunk: Option<(&[u8; 4], &[u8])>) -> Vec<u8> {
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut put = |kind: &[u8; 4], body: &[u8]| {

@@ -1,4 +1,4 @@
-//! What fails: by which exit code, with which words, and that nothing is left behind.
+//! What fails: with which exit code and which words, and that nothing is left behind.
 
 use crate::common::{self, Place, TINY, is_file, png_with, ppm};
 use mlic_core::container::{self, ModelId, Section};
@@ -19,7 +19,7 @@ fn wrong_usage_is_2() {
         &["encode", "in.ppm", "--max-memory", "512X"],
         &["eval", "in.ppm", "--anchor-codec", "x"],
         &["decode", "in.ppm", "--backend", "abacus"],
-        // Options that a command would not heed.
+        // Options that the command would ignore.
         &["info", "in.ppm", "--max-memory", "1G"],
         &["model", "info", "--backend", "cpu"],
         &["man", "pages", "--model", TINY],
@@ -35,7 +35,7 @@ fn wrong_usage_is_2() {
     place.put("picture", &ppm(48, 40));
     place.fails(&["encode", "picture", "-o", "picture", "--force"], 2, &["picture: it is the input too"]);
     assert_eq!(place.get("picture"), ppm(48, 40));
-    // Where other programs take the last operand for the output.
+    // Other programs take the last operand for the output.
     place.fails(&["encode", "in.ppm", "out.mlic"], 2, &["out.mlic: this is an input (-o OUT names the output)"]);
     place.fails(&["decode", "in.mlic", "out.png"], 2, &["out.png: this is an input (-o OUT names the output)"]);
     place.fails(&["encode", "in.ppm", "-o", "out.png"], 2, &["out.png: a stream would be taken for a picture"]);
@@ -61,7 +61,7 @@ fn input_that_is_no_usable_picture_is_3() {
     place.put("text.png", b"hello");
     place.fails(&["encode", "text.png"], 3, &["cannot read: text.png: not a PNG, JPEG, WebP, PPM, PGM, PBM or PAM file"]);
     if cfg!(unix) {
-        // Without an end: their first bytes tell.
+        // The input has no end, but its first bytes tell what it is not.
         place.fails(&["encode", "/dev/zero", "-o", "out.mlic"], 3, &["cannot read: /dev/zero: not a PNG, JPEG, "]);
         place.fails(&["decode", "/dev/zero", "-o", "out.png"], 4, &["/dev/zero: not an MLIC++ stream"]);
     }
@@ -93,7 +93,7 @@ fn input_that_is_no_usable_picture_is_3() {
     place.fails(&["eval", "empty"], 3, &["cannot read: empty: no file ends in png"]);
     place.fails(&["encode", "empty"], 3, &["cannot read: empty: no file ends in png"]);
     place.fails(&["decode", "empty"], 3, &["cannot read: empty: no file ends in mlic"]);
-    // Nor does it keep others.
+    // An empty directory does not keep other inputs from being tried.
     place.put("good.ppm", &ppm(48, 40));
     let ended = place.run(&["encode", "good.ppm", "empty"]);
     assert_eq!(ended.code, 3);
@@ -152,7 +152,7 @@ fn a_stream_of_damaged_metadata_is_5_unless_told_to_do_without() {
     let ended = place.ok(&["decode", "bad.mlic", "--metadata", "strip", "-o", "bare.png"]);
     assert_eq!((ended.stderr.lines().count(), place.get("bare.png")), (1, place.get("bad.png")));
     assert!(ended.stderr.contains("note: bad.mlic: what follows the payload is damaged: a profile or"), "{}", ended.stderr);
-    // Cut there, the picture is complete.
+    // If the stream is cut in its metadata, the picture is complete.
     place.put("cut.mlic", &stream[..stream.len() - 1]);
     let ended = place.run(&["decode", "cut.mlic"]);
     assert_eq!((ended.code, place.get("cut.png")), (6, place.get("bad.png")), "{}", ended.stderr);
@@ -230,7 +230,7 @@ fn a_stream_beyond_the_limits_is_11_and_says_how_to_allow_it() {
     assert_eq!(place.run(&["decode", "s.mlic", "--max-seconds=-1"]).code, 2);
     assert_eq!(place.run(&["decode", "s.mlic", "-o", "in-time.ppm", "--max-seconds", "600"]).code, 0);
     place.fails(&["encode", "in.ppm", "-o", "t.mlic", "--max-pixels", "1919"], 11, &["in.ppm: 48x40 is too large", hint]);
-    // No limit allows these.
+    // No limit allows so many pixels.
     place.put("huge.ppm", b"P6 65535 65535 255\n");
     for limit in ["1919", "268435456"] {
         let ended = place.run(&["encode", "huge.ppm", "--max-pixels", limit]);
@@ -292,7 +292,7 @@ fn output_that_exists_or_cannot_be_written_is_9() {
     place.fails(&["encode", "in.ppm"], 9, &["in.mlic: the file exists"]);
     assert_eq!(place.get("in.mlic"), stream);
     place.fails(&["decode", "in.mlic", "-o", "absent/out.png"], 9, &["there is no directory `absent`"]);
-    // Found before the stream, which is none, is read.
+    // Found before the input, which is not a stream, is read.
     place.fails(&["decode", "gray.pgm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
     place.fails(&["encode", "in.ppm", "-o", "absent/"], 9, &["cannot write: absent/: there is no directory `absent/`"]);
     std::fs::create_dir_all(place.path("taken/in.png")).unwrap();
@@ -304,7 +304,7 @@ fn output_that_exists_or_cannot_be_written_is_9() {
 fn a_folder_that_takes_no_files_is_found_before_the_work() {
     let place = Place::new();
     place.put("text.png", b"hello");
-    // The picture, which is none, is not read any more.
+    // Found before the input, which is not a picture, is read.
     place.fails(&["encode", "text.png", "-o", "/proc/x.mlic"], 9, &["cannot write: /proc/x.mlic: "]);
 }
 
@@ -354,7 +354,7 @@ fn control_characters_of_a_name_do_not_reach_the_terminal() {
     ended.has_error(&["a\\u{1b}[31m\\nb.png"]);
 }
 
-/// A package says what it likes of itself.
+/// A package may say anything about itself.
 #[test]
 fn control_characters_of_a_package_do_not_reach_the_terminal() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Two Kodak images against the recorded figures of the embedded model: encoder and decoder are in integers, so that they are the same on every
+//! Two Kodak images against the recorded figures of the embedded model. Encoder and decoder are in integers, so that the figures are the same on every
 //! machine and for any number of threads. Runs where `MLIC_KODAK` names the folder of images.
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const IMAGES: [&str; 2] = ["kodim05.png", "kodim23.png"];
 
-/// dB: figures are of the same samples, and rounded by another compiler at most.
+/// In dB. The samples are the same, so that figures differ by another compiler's rounding at most.
 const PSNR_TOLERANCE: f64 = 1e-9;
 
 fn evaluate(folder: &str, threads: &str) -> Value {

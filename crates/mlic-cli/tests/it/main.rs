@@ -1,4 +1,4 @@
-//! The program as its users call it.
+//! The program as users call it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[cfg(feature = "builder")]

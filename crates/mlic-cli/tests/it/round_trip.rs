@@ -336,7 +336,7 @@ fn eval_measures_files_and_directories() {
             .map(|p| (p["part"].as_str().unwrap(), p["bits"].as_f64().unwrap()))
             .collect();
         assert!(parts.values().all(|bits| *bits >= 0.0), "{parts:?}");
-        // What the symbols do not account for: the state of one lane, 48 bits, of which symbols may fill 16; and roundings.
+        // Bits that the symbols do not account for: the state of one lane, 48 bits of which symbols may fill 16, and rounding.
         assert!((31.5..48.5).contains(&parts["rans"]), "{parts:?}");
     }
     assert!(images[0]["points"][0]["ms_ssim"].is_f64());

@@ -36,7 +36,7 @@ fn every_command_has_a_page() {
     place.fails(&["man", "in.ppm"], 9, &["cannot write: in.ppm: "]);
 }
 
-/// docs/JSON.md names every member that is printed.
+/// Checks that docs/JSON.md names every member that is printed.
 #[test]
 fn members_of_json_are_documented() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/JSON.md")).unwrap();

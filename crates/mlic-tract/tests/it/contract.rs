@@ -41,7 +41,7 @@ fn integer(kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError>
 backend_contract!(integer_analysis, "scalar", integer(Kernels::Fast(Isa::Scalar), 1), integer(Kernels::Reference, 1));
 backend_contract!(best_integer_analysis, "threads", integer(Kernels::Fast(Isa::best()), 3), integer(Kernels::Reference, 1));
 
-/// The tiny model whose float synthesis is the integer one.
+/// The tiny model with only the integer synthesis, from which float pixels are computed too.
 fn one_synthesis(kernels: Kernels, threads: usize) -> Result<CpuBackend, BackendError> {
     let package = mlic_backend::probe::with_one_synthesis(model()?.as_ref())?;
     mlic_tract::backend(Arc::new(Model::from_bytes(package)?), kernels, threads)

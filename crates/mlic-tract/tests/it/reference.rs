@@ -17,7 +17,7 @@ impl Planes {
         Self { c, h, w, v: vec![0.0; c * h * w] }
     }
 
-    /// 0 outside.
+    /// The value at a position; 0 outside.
     fn at(&self, c: usize, y: isize, x: isize) -> f64 {
         let inside = (0..self.h as isize).contains(&y) && (0..self.w as isize).contains(&x);
         if inside { self.v[(c * self.h + y as usize) * self.w + x as usize] } else { 0.0 }
@@ -103,7 +103,7 @@ fn evaluate(graph: &Graph, input: Planes) -> Planes {
     done.swap_remove(graph.output().0 as usize)
 }
 
-/// Uniform in -1 to 1.
+/// A generator of numbers that are uniform in -1 to 1.
 struct Random(u64);
 
 impl Random {
@@ -180,7 +180,7 @@ fn agrees_with_the_definition_at_every_size() {
     assert_close(&graph, &mut r, &[(16, 24), (1, 1), (2, 1), (7, 13), (33, 6), (16, 24)]);
 }
 
-/// Multiplications per channel and roots that are zero, besides what trained ones have.
+/// Besides what trained syntheses have, these have multiplications per channel and roots that are zero.
 #[test]
 fn integer_syntheses_in_real_numbers_run_as_any_graph() {
     for name in ["tiny", "edge-cases", "edge-cases-scales", "edge-cases-fixed"] {
