@@ -3,6 +3,7 @@
 
 mod exact;
 mod packages;
+mod shapes;
 mod streams;
 mod texts;
 mod transforms;
@@ -12,7 +13,7 @@ pub use streams::{Base, STREAMS, StreamCase};
 
 /// Returns every package that must be refused, then those that must be accepted.
 pub fn packages() -> impl Iterator<Item = &'static PackageCase> {
-    let more = [exact::ANALYSES, packages::SHAPES, texts::TEXTS, transforms::TRANSFORMS];
+    let more = [exact::ANALYSES, shapes::SHAPES, texts::TEXTS, transforms::TRANSFORMS];
     let all = || PACKAGES.iter().chain(exact::EXACT).chain(more.into_iter().flatten());
     all().filter(|case| case.code.is_some()).chain(TAKEN).chain(all().filter(|case| case.code.is_none()))
 }

@@ -148,7 +148,8 @@ impl Probe {
         let mut maker = Maker { probe: self, config: &config, layout: &layout, random, weights: Vec::new() };
         let parameters = maker.parameters(functions);
         let weights = maker.weights;
-        let [analysis, hyper_analysis, synthesis] = transforms(config.latent as u32, config.hyper as u32)?;
+        // No transform has zero channels; a decoder need not read h_a, so a package without channels of z is refused for its configuration alone.
+        let [analysis, hyper_analysis, synthesis] = transforms(config.latent as u32, config.hyper.max(1) as u32)?;
         let metadata = Metadata { name: self.name().to_owned(), ..Metadata::default() };
         Ok(Parts { config, parameters, weights, synthesis, analysis, hyper_analysis, exact_synthesis: None, metadata })
     }

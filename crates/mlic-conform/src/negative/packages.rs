@@ -26,12 +26,12 @@ pub struct PackageCase {
     /// What is wrong.
     pub why: &'static str,
     /// Whether only sections 5 to 7 are wrong, which a decoder need not read (SPEC 2.1).
-    unread: bool,
-    make: Make,
+    pub(super) unread: bool,
+    pub(super) make: Make,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Make {
+pub(super) enum Make {
     /// The bytes of a sound package, changed.
     Bytes(fn(&Sound) -> Vec<u8>),
     /// The text of the configuration, changed; all checksums are right.
@@ -54,7 +54,7 @@ enum Make {
 
 /// The package whose values are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     /// A small package of two latent slices.
     Small,
     /// A package with gains.
@@ -84,10 +84,13 @@ pub struct Sound {
     least: Parts,
     gains: Parts,
     wide: Parts,
+    /// A package with gains and 256 quality steps.
+    quality_256: Vec<u8>,
 }
 
 const HEADER: usize = 64;
 const ENTRY: usize = 24;
+const ALIGNMENT: usize = 64;
 /// Offset of the stride of a transform's first convolution, which is its second node (SPEC 5.6).
 const STRIDE_AT: usize = 38;
 
@@ -111,7 +114,12 @@ impl Sound {
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
         let gains = Probe::Cases.parts_with(store, Probe::Cases.config())?;
-        Ok(Self { sections, least_sections, store: store.clone(), small, least, gains, wide, bytes, exact })
+        let mut gains_sections = sections_of(&gains.to_package()?)?;
+        if let Some((_, config)) = gains_sections.first_mut() {
+            *config = String::from_utf8_lossy(config).replacen("\"quality_steps\":200", "\"quality_steps\":256", 1).into_bytes();
+        }
+        let quality_256 = package::write(&gains_sections);
+        Ok(Self { sections, least_sections, quality_256, store: store.clone(), small, least, gains, wide, bytes, exact })
     }
 
     fn cut(&self, len: usize) -> Vec<u8> {
@@ -208,12 +216,30 @@ fn replaced(
 /// Changes the bytes of a package, and corrects the checksums of directory and header.
 fn sealed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut file);
-    let count = usize::from(file[12]).clamp(7, 8);
+    let count = usize::from(file[12]).clamp(7, 9);
     let directory = crc32fast::hash(&file[HEADER..HEADER + count * ENTRY]);
     file[56..60].copy_from_slice(&directory.to_le_bytes());
     let header = crc32fast::hash(&file[..60]);
     file[60..64].copy_from_slice(&header.to_le_bytes());
     file
+}
+
+/// The small package with an exact synthesis and, after it, an empty section of kind 9: the directory is an entry longer, the rest 64 bytes further on.
+fn nine_sections(sound: &Sound) -> Vec<u8> {
+    let file = &sound.exact;
+    let first = HEADER + 8 * ENTRY;
+    let mut file = [&file[..first], &[0; ALIGNMENT], &file[first..]].concat();
+    let end = file.len().next_multiple_of(ALIGNMENT);
+    file.resize(end, 0);
+    for index in 0..8 {
+        let at = HEADER + ENTRY * index + 8;
+        let offset = u16::from_le_bytes([file[at], file[at + 1]]) + ALIGNMENT as u16;
+        file[at..at + 2].copy_from_slice(&offset.to_le_bytes());
+    }
+    file[first..first + 4].copy_from_slice(&9_u32.to_le_bytes());
+    file[first + 8..first + 16].copy_from_slice(&(end as u64).to_le_bytes());
+    file[16..24].copy_from_slice(&(end as u64).to_le_bytes());
+    sealed(file, |file| file[12] = 9)
 }
 
 fn with_exact(sections: &[(SectionKind, Vec<u8>)], exact: Vec<u8>) -> Vec<u8> {
@@ -316,10 +342,6 @@ pub(super) const fn analyses(name: Name, code: Name, why: Name, change: fn(&mut 
     PackageCase { name, code: Some(code), why, unread: true, make: Make::Analyses(change) }
 }
 
-const fn shaped(name: Name, why: Name, change: fn(&mut Config)) -> PackageCase {
-    PackageCase { name, code: Some("config"), why, unread: false, make: Make::Config(change) }
-}
-
 pub(super) const fn exact(name: Name, code: Name, why: Name, change: fn(&mut Section)) -> PackageCase {
     PackageCase { name, code: Some(code), why, unread: false, make: Make::Exact(change) }
 }
@@ -328,7 +350,7 @@ const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
     PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Values(Shape::Small, change) }
 }
 
-const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
+pub(super) const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
     PackageCase { name, code: Some("overflow"), why, unread: false, make: Make::Values(shape, change) }
 }
 
@@ -365,117 +387,6 @@ pub static TAKEN: &[PackageCase] = &[
     taken("sound-one-synthesis", "sound, with an exact synthesis and an empty section 4", |s| s.with_synthesis(&[])),
 ];
 
-/// Configurations that must be refused although everything else in their packages matches them, and others, at the limits, that must be accepted.
-pub(super) static SHAPES: &[PackageCase] = &[
-    shaped("built-window-1", "a window of 1, and all lengths fit", |c| c.window = 1),
-    shaped("built-window-4", "an even window, and all lengths fit", |c| c.window = 4),
-    shaped("built-window-9", "a window of 9, and all lengths fit", |c| c.window = 9),
-    shaped("built-heads-2", "two heads for three channels, and all lengths fit", |c| (c.latent, c.heads) = (3, 2)),
-    shaped("built-inter-2", "heads of two channels for three, and all lengths fit", |c| {
-        (c.latent, c.inter_head_channels) = (3, 2)
-    }),
-    shaped("built-slice-65", "a latent slice of 65 channels, and all lengths fit", |c| c.latent = 65),
-    shaped("built-lrp-count", "residual prediction for two of one latent slice, and all lengths fit", |c| {
-        c.lrp_hidden = vec![vec![1], vec![1]];
-    }),
-    shaped("built-ep-5", "five hidden layers of the entropy parameters, and all lengths fit", |c| c.ep_hidden = vec![1; 5]),
-    shaped("built-cc-5", "five hidden layers of the channel context, which one latent slice does not have", |c| {
-        c.cc_hidden = vec![1; 5]
-    }),
-    shaped("built-cc-4097", "4097 channels of the channel context, which one latent slice does not have", |c| {
-        c.cc_hidden = vec![4097]
-    }),
-    shaped("built-cc-0", "no channels of the channel context, which one latent slice does not have", |c| c.cc_hidden = vec![0]),
-    shaped("built-gains-1", "one level of gains, and all lengths fit", |c| (c.gain_levels, c.quality_steps) = (1, 9)),
-    shaped("built-gains-65", "65 levels of gains, and all lengths fit", |c| (c.gain_levels, c.quality_steps) = (65, 9)),
-    shaped("built-scales-0", "no level of activation scales, and all lengths fit", |c| {
-        (c.gain_levels, c.scale_levels, c.quality_steps) = (2, 0, 9);
-    }),
-    shaped("built-scales-65", "65 levels of activation scales, and all lengths fit", |c| {
-        (c.latent, c.gain_levels, c.scale_levels, c.quality_steps) = (1, 2, 65, 9);
-    }),
-    shaped("built-scales-fixed", "two levels of activation scales at a fixed rate, and all lengths fit", |c| c.scale_levels = 2),
-    shaped("built-steps-none", "gains without qualities, and all lengths fit", |c| c.gain_levels = 2),
-    shaped("sound-least", "the least of everything; sound", |c| {
-        (c.latent, c.inter_head_channels, c.heads) = (1, 1, 1);
-        c.skip_below = 0;
-    })
-    .sound(),
-    shaped("sound-levels-2", "two levels of gains and two qualities; sound", |c| (c.gain_levels, c.quality_steps) = (2, 1))
-        .sound(),
-    shaped("sound-levels-64", "64 levels of gains and of activation scales, 256 qualities; sound", |c| {
-        (c.latent, c.gain_levels, c.scale_levels, c.quality_steps) = (1, 64, 64, 255);
-    })
-    .sound(),
-    shaped("sound-hyper-4096", "4096 channels of z; sound", |c| (c.latent, c.hyper) = (1, 4096)).sound(),
-    shaped("sound-slices-16", "16 latent slices; sound", |c| {
-        (c.latent, c.slices) = (16, 16);
-        c.lrp_hidden = vec![vec![1]; 16];
-    })
-    .sound(),
-    shaped("sound-hidden-4", "four hidden layers everywhere; sound", |c| {
-        (c.ep_hidden, c.lrp_hidden) = (vec![1, 2, 1, 3], vec![vec![1, 3, 1, 2]]);
-        c.cc_hidden = vec![4096, 1, 4095, 4096];
-    })
-    .sound(),
-    PackageCase {
-        name: "sound-shift-62",
-        code: None,
-        why: "every shift is 62; sound",
-        unread: false,
-        make: Make::Values(Shape::Small, |p| {
-            let values = &mut p.parameters;
-            let levels = values.layers.iter_mut().flat_map(|layer| &mut layer.levels);
-            levels.for_each(|level| (level.shift, level.output.shift) = (62, 62));
-            values.quantizers.iter_mut().flat_map(|q| &mut q.levels).for_each(|level| level.shift = 62);
-            values.local_attentions.iter_mut().flat_map(|a| &mut a.levels).for_each(|level| level.shift = 62);
-            let levels = values.linear_attentions.iter_mut().flat_map(|a| &mut a.levels);
-            levels.for_each(|level| (level.query.shift, level.key.shift, level.output.shift) = (62, 62, 62));
-        }),
-    },
-    PackageCase {
-        name: "sound-sums",
-        code: None,
-        why: "the sum of a layer and the variance of a norm reach 2^63 - 1; sound",
-        unread: false,
-        make: Make::Values(Shape::Least, |p| {
-            p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
-            p.parameters.norms[0].epsilon[0] = room_of_variance(p);
-        }),
-    },
-    PackageCase {
-        name: "sound-sums-negative",
-        code: None,
-        why: "the sum of a layer with a negative bias reaches 2^63 - 1; sound",
-        unread: false,
-        make: Make::Values(Shape::Least, |p| p.parameters.layers[0].levels[0].bias[0] = -room_of_sum(p)),
-    },
-    overflow("sum-by-one", "the sum of a layer reaches 2^63", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p) + 1;
-    }),
-    overflow("variance-by-one", "the variance of a norm reaches 2^63", Shape::Least, |p| {
-        p.parameters.norms[0].epsilon[0] = room_of_variance(p) + 1;
-    }),
-    overflow("sum-by-rounding", "the sum of a layer reaches 2^63 by half of what is shifted out", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
-        p.parameters.layers[0].levels[0].shift += 1;
-    }),
-];
-
-/// The largest bias that the first output of the first layer may have.
-fn room_of_sum(parts: &Parts) -> i64 {
-    let (taps, level) = (9 * parts.config.hyper, &parts.parameters.layers[0].levels[0]);
-    let magnitude: i64 = parts.weights.iter().take(taps).map(|weight| i64::from(weight.unsigned_abs())).sum();
-    let worst = magnitude * i64::from(parts.parameters.quantizers[0].max) * i64::from(level.multipliers[0][0]);
-    i64::MAX - worst - (1 << level.shift >> 1)
-}
-
-/// The largest epsilon that the first norm may have.
-fn room_of_variance(parts: &Parts) -> i64 {
-    let channels = parts.config.latent as i64;
-    i64::MAX - ((channels * (2 * channels * i64::from(parts.parameters.quantizers[1].max)).pow(2)) << 16)
-}
-
 /// Packages that must be refused, in the order of SPEC 2.1 to 2.8, 4.9, 5.6.
 pub static PACKAGES: &[PackageCase] = &[
     bytes("empty", "not-a-package", "no byte at all", |_| Vec::new()),
@@ -501,9 +412,14 @@ pub static PACKAGES: &[PackageCase] = &[
     bytes("cut", "truncated", "the last byte is missing", |s| s.cut(s.bytes.len() - 1)),
     bytes("cut-directory", "truncated", "ends within the directory", |s| s.cut(HEADER + 100)),
     bytes("trailing", "oversized", "a byte more", |s| [&s.bytes[..], &[0]].concat()),
-    bytes("sections-6", "section", "six sections", |s| s.sealed(|file| file[12] = 6)),
+    bytes("trailing-counted", "oversized", "a byte more, which the length of the file includes", |s| {
+        sealed([&s.bytes[..], &[0]].concat(), |file| file[16] += 1)
+    }),
+    bytes("sections-6", "section", "six sections: there are no metadata", |s| {
+        package::write(s.sections.split_last().map_or(&[], |(_, others)| others))
+    }),
     bytes("sections-8", "section", "eight sections of which the last is of no kind", |s| s.sealed(|file| file[12] = 8)),
-    bytes("sections-9", "section", "nine sections", |s| s.sealed_exact(|file| file[12] = 9)),
+    bytes("sections-9", "section", "nine sections, the last of which is of kind 9 and empty", nine_sections),
     bytes("sections-8-kind", "section", "the eighth section is of kind 9", |s| {
         s.sealed_exact(|file| file[HEADER + 7 * ENTRY] = 9)
     }),
@@ -527,8 +443,19 @@ pub static PACKAGES: &[PackageCase] = &[
         file[60..64].copy_from_slice(&header.to_le_bytes());
         file
     }),
-    bytes("kind-unknown", "section", "the last section is of kind 8", |s| s.entry(6, 0, |_| 8)),
+    bytes("kind-unknown", "section", "the last section is of kind 9", |s| s.entry(6, 0, |_| 9)),
     bytes("kind-doubled", "section", "the first section calls itself the second", |s| s.entry(0, 0, |_| 2)),
+    bytes("kind-swapped", "section", "section 6 comes before section 5", |s| {
+        let mut sections = s.sections.clone();
+        sections.swap(4, 5);
+        package::write(&sections)
+    }),
+    bytes("section-checksum", "checksum", "one bit of the checksum of section 1, with a right directory", |s| {
+        s.entry(0, 4, |checksum| checksum ^ 1)
+    }),
+    bytes("section-checksum-last", "checksum", "the last bit of the checksum of section 8, with a right directory", |s| {
+        s.sealed_exact(|file| file[HEADER + 7 * ENTRY + 7] ^= 0x80)
+    }),
     bytes("offset-later", "section", "a section begins 64 bytes too late", |s| s.entry(1, 8, |offset| offset + 64)),
     bytes("offset-odd", "section", "a section does not begin at a multiple of 64", |s| s.entry(1, 8, |offset| offset + 1)),
     section("synthesis-empty", "section", "section 4 is empty, and there is no section 8", SectionKind::Synthesis, Vec::clear),
@@ -590,42 +517,16 @@ pub static PACKAGES: &[PackageCase] = &[
         "\"quality_steps\":256",
         "256 quality steps do not fit the byte of a stream",
     ),
+    bytes("config-quality-256-gains", "json", "256 quality steps of a package with gains", |s| s.quality_256.clone()),
+    json("config-hs-1", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2]", "one width of the hyper synthesis"),
     json("config-hs-3", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,2,2]", "three widths of the hyper synthesis"),
     config("latent-0", "\"latent\":2", "\"latent\":0", "no channels of y"),
     config("latent-4097", "\"latent\":2", "\"latent\":4097", "4097 channels of y"),
-    config("hyper-0", "\"hyper\":2", "\"hyper\":0", "no channels of z"),
-    config("hyper-4097", "\"hyper\":2", "\"hyper\":4097", "4097 channels of z"),
     config("slices-0", "\"slices\":2", "\"slices\":0", "no latent slices"),
     config("slices-65", "\"latent\":2,\"hyper\":2,\"slices\":2", "\"latent\":65,\"hyper\":2,\"slices\":65", "65 latent slices"),
-    config("slices-3", "\"slices\":2", "\"slices\":3", "latent slices of different widths"),
-    config("slice-wide", "\"latent\":2", "\"latent\":130", "65 channels in a latent slice"),
-    config("window-1", "\"window\":3", "\"window\":1", "a window of 1"),
-    config("window-4", "\"window\":3", "\"window\":4", "an even window"),
-    config("window-9", "\"window\":3", "\"window\":9", "a window of 9"),
     config("heads-0", "\"heads\":1", "\"heads\":0", "no heads"),
-    config("heads-3", "\"heads\":1", "\"heads\":3", "three heads for one channel"),
     config("inter-0", "\"inter_head_channels\":1", "\"inter_head_channels\":0", "heads without channels"),
-    config("inter-3", "\"inter_head_channels\":1", "\"inter_head_channels\":3", "heads of three channels for one"),
-    config("ep-none", "\"ep_hidden\":[2]", "\"ep_hidden\":[]", "no hidden layer of the entropy parameters"),
-    config("ep-5", "\"ep_hidden\":[2]", "\"ep_hidden\":[3,3,3,3,3]", "five hidden layers of the entropy parameters"),
-    config("ep-0", "\"ep_hidden\":[2]", "\"ep_hidden\":[0]", "a hidden layer without channels"),
-    config("ep-4097", "\"ep_hidden\":[2]", "\"ep_hidden\":[4097]", "a hidden layer of 4097 channels"),
-    config("lrp-count", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1]]", "residual prediction for one of two latent slices"),
-    config("lrp-none", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[[1],[]]", "no hidden layer of a residual prediction"),
-    config("cc-none", "\"cc_hidden\":[2]", "\"cc_hidden\":[]", "no hidden layer of the channel context"),
-    config("hs-0", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,0]", "a hyper synthesis without channels"),
-    config("gains-1", "\"gain_levels\":0", "\"gain_levels\":1", "one level of gains: nothing to interpolate"),
-    config(
-        "gains-65",
-        "\"gain_levels\":0,\"scale_levels\":1,\"quality_steps\":0",
-        "\"gain_levels\":65,\"scale_levels\":1,\"quality_steps\":9",
-        "65 levels of gains",
-    ),
-    config("scales-0", "\"scale_levels\":1", "\"scale_levels\":0", "no level of activation scales"),
-    config("scales-65", "\"scale_levels\":1", "\"scale_levels\":65", "65 levels of activation scales"),
-    config("scales-fixed", "\"scale_levels\":1", "\"scale_levels\":2", "two levels of activation scales at a fixed rate"),
     config("steps-fixed", "\"quality_steps\":0", "\"quality_steps\":1", "qualities at a fixed rate"),
-    config("steps-none", "\"gain_levels\":0", "\"gain_levels\":2", "gains without qualities"),
     config("skip-64", "\"skip_below\":63", "\"skip_below\":64", "every scale index is below the limit of what is coded"),
     config(
         "weights",
@@ -674,6 +575,8 @@ pub static PACKAGES: &[PackageCase] = &[
     value("exp-fine", "32769 in the fine table of exp", |p| p.parameters.functions.exp_fine[63] = 32_769),
     value("exp-fine-0", "exp(0) is not 32768", |p| p.parameters.functions.exp_fine[0] = 32_767),
     value("exp2-low", "2^30 - 1 in the coarse table of exp2", |p| p.parameters.functions.exp2_coarse[255] = (1 << 30) - 1),
+    value("exp2-coarse-high", "2^31 in the coarse table of exp2", |p| p.parameters.functions.exp2_coarse[7] = 1 << 31),
+    value("exp2-fine-low", "2^30 - 1 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[255] = (1 << 30) - 1),
     value("exp2-high", "2^31 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[0] = 1 << 31),
     PackageCase {
         name: "gain",
