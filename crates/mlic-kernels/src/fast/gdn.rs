@@ -133,7 +133,7 @@ impl SquareLayer {
 pub(super) struct SquareSums {
     /// Bits by which the sums of the upper parts are shifted to the left, and those of the lower ones to the right.
     shifts: [i32; 2],
-    /// Where sums of the upper parts are shifted, those from here on give 2^31 or more.
+    /// Sums of the upper parts from here on give 2^31 or more, where they are shifted.
     limit: i32,
     /// Upper and (`lower`) lower bits of beta with what rounding adds, padded to whole vectors.
     upper: Vec<i32>,
@@ -173,7 +173,7 @@ impl SquareSums {
 
     /// The rounded sums from the sums of the upper and of the lower parts, limited to 2^31 - 1.
     ///
-    /// The gammas add up to at most 2^16, so that a sum of lower parts leaves room for the lower bits of beta.
+    /// The gammas of an output add up to at most 2^16, so that a sum of lower parts leaves room for the lower bits of beta.
     #[inline(always)]
     pub(super) fn value<S: Simd>(&self, s: S, at: usize, upper: S::I32, lower: S::I32) -> S::I32 {
         let upper = s.min(s.add(upper, s.load(&self.upper[at * S::LANES..])), s.splat(self.limit));

@@ -3,7 +3,7 @@
 //! With `B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]`, `G = [2 0 0; 1 1 1; 1 -1 1; 0 0 2]`, `A^T = [1 1 1 0; 0 1 -1 -1]`, a patch d of 4x4
 //! activations and a kernel g, `4 Y = A^T ((G g G^T) * (B^T d B)) A`, where `*` multiplies element by element and Y are the sums of the definition.
 //! This is exact: elements of `B^T d B` are sums of four activations and have 16 bits if the activations have 14; elements of `G g G^T` must have 16 bits too.
-//! All sums may wrap in 32 bits as long as 4 Y fits. Where 4 Y does not fit for all possible activations, the actual ones decide: by Cauchy-Schwarz, `|Y|^2` is
+//! All sums may wrap in 32 bits as long as 4 Y fits. Where it might not fit for all possible activations, the actual ones decide: by Cauchy-Schwarz, `|Y|^2` is
 //! at most the sum of their squares times the sum of the squared weights. Where that is too large, channels are summed in parts, each with a Y of its own.
 //!
 //! Channels with larger activations are taken as `d & 3`, and once more as `d >> 2`. The 4 Y of the latter is its share of the sums, without the division by
