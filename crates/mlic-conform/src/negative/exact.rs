@@ -155,6 +155,14 @@ impl Section {
         i64::MAX - 100 * magnitude * i64::from(own.multiplier) - (1 << own.shift >> 1)
     }
 
+    /// The largest magnitude that the first term of node 3 adds to a sum.
+    fn first_term(&self) -> i64 {
+        let Some(Node::Layer(own)) = self.nodes.get(2) else { return 0 };
+        let magnitude = |weights: &[i16]| weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
+        let magnitude: i64 = own.weights.chunks(3 * 25).map(magnitude).max().unwrap_or(0);
+        90 * magnitude * i64::from(own.multiplier)
+    }
+
     /// Changes the layer with this node number, from 1; a case that changes nothing is an error of its own.
     fn layer(&mut self, number: usize, change: impl FnOnce(&mut Layer)) {
         if let Some(Node::Layer(layer)) = self.nodes.get_mut(number - 1) {
@@ -245,6 +253,7 @@ fn accumulator(section: &mut Section, weights: [i16; 3]) {
 pub(super) static EXACT: &[PackageCase] = &[
     parameter("exact-magic", "the exact synthesis is none", |s| s.magic[3] = b'R'),
     parameter("exact-version-2", "an exact synthesis of version 2", |s| s.version = 2),
+    parameter("exact-version-0", "an exact synthesis of version 0", |s| s.version = 0),
     parameter("exact-max-0", "a largest activation of 0 of the quantizer", |s| s.max = 0),
     parameter("exact-max-32768", "a largest activation of 32768 of the quantizer", |s| s.max = 32_768),
     parameter("exact-quantizer-multiplier", "a negative multiplier of the quantizer", |s| s.multiplier = -1),
@@ -377,6 +386,14 @@ pub(super) static EXACT: &[PackageCase] = &[
     parameter("exact-terms-built-5", "a layer of five terms, and all lengths fit", |s| {
         s.beside(0, 1, &[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)], 10).max = 9;
     }),
+    parameter("exact-terms-built-0", "a layer without terms, and all lengths fit", |s| s.beside(0, 1, &[], 0).max = 9),
+    parameter("exact-outputs-built-0", "a layer without outputs, and all lengths fit", |s| s.beside(0, 0, &[(0, 0)], 2).max = 9),
+    parameter("exact-outputs-built-16385", "a layer of 2^14 + 1 outputs, and all lengths fit", |s| {
+        s.beside(0, (1 << 14) + 1, &[(0, 0)], 2).max = 9;
+    }),
+    parameter("exact-identity-beside", "an identity term of three channels for two outputs, and all lengths fit", |s| {
+        s.beside(0, 2, &[(3, 1)], 0).max = 9;
+    }),
     parameter("exact-kernel-built-7", "a kernel of side 7, and all lengths fit", |s| {
         let own = s.beside(0, 1, &[(0, 0)], 98);
         own.size = 7;
@@ -385,6 +402,18 @@ pub(super) static EXACT: &[PackageCase] = &[
     overflow("exact-sum-by-one", "the sum of a layer reaches 2^63", |s| {
         let room = s.room_of_sum();
         s.layer(4, |l| l.bias = room + 1);
+    }),
+    overflow("exact-accumulator-by-one", "2^17 times 2^14 is 2^31", |s| {
+        accumulator(s, [32_767, 32_767, 4]);
+        s.normalization(|n| n.max = 1 << 14);
+        s.layer(3, |l| l.weights[3..5].fill(32_767));
+    }),
+    overflow("exact-sum-of-first", "the sum of a layer reaches 2^63 by its last term alone, an identity", |s| {
+        let room = i64::MAX - s.first_term() - 2;
+        s.layer(3, |l| l.bias = room);
+    }),
+    overflow("exact-sum-of-last", "the sum of a layer reaches 2^63 by its first term alone", |s| {
+        s.layer(3, |l| l.bias = i64::MAX - 100 * i64::from(l.multiplier) - 2);
     }),
     overflow("exact-gamma-by-one", "gammas of 65536 in all", |s| {
         s.normalization(|n| n.gamma[6..9].copy_from_slice(&[32_767, 32_767, 2]));
@@ -401,12 +430,14 @@ pub(super) static EXACT: &[PackageCase] = &[
         },
     )
     .sound(),
+    exact("sound-exact-accumulator", "overflow", "32767 times 65538 is 2^31 - 2; sound", |s| accumulator(s, [32_767, 32_767, 4]))
+        .sound(),
     exact("sound-exact-limits", "overflow", "an exact synthesis with every number at its limit; sound", |s| {
         (s.max, s.multiplier, s.shift) = (32_767, i32::MAX, 62);
         s.normalization(|n| {
             (n.max, n.shift, n.output_shift) = (32_767, 62, 62);
             n.beta[0] = 1 << 61;
-            n.multiplier[0] = i32::MAX;
+            (n.multiplier[0], n.multiplier[1]) = (i32::MAX, 0);
         });
         s.layer(4, |l| (l.max, l.shift, l.multiplier) = (32_767, 62, i32::MAX));
         s.layer(5, |l| (l.max, l.output) = (1, (i32::MAX, 62)));
@@ -426,6 +457,7 @@ const fn wrong(name: Name, why: Name, change: fn(&mut [Section; 2])) -> PackageC
 /// Integer analyses, in the order of SPEC 2.10, then 4.9.
 pub(super) static ANALYSES: &[PackageCase] = &[
     wrong("integer-analysis-version-2", "an integer g_a of version 2", |[g_a, _]| g_a.version = 2),
+    wrong("integer-analysis-version-0", "an integer g_a of version 0", |[g_a, _]| g_a.version = 0),
     bytes("integer-analysis-alone", "parameter", "an integer g_a and a float h_a", |s| {
         s.least(SectionKind::Analysis, Section::analyses()[0].bytes())
     })
@@ -436,6 +468,7 @@ pub(super) static ANALYSES: &[PackageCase] = &[
     .unread(),
     wrong("integer-hyper-analysis-max", "a largest activation of 0 of the quantizer", |[_, h_a]| h_a.max = 0),
     wrong("integer-analysis-opcode-2", "an inverse normalization", |[g_a, _]| g_a.normalization(|n| n.opcode = 2)),
+    wrong("integer-analysis-stride-0", "a stride of 0", |[g_a, _]| g_a.beside(0, 1, &[(0, 0)], 3).max = 9),
     wrong("integer-analysis-stride-3", "a stride of 3", |[g_a, _]| g_a.beside(3, 1, &[(0, 0)], 3).max = 9),
     wrong("integer-analysis-half", "a map of half the size of y", |[g_a, _]| {
         g_a.beside(2, 1, &[(5, 0)], 3).max = 9;
@@ -461,6 +494,9 @@ pub(super) static ANALYSES: &[PackageCase] = &[
     analyses("integer-hyper-analysis-more", "oversized", "a weight too many", |[_, h_a]| h_a.layer(3, |l| l.weights.push(0))),
     analyses("integer-analysis-sum", "overflow", "a bias of 2^63 - 1 and anything more", |[g_a, _]| {
         g_a.layer(1, |l| l.bias = i64::MAX);
+    }),
+    analyses("integer-hyper-analysis-sum", "overflow", "a bias of h_a of 2^63 - 1 and anything more", |[_, h_a]| {
+        h_a.layer(1, |l| l.bias = i64::MAX);
     }),
     analyses("integer-analysis-quotient", "overflow", "the product of 100 and a multiplier exceeds 32 bits", |[g_a, _]| {
         g_a.normalization(|n| n.multiplier[2] = i32::MAX / 100 + 1);

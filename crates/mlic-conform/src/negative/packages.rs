@@ -4,9 +4,11 @@
 //! `unsupported-version`, `truncated` and `oversized` (lengths), `checksum`, `id-mismatch`, `section` (directory), `json` (form of
 //! a text), `config` (2.2), `parameter` (a value out of its own range, 2.5 to 2.9), `overflow` (4.9), `graph` (5.6).
 
+use std::ops::Range;
+
 use mlic_model::model::Parts;
 use mlic_model::package::{self, SectionKind};
-use mlic_model::parameters::{Requant, StoredCdf};
+use mlic_model::parameters::{Gains, Requant, StoredCdf};
 use mlic_model::{Config, Model};
 
 use super::exact::Section;
@@ -40,6 +42,8 @@ pub(super) enum Make {
     Section(SectionKind, fn(&mut Vec<u8>)),
     /// The values of a package, changed; all checksums are right.
     Values(Shape, fn(&mut Parts)),
+    /// The gains of a package, changed; all checksums are right.
+    Gains(fn(&mut Gains)),
     /// An exact synthesis, changed; all checksums are right.
     Exact(fn(&mut Section)),
     /// A transform g_s, changed; all checksums are right.
@@ -136,6 +140,14 @@ impl Sound {
         sealed(self.exact.clone(), change)
     }
 
+    /// The same, with the hash of the package without the exact synthesis.
+    fn sealed_exact_unhashed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        self.sealed_exact(|file| {
+            file[24..56].copy_from_slice(&self.bytes[24..56]);
+            change(file);
+        })
+    }
+
     /// Changes a number in an entry of the directory, by offset: 0 kind, 4 checksum, 8 offset, 16 length; checksums are right.
     fn entry(&self, index: usize, field: usize, change: impl FnOnce(u32) -> u32) -> Vec<u8> {
         let at = HEADER + ENTRY * index + field;
@@ -147,8 +159,7 @@ impl Sound {
 
     /// Returns the offset of a section.
     fn start(&self, kind: SectionKind) -> usize {
-        let at = HEADER + ENTRY * (kind as usize - 1) + 8;
-        usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]))
+        start(&self.bytes, kind)
     }
 
     fn with_section(&self, kind: SectionKind, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -224,21 +235,39 @@ fn sealed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     file
 }
 
-/// The small package with an exact synthesis and, after it, an empty section of kind 9: the directory is an entry longer, the rest 64 bytes further on.
-fn nine_sections(sound: &Sound) -> Vec<u8> {
-    let file = &sound.exact;
-    let first = HEADER + 8 * ENTRY;
-    let mut file = [&file[..first], &[0; ALIGNMENT], &file[first..]].concat();
-    let end = file.len().next_multiple_of(ALIGNMENT);
-    file.resize(end, 0);
-    for index in 0..8 {
-        let at = HEADER + ENTRY * index + 8;
-        let offset = u16::from_le_bytes([file[at], file[at + 1]]) + ALIGNMENT as u16;
-        file[at..at + 2].copy_from_slice(&offset.to_le_bytes());
+/// Returns the offset of a section.
+fn start(file: &[u8], kind: SectionKind) -> usize {
+    let at = HEADER + ENTRY * (kind as usize - 1) + 8;
+    usize::from(u16::from_le_bytes([file[at], file[at + 1]]))
+}
+
+/// The package with another byte before a section: it must end a gap.
+fn before(file: &[u8], kind: SectionKind) -> Vec<u8> {
+    flip(file, start(file, kind) - 1, 1)
+}
+
+/// The package with its sections 64 bytes later than they should be: checksums of directory and header are left as they are.
+fn moved(file: &[u8], count: usize) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let first = HEADER + count * ENTRY;
+    file.splice(first..first, [0; ALIGNMENT]);
+    for entry in file[HEADER..first].chunks_exact_mut(ENTRY) {
+        let offset = u16::from_le_bytes([entry[8], entry[9]]) + ALIGNMENT as u16;
+        entry[8..10].copy_from_slice(&offset.to_le_bytes());
     }
-    file[first..first + 4].copy_from_slice(&9_u32.to_le_bytes());
-    file[first + 8..first + 16].copy_from_slice(&(end as u64).to_le_bytes());
-    file[16..24].copy_from_slice(&(end as u64).to_le_bytes());
+    let len = file.len() as u64;
+    file[16..24].copy_from_slice(&len.to_le_bytes());
+    file
+}
+
+/// The small package with an exact synthesis and, after it, an empty section of kind 9, for which the directory is an entry longer.
+fn nine_sections(sound: &Sound) -> Vec<u8> {
+    let mut file = moved(&sound.exact, 8);
+    file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+    let (end, at) = ((file.len() as u64).to_le_bytes(), HEADER + 8 * ENTRY);
+    file[16..24].copy_from_slice(&end);
+    file[at..at + 4].copy_from_slice(&9_u32.to_le_bytes());
+    file[at + 8..at + 16].copy_from_slice(&end);
     sealed(file, |file| file[12] = 9)
 }
 
@@ -287,6 +316,11 @@ impl PackageCase {
                 change(&mut sections);
                 let kinds = [SectionKind::Analysis, SectionKind::HyperAnalysis];
                 package::write(&replaced(&sound.least_sections, kinds.into_iter().zip(sections.each_ref().map(Section::bytes))))
+            }
+            Make::Gains(change) => {
+                let mut parts = sound.gains.clone();
+                change(&mut parts.parameters.gains);
+                parts.to_package()?
             }
             Make::Metadata(text) => sound.least(SectionKind::Metadata, text()),
             Make::Config(change) => sound.of(change)?,
@@ -350,6 +384,10 @@ const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
     PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Values(Shape::Small, change) }
 }
 
+const fn gain(name: Name, why: Name, change: fn(&mut Gains)) -> PackageCase {
+    PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Gains(change) }
+}
+
 pub(super) const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
     PackageCase { name, code: Some("overflow"), why, unread: false, make: Make::Values(shape, change) }
 }
@@ -359,25 +397,32 @@ fn cdf(parts: &mut Parts, min_symbol: i32, starts: &[u16]) {
 }
 
 /// Returns the index of a layer by the end of its name.
-fn layer(parts: &Parts, name: &str) -> usize {
+pub(super) fn layer(parts: &Parts, name: &str) -> usize {
     let layout = mlic_model::Layout::new(&parts.config);
     layout.layers.iter().position(|spec| spec.name.ends_with(name)).unwrap_or(0)
 }
 
-fn max(parts: &mut Parts, name: &str, max: i32) {
+pub(super) fn max(parts: &mut Parts, name: &str, max: i32) {
     let index = layer(parts, name);
     parts.parameters.layers[index].max = max;
 }
 
-/// Sets all weights of a layer.
-fn fill(parts: &mut Parts, name: &str, weight: i8) {
+/// Where the weights of a layer are.
+pub(super) fn weights_of(parts: &Parts, name: &str) -> Range<usize> {
     let layout = mlic_model::Layout::new(&parts.config);
     let index = layer(parts, name);
     let start: usize = layout.layers.iter().take(index).map(|spec| spec.weights_len()).sum();
-    let len = layout.layers[index].weights_len();
-    parts.weights[start..start + len].fill(weight);
+    start..start + layout.layers[index].weights_len()
 }
 
+/// Sets all weights of a layer.
+fn fill(parts: &mut Parts, name: &str, weight: i8) {
+    let range = weights_of(parts, name);
+    parts.weights[range].fill(weight);
+}
+
+/// Largest magnitude of the logarithm of a gain, in units of 2^-16 (SPEC 2.8).
+pub(super) const MAX_GAIN: i32 = 12 << 16;
 /// Offset of the byte after a directory of seven sections.
 const AFTER_DIRECTORY: usize = HEADER + 7 * ENTRY;
 
@@ -402,6 +447,7 @@ pub static PACKAGES: &[PackageCase] = &[
     bytes("version-2-sealed", "unsupported-version", "version 2, with a right header checksum", |s| s.sealed(|file| file[8] = 2)),
     bytes("version-0", "unsupported-version", "version 0", |s| flip(&s.bytes, 8, 1)),
     bytes("version-2", "unsupported-version", "version 2", |s| flip(&s.bytes, 8, 3)),
+    bytes("version-0-sealed", "unsupported-version", "version 0, with a right header checksum", |s| s.sealed(|file| file[8] = 0)),
     bytes("header-cut", "truncated", "ends within the header", |s| s.cut(63)),
     bytes("header-bit", "checksum", "one bit of the number of sections", |s| flip(&s.bytes, 12, 1)),
     bytes("header-checksum", "checksum", "one bit of the header's checksum", |s| flip(&s.bytes, 63, 0x80)),
@@ -420,19 +466,19 @@ pub static PACKAGES: &[PackageCase] = &[
     }),
     bytes("sections-8", "section", "eight sections of which the last is of no kind", |s| s.sealed(|file| file[12] = 8)),
     bytes("sections-9", "section", "nine sections, the last of which is of kind 9 and empty", nine_sections),
-    bytes("sections-8-kind", "section", "the eighth section is of kind 9", |s| {
-        s.sealed_exact(|file| file[HEADER + 7 * ENTRY] = 9)
+    bytes("sections-8-kind", "section", "the eighth section is of kind 9, which the hash leaves out", |s| {
+        s.sealed_exact_unhashed(|file| file[HEADER + 7 * ENTRY] = 9)
     }),
-    bytes("sections-8-doubled", "section", "two sections of kind 7", |s| s.sealed_exact(|file| file[HEADER + 7 * ENTRY] = 7)),
+    bytes("sections-8-doubled", "section", "two sections of kind 7", |s| {
+        s.sealed_exact_unhashed(|file| file[HEADER + 7 * ENTRY] = 7)
+    }),
     bytes("sections-7-of-8", "oversized", "seven sections are listed, eight are there", |s| {
-        s.sealed_exact(|file| {
+        s.sealed_exact_unhashed(|file| {
             file[12] = 7;
             file[HEADER + 7 * ENTRY..HEADER + 8 * ENTRY].fill(0);
         })
     }),
-    bytes("exact-not-hashed", "id-mismatch", "a hash that leaves out the exact synthesis", |s| {
-        s.sealed_exact(|file| file[24..56].copy_from_slice(&s.bytes[24..56]))
-    }),
+    bytes("exact-not-hashed", "id-mismatch", "a hash that leaves out the exact synthesis", |s| s.sealed_exact_unhashed(|_| ())),
     bytes("bit-exact", "checksum", "the last bit of the exact synthesis", |s| flip(&s.exact, s.exact.len() - 1, 0x80)),
     bytes("id", "id-mismatch", "one bit of the hash, with right checksums", |s| s.sealed(|file| file[24] ^= 1)),
     bytes("id-last", "id-mismatch", "the last bit of the hash, with right checksums", |s| s.sealed(|file| file[55] ^= 0x80)),
@@ -451,7 +497,16 @@ pub static PACKAGES: &[PackageCase] = &[
         package::write(&sections)
     }),
     bytes("section-checksum", "checksum", "one bit of the checksum of section 1, with a right directory", |s| {
-        s.entry(0, 4, |checksum| checksum ^ 1)
+        s.entry(0, 4, |c| c ^ 1)
+    }),
+    bytes("section-checksum-2", "checksum", "one bit of the checksum of section 2, with a right directory", |s| {
+        s.entry(1, 4, |c| c ^ 2)
+    }),
+    bytes("section-checksum-3", "checksum", "one bit of the checksum of section 3, with a right directory", |s| {
+        s.entry(2, 4, |c| c ^ 4)
+    }),
+    bytes("section-checksum-4", "checksum", "one bit of the checksum of section 4, with a right directory", |s| {
+        s.entry(3, 4, |c| c ^ 8)
     }),
     bytes("section-checksum-last", "checksum", "the last bit of the checksum of section 8, with a right directory", |s| {
         s.sealed_exact(|file| file[HEADER + 7 * ENTRY + 7] ^= 0x80)
@@ -469,6 +524,10 @@ pub static PACKAGES: &[PackageCase] = &[
         })
     }),
     bytes("offset-first", "section", "the first section begins within the directory", |s| s.entry(0, 8, |_| 64)),
+    bytes("offset-first-later", "section", "every section begins 64 bytes too late", |s| sealed(moved(&s.bytes, 7), |_| ())),
+    bytes("offset-last-later", "section", "the last section, which a decoder need not read, begins 64 bytes too late", |s| {
+        s.entry(6, 8, |offset| offset + 64)
+    }),
     bytes("section-beyond", "section", "the last section ends after the file", |s| s.entry(6, 16, |len| len + 1)),
     bytes("section-huge", "section", "a section whose end wraps around", |s| {
         s.sealed(|file| file[HEADER + 6 * ENTRY + 16..HEADER + 7 * ENTRY].fill(0xff))
@@ -485,10 +544,17 @@ pub static PACKAGES: &[PackageCase] = &[
     }),
     bytes("gap-first", "section", "the byte after the directory is not zero", |s| flip(&s.bytes, AFTER_DIRECTORY, 1)),
     bytes("gap-first-end", "section", "the last byte before the first section is not zero", |s| flip(&s.bytes, 255, 0x80)),
-    bytes("gap", "section", "a byte between two sections is not zero", |s| {
-        let at = s.start(SectionKind::Parameters) - 1;
-        flip(&s.bytes, at, 1)
+    bytes("gap", "section", "the byte before section 2 is not zero", |s| before(&s.bytes, SectionKind::Parameters)),
+    bytes("gap-weights", "section", "the byte before section 3 is not zero", |s| before(&s.bytes, SectionKind::Weights)),
+    bytes("gap-synthesis", "section", "the byte before section 4 is not zero", |s| before(&s.bytes, SectionKind::Synthesis)),
+    bytes("gap-analysis", "section", "the byte before section 5 is not zero", |s| before(&s.bytes, SectionKind::Analysis)),
+    bytes("gap-hyper-analysis", "section", "the byte before section 6 is not zero", |s| {
+        before(&s.bytes, SectionKind::HyperAnalysis)
     }),
+    bytes("gap-metadata", "section", "the byte before section 7 is not zero", |s| {
+        before(&package::write(&s.least_sections), SectionKind::Metadata)
+    }),
+    bytes("gap-exact", "section", "the byte before section 8 is not zero", |s| before(&s.exact, SectionKind::ExactSynthesis)),
     bytes("bit-configuration", "checksum", "one bit of the configuration", |s| {
         flip(&s.bytes, s.start(SectionKind::Config) + 12, 1)
     }),
@@ -508,8 +574,12 @@ pub static PACKAGES: &[PackageCase] = &[
     json("config-fraction", "\"window\":3", "\"window\":3.0", "a number with a fraction"),
     json("config-exponent", "\"window\":3", "\"window\":3e0", "a number with an exponent"),
     json("config-negative", "\"window\":3", "\"window\":-7", "a number below zero"),
-    json("config-text", "\"window\":3", "\"window\":\"7\"", "a text for a number"),
+    json("config-text", "\"window\":3", "\"window\":\"3\"", "a text for a number"),
     json("config-null", "\"window\":3", "\"window\":null", "null for a number"),
+    json("config-true", "\"heads\":1", "\"heads\":true", "true for a number"),
+    json("config-list", "\"heads\":1", "\"heads\":[1]", "an array for a number"),
+    json("config-number", "\"ep_hidden\":[2]", "\"ep_hidden\":2", "a number for an array"),
+    json("config-flat", "\"lrp_hidden\":[[1],[1]]", "\"lrp_hidden\":[1,1]", "numbers for arrays"),
     json("config-tail", "\"skip_below\":63}", "\"skip_below\":63}}", "something after the object"),
     json(
         "config-quality-256",
@@ -541,6 +611,11 @@ pub static PACKAGES: &[PackageCase] = &[
     section("weights-cut", "truncated", "the last weight is missing", SectionKind::Weights, |s| s.truncate(s.len() - 1)),
     section("weights-more", "oversized", "a weight more", SectionKind::Weights, |s| s.push(0)),
     value("weight-128", "a weight of -128", |p| p.weights[5] = -128),
+    value("weight-128-last", "a last weight of -128", |p| {
+        if let Some(last) = p.weights.last_mut() {
+            *last = -128;
+        }
+    }),
     value("layer-max-0", "a largest activation of 0", |p| p.parameters.layers[0].max = 0),
     value("layer-max-32768", "a largest activation of 32768", |p| p.parameters.layers[3].max = 32_768),
     value("unused-max", "a largest activation of 0 where none is used", |p| max(p, "lrp_anchor.1", 0)),
@@ -552,10 +627,14 @@ pub static PACKAGES: &[PackageCase] = &[
     value("quantizer-multiplier", "a negative multiplier of a quantizer", |p| {
         p.parameters.quantizers[0].levels[0].multiplier = -1
     }),
-    value("quantizer-shift", "a shift of 255 in a quantizer", |p| p.parameters.quantizers[0].levels[0].shift = 255),
+    value("quantizer-shift", "a shift of 63 in a quantizer", |p| p.parameters.quantizers[0].levels[0].shift = 63),
+    value("quantizer-max-0", "a largest activation of 0 of a quantizer", |p| p.parameters.quantizers[0].max = 0),
     value("epsilon-0", "an epsilon of 0", |p| p.parameters.norms[0].epsilon[0] = 0),
     value("epsilon-negative", "a negative epsilon", |p| p.parameters.norms[1].epsilon[0] = i64::MIN),
     value("attention-max", "a largest activation of 0 of an attention", |p| p.parameters.linear_attentions[0].max = 0),
+    value("attention-max-32768", "a largest activation of 32768 of an attention", |p| {
+        p.parameters.linear_attentions[1].max = 32_768
+    }),
     value("attention-query", "a negative multiplier of queries", |p| {
         p.parameters.linear_attentions[0].levels[0].query.multiplier = -1
     }),
@@ -564,6 +643,8 @@ pub static PACKAGES: &[PackageCase] = &[
         p.parameters.linear_attentions[1].levels[0].output = Requant { multiplier: i32::MIN, shift: 0 };
     }),
     value("window-multiplier", "a negative multiplier of logits", |p| p.parameters.local_attentions[0].levels[0].multiplier = -1),
+    value("window-shift", "a shift of 63 of logits", |p| p.parameters.local_attentions[1].levels[0].shift = 63),
+    value("window-bias-low", "a position bias of -2^26", |p| p.parameters.local_attentions[0].bias[3] = -(1 << 26)),
     value("window-bias", "a position bias of 2^26", |p| p.parameters.local_attentions[1].bias[7] = 1 << 26),
     value("window-bias-negative", "a position bias of -2^31", |p| p.parameters.local_attentions[1].bias[0] = i32::MIN),
     value("gelu-4096", "4096 in the table of GELU", |p| p.parameters.functions.gelu[512] = 4096),
@@ -578,16 +659,25 @@ pub static PACKAGES: &[PackageCase] = &[
     value("exp2-coarse-high", "2^31 in the coarse table of exp2", |p| p.parameters.functions.exp2_coarse[7] = 1 << 31),
     value("exp2-fine-low", "2^30 - 1 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[255] = (1 << 30) - 1),
     value("exp2-high", "2^31 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[0] = 1 << 31),
-    PackageCase {
-        name: "gain",
-        code: Some("parameter"),
-        why: "a gain of 2^12 and a little",
-        unread: false,
-        make: Make::Values(Shape::Gains, |p| p.parameters.gains.inverse_hyper_gain[3] = (12 << 16) + 1),
-    },
+    gain("gain-high", "a gain of 2^12 and a little", |g| g.gain[0] = MAX_GAIN + 1),
+    gain("gain-low", "a gain of 2^-12 less a little", |g| g.gain[7] = -MAX_GAIN - 1),
+    gain("inverse-gain-high", "an inverse gain of 2^12 and a little", |g| g.inverse_gain[9] = MAX_GAIN + 1),
+    gain("inverse-gain-low", "an inverse gain of 2^-12 less a little", |g| g.inverse_gain[0] = -MAX_GAIN - 1),
+    gain("hyper-gain-high", "a gain of z of 2^12 and a little", |g| g.hyper_gain[5] = MAX_GAIN + 1),
+    gain("hyper-gain-low", "a gain of z of 2^-12 less a little", |g| g.hyper_gain[0] = -MAX_GAIN - 1),
+    gain("inverse-hyper-gain-high", "an inverse gain of z of 2^12 and a little", |g| g.inverse_hyper_gain[3] = MAX_GAIN + 1),
+    gain("inverse-hyper-gain-low", "an inverse gain of z of 2^-12 less a little", |g| g.inverse_hyper_gain[4] = -MAX_GAIN - 1),
     value("threshold-negative", "a threshold of -1", |p| p.parameters.thresholds[0] = -1),
     value("threshold-large", "a threshold of 2^27", |p| p.parameters.thresholds[62] = 1 << 27),
     value("threshold-equal", "two equal thresholds", |p| p.parameters.thresholds[30] = p.parameters.thresholds[31]),
+    value("threshold-equal-first", "the first two thresholds are equal", |p| {
+        p.parameters.thresholds[1] = p.parameters.thresholds[0]
+    }),
+    value("threshold-equal-last", "the last two thresholds are equal", |p| {
+        p.parameters.thresholds[62] = p.parameters.thresholds[61]
+    }),
+    value("threshold-falls", "a threshold that is less than the one before it", |p| p.parameters.thresholds.swap(50, 51)),
+    value("median-high", "a median of 2^27", |p| p.parameters.medians[0] = 1 << 27),
     value("median", "a median of -2^27", |p| p.parameters.medians[1] = -(1 << 27)),
     value("cdf-empty", "a table without bins", |p| cdf(p, 0, &[])),
     value("cdf-escape", "a table of the escape alone", |p| cdf(p, 0, &[0])),
@@ -598,6 +688,15 @@ pub static PACKAGES: &[PackageCase] = &[
     value("cdf-high", "a symbol of 32768", |p| cdf(p, 32_767, &[0, 5, 6])),
     value("cdf-wraps", "a lowest symbol of 2^31 - 1", |p| cdf(p, i32::MAX, &[0, 5, 6])),
     value("cdf-z", "a table of z that does not begin at 0", |p| p.parameters.z_cdfs[1].starts[0] = 1),
+    value("cdf-z-equal", "a bin of a table of z without slots", |p| {
+        p.parameters.z_cdfs[0] = StoredCdf { min_symbol: 0, starts: vec![0, 5, 5] };
+    }),
+    value("cdf-z-low", "a symbol of z of -32768", |p| {
+        p.parameters.z_cdfs[0] = StoredCdf { min_symbol: -32_768, starts: vec![0, 5] }
+    }),
+    value("cdf-z-high", "a symbol of z of 32768", |p| {
+        p.parameters.z_cdfs[1] = StoredCdf { min_symbol: 32_767, starts: vec![0, 5, 6] };
+    }),
     overflow("accumulator", "600 products of 127 and 32767 exceed 32 bits", Shape::Wide, |p| {
         max(p, "entropy_parameters_anchor.0", 32_767);
         fill(p, "entropy_parameters_anchor.1", 127);
@@ -605,6 +704,18 @@ pub static PACKAGES: &[PackageCase] = &[
     overflow("accumulator-negative", "600 products of -127 and 32767 exceed 32 bits", Shape::Wide, |p| {
         max(p, "entropy_parameters_anchor.0", 32_767);
         fill(p, "entropy_parameters_anchor.1", -127);
+    }),
+    overflow("accumulator-last-output", "600 products of 127 and 32767, of the last output alone", Shape::Wide, |p| {
+        max(p, "entropy_parameters_anchor.0", 32_767);
+        fill(p, "entropy_parameters_anchor.1", 1);
+        let end = weights_of(p, "entropy_parameters_anchor.1").end;
+        p.weights[end - 600..end].fill(127);
+    }),
+    overflow("weighted-sum-last-level", "a bias of 2^63 - 1 at the last level of the last layer", Shape::Gains, |p| {
+        let last = p.parameters.layers.last_mut().and_then(|layer| layer.levels.last_mut());
+        if let Some(bias) = last.and_then(|level| level.bias.last_mut()) {
+            *bias = i64::MAX;
+        }
     }),
     overflow("weighted-sum", "a bias of 2^63 - 1 and anything more", Shape::Small, |p| {
         p.parameters.layers[0].levels[0].bias[0] = i64::MAX;
@@ -614,11 +725,12 @@ pub static PACKAGES: &[PackageCase] = &[
     }),
     overflow("norm-variance", "the variance of 40 channels of 32767 exceeds 64 bits", Shape::Wide, |p| max(p, "fusion", 32_767)),
     overflow("norm-epsilon", "an epsilon of 2^63 - 1", Shape::Small, |p| p.parameters.norms[0].epsilon[0] = i64::MAX),
-    overflow("window-logit", "20 products of 32767 and 32767 exceed 32 bits", Shape::Wide, |p| {
-        max(p, "local_context.queries", 32_767);
-        max(p, "local_context.keys", 32_767);
+    overflow("window-logit", "20 products of 10363 and 10363 exceed 31 bits, by little", Shape::Wide, |p| {
+        max(p, "local_context.queries", 10_363);
+        max(p, "local_context.keys", 10_363);
     }),
     section("synthesis-magic", "graph", "g_s is no transform", SectionKind::Synthesis, |s| s[0] ^= 1),
+    bytes("synthesis-beside-exact", "graph", "section 4 is no transform, beside a section 8", |s| s.with_synthesis(b"MLGS")),
     section("synthesis-version", "graph", "g_s of version 2", SectionKind::Synthesis, |s| s[4] = 2),
     section("synthesis-more", "graph", "a byte after the last node of g_s", SectionKind::Synthesis, |s| s.push(0)),
     section("synthesis-cut", "graph", "g_s ends within a node", SectionKind::Synthesis, |s| s.truncate(60)),

@@ -1,11 +1,15 @@
 //! Packages of which every length fits: of configurations that must be refused, of the least and the largest that must be accepted, and of values
 //! on both sides of a limit.
 
-use mlic_model::Config;
 use mlic_model::model::Parts;
 use mlic_model::parameters::StoredCdf;
+use mlic_model::proof::source_max;
+use mlic_model::{Config, Layout};
 
-use super::packages::{Make, Name, PackageCase, Shape, overflow};
+use super::packages::{MAX_GAIN, Make, Name, PackageCase, Shape, layer, max, overflow, weights_of};
+
+/// The first layer.
+const FIRST: &str = "";
 
 const fn shaped(name: Name, why: Name, change: fn(&mut Config)) -> PackageCase {
     PackageCase { name, code: Some("config"), why, unread: false, make: Make::Config(change) }
@@ -39,11 +43,18 @@ pub(super) static SHAPES: &[PackageCase] = &[
         c.lrp_hidden = vec![vec![1], vec![1]];
     }),
     shaped("built-lrp-none", "no hidden layer of the residual prediction, and all lengths fit", |c| c.lrp_hidden = vec![vec![]]),
+    shaped("built-lrp-0", "a residual prediction without channels, and all lengths fit", |c| c.lrp_hidden = vec![vec![0]]),
     shaped("built-lrp-5", "five hidden layers of the residual prediction, and all lengths fit", |c| {
         c.lrp_hidden = vec![vec![1; 5]]
     }),
     shaped("built-lrp-4097", "4097 channels of the residual prediction, and all lengths fit", |c| {
         (c.latent, c.lrp_hidden) = (1, vec![vec![4097]]);
+    }),
+    shaped("built-lrp-second-none", "no hidden layer of the second residual prediction, and all lengths fit", |c| {
+        (c.slices, c.lrp_hidden) = (2, vec![vec![1], vec![]]);
+    }),
+    shaped("built-lrp-second-5", "five hidden layers of the second residual prediction, and all lengths fit", |c| {
+        (c.slices, c.lrp_hidden) = (2, vec![vec![1], vec![1; 5]]);
     }),
     shaped("built-ep-none", "no hidden layer of the entropy parameters, and all lengths fit", |c| c.ep_hidden = vec![]),
     shaped("built-ep-0", "a hidden layer without channels, and all lengths fit", |c| c.ep_hidden = vec![0]),
@@ -122,9 +133,9 @@ pub(super) static SHAPES: &[PackageCase] = &[
         (values.thresholds[0], values.thresholds[62]) = (0, (1 << 27) - 1);
         (values.medians[0], values.medians[1]) = (-((1 << 27) - 1), (1 << 27) - 1);
         for gain in [&mut values.gains.gain, &mut values.gains.inverse_gain, &mut values.gains.hyper_gain] {
-            (gain[0], gain[1]) = (-(12 << 16), 12 << 16);
+            (gain[0], gain[1]) = (-MAX_GAIN, MAX_GAIN);
         }
-        (values.gains.inverse_hyper_gain[0], values.gains.inverse_hyper_gain[1]) = (-(12 << 16), 12 << 16);
+        (values.gains.inverse_hyper_gain[0], values.gains.inverse_hyper_gain[1]) = (-MAX_GAIN, MAX_GAIN);
         values.local_attentions[0].bias[0] = (1 << 26) - 1;
         values.local_attentions[0].bias[1] = -((1 << 26) - 1);
         values.z_cdfs[0] = StoredCdf { min_symbol: -32_767, starts: vec![0, 1] };
@@ -133,30 +144,68 @@ pub(super) static SHAPES: &[PackageCase] = &[
         values.y_cdfs[63] = StoredCdf { min_symbol: -32_767, starts: (0..=65_534).collect() };
     }),
     sound("sound-sums", "the sum of a layer and the variance of a norm reach 2^63 - 1; sound", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
+        p.parameters.layers[0].levels[0].bias[0] = room_of(p, FIRST);
         p.parameters.norms[0].epsilon[0] = room_of_variance(p);
     }),
     sound("sound-sums-negative", "the sum of a layer with a negative bias reaches 2^63 - 1; sound", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = -room_of_sum(p)
+        p.parameters.layers[0].levels[0].bias[0] = -room_of(p, FIRST)
     }),
+    sound("sound-logit", "20 products of 10362 and 10362 have 31 bits; sound", Shape::Wide, |p| {
+        max(p, "local_context.queries", 10_362);
+        max(p, "local_context.keys", 10_362);
+    }),
+    sound(
+        "sound-logit-head",
+        "two products of 32767 and 32767 have 31 bits, four of both heads have not; sound",
+        Shape::Gains,
+        |p| {
+            max(p, "local_context.queries", 32_767);
+            max(p, "local_context.keys", 32_767);
+        },
+    ),
     overflow("sum-by-one", "the sum of a layer reaches 2^63", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p) + 1;
+        p.parameters.layers[0].levels[0].bias[0] = room_of(p, FIRST) + 1;
+    }),
+    overflow("sum-of-norm", "the sum of a layer that reads a norm reaches 2^63", Shape::Small, |p| {
+        by_one(p, "local_context.queries")
+    }),
+    overflow("sum-of-window", "the sum of a layer that reads a window attention reaches 2^63", Shape::Small, |p| {
+        by_one(p, "fusion")
+    }),
+    overflow("sum-of-linear", "the sum of a layer that reads a linear attention reaches 2^63", Shape::Small, |p| {
+        by_one(p, "reprojection")
+    }),
+    overflow("sum-of-terms", "the sum of a layer with an identity term reaches 2^63", Shape::Small, |p| {
+        by_one(p, "local_context.out")
     }),
     overflow("variance-by-one", "the variance of a norm reaches 2^63", Shape::Least, |p| {
         p.parameters.norms[0].epsilon[0] = room_of_variance(p) + 1;
     }),
     overflow("sum-by-rounding", "the sum of a layer reaches 2^63 by half of what is shifted out", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of_sum(p);
+        p.parameters.layers[0].levels[0].bias[0] = room_of(p, FIRST);
         p.parameters.layers[0].levels[0].shift += 1;
     }),
 ];
 
-/// The largest bias that the first output of the first layer may have.
-fn room_of_sum(parts: &Parts) -> i64 {
-    let (taps, level) = (9 * parts.config.hyper, &parts.parameters.layers[0].levels[0]);
-    let magnitude: i64 = parts.weights.iter().take(taps).map(|weight| i64::from(weight.unsigned_abs())).sum();
-    let worst = magnitude * i64::from(parts.parameters.quantizers[0].max) * i64::from(level.multipliers[0][0]);
-    i64::MAX - worst - (1 << level.shift >> 1)
+/// The largest bias that the first output of a layer may have at the first level, by the layer's name.
+fn room_of(parts: &Parts, name: &str) -> i64 {
+    let (layout, index) = (Layout::new(&parts.config), layer(parts, name));
+    let (spec, level) = (&layout.layers[index], &parts.parameters.layers[index].levels[0]);
+    let mut weights = parts.weights[weights_of(parts, name)].iter();
+    let terms = spec.terms.iter().enumerate().map(|(t, term)| {
+        let taps = spec.weights_per_output(t);
+        let magnitude: i64 = weights.by_ref().take(taps).map(|weight| i64::from(weight.unsigned_abs())).sum();
+        weights.by_ref().take(taps * (spec.outputs - 1)).for_each(drop);
+        let magnitude = if term.identity { 1 } else { magnitude };
+        magnitude * i64::from(source_max(&parts.parameters, &layout, term.source)) * i64::from(level.multipliers[t][0])
+    });
+    i64::MAX - terms.sum::<i64>() - (1 << level.shift >> 1)
+}
+
+/// Gives the first output of a layer a bias that is one too large.
+fn by_one(parts: &mut Parts, name: &str) {
+    let (room, index) = (room_of(parts, name), layer(parts, name));
+    parts.parameters.layers[index].levels[0].bias[0] = room + 1;
 }
 
 /// The largest epsilon that the first norm may have.

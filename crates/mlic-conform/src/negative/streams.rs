@@ -164,6 +164,16 @@ impl Base {
         [stream, &tail].concat()
     }
 
+    /// The stream with two sections, of which the first has a wrong checksum, and the second is changed as bytes: kind, length, checksum, contents.
+    fn two_sections(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        self.section(|tail| {
+            let mut second = tail[1..].to_vec();
+            change(&mut second);
+            (tail[0], tail[5]) = (2, tail[5] ^ 1);
+            tail.extend(second);
+        })
+    }
+
     fn intervals(&self, count: usize) -> Vec<Interval> {
         self.script.iter().take(count).flat_map(|(table, symbol)| intervals(table, *symbol)).collect()
     }
@@ -329,6 +339,7 @@ pub static STREAMS: &[StreamCase] = &[
     case("payload-length-cut", "truncated", L0, "ends before the payload length", |b| b.cut(b.payload_len_at())),
     case("header-checksum-cut", "truncated", L0, "ends within the header checksum", |b| b.cut(b.header_len - 1)),
     case("width-varint", "non-canonical-varint", L0, "a width with a needless byte", |b| b.varint(WIDTH_AT, &[0x81, 0])),
+    case("width-varint-zero", "non-canonical-varint", L0, "no width, in two bytes", |b| b.varint(WIDTH_AT, &[0x80, 0])),
     case("height-varint", "non-canonical-varint", L0, "a height with four needless bytes", |b| {
         b.varint(b.height_at(), &[0x81, 0x80, 0x80, 0x80, 0])
     }),
@@ -338,6 +349,13 @@ pub static STREAMS: &[StreamCase] = &[
     case("width-varint-long", "varint-too-long", L0, "five bytes of width, each says that more follow", |b| {
         b.varint(WIDTH_AT, &[0x81, 0x80, 0x80, 0x80, 0x80, 1])
     }),
+    case(
+        "width-varint-long-cut",
+        "varint-too-long",
+        L0,
+        "the file ends after five bytes of width that say that more follow",
+        |b| [&b.cut(WIDTH_AT)[..], &[0x80; 5]].concat(),
+    ),
     case("height-varint-long", "varint-too-long", L0, "five bytes of height, each says that more follow", |b| {
         b.varint(b.height_at(), &[0xff, 0xff, 0xff, 0xff, 0xff, 1])
     }),
@@ -380,6 +398,19 @@ pub static STREAMS: &[StreamCase] = &[
         stream = raw(&stream, b.header_len, |head| head[WIDTH_AT] = 0);
         stream
     }),
+    case("reserved-before-length", "reserved-bits", L0, "a reserved bit and a payload of 2^28 bytes: the bit first", |b| {
+        let stream = b.varint(b.payload_len_at(), &[0x80, 0x80, 0x80, 0x80, 1]);
+        raw(&stream, b.header_len + 3, |head| head[FLAGS_AT] |= 8)
+    }),
+    case("checksum-before-lanes", "header-checksum", L0, "2^7 lanes and a wrong header checksum: the checksum first", |b| {
+        flip(&b.head(|head| head[FLAGS_AT] |= 7), b.header_len - 1, 1)
+    }),
+    case("checksum-before-zero", "header-checksum", L0, "no width and a wrong header checksum: the checksum first", |b| {
+        flip(&b.head(|head| head[WIDTH_AT] = 0), b.header_len - 1, 1)
+    }),
+    case("version-before-reserved", "unsupported-version", L0, "version 2 and a reserved bit: the version first", |b| {
+        b.head(|head| (head[3], head[FLAGS_AT]) = (2, head[FLAGS_AT] | 8))
+    }),
     case("length-limit", "limit", L0, "a payload of 2^28 bytes", |b| b.varint(b.payload_len_at(), &[0x80, 0x80, 0x80, 0x80, 1])),
     case("length-largest", "limit", L0, "a payload of 2^35 - 1 bytes", |b| {
         b.varint(b.payload_len_at(), &[0xff, 0xff, 0xff, 0xff, 0x7f])
@@ -413,6 +444,25 @@ pub static STREAMS: &[StreamCase] = &[
     case("height-wraps-before-zero", "limit", L0, "no width and a height of 2^32 + 64: what has no 32 bits comes first", |b| {
         b.sides(&[0], &[0xc0, 0x80, 0x80, 0x80, 0x10])
     }),
+    case("height-2-32-before-zero", "limit", L0, "no width and a height of 2^32: what has no 32 bits comes first", |b| {
+        b.sides(&[0], &[0x80, 0x80, 0x80, 0x80, 0x10])
+    }),
+    case("zero-before-height-32-bits", "zero", L0, "no width and a height of 2^32 - 1: the width first", |b| {
+        b.sides(&[0], &[0xff, 0xff, 0xff, 0xff, 0xf])
+    }),
+    case("reserved-before-model", "reserved-bits", L0, "another model and a reserved bit: the bit first", |b| {
+        b.of_another().head(|head| head[FLAGS_AT] |= 8)
+    }),
+    case("lanes-before-model", "limit", L0, "another model and 2^7 lanes: the lanes first", |b| {
+        b.of_another().head(|head| head[FLAGS_AT] |= 7)
+    }),
+    case("zero-before-quality", "zero", L0, "a quality of 201 and no width: the width first", |b| {
+        let stream = b.sound(Header { quality: 201, ..b.header }, b.payload());
+        raw(&stream, b.header_len, |head| head[WIDTH_AT] = 0)
+    }),
+    case("zero-before-model", "zero", L0, "another model and no width: the width first", |b| {
+        b.of_another().varint(WIDTH_AT, &[0])
+    }),
     case("pixels-largest", "limit", L0, "65535 x 65535 pixels, whose product has 32 bits", |b| {
         b.sides(&[0xff, 0xff, 3], &[0xff, 0xff, 3])
     }),
@@ -427,10 +477,19 @@ pub static STREAMS: &[StreamCase] = &[
     case("trailing-sections", "trailing-bytes", L0, "a byte after the sections", |b| b.section(|tail| tail.push(0))),
     case("sections-0", "zero", L0, "sections, but none", |b| b.section(|tail| *tail = vec![0])),
     case("sections-17", "limit", L0, "17 sections", |b| b.section(|tail| tail[0] = 17)),
+    case("sections-17-cut", "limit", L0, "the file ends after the number of sections, 17", |b| {
+        b.section(|tail| *tail = vec![17])
+    }),
     case("section-length", "limit", L0, "a section of one byte more than there may be", |b| {
         let len = MAX_SECTION_LEN as u32 + 1;
         let varint = [len | 0x80, (len >> 7) | 0x80, (len >> 14) | 0x80, len >> 21].map(|v| v as u8);
         b.section(|tail| drop(tail.splice(2..3, varint)))
+    }),
+    case("section-length-2-28", "limit", L0, "a section of 2^28 bytes", |b| {
+        b.section(|tail| drop(tail.splice(2..3, [0x80, 0x80, 0x80, 0x80, 1])))
+    }),
+    case("section-length-cut", "limit", L0, "the file ends after a section length of one more than there may be", |b| {
+        b.section(|tail| drop(tail.splice(2.., varint(MAX_SECTION_LEN as u32 + 1))))
     }),
     case("section-varint", "non-canonical-varint", L0, "a section length with a needless byte", |b| {
         b.section(|tail| drop(tail.splice(2..3, [0x88, 0])))
@@ -442,6 +501,27 @@ pub static STREAMS: &[StreamCase] = &[
     case("section-checksum", "section-checksum", L0, "one bit of a section's checksum", |b| b.section(|tail| tail[5] ^= 1)),
     case("section-contents", "section-checksum", L0, "one bit of a section's contents", |b| b.section(|tail| tail[9] ^= 1)),
     case("section-short", "section-checksum", L0, "a section length that is one too small", |b| b.section(|tail| tail[2] -= 1)),
+    case(
+        "section-checksum-before-varint",
+        "section-checksum",
+        L0,
+        "a wrong section checksum, then a length with a needless byte",
+        |b| b.two_sections(|second| drop(second.splice(1..2, [0x88, 0]))),
+    ),
+    case(
+        "section-checksum-before-cut",
+        "section-checksum",
+        L0,
+        "a wrong section checksum, then the file ends within a section",
+        |b| b.two_sections(|second| second.truncate(9)),
+    ),
+    case(
+        "section-checksum-before-trailing",
+        "section-checksum",
+        L0,
+        "a wrong section checksum, then a byte after the sections",
+        |b| b.two_sections(|second| second.push(0)),
+    ),
     case("wrong-model", "wrong-model", L1, "one bit of the model id, with a right header checksum", |b| {
         let id = ModelId({
             let mut id = b.header.model_id.0;
@@ -520,6 +600,26 @@ pub static STREAMS: &[StreamCase] = &[
         payload[b.lane_bytes() - 6..b.lane_bytes()].fill(0);
         b.sound(b.header, &payload)
     }),
+    case(
+        "states-cut-before-state",
+        "rans-exhausted",
+        L1,
+        "a payload that ends within the initial states, of which the first is 0",
+        |b| b.sound(b.header, &[&[0; 6], &b.payload()[6..b.lane_bytes() - 1]].concat()),
+    ),
+    case(
+        "state-before-escape",
+        "rans-bad-state",
+        L1,
+        "the last lane begins at 0, and 17 bits behind the first escape of z",
+        |b| {
+            let stream = b.escape_len(0, 17);
+            let header_len = container::parse(&stream).map_or(0, |parsed| parsed.header_len);
+            let mut payload = stream[header_len..].to_vec();
+            payload[b.lane_bytes() - 6..b.lane_bytes()].fill(0);
+            b.sound(b.header, &payload)
+        },
+    ),
     case("escape-17-z", "rans-bad-escape", L1, "17 bits behind the first escape of z", |b| b.escape_len(0, 17)),
     case("escape-31-z", "rans-bad-escape", L1, "31 bits behind a later escape of z", |b| b.escape_len(b.z_count - 1, 31)),
     case("escape-17-y", "rans-bad-escape", L1, "17 bits behind the first escape of y", |b| b.escape_len(b.z_count, 17)),
@@ -550,6 +650,29 @@ pub static STREAMS: &[StreamCase] = &[
         let payload = encode(&all, b.header.lanes_log2, |_| SEALED + 1);
         b.sound(b.header, &[&payload[..], &[1, 2]].concat())
     }),
+    case(
+        "seal-before-much-unread",
+        "rans-not-sealed",
+        L1,
+        "a wrong last state and more words too many than there are lanes",
+        |b| {
+            let all = b.intervals(usize::MAX);
+            let payload = encode(&all, b.header.lanes_log2, |_| SEALED + 1);
+            b.sound(b.header, &[payload, vec![1; 2 * b.lane_bytes()]].concat())
+        },
+    ),
+    case(
+        "seal-word-missing",
+        "rans-exhausted",
+        L1,
+        "the payload lacks the word of the seal and states its length without it",
+        |b| {
+            let stream = b.without_seal(|checksum| checksum);
+            let Ok(parsed) = container::parse(&stream) else { return Vec::new() };
+            b.sound(parsed.header, &stream[parsed.header_len..])
+        },
+    )
+    .of(SINGLE_SLOT),
     case("byte-unread", "rans-unread", L1, "a byte more in the payload: half a word", |b| {
         b.sound(b.header, &[b.payload(), &[0]].concat())
     }),
@@ -641,6 +764,13 @@ pub static STREAMS: &[StreamCase] = &[
         L1,
         "the file ends where sections should follow, and the symbol checksum is wrong",
         |b| with_flag(&b.sound(Header { symbol_checksum: !b.header.symbol_checksum, ..b.header }, b.payload())),
+    ),
+    case(
+        "sections-missing-exhausted",
+        "rans-exhausted",
+        L1,
+        "the file ends where sections should follow, and the last word of the payload is missing: no truncation",
+        |b| with_flag(&b.sound(b.header, &b.payload()[..b.payload().len() - 2])),
     ),
     case(
         "sections-missing-payload",

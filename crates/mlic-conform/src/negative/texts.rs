@@ -50,11 +50,14 @@ pub(super) static TEXTS: &[PackageCase] = &[
     config!("config-comma-last", "a comma after the last member", "63}" => "63,}"),
     config!("config-comma-missing", "no comma between two members", ",\"window\"" => " \"window\""),
     config!("config-twice-escaped", "a member is there twice, once with an escape in its name", "\"window\":3" => "\"window\":3,\"w\\u0069ndow\":3"),
+    config!("config-nul-last", "a NUL after the configuration", "63}" => "63}\0"),
+    config!("config-bom", "a byte order mark before the configuration", "{" => "\u{feff}{"),
     config!("config-nul", "a NUL behind a name", "\"window\"" => "\"window\\u0000\""),
     bytes("config-long", "oversized", "a configuration of 2^16 + 1 bytes", |s| {
         s.least(SectionKind::Config, padded(s.least_config(), (1 << 16) + 1))
     }),
     metadata!("text-empty", "no metadata", ""),
+    metadata!("text-array", "an array with an object", "[{\"name\":\"\"}]"),
     metadata!("text-space-first", "a space before the metadata", " {\"name\":\"\"}"),
     metadata!("text-tail", "something after the metadata", "{\"name\":\"\"}{}"),
     metadata!("text-unclosed", "metadata without an end", "{\"name\":\"\""),
