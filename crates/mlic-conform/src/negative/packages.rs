@@ -61,7 +61,7 @@ pub(super) enum Make {
 pub(super) enum Shape {
     /// A small package of two latent slices.
     Small,
-    /// A package with gains.
+    /// A small package with gains, two levels of activation scales, and two heads of two channels.
     Gains,
     /// A package of one latent slice.
     Least,
@@ -117,7 +117,9 @@ impl Sound {
         Model::from_bytes(exact.clone())?;
         let wide = Config { latent: 20, slices: 1, window: 3, ep_hidden: vec![600], lrp_hidden: vec![vec![2]], ..fixed };
         let wide = Probe::Fixed.parts_with(store, wide)?;
-        let gains = Probe::Cases.parts_with(store, Probe::Cases.config())?;
+        let (gain_levels, scale_levels, quality_steps) = (2, 2, 200);
+        let gains = Config { latent: 8, heads: 2, gain_levels, scale_levels, quality_steps, ..small.config.clone() };
+        let gains = Probe::Fixed.parts_with(store, gains)?;
         let mut gains_sections = sections_of(&gains.to_package()?)?;
         if let Some((_, config)) = gains_sections.first_mut() {
             *config = String::from_utf8_lossy(config).replacen("\"quality_steps\":200", "\"quality_steps\":256", 1).into_bytes();
@@ -426,7 +428,7 @@ pub(super) const MAX_GAIN: i32 = 12 << 16;
 /// Offset of the byte after a directory of seven sections.
 const AFTER_DIRECTORY: usize = HEADER + 7 * ENTRY;
 
-/// Sound packages of the shapes that the others are made from. The shape with gains is that of the suite's own model.
+/// Sound packages of the shapes that the others are made from.
 pub static TAKEN: &[PackageCase] = &[
     taken("sound", "the smallest package, sound", |s| s.bytes.clone()),
     taken("sound-one-synthesis", "sound, with an exact synthesis and an empty section 4", |s| s.with_synthesis(&[])),
@@ -663,10 +665,10 @@ pub static PACKAGES: &[PackageCase] = &[
     gain("gain-low", "a gain of 2^-12 less a little", |g| g.gain[7] = -MAX_GAIN - 1),
     gain("inverse-gain-high", "an inverse gain of 2^12 and a little", |g| g.inverse_gain[9] = MAX_GAIN + 1),
     gain("inverse-gain-low", "an inverse gain of 2^-12 less a little", |g| g.inverse_gain[0] = -MAX_GAIN - 1),
-    gain("hyper-gain-high", "a gain of z of 2^12 and a little", |g| g.hyper_gain[5] = MAX_GAIN + 1),
+    gain("hyper-gain-high", "a gain of z of 2^12 and a little", |g| g.hyper_gain[3] = MAX_GAIN + 1),
     gain("hyper-gain-low", "a gain of z of 2^-12 less a little", |g| g.hyper_gain[0] = -MAX_GAIN - 1),
     gain("inverse-hyper-gain-high", "an inverse gain of z of 2^12 and a little", |g| g.inverse_hyper_gain[3] = MAX_GAIN + 1),
-    gain("inverse-hyper-gain-low", "an inverse gain of z of 2^-12 less a little", |g| g.inverse_hyper_gain[4] = -MAX_GAIN - 1),
+    gain("inverse-hyper-gain-low", "an inverse gain of z of 2^-12 less a little", |g| g.inverse_hyper_gain[0] = -MAX_GAIN - 1),
     value("threshold-negative", "a threshold of -1", |p| p.parameters.thresholds[0] = -1),
     value("threshold-large", "a threshold of 2^27", |p| p.parameters.thresholds[62] = 1 << 27),
     value("threshold-equal", "two equal thresholds", |p| p.parameters.thresholds[30] = p.parameters.thresholds[31]),
