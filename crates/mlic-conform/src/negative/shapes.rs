@@ -163,9 +163,7 @@ pub(super) static SHAPES: &[PackageCase] = &[
             max(p, "local_context.keys", 32_767);
         },
     ),
-    overflow("sum-by-one", "the sum of a layer reaches 2^63", Shape::Least, |p| {
-        p.parameters.layers[0].levels[0].bias[0] = room_of(p, FIRST) + 1;
-    }),
+    overflow("sum-by-one", "the sum of a layer reaches 2^63", Shape::Least, |p| by_one(p, FIRST)),
     overflow("sum-of-norm", "the sum of a layer that reads a norm reaches 2^63", Shape::Small, |p| {
         by_one(p, "local_context.queries")
     }),
