@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use mlic_model::model::Parts;
 use mlic_model::package::{self, SectionKind};
-use mlic_model::parameters::{Gains, Requant, StoredCdf};
+use mlic_model::parameters::{Requant, StoredCdf};
 use mlic_model::{Config, Model};
 
 use super::exact::Section;
@@ -42,8 +42,6 @@ pub(super) enum Make {
     Section(SectionKind, fn(&mut Vec<u8>)),
     /// The values of a package, changed; all checksums are right.
     Values(Shape, fn(&mut Parts)),
-    /// The gains of a package, changed; all checksums are right.
-    Gains(fn(&mut Gains)),
     /// An exact synthesis, changed; all checksums are right.
     Exact(fn(&mut Section)),
     /// A transform g_s, changed; all checksums are right.
@@ -88,8 +86,7 @@ pub struct Sound {
     least: Parts,
     gains: Parts,
     wide: Parts,
-    /// A package with gains and 256 quality steps.
-    quality_256: Vec<u8>,
+    gains_sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
 const HEADER: usize = 64;
@@ -120,12 +117,8 @@ impl Sound {
         let (gain_levels, scale_levels, quality_steps) = (2, 2, 200);
         let gains = Config { latent: 8, heads: 2, gain_levels, scale_levels, quality_steps, ..small.config.clone() };
         let gains = Probe::Fixed.parts_with(store, gains)?;
-        let mut gains_sections = sections_of(&gains.to_package()?)?;
-        if let Some((_, config)) = gains_sections.first_mut() {
-            *config = String::from_utf8_lossy(config).replacen("\"quality_steps\":200", "\"quality_steps\":256", 1).into_bytes();
-        }
-        let quality_256 = package::write(&gains_sections);
-        Ok(Self { sections, least_sections, quality_256, store: store.clone(), small, least, gains, wide, bytes, exact })
+        let gains_sections = sections_of(&gains.to_package()?)?;
+        Ok(Self { sections, least_sections, gains_sections, store: store.clone(), small, least, gains, wide, bytes, exact })
     }
 
     fn cut(&self, len: usize) -> Vec<u8> {
@@ -184,8 +177,7 @@ impl Sound {
 
     /// Returns the text of the configuration of the package of one latent slice.
     pub(super) fn least_config(&self) -> String {
-        let own = self.least_sections.first().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
-        own.unwrap_or_default()
+        config_of(&self.least_sections)
     }
 
     /// A package with another configuration, and with everything else matching it.
@@ -196,7 +188,7 @@ impl Sound {
     }
 
     fn text(&self, from: &str, to: &str) -> Vec<u8> {
-        self.with_section(SectionKind::Config, |bytes| *bytes = String::from_utf8_lossy(bytes).replacen(from, to, 1).into_bytes())
+        with_text(&self.sections, from, to)
     }
 }
 
@@ -210,6 +202,17 @@ fn least() -> Config {
 fn sections_of(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, ConformError> {
     let parsed = package::parse(bytes)?;
     Ok(parsed.sections().map(|(kind, at)| (kind, bytes.get(at).unwrap_or_default().to_vec())).collect())
+}
+
+/// Returns the text of the configuration.
+fn config_of(sections: &[(SectionKind, Vec<u8>)]) -> String {
+    sections.first().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+}
+
+/// The package with the text of its configuration changed.
+fn with_text(sections: &[(SectionKind, Vec<u8>)], from: &str, to: &str) -> Vec<u8> {
+    let config = config_of(sections).replacen(from, to, 1).into_bytes();
+    package::write(&replaced(sections, [(SectionKind::Config, config)]))
 }
 
 /// Returns the sections, some of them with other contents.
@@ -319,11 +322,6 @@ impl PackageCase {
                 let kinds = [SectionKind::Analysis, SectionKind::HyperAnalysis];
                 package::write(&replaced(&sound.least_sections, kinds.into_iter().zip(sections.each_ref().map(Section::bytes))))
             }
-            Make::Gains(change) => {
-                let mut parts = sound.gains.clone();
-                change(&mut parts.parameters.gains);
-                parts.to_package()?
-            }
             Make::Metadata(text) => sound.least(SectionKind::Metadata, text()),
             Make::Config(change) => sound.of(change)?,
             Make::Values(shape, change) => {
@@ -386,8 +384,8 @@ const fn value(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
     PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Values(Shape::Small, change) }
 }
 
-const fn gain(name: Name, why: Name, change: fn(&mut Gains)) -> PackageCase {
-    PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Gains(change) }
+const fn gain(name: Name, why: Name, change: fn(&mut Parts)) -> PackageCase {
+    PackageCase { name, code: Some("parameter"), why, unread: false, make: Make::Values(Shape::Gains, change) }
 }
 
 pub(super) const fn overflow(name: Name, why: Name, shape: Shape, change: fn(&mut Parts)) -> PackageCase {
@@ -589,7 +587,9 @@ pub static PACKAGES: &[PackageCase] = &[
         "\"quality_steps\":256",
         "256 quality steps do not fit the byte of a stream",
     ),
-    bytes("config-quality-256-gains", "json", "256 quality steps of a package with gains", |s| s.quality_256.clone()),
+    bytes("config-quality-256-gains", "json", "256 quality steps of a package with gains", |s| {
+        with_text(&s.gains_sections, "\"quality_steps\":200", "\"quality_steps\":256")
+    }),
     json("config-hs-1", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2]", "one width of the hyper synthesis"),
     json("config-hs-3", "\"hs_hidden\":[2,2]", "\"hs_hidden\":[2,2,2]", "three widths of the hyper synthesis"),
     config("latent-0", "\"latent\":2", "\"latent\":0", "no channels of y"),
@@ -661,14 +661,18 @@ pub static PACKAGES: &[PackageCase] = &[
     value("exp2-coarse-high", "2^31 in the coarse table of exp2", |p| p.parameters.functions.exp2_coarse[7] = 1 << 31),
     value("exp2-fine-low", "2^30 - 1 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[255] = (1 << 30) - 1),
     value("exp2-high", "2^31 in the fine table of exp2", |p| p.parameters.functions.exp2_fine[0] = 1 << 31),
-    gain("gain-high", "a gain of 2^12 and a little", |g| g.gain[0] = MAX_GAIN + 1),
-    gain("gain-low", "a gain of 2^-12 less a little", |g| g.gain[7] = -MAX_GAIN - 1),
-    gain("inverse-gain-high", "an inverse gain of 2^12 and a little", |g| g.inverse_gain[9] = MAX_GAIN + 1),
-    gain("inverse-gain-low", "an inverse gain of 2^-12 less a little", |g| g.inverse_gain[0] = -MAX_GAIN - 1),
-    gain("hyper-gain-high", "a gain of z of 2^12 and a little", |g| g.hyper_gain[3] = MAX_GAIN + 1),
-    gain("hyper-gain-low", "a gain of z of 2^-12 less a little", |g| g.hyper_gain[0] = -MAX_GAIN - 1),
-    gain("inverse-hyper-gain-high", "an inverse gain of z of 2^12 and a little", |g| g.inverse_hyper_gain[3] = MAX_GAIN + 1),
-    gain("inverse-hyper-gain-low", "an inverse gain of z of 2^-12 less a little", |g| g.inverse_hyper_gain[0] = -MAX_GAIN - 1),
+    gain("gain-high", "a gain of 2^12 and a little", |p| p.parameters.gains.gain[0] = MAX_GAIN + 1),
+    gain("gain-low", "a gain of 2^-12 less a little", |p| p.parameters.gains.gain[7] = -MAX_GAIN - 1),
+    gain("inverse-gain-high", "an inverse gain of 2^12 and a little", |p| p.parameters.gains.inverse_gain[9] = MAX_GAIN + 1),
+    gain("inverse-gain-low", "an inverse gain of 2^-12 less a little", |p| p.parameters.gains.inverse_gain[0] = -MAX_GAIN - 1),
+    gain("hyper-gain-high", "a gain of z of 2^12 and a little", |p| p.parameters.gains.hyper_gain[3] = MAX_GAIN + 1),
+    gain("hyper-gain-low", "a gain of z of 2^-12 less a little", |p| p.parameters.gains.hyper_gain[0] = -MAX_GAIN - 1),
+    gain("inverse-hyper-gain-high", "an inverse gain of z of 2^12 and a little", |p| {
+        p.parameters.gains.inverse_hyper_gain[3] = MAX_GAIN + 1
+    }),
+    gain("inverse-hyper-gain-low", "an inverse gain of z of 2^-12 less a little", |p| {
+        p.parameters.gains.inverse_hyper_gain[0] = -MAX_GAIN - 1
+    }),
     value("threshold-negative", "a threshold of -1", |p| p.parameters.thresholds[0] = -1),
     value("threshold-large", "a threshold of 2^27", |p| p.parameters.thresholds[62] = 1 << 27),
     value("threshold-equal", "two equal thresholds", |p| p.parameters.thresholds[30] = p.parameters.thresholds[31]),
