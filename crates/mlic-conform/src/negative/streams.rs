@@ -224,6 +224,19 @@ impl Base {
         self.ends_in(|_| SEALED + 1)
     }
 
+    /// The same, with more bytes in the payload.
+    fn unsealed_with(&self, more: &[u8]) -> Vec<u8> {
+        let stream = self.unsealed();
+        self.sound(self.header, &[&stream[header_len(&stream)..], more].concat())
+    }
+
+    /// A stream with this payload, but the last lane begins at 0.
+    fn last_lane_at_0(&self, payload: &[u8]) -> Vec<u8> {
+        let mut payload = payload.to_vec();
+        payload[self.lane_bytes() - 6..self.lane_bytes()].fill(0);
+        self.sound(self.header, &payload)
+    }
+
     /// Returns the interval of the escape in the table that comes after the first `count` symbols.
     fn escape(&self, count: usize) -> Interval {
         self.script.get(count).map_or((0, 1), |(table, _)| bin(table, table.escape_bin()))
@@ -598,11 +611,7 @@ pub static STREAMS: &[StreamCase] = &[
         let rest = &b.payload()[6..];
         b.sound(b.header, &[&[0xff, 0xff, 0xff, 0xff, 0, 0], rest].concat())
     }),
-    case("state-last", "rans-bad-state", L1, "the last lane begins at 0", |b| {
-        let mut payload = b.payload().to_vec();
-        payload[b.lane_bytes() - 6..b.lane_bytes()].fill(0);
-        b.sound(b.header, &payload)
-    }),
+    case("state-last", "rans-bad-state", L1, "the last lane begins at 0", |b| b.last_lane_at_0(b.payload())),
     case(
         "states-cut-before-state",
         "rans-exhausted",
@@ -617,9 +626,7 @@ pub static STREAMS: &[StreamCase] = &[
         "the last lane begins at 0, and 17 bits behind the first escape of z",
         |b| {
             let stream = b.escape_len(0, 17);
-            let mut payload = stream[header_len(&stream)..].to_vec();
-            payload[b.lane_bytes() - 6..b.lane_bytes()].fill(0);
-            b.sound(b.header, &payload)
+            b.last_lane_at_0(&stream[header_len(&stream)..])
         },
     ),
     case("escape-17-z", "rans-bad-escape", L1, "17 bits behind the first escape of z", |b| b.escape_len(0, 17)),
@@ -648,20 +655,14 @@ pub static STREAMS: &[StreamCase] = &[
     }),
     case("seal-state", "rans-not-sealed", L1, "every lane ends in 2^48 - 1", |b| b.ends_in(|_| (1 << 48) - 1)),
     case("seal-before-unread", "rans-not-sealed", L1, "a wrong last state and a word too many: the state first", |b| {
-        let all = b.intervals(usize::MAX);
-        let payload = encode(&all, b.header.lanes_log2, |_| SEALED + 1);
-        b.sound(b.header, &[&payload[..], &[1, 2]].concat())
+        b.unsealed_with(&[1, 2])
     }),
     case(
         "seal-before-much-unread",
         "rans-not-sealed",
         L1,
         "a wrong last state and more words too many than there are lanes",
-        |b| {
-            let all = b.intervals(usize::MAX);
-            let payload = encode(&all, b.header.lanes_log2, |_| SEALED + 1);
-            b.sound(b.header, &[payload, vec![1; 2 * b.lane_bytes()]].concat())
-        },
+        |b| b.unsealed_with(&vec![1; 2 * b.lane_bytes()]),
     ),
     case(
         "seal-word-missing",
