@@ -17,7 +17,7 @@ root=$(realpath "$here/../..")
 folder=${MLIC_GPU_FOLDER:-$root/target/gpu-check}
 sizes=${MLIC_GPU_SIZES:-768x512 1920x1080 3840x2160}
 package=${MLIC_GPU_PACKAGE:-$root/models/edge/edge.mlicpkg}
-suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed negative}
+suites=${MLIC_GPU_SUITES:-smoke core edge-cases edge-cases-scales edge-cases-fixed edge-cases-ties negative}
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [ -e /etc/nv_tegra_release ] || [ -e /dev/nvmap ]; then factor=30; else factor=1; fi
 factor=${MLIC_GPU_LIMIT_FACTOR:-$factor}

@@ -5,6 +5,7 @@
 //! Nothing in these packages breaks SPEC 2 or 4.9.
 
 mod synthesis;
+mod ties;
 
 use std::collections::BTreeSet;
 
@@ -35,6 +36,8 @@ pub enum Probe {
     Scales,
     /// Fixed rate, the widest window, function tables without any shape, nearly everything skipped.
     Fixed,
+    /// What saturation and rounding hide in the others: ties, ends of tables, limits that later ones cover.
+    Ties,
 }
 
 /// An existing package, whose function tables have the shape of the functions.
@@ -42,7 +45,7 @@ const SHAPED: &str = "models/tiny.mlicpkg";
 
 impl Probe {
     /// All packages.
-    pub const ALL: [Self; 3] = [Self::Cases, Self::Scales, Self::Fixed];
+    pub const ALL: [Self; 4] = [Self::Cases, Self::Scales, Self::Fixed, Self::Ties];
 
     /// Path within the conformance data.
     #[must_use]
@@ -51,6 +54,7 @@ impl Probe {
             Self::Cases => "models/edge-cases.mlicpkg",
             Self::Scales => "models/edge-cases-scales.mlicpkg",
             Self::Fixed => "models/edge-cases-fixed.mlicpkg",
+            Self::Ties => "models/edge-cases-ties.mlicpkg",
         }
     }
 
@@ -67,6 +71,7 @@ impl Probe {
             Self::Cases => "edge-cases",
             Self::Scales => "edge-cases-scales",
             Self::Fixed => "edge-cases-fixed",
+            Self::Ties => "edge-cases-ties",
         }
     }
 
@@ -121,6 +126,23 @@ impl Probe {
                 scale_levels: 1,
                 quality_steps: 0,
                 skip_below: 63,
+            },
+            // A norm of 66 channels: with fewer than 65, none saturates.
+            Self::Ties => Config {
+                latent: 66,
+                hyper: 4,
+                slices: 2,
+                window: 3,
+                heads: 3,
+                inter_head_channels: 3,
+                ep_hidden: vec![16],
+                lrp_hidden: vec![vec![8], vec![8]],
+                cc_hidden: vec![8],
+                hs_hidden: [8, 8],
+                gain_levels: 2,
+                scale_levels: 4,
+                quality_steps: 3,
+                skip_below: 1,
             },
         }
     }
@@ -213,6 +235,8 @@ enum Spread {
     Sixteenths(i64),
     /// Beyond every limit, always of this sign.
     Always(i64),
+    /// This sum, whatever the inputs.
+    Exactly(i64),
     /// Zero.
     Never,
 }
@@ -260,6 +284,9 @@ impl Maker<'_> {
             z_cdfs: (0..self.config.hyper).map(|i| self.table(i)).collect(),
             medians: (0..self.config.hyper).map(|i| self.median(i)).collect(),
         };
+        if self.probe == Probe::Ties {
+            ties::adjust(&mut parameters, &mut self.random);
+        }
         for (index, spec) in self.layout.layers.iter().enumerate() {
             let inputs: Vec<i32> = spec.terms.iter().map(|t| source_max(&parameters, self.layout, t.source)).collect();
             let layer = self.layer(index, spec, &inputs);
@@ -389,6 +416,8 @@ impl Maker<'_> {
 
     fn layer(&mut self, index: usize, spec: &LayerSpec, inputs: &[i32]) -> LayerParameters {
         let max = match spec.name.rsplit('.').next() {
+            Some("queries" | "keys" | "fusion") if self.probe == Probe::Ties => ties::MAX,
+            _ if self.probe == Probe::Ties => i16::MAX.into(),
             Some("values") => 8191,
             Some("fusion") => 1000,
             _ => [127, 8191, 500, 2000][index % 4],
@@ -403,8 +432,9 @@ impl Maker<'_> {
         for (term, max) in inputs.iter().enumerate() {
             let (max, count) = (i64::from(*max), spec.weights_per_output(term));
             let (mut typical, mut worst) = (Vec::new(), Vec::new());
-            for _ in 0..spec.outputs {
-                let own: Vec<i8> = (0..count).map(|_| self.weight(count)).collect();
+            for output in 0..spec.outputs {
+                let given = ties::weights(spec, output).filter(|_| self.probe == Probe::Ties);
+                let own: Vec<i8> = given.map_or_else(|| (0..count).map(|_| self.weight(count)).collect(), Vec::from);
                 let squares: i64 = own.iter().map(|w| i64::from(*w).pow(2)).sum();
                 let magnitude: i64 = own.iter().map(|w| i64::from(w.unsigned_abs())).sum();
                 let identity = i64::from(count == 0);
@@ -442,7 +472,12 @@ impl Maker<'_> {
     }
 
     fn layer_level(&mut self, index: usize, spec: &LayerSpec, max: i64, level: usize, sums: &Sums) -> LayerLevel {
-        let terms = spec.terms.len();
+        let (terms, is_ties) = (spec.terms.len(), self.probe == Probe::Ties);
+        let none = Requant { multiplier: 0, shift: 0 };
+        if let Some(shift) = ties::depthwise_shift(spec, level).filter(|_| is_ties) {
+            let multipliers = vec![vec![1; spec.outputs]; terms];
+            return LayerLevel { shift, multipliers, bias: vec![0; spec.outputs], output: none };
+        }
         let unit = Self::unit(spec.epilogue, max, 0, spec.outputs);
         let largest = sums.typical.iter().flatten().copied().max().unwrap_or(1);
         // Just enough bits for the multipliers, so that many sums lie half-way; more at other levels.
@@ -463,6 +498,7 @@ impl Maker<'_> {
             match self.spread(index, spec, level, output) {
                 Spread::Never => {}
                 Spread::Always(sign) => *bias = sign * (1 << 33 << shift.min(20)).min(1 << 60),
+                Spread::Exactly(sum) => *bias = sum << shift,
                 Spread::Sixteenths(spread) => {
                     let target = i128::from((unit * spread / 16).min(1 << 45)) << shift;
                     for (term, multipliers) in multipliers.iter_mut().enumerate() {
@@ -476,17 +512,19 @@ impl Maker<'_> {
             }
         }
         let output = match spec.epilogue {
+            Epilogue::Gelu if is_ties => ties::after_gelu(max, level == 2),
             Epilogue::Gelu => after_gelu(max, level),
-            _ => Requant { multiplier: 0, shift: 0 },
+            _ => none,
         };
         LayerLevel { shift, multipliers, bias, output }
     }
 
     /// Spread of an output. One channel of 128 that differs from all others is more than 8 standard deviations from the mean: the norm saturates.
     fn spread(&self, index: usize, spec: &LayerSpec, level: usize, output: usize) -> Spread {
+        let own = ties::spread(spec, level, output).filter(|_| self.probe == Probe::Ties);
         match (level, output) {
             _ if self.probe != Probe::Scales || !spec.name.ends_with("fusion") || level > 1 => {
-                SPREADS[(output + index + level) % SPREADS.len()]
+                own.unwrap_or(SPREADS[(output + index + level) % SPREADS.len()])
             }
             (0, 3) => Spread::Always(1),
             (_, 3) => Spread::Always(-1),

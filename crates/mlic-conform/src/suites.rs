@@ -117,7 +117,7 @@ pub struct Drawn {
 /// Returns the recipes of all suites.
 #[must_use]
 pub fn all() -> Vec<Recipe> {
-    vec![smoke(), core(), edge_cases(), edge_cases_scales(), edge_cases_fixed(), negative()]
+    vec![smoke(), core(), edge_cases(), edge_cases_scales(), edge_cases_fixed(), edge_cases_ties(), negative()]
 }
 
 /// Returns the recipe of the suite of this name.
@@ -365,6 +365,23 @@ fn edge_cases_fixed() -> Recipe {
     ];
     let why = "a fixed-rate package with the widest window, shapeless function tables and nearly everything skipped";
     Recipe { suite: "edge-cases-fixed", why, package: Some(Probe::Fixed.path()), vectors }
+}
+
+/// A package that shows faults of one unit: ties, ends of tables, limits that are hidden elsewhere.
+fn edge_cases_ties() -> Recipe {
+    let vectors = (0..4)
+        .flat_map(|quality| {
+            [
+                step("zero", fill(Fill::Zero), (64, 64), quality, 0, "the smallest map, which the ties of the attentions need"),
+                step("small", fill(Fill::Small), (64, 64), quality, 1, "the smallest map, small symbols"),
+                step("lengths", fill(Fill::Lengths), (128, 64), quality, 2, "every magnitude"),
+                step("extreme", fill(Fill::Extreme), (64, 64), quality, 0, "the largest symbols of both signs"),
+                step("walk", Symbols::Walk, (65, 129), quality, 3, "every edge and every escape of every table"),
+            ]
+        })
+        .collect();
+    let why = "a package that shows faults of one unit: ties, ends of tables, limits and roundings that are hidden elsewhere";
+    Recipe { suite: "edge-cases-ties", why, package: Some(Probe::Ties.path()), vectors }
 }
 
 /// Streams and packages that must be refused, and some that must be accepted.

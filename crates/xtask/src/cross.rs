@@ -158,7 +158,8 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> String {
 }
 
 /// Every suite of the repository, the longest last.
-pub const SUITES: [&str; 6] = ["smoke", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative", "core"];
+pub const SUITES: [&str; 7] =
+    ["smoke", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative", "core"];
 
 /// The suites and their backends, in the order in which a platform runs them.
 pub(crate) fn plan(suites: &[String]) -> Vec<(String, &'static str)> {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mlic_core::fixed::divide;
+
 /// The cases that have been reached, by their names in the list.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
@@ -71,6 +73,14 @@ impl<'a> Place<'a> {
             self.ties[usize::from(v < 0)] = true;
         }
         (v + half) >> shift
+    }
+
+    /// Divides (SPEC 3.3), and notes ties.
+    pub fn divide(&mut self, n: i64, d: i64) -> i64 {
+        if 2 * n.rem_euclid(d) == d {
+            self.ties[usize::from(n < 0)] = true;
+        }
+        divide(n, d)
     }
 
     /// Saturates (SPEC 3.2), and notes the limits that are exceeded.

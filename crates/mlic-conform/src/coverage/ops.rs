@@ -64,10 +64,25 @@ pub(super) fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 
 fn note(log: &mut Log, tables: [&'static str; 2], x: i32) {
     let entry = (x.unsigned_abs().min(TABLE_END) >> 8) as usize;
     log.region(tables[usize::from(x < 0)], 513, entry);
+    if x.unsigned_abs() == TABLE_END - 1 {
+        log.mark(format!("{} at the end of its table", tables[usize::from(x < 0)]));
+    }
+}
+
+/// Notes that a saturation is seen behind the requantization that follows it: what lies far beyond `limit` does not reach the limit there.
+pub(super) fn note_seen(log: &mut Log, place: &str, (v, limit): (i64, i32), (after, max): (i64, i32)) {
+    if v.abs() > 2 * i64::from(limit) && after.abs() < i64::from(max) {
+        log.mark(format!("limit of {place} is seen"));
+    }
 }
 
 /// The exponential of `-d` (SPEC 4.5).
 fn exp_neg(log: &mut Log, place: &mut Place<'_>, functions: &Functions, d: i64) -> i64 {
+    match d - EXP_END {
+        -1 => log.mark("exp at the end of its table"),
+        0 => log.mark("exp one beyond its table"),
+        _ => {}
+    }
     if d >= EXP_END {
         log.mark("exp beyond its table");
         return 0;
@@ -191,8 +206,11 @@ impl Ops for Observing<'_> {
             note(log, ["gelu", "gelu of less than zero,"], x);
             let inside = x.unsigned_abs() < TABLE_END;
             let bump = if inside { lerp(&mut table, &functions.gelu, x.unsigned_abs()) } else { 0 };
-            let v = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
-            output.saturate(v, view.max) as i16
+            let after = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
+            if x > 0 {
+                note_seen(log, "pre-activation", (v, PREACT_MAX), (after, view.max));
+            }
+            output.saturate(after, view.max) as i16
         })?;
         let log = &mut *lock(&self.log);
         [preact, output, table, scale].into_iter().for_each(|place| log.place(place));
@@ -256,7 +274,8 @@ impl Ops for Observing<'_> {
             for x in at {
                 let d = deviation(*x);
                 log.mark(["norm of the mean", "norm above the mean", "norm below the mean"][d.signum().rem_euclid(3) as usize]);
-                *x = place.saturate(divide(d << 20, root), NORM_MAX) as i16;
+                let quotient = place.divide(d << 20, root);
+                *x = place.saturate(quotient, NORM_MAX) as i16;
             }
         }
         log.place(place);
@@ -269,6 +288,7 @@ impl Ops for Observing<'_> {
         let (level, functions, log) = (parameters.levels[self.level], self.functions(), &mut *lock(&self.log));
         let name = spec.name.split_once('.').map_or(spec.name.as_str(), |(_, name)| name).to_owned() + " output";
         let (mut logit, mut exp, mut weight) = (Place::new("linear logit"), Place::new("exp"), Place::new("softmax weight"));
+        let mut quotient = Place::new("linear attention quotient");
         let (mut sums, mut output) = (Place::new("linear attention sum"), Place::new(&name));
         let (channels, h) = (q.channels, q.channels / spec.heads);
         let mut out = Map::zeros(q.height, q.width, channels)?;
@@ -284,7 +304,7 @@ impl Ops for Observing<'_> {
                         total += e;
                         row.iter_mut().zip(&value[first..]).for_each(|(n, v)| *n += e * i64::from(*v));
                     }
-                    row.iter().map(|n| divide(n << 12, total)).collect()
+                    row.iter().map(|n| quotient.divide(n << 12, total)).collect()
                 })
                 .collect();
             for (q, out) in q.data.chunks_exact(channels).zip(out.data.chunks_exact_mut(channels)) {
@@ -304,7 +324,7 @@ impl Ops for Observing<'_> {
                 }
             }
         }
-        [logit, exp, weight, sums, output].into_iter().for_each(|place| log.place(place));
+        [logit, exp, weight, quotient, sums, output].into_iter().for_each(|place| log.place(place));
         Ok(out)
     }
 
@@ -447,12 +467,16 @@ fn z_latent(log: &mut Log, model: &Model, quality: u8, symbols: &[i32]) -> Vec<i
     note_gain(log, model, quality);
     let gain = model.gain(Gain::InverseZ, quality);
     let (mut inner, mut outer) = (Place::new("z"), Place::new("z after its gain"));
-    let medians = &model.parameters().medians;
+    let (medians, quantizer) = (&model.parameters().medians, &model.parameters().quantizers[0]);
+    let (requantization, max) = (quantizer.levels[model.config().scale_level(quality)], quantizer.max);
     let value = |(i, symbol): (usize, &i32)| {
         let c = i % medians.len();
         let z = inner.saturate(i64::from(*symbol) * i64::from(LATENT_ONE) + i64::from(medians[c]), LATENT_MAX);
         let v = outer.round(i64::from(z) * i64::from(gain[c]), 16);
-        outer.saturate(v, LATENT_MAX)
+        let limited = outer.saturate(v, LATENT_MAX);
+        let after = requant(&mut Place::new("quantize z"), requantization, limited.into());
+        note_seen(log, "z after its gain", (v, LATENT_MAX), (after, max));
+        limited
     };
     let out = symbols.iter().enumerate().map(value).collect();
     log.place(inner);
@@ -471,13 +495,17 @@ fn note_gain(log: &mut Log, model: &Model, quality: u8) {
     let at = usize::from(quality) * (levels - 1);
     let low = (at / steps).min(levels - 2);
     let t = at - low * steps;
+    let (functions, mut product) = (&model.parameters().functions, Place::new("exp2 product"));
     let rows: Vec<&[i32]> = model.parameters().gains.inverse_hyper_gain.chunks_exact(channels).skip(low).take(2).collect();
     for (a, b) in rows[0].iter().zip(rows[1]) {
         let v = divide(i64::from(*a) * (steps - t) as i64 + i64::from(*b) * t as i64, steps as i64);
-        log.region("exp2 coarse", 256, ((v & 0xffff) >> 8) as usize);
-        log.region("exp2 fine", 256, (v & 0xff) as usize);
+        let (coarse, fine) = (((v & 0xffff) >> 8) as usize, (v & 0xff) as usize);
+        product.round(i64::from(functions.exp2_coarse[coarse]) * i64::from(functions.exp2_fine[fine]), 30);
+        log.region("exp2 coarse", 256, coarse);
+        log.region("exp2 fine", 256, fine);
         log.mark(format!("exp2 of {}", v >> 16));
     }
+    log.place(product);
 }
 
 /// Where a quality lies between the levels of gains (SPEC 4.8).

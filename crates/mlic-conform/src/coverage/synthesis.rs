@@ -10,7 +10,7 @@ use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer};
 use mlic_model::parameters::{Functions, Requant};
 
 use super::log::{Log, Place};
-use super::ops::{Result, TABLE_END, gain_place, lerp, requant, sums};
+use super::ops::{Result, TABLE_END, gain_place, lerp, note_seen, requant, sums};
 
 const ROOT_MAX: i64 = i32::MAX as i64;
 
@@ -42,8 +42,9 @@ fn quantized(log: &mut Log, model: &Model, quality: u8, y_hat: &Map<i32>, quanti
     let (mut latent, mut activation) = (Place::new("y after its gain"), Place::new("exact quantizer"));
     let value = |(i, y): (usize, &i32)| {
         let v = latent.round(i64::from(*y) * i64::from(gain[i % gain.len()]), 16);
-        let v = requant(&mut activation, quantizer.requant, latent.saturate(v, LATENT_MAX).into());
-        activation.saturate(v, quantizer.max) as i16
+        let after = requant(&mut activation, quantizer.requant, latent.saturate(v, LATENT_MAX).into());
+        note_seen(log, "y after its gain", (v, LATENT_MAX), (after, quantizer.max));
+        activation.saturate(after, quantizer.max) as i16
     };
     let data = y_hat.data.iter().enumerate().map(value).collect();
     [latent, activation].into_iter().for_each(|place| log.place(place));
@@ -111,8 +112,11 @@ fn gelu(log: &mut Log, functions: &Functions, view: &LayerView<'_>, rounded: Vec
         let inside = x.unsigned_abs() < TABLE_END;
         met[usize::from(inside)] = true;
         let bump = if inside { lerp(&mut table, &functions.gelu, x.unsigned_abs()) } else { 0 };
-        let v = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
-        output.saturate(v, view.max) as i16
+        let after = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
+        if x > 0 {
+            note_seen(log, "exact gelu pre-activation", (v, PREACT_MAX), (after, view.max));
+        }
+        output.saturate(after, view.max) as i16
     };
     let data = rounded.into_iter().map(value).collect();
     note(log, &["exact gelu beyond its table", "exact gelu within its table"], &met);

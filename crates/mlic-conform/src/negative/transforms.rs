@@ -8,6 +8,8 @@ use super::packages::{PackageCase, transform};
 /// A section, field by field (SPEC 5.6).
 #[derive(Debug, Clone)]
 pub(super) struct Transform {
+    /// Channels of the input.
+    input: u32,
     output: u32,
     nodes: Vec<Node>,
 }
@@ -72,7 +74,7 @@ impl Transform {
             convolution(7, 3, 12, [3, 1, 1]),
             shuffle(8, 2),
         ];
-        Self { output: 9, nodes }
+        Self { input: 2, output: 9, nodes }
     }
 
     /// Adds a node that no other node reads, and returns its number.
@@ -103,7 +105,7 @@ impl Transform {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut out = b"MLGR".to_vec();
-        let head = [1, 2, self.nodes.len() as u32, self.output];
+        let head = [1, self.input, self.nodes.len() as u32, self.output];
         out.extend(head.iter().flat_map(|number| number.to_le_bytes()));
         for node in &self.nodes {
             out.push(node.opcode);
@@ -121,6 +123,12 @@ impl Transform {
 /// Transforms, in the order of SPEC 5.6.
 pub(super) static TRANSFORMS: &[PackageCase] = &[
     transform("synthesis-first", "node 0 of g_s is not the input", |t| t.nodes[0] = gelu(0)),
+    PackageCase {
+        code: Some("config"),
+        ..transform("synthesis-input-3", "a sound g_s for y of three channels, of which the package has two", |t| {
+            (t.input, t.nodes[1]) = (3, convolution(0, 3, 12, [1, 1, 1]));
+        })
+    },
     transform("synthesis-input-twice", "a second input", |t| {
         let input = t.nodes[0].clone();
         t.beside(input);
@@ -188,6 +196,10 @@ pub(super) static TRANSFORMS: &[PackageCase] = &[
     transform("synthesis-shuffle", "a shuffle by 2 of five channels", |t| {
         let five = t.beside(convolution(2, 3, 5, [1, 1, 1]));
         t.beside(shuffle(five, 2));
+    }),
+    transform("synthesis-shuffle-once", "a shuffle by 4 of eight channels", |t| {
+        let eight = t.beside(convolution(2, 3, 8, [1, 1, 1]));
+        t.beside(shuffle(eight, 4));
     }),
     transform("synthesis-shuffle-0", "a shuffle by 0", |t| {
         t.beside(shuffle(2, 0));

@@ -9,7 +9,7 @@ use mlic_model::nodes::{Gdn, Layer, MAX_BETA, MAX_GAMMA_SUM, Node, OwnedWeights,
 use mlic_model::parameters::{LayerLevel, Requant};
 use mlic_model::synthesis::Synthesis;
 
-use super::{Probe, SPREADS, Spread, after_gelu};
+use super::{Probe, SPREADS, Spread, after_gelu, ties};
 
 /// A node to be made.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +100,16 @@ const FIXED: &[Plan] = &[
     layer((1, Pixel, Byte), 3, &[(6, true)], 255, 4),
 ];
 
+const TIES: &[Plan] = &[
+    shuffled((3, Gelu, Byte), 16, &[(0, false)], 32_767, 3),
+    // Halves what is behind GELU.
+    layer((1, Gelu, Byte), 8, &[(1, false)], 32_767, 2),
+    shuffled((3, Linear, Word), 16, &[(2, false), (1, false)], 8191, 4),
+    Plan::Normalization { input: 3, max: 32_767, more_bits: 3, square_bits: 31 },
+    shuffled((1, Linear, Byte), 8, &[(4, false)], 8191, 2),
+    shuffled((3, Pixel, Word), 12, &[(5, false)], 255, 4),
+];
+
 /// Makes the synthesis of a package.
 ///
 /// # Errors
@@ -111,14 +121,17 @@ pub(super) fn synthesis(probe: Probe) -> Result<Synthesis, ModelError> {
         Probe::Cases => (CASES, 1000, 19),
         Probe::Scales => (SCALES, 8191, 26),
         Probe::Fixed => (FIXED, 127, 27),
+        // The largest latent becomes half of the largest activation.
+        Probe::Ties => (TIES, 8191, 28),
     };
-    let mut maker = Maker { random: Random(probe as u64 + 101), nodes: Vec::new(), shapes: vec![(latent, max)] };
+    let mut maker = Maker { probe, random: Random(probe as u64 + 101), nodes: Vec::new(), shapes: vec![(latent, max)] };
     plans.iter().for_each(|plan| maker.add(*plan));
     let quantizer = Quantizer { max, requant: Requant { multiplier: 2 * max + 1, shift: reach + 1 } };
     Synthesis::new(latent, quantizer, maker.nodes)
 }
 
 struct Maker {
+    probe: Probe,
     random: Random,
     nodes: Vec<Node>,
     /// Channels and largest magnitude of each node, the quantizer first.
@@ -203,9 +216,10 @@ impl Maker {
         let mut multipliers = vec![vec![0; spec.outputs]; terms];
         let mut bias = vec![0; spec.outputs];
         for (output, bias) in bias.iter_mut().enumerate() {
-            match SPREADS[(output + index) % SPREADS.len()] {
+            match self.spread(index, spec, output) {
                 Spread::Never => {}
                 Spread::Always(sign) => *bias = sign * (1 << 33 << shift.min(20)),
+                Spread::Exactly(sum) => *bias = sum << shift,
                 Spread::Sixteenths(spread) => {
                     let target = i128::from((unit * spread / 16).min(1 << 45)) << shift;
                     for (term, multipliers) in multipliers.iter_mut().enumerate() {
@@ -219,8 +233,20 @@ impl Maker {
                 }
             }
         }
-        let output = if spec.epilogue == Gelu { after_gelu(max, index + index / 4) } else { Requant { multiplier: 0, shift: 0 } };
+        let output = match (spec.epilogue, self.probe) {
+            (Gelu, Probe::Ties) => ties::after_gelu(max, index == 1),
+            (Gelu, _) => after_gelu(max, index + index / 4),
+            _ => Requant { multiplier: 0, shift: 0 },
+        };
         LayerLevel { shift, multipliers, bias, output }
+    }
+
+    fn spread(&self, index: usize, spec: &LayerSpec, output: usize) -> Spread {
+        match (self.probe, spec.epilogue) {
+            (Probe::Ties, Gelu) => ties::function_argument(output),
+            (Probe::Ties, _) => Spread::Sixteenths([14, 8][output % 2]),
+            _ => SPREADS[(output + index) % SPREADS.len()],
+        }
     }
 
     /// Makes a normalization: sums of gammas up to the largest, arguments of the square root from 0 to beyond the largest, and outputs likewise.

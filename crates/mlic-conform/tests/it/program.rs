@@ -107,7 +107,7 @@ fn what_cannot_be_printed_is_not_lost_silently() {
 #[test]
 fn list_and_explain_describe() {
     let list = String::from_utf8(conform(&["list"]).stdout).unwrap();
-    assert!(list.contains("smoke: ") && !list.contains("flat-1x1-q0") && list.lines().count() == 6, "{list}");
+    assert!(list.contains("smoke: ") && !list.contains("flat-1x1-q0") && list.lines().count() == 7, "{list}");
     let one = String::from_utf8(conform(&["list", "edge-cases-f*"]).stdout).unwrap();
     assert!(one.starts_with("edge-cases-fixed: ") && one.lines().count() > 6 && !one.contains("smoke"), "{one}");
     assert_eq!((code(&["list", "nonsense"]), code(&["explain", "edge-cases-fixed/flat-1x1-q0"])), (2, 2));

@@ -45,7 +45,7 @@ fn lower_levels_leave_out_what_they_cannot_judge() {
 
 #[test]
 fn edge_cases_pass_on_every_instruction_set_and_on_the_reference() {
-    for suite in ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative"] {
+    for suite in ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative"] {
         let model = model(suite);
         let sets = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Kernels::Fast);
         for kernels in sets.chain([Kernels::Reference]) {
@@ -58,7 +58,7 @@ fn edge_cases_pass_on_every_instruction_set_and_on_the_reference() {
 /// Suites without pictures do not depend on float arithmetic: they are the same wherever they are made.
 #[test]
 fn suites_are_what_their_recipes_make() {
-    for suite in ["edge-cases-scales", "edge-cases-fixed", "negative"] {
+    for suite in ["edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative"] {
         let (store, recipe) = (data(), suites::find(suite).unwrap());
         let package = bless::package(recipe.package.unwrap(), &store).unwrap();
         let files =
@@ -88,8 +88,8 @@ fn manifests_hold_the_vectors_of_their_recipes() {
 
 #[test]
 fn the_adversarial_suites_reach_the_whole_list() {
-    let names = ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative", "smoke"].map(str::to_owned);
-    let coverage = coverage::measure(&data(), &Models::default(), &names, 2).unwrap();
+    let names = ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative", "smoke"];
+    let coverage = coverage::measure(&data(), &Models::default(), &names.map(str::to_owned), 2).unwrap();
     assert!(coverage.is_complete(), "{}", coverage.to_text());
 }
 

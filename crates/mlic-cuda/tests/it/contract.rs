@@ -24,6 +24,7 @@ backend_contract!(tiny_without_mma, "cuda", cuda("tiny", true), reference("tiny"
 backend_contract!(edge_cases, "cuda", cuda("edge-cases", false), reference("edge-cases"));
 backend_contract!(edge_cases_scales, "cuda", cuda("edge-cases-scales", false), reference("edge-cases-scales"));
 backend_contract!(edge_cases_fixed, "cuda", cuda("edge-cases-fixed", false), reference("edge-cases-fixed"));
+backend_contract!(edge_cases_ties, "cuda", cuda("edge-cases-ties", false), reference("edge-cases-ties"));
 
 /// The small package with integer analyses.
 fn integer() -> Arc<mlic_model::Model> {

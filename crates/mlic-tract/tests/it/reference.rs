@@ -183,7 +183,7 @@ fn agrees_with_the_definition_at_every_size() {
 /// Besides what trained syntheses have, these have multiplications per channel and roots that are zero.
 #[test]
 fn integer_syntheses_in_real_numbers_run_as_any_graph() {
-    for name in ["tiny", "edge-cases", "edge-cases-scales", "edge-cases-fixed"] {
+    for name in ["tiny", "edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties"] {
         let path = format!("{}/../../conformance/models/{name}.mlicpkg", env!("CARGO_MANIFEST_DIR"));
         let model = mlic_model::Model::open(path).unwrap();
         let graph = mlic_model::real::graph(model.exact_synthesis().unwrap()).unwrap();

@@ -9,12 +9,13 @@ use super::record::{Record, Run};
 use super::{Records, io, suite};
 
 /// The runs that the document has columns for.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("smoke", "integer"),
     ("smoke", "reference"),
     ("edge-cases", "integer"),
     ("edge-cases-scales", "integer"),
     ("edge-cases-fixed", "integer"),
+    ("edge-cases-ties", "integer"),
     ("negative", "integer"),
     ("core", "integer"),
 ];

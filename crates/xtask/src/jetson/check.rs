@@ -219,7 +219,7 @@ fn without_gpu(image: &Image) -> Result<Vec<String>, String> {
 }
 
 /// Suites that are run besides that of the self-test. Of `core` only one vector is run, since its pictures take minutes under an emulator.
-const SUITES: [&str; 4] = ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative"];
+const SUITES: [&str; 5] = ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative"];
 
 /// Checks that the programs find the installed model and suite, code a picture with them, and pass the suites.
 fn with_model(image: &Image) -> Result<Vec<String>, String> {

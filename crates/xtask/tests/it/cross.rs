@@ -95,7 +95,7 @@ fn suites_are_compared_as_far_as_they_are_exact() {
     assert_eq!(suite::level_of(&manifest("2".into())), 4);
     assert_eq!(suite::level_of(&manifest(serde_json::Value::Null)), 3);
     assert_eq!(suite::level_of(&json!({ "vectors": [{ "expect": { "refused": {} } }] })), 3);
-    for name in ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "negative"] {
+    for name in ["edge-cases", "edge-cases-scales", "edge-cases-fixed", "edge-cases-ties", "negative"] {
         assert_eq!(suite::find(name).unwrap().level, 4, "{name}");
     }
 }
