@@ -121,12 +121,14 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [got, expected] = &self.names;
-        match &self.first {
-            None if let Some((place, lengths)) = &self.lengths => {
+        match (&self.first, &self.lengths) {
+            (None, Some((place, lengths))) => {
                 writeln!(f, "first difference: {place}, {} elements of {got}, {} of {expected}", lengths[0], lengths[1])?;
             }
-            None => writeln!(f, "no number differs in the {} tensors that {got} and {expected} both have", self.compared)?,
-            Some(e) => {
+            (None, None) => {
+                writeln!(f, "no number differs in the {} tensors that {got} and {expected} both have", self.compared)?
+            }
+            (Some(e), _) => {
                 let [row, col, channel] = e.position;
                 writeln!(f, "first difference: {}, row {row}, column {col}, channel {channel}", e.place)?;
                 writeln!(f, "  {got} has {}, {expected} has {}", e.got, e.expected)?;

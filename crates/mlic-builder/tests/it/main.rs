@@ -3,6 +3,7 @@
 
 mod analysis;
 mod common;
+mod damage;
 mod golden;
 mod one_synthesis;
 mod onnx;

@@ -50,8 +50,8 @@ impl Matrix {
 #[allow(unused_unsafe, reason = "safe in newer compilers")]
 fn is_there() -> bool {
     // SAFETY: every 64-bit processor has this instruction.
-    let bits = unsafe { std::arch::x86_64::__cpuid_count(7, 0) }.edx;
-    std::arch::x86_64::__get_cpuid_max(0).0 >= 7 && bits >> 24 & 0b11 == 0b11
+    let (leaves, bits) = unsafe { (std::arch::x86_64::__get_cpuid_max(0).0, std::arch::x86_64::__cpuid_count(7, 0).edx) };
+    leaves >= 7 && bits >> 24 & 0b11 == 0b11
 }
 
 /// Asks the system for the state that tiles need. The system keeps this state for all threads of the process.

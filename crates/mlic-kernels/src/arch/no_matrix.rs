@@ -24,7 +24,9 @@ impl Tiles {
 
     pub(crate) const fn spin(&self, _: usize) {}
 
-    pub(crate) fn multiply(&self, _: Activations, _: Block<'_>, _: &mut [i32; SIDE * SIDE], _: &mut impl Beside) {}
+    pub(crate) fn multiply(&self, _: Activations, _: Block<'_>, _: &mut [i32; SIDE * SIDE], other: &mut impl Beside) {
+        other.some();
+    }
 
     pub(crate) fn multiply_unsigned(&self, _: [&[u8]; 4], _: usize, _: usize, _: &[u8], _: &mut Powers) {}
 }
