@@ -33,7 +33,7 @@ pub(super) const MAX: i32 = 8191;
 /// Keys in units of one weight. With a difference of 127 of them, the two give the last argument of the exponential's table and the one behind it.
 const KEYS: [i64; 3] = [TWO / 2, 129, 128];
 
-/// What a channel of an attention is there for.
+/// What a channel of an attention is there for: 0 for ties, 1 and 2 for the two sides of the end of the exponential's table.
 const fn role(is_inter: bool, channel: usize) -> usize {
     if is_inter {
         channel % 3
