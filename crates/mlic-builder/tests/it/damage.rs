@@ -15,8 +15,9 @@ const TIMES: usize = 100;
 /// Reads an export as a build does.
 fn read(folder: &std::path::Path) -> Result<(), BuildError> {
     let export = Export::open(folder)?;
-    (FloatModel::load(&export)?, RealGains::load(&export)?, bottleneck::z_tables(&export)?);
-    Ok(())
+    FloatModel::load(&export)?;
+    RealGains::load(&export)?;
+    bottleneck::z_tables(&export).map(drop)
 }
 
 /// Where a file has names rather than numbers: most of what is around is printable. Damage among the weights alone only makes another model.
