@@ -4,7 +4,7 @@
 //!   those of a norm by a power of two.
 //! - The last arguments of the function tables, behind entries that make the difference large.
 //! - Quantizers and GELUs that halve the largest value before them: what should have been saturated to it is seen.
-//! - Norms, and sums of logits and their bias, at both of their limits.
+//! - Norms, and sums of logits and their bias, at both of their limits; a root that double precision gets wrong.
 //!
 //! Level 0 of the activation scales has the ties of attentions and of the second norm, whose inputs are constants there; levels 1 and 2 have the
 //! limits of that norm, level 2 the halving GELU; everything else is at all levels, or at level 3.
@@ -28,6 +28,9 @@ const LARGEST: i64 = 20_000;
 const TIED: i32 = (1 << 8) + 1;
 /// A latent of z whose activation at level 0 is another where that gain is less by one unit.
 const SEEN: i32 = 80_000_000;
+/// Root for which the quotient of a norm of 66 channels of which one is 1, and the others 0, is a tie: half. At levels 1 and 2, that of the second
+/// latent slice takes the root of `(ROOT + 1)^2 - 1`, which double precision rounds to `ROOT + 1`.
+const ROOT: i64 = 130 << 20;
 /// Largest magnitude of what norms and window attentions read: with more, their sums could exceed what SPEC 4.9 allows.
 pub(super) const MAX: i32 = 8191;
 /// Keys in units of one weight. With a difference of 127 of them, the two give the last argument of the exponential's table and the one behind it.
@@ -119,8 +122,13 @@ pub(super) fn spread(spec: &LayerSpec, level: usize, output: usize) -> Option<Sp
             let sign = if spec.name.starts_with("slice0") { 1 } else { -1 };
             Some(Spread::Exactly(if matches!(output, 5 | 40) { sign } else { 0 }))
         }
-        // With one of 66 channels away from 0, that is more than 8 standard deviations.
-        ("fusion", 1 | 2, _) => Some(Spread::Exactly(if output == 3 { [1000, -1000][level - 1] } else { 0 })),
+        // With one of 66 channels away from 0, that is more than 8 standard deviations; in the second latent slice, of a norm of the least deviation.
+        ("fusion", 1 | 2, _) => {
+            let one = if spec.name.starts_with("slice0") { [1000, -1000][level - 1] } else { 1 };
+            Some(Spread::Exactly(if output == 3 { one } else { 0 }))
+        }
+        // What reads that norm shows a difference of one.
+        ("fc1", 1, _) if spec.name.starts_with("slice1") => Some(Spread::Sixteenths(1 << 14)),
         // The first head sees nothing but its position bias.
         ("queries", ..) if output < 11 => Some(Spread::Never),
         (_, _, Epilogue::Gelu | Epilogue::HalfTanh) => Some(function_argument(output)),
@@ -171,6 +179,9 @@ pub(super) fn adjust(parameters: &mut Parameters, random: &mut Random) {
     }
     // From a power of four, none of the sums of squares of level 0 takes the root away.
     parameters.norms.iter_mut().for_each(|norm| norm.epsilon = vec![1 << 44, 1, 1 << 7, 1 << 3]);
+    if let Some(last) = parameters.norms.last_mut() {
+        last.epsilon[1..3].fill(ROOT * (ROOT + 2) - (65 << 16));
+    }
     let requant = |(multiplier, shift)| Requant { multiplier, shift };
     for attention in &mut parameters.linear_attentions {
         attention.max = i16::MAX.into();
