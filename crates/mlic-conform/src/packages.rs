@@ -521,15 +521,15 @@ impl Maker<'_> {
 
     /// Spread of an output. One channel of 128 that differs from all others is more than 8 standard deviations from the mean: the norm saturates.
     fn spread(&self, index: usize, spec: &LayerSpec, level: usize, output: usize) -> Spread {
-        let own = ties::spread(spec, level, output).filter(|_| self.probe == Probe::Ties);
-        match (level, output) {
-            _ if self.probe != Probe::Scales || !spec.name.ends_with("fusion") || level > 1 => {
-                own.unwrap_or(SPREADS[(output + index + level) % SPREADS.len()])
-            }
-            (0, 3) => Spread::Always(1),
-            (_, 3) => Spread::Always(-1),
-            _ => Spread::Never,
-        }
+        let own = match (self.probe, level, output) {
+            (Probe::Ties, ..) => ties::spread(spec, level, output),
+            (Probe::Scales, 0 | 1, _) if !spec.name.ends_with("fusion") => None,
+            (Probe::Scales, 0, 3) => Some(Spread::Always(1)),
+            (Probe::Scales, 1, 3) => Some(Spread::Always(-1)),
+            (Probe::Scales, 0 | 1, _) => Some(Spread::Never),
+            _ => None,
+        };
+        own.unwrap_or(SPREADS[(output + index + level) % SPREADS.len()])
     }
 
     /// Constant scales at, below and above every threshold: one for each scale output of the two halves and of the levels; none for other outputs.

@@ -54,7 +54,7 @@ pub(super) fn requant(place: &mut Place<'_>, requant: Requant, v: i64) -> i64 {
 }
 
 /// Interpolates in a table at a magnitude below [`TABLE_END`] (SPEC 4.3).
-pub(super) fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 {
+fn lerp(place: &mut Place<'_>, table: &[i16], magnitude: u32) -> i64 {
     let k = (magnitude >> 8) as usize;
     let (low, high) = (i64::from(table[k]), i64::from(table[k + 1]));
     low + place.round((high - low) * i64::from(magnitude & 255), 8)
@@ -66,6 +66,35 @@ fn note(log: &mut Log, tables: [&'static str; 2], x: i32) {
     log.region(tables[usize::from(x < 0)], 513, entry);
     if x.unsigned_abs() == TABLE_END - 1 {
         log.mark(format!("{} at the end of its table", tables[usize::from(x < 0)]));
+    }
+}
+
+/// GELU with what is before and behind it (SPEC 4.2, 4.3).
+pub(super) struct Gelu<'a> {
+    pub(super) preact: Place<'a>,
+    pub(super) table: Place<'a>,
+    pub(super) scale: Place<'a>,
+    pub(super) output: Place<'a>,
+    /// What the limit of its argument is called.
+    pub(super) limit: &'static str,
+}
+
+impl Gelu<'_> {
+    /// Returns the argument and the activation that a layer's rounded sum gives.
+    pub(super) fn apply(&mut self, log: &mut Log, functions: &Functions, view: &LayerView<'_>, v: i64) -> (i32, i16) {
+        let x = self.preact.saturate(v, PREACT_MAX);
+        let inside = x.unsigned_abs() < TABLE_END;
+        let bump = if inside { lerp(&mut self.table, &functions.gelu, x.unsigned_abs()) } else { 0 };
+        let after = requant(&mut self.scale, view.level.output, i64::from(x.max(0)) - bump);
+        if x > 0 {
+            note_seen(log, self.limit, (v, PREACT_MAX), (after, view.max));
+        }
+        (x, self.output.saturate(after, view.max) as i16)
+    }
+
+    /// Notes what its places have met.
+    pub(super) fn end(self, log: &mut Log) {
+        [self.preact, self.table, self.scale, self.output].into_iter().for_each(|place| log.place(place));
     }
 }
 
@@ -195,25 +224,18 @@ impl Ops for Observing<'_> {
         let (spec, functions) = (self.view(id)?.spec.clone(), self.functions());
         let class = class(&spec);
         let (before, after) = (format!("{class} pre-activation"), format!("{class} output"));
-        let (mut preact, mut output) = (Place::new(&before), Place::new(&after));
-        let (mut table, mut scale) = (Place::new("gelu"), Place::new("requant after gelu"));
-        let gelu = spec.epilogue == Epilogue::Gelu;
+        let (preact, output) = (Place::new(&before), Place::new(&after));
+        let (table, scale) = (Place::new("gelu"), Place::new("requant after gelu"));
+        let mut gelu = Gelu { preact, table, scale, output, limit: "pre-activation" };
         let map = self.evaluate(id, inputs, |log, view, _, v| {
-            if !gelu {
-                return output.saturate(v, view.max) as i16;
+            if spec.epilogue != Epilogue::Gelu {
+                return gelu.output.saturate(v, view.max) as i16;
             }
-            let x = preact.saturate(v, PREACT_MAX);
+            let (x, activation) = gelu.apply(log, functions, view, v);
             note(log, ["gelu", "gelu of less than zero,"], x);
-            let inside = x.unsigned_abs() < TABLE_END;
-            let bump = if inside { lerp(&mut table, &functions.gelu, x.unsigned_abs()) } else { 0 };
-            let after = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
-            if x > 0 {
-                note_seen(log, "pre-activation", (v, PREACT_MAX), (after, view.max));
-            }
-            output.saturate(after, view.max) as i16
+            activation
         })?;
-        let log = &mut *lock(&self.log);
-        [preact, output, table, scale].into_iter().for_each(|place| log.place(place));
+        gelu.end(&mut lock(&self.log));
         Ok(map)
     }
 

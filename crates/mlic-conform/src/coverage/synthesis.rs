@@ -1,7 +1,7 @@
 //! A second implementation of the exact synthesis (SPEC 5.7), node by node on whole maps, that notes which of its cases occur.
 
 use mlic_backend::{BackendError, Stage};
-use mlic_core::fixed::{LATENT_MAX, PREACT_MAX, isqrt};
+use mlic_core::fixed::{LATENT_MAX, isqrt};
 use mlic_kernels::Map;
 use mlic_model::Model;
 use mlic_model::layout::{Epilogue, NodeIndex};
@@ -10,7 +10,7 @@ use mlic_model::nodes::{Gdn, Layer, Node, OwnedWeights, Quantizer};
 use mlic_model::parameters::{Functions, Requant};
 
 use super::log::{Log, Place};
-use super::ops::{Result, TABLE_END, gain_place, lerp, note_seen, requant, sums};
+use super::ops::{Gelu, Result, TABLE_END, gain_place, note_seen, requant, sums};
 
 const ROOT_MAX: i64 = i32::MAX as i64;
 
@@ -104,23 +104,18 @@ fn note_form(log: &mut Log, own: &Layer) {
 }
 
 fn gelu(log: &mut Log, functions: &Functions, view: &LayerView<'_>, rounded: Vec<i64>) -> Vec<i16> {
-    let (mut preact, mut output) = (Place::new("exact gelu pre-activation"), Place::new("exact gelu output"));
-    let (mut table, mut scale) = (Place::new("exact gelu"), Place::new("requant after exact gelu"));
-    let mut met = [false; 2];
+    let limit = "exact gelu pre-activation";
+    let (preact, output) = (Place::new(limit), Place::new("exact gelu output"));
+    let (table, scale) = (Place::new("exact gelu"), Place::new("requant after exact gelu"));
+    let (mut gelu, mut met) = (Gelu { preact, table, scale, output, limit }, [false; 2]);
     let value = |v: i64| {
-        let x = preact.saturate(v, PREACT_MAX);
-        let inside = x.unsigned_abs() < TABLE_END;
-        met[usize::from(inside)] = true;
-        let bump = if inside { lerp(&mut table, &functions.gelu, x.unsigned_abs()) } else { 0 };
-        let after = requant(&mut scale, view.level.output, i64::from(x.max(0)) - bump);
-        if x > 0 {
-            note_seen(log, "exact gelu pre-activation", (v, PREACT_MAX), (after, view.max));
-        }
-        output.saturate(after, view.max) as i16
+        let (x, activation) = gelu.apply(log, functions, view, v);
+        met[usize::from(x.unsigned_abs() < TABLE_END)] = true;
+        activation
     };
     let data = rounded.into_iter().map(value).collect();
     note(log, &["exact gelu beyond its table", "exact gelu within its table"], &met);
-    [preact, output, table, scale].into_iter().for_each(|place| log.place(place));
+    gelu.end(log);
     data
 }
 
